@@ -1,0 +1,83 @@
+# garbagetruck: leases and their cleanup in PostgreSQL
+#
+#   make && sudo make install      build and install the extension (PG_CONFIG=... picks the server)
+#   make demo                      see it work on a private server
+#   make test                      run every test on private servers
+#
+# `make demo` and `make test` install the packages that they need themselves; everything else needs pg_config.
+
+EXTENSION = garbagetruck
+MODULE_big = garbagetruck
+DATA = garbagetruck--1.0.sql
+
+OBJS = \
+	src/clock.o \
+	src/database.o \
+	src/ending.o \
+	src/garbagetruck.o \
+	src/handler.o \
+	src/launcher.o \
+	src/lease.o \
+	src/observe.o \
+	src/queue.o \
+	src/run.o \
+	src/shmem.o \
+	src/table.o \
+	src/worker.o
+
+HEADERS_OF_OURS = \
+	src/compat.h \
+	src/garbagetruck.h
+
+# FAULTS=1 compiles in the named fault points of the tests. A normal build has none.
+ifdef FAULTS
+PG_CPPFLAGS += -DGT_FAULT_POINTS
+endif
+
+EXTRA_CLEAN = results regression.diffs regression.out output_iso tmp_check
+
+PG_CONFIG ?= pg_config
+
+# pg_config may be absent (before the set-up of the tests), or know of a server whose development files are absent.
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+ifneq ($(PGXS),)
+include $(PGXS)
+$(OBJS): $(HEADERS_OF_OURS)
+else
+all install installdirs uninstall clean:
+	@echo "$(PG_CONFIG) knows of no development files of a server: install postgresql-server-dev-NN," >&2
+	@echo "or name another one with PG_CONFIG=/path/to/pg_config" >&2
+	@exit 1
+endif
+
+.PHONY: demo test bench history sanitize majors sidecar install-sidecar
+
+demo:
+	@demo/run
+
+test:
+	@test/run
+
+# The figures against home-made equivalents: minutes to hours, and a machine of one's own.
+bench:
+	@test/bench/run
+
+# A hundred recorded histories under faults, checked against the guarantees (make test runs three).
+history:
+	@test/run history-100
+
+# The regression and worker tests alone, under the address and undefined behaviour sanitizers.
+sanitize:
+	@test/run sanitize
+
+# The tests on the PostgreSQL of every supported Debian release, each in a new chroot (as root).
+majors:
+	@test/majors
+
+# The sidecar is a product of its own: it links no server code, and the extension does not need it.
+sidecar:
+	@$(MAKE) -C src/sidecar
+
+install-sidecar:
+	@$(MAKE) -C src/sidecar install
