@@ -1,0 +1,403 @@
+/* garbagetruck--1.0.sql: tables, internals, leases, handlers, queue, observation, views, rights, dump marks */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION garbagetruck" to load this file. \quit
+
+-- ---------------------------------------------------------------------------
+-- Tables.  All writing is done by C, which finds them by OID and writes them
+-- through the table access method, never through SQL: so no statement of ours
+-- depends on a search_path or fires a trigger.  Column order is known to
+-- src/table.h.  Durations are bigint microseconds; text is COLLATE "C", so that
+-- a new version of a system collation can not corrupt an index of ours.
+-- ---------------------------------------------------------------------------
+
+CREATE SEQUENCE gt__cleanup_id;
+CREATE SEQUENCE gt__handler_id MINVALUE 100 START 100;
+
+-- One row per object that has leases or is garbage: the lock per object and the cleanup queue.
+CREATE TABLE gt_object (
+	object_type   text COLLATE "C" NOT NULL,
+	object_id     text COLLATE "C" NOT NULL,
+	owner         oid NOT NULL,             -- role of the first lease
+	leases        int NOT NULL,             -- how many leases have not ended
+	fence         bigint NOT NULL,          -- of the newest grant
+	state         "char" NOT NULL,          -- h held, w waiting, c claimed, d dead, f forgotten but for regrant_at
+	keep          boolean NOT NULL,         -- forget, do not clean, when the last lease ends
+	alone         boolean NOT NULL,         -- was in a run that crashed: runs by itself next time
+	evicted       int NOT NULL,             -- runs in a row that did not happen (worker evicted)
+	handler       int,                      -- gt__handler.id; NULL: forgotten when the last lease ends
+	spec_lease    uuid,                     -- the lease whose payload and retry options count
+	regrant_at    timestamptz,              -- no exclusive grant before
+	cleanup_id    bigint,                   -- from here on: of garbage (spec columns also while held, once spec_lease has ended)
+	due_at        timestamptz,              -- next attempt; of a claim: its end; NULL: held or dead
+	since         timestamptz,              -- end of the last lease
+	attempts      int NOT NULL,
+	max_attempts  int,                      -- NULL: the handler's
+	retry_delay   bigint,                   -- NULL: the handler's
+	extra_attempts int NOT NULL,            -- by gt_redrive
+	lease_id      uuid,                     -- the last lease
+	service_id    text COLLATE "C",
+	payload       jsonb,
+	metadata      jsonb,
+	claimed_until timestamptz,
+	flight_until  timestamptz,              -- an external attempt may be in flight until then
+	sends         int NOT NULL,             -- kind notify: how often announced in this attempt
+	error         text,
+	CONSTRAINT gt_object_pkey PRIMARY KEY (object_type, object_id) WITH (fillfactor = 80),
+	CONSTRAINT gt_object_held CHECK ((state = 'h') = (leases > 0))
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX gt_object_due ON gt_object (handler, due_at) WHERE due_at IS NOT NULL;
+CREATE UNIQUE INDEX gt_object_cleanup ON gt_object (cleanup_id) WHERE cleanup_id IS NOT NULL;
+CREATE INDEX gt_object_dead ON gt_object (handler, cleanup_id) WHERE state = 'd';
+
+-- One row per lease that has not ended.
+CREATE TABLE gt_lease (
+	id           uuid NOT NULL,
+	object_type  text COLLATE "C" NOT NULL,
+	object_id    text COLLATE "C" NOT NULL,
+	owner        oid NOT NULL,              -- the creating role
+	service_id   text COLLATE "C" NOT NULL,
+	created_at   timestamptz NOT NULL,
+	renewed_at   timestamptz NOT NULL,
+	deadline     timestamptz,               -- NULL: a child, its parent's counts
+	check_at     timestamptz,               -- never later than the deadline; only the worker moves it
+	duration     bigint,
+	run          bigint NOT NULL,           -- the server run of the last write, see src/clock.c
+	renewals     bigint NOT NULL,
+	fence        bigint NOT NULL,
+	exclusive    boolean NOT NULL,
+	attempts     int NOT NULL,              -- attempts to clean the object before this lease took it back
+	parent       uuid,
+	handler      int,
+	max_attempts int,
+	retry_delay  bigint,
+	request_key  text COLLATE "C",
+	payload      jsonb,
+	metadata     jsonb,
+	CONSTRAINT gt_lease_pkey PRIMARY KEY (id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX gt_lease_check ON gt_lease (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX gt_lease_object ON gt_lease (object_type, object_id);
+CREATE INDEX gt_lease_service ON gt_lease (service_id, id);
+CREATE INDEX gt_lease_parent ON gt_lease (parent) WHERE parent IS NOT NULL;
+CREATE UNIQUE INDEX gt_lease_request ON gt_lease (owner, service_id, request_key) WHERE request_key IS NOT NULL;
+
+-- Leases that ended while they had children: the worker ends those in batches.
+CREATE TABLE gt__orphan (
+	parent    uuid NOT NULL CONSTRAINT gt__orphan_pkey PRIMARY KEY,
+	expired   boolean NOT NULL,
+	ended_at  timestamptz NOT NULL
+);
+
+CREATE TABLE gt__handler (
+	id            int NOT NULL CONSTRAINT gt__handler_pkey PRIMARY KEY,
+	name          text COLLATE "C" NOT NULL,
+	kind          text COLLATE "C" NOT NULL,
+	command       text,
+	owner         oid NOT NULL,
+	owner_name    name NOT NULL,
+	run_as        oid,                      -- NULL: the owner
+	run_as_name   name,
+	search_path   text,                     -- of the registering call, quoted, pg_temp last
+	max_attempts  int NOT NULL,
+	retry_delay   bigint NOT NULL,
+	timeout       bigint NOT NULL,
+	grace         bigint NOT NULL,
+	concurrency   int,
+	rate_limit    int,
+	paused        boolean NOT NULL,
+	paused_reason text,
+	builtin       boolean NOT NULL,
+	version       int NOT NULL,             -- grows with each replacement
+	crashes       int NOT NULL,             -- crashes in a row of runs alone
+	resumed_at    timestamptz,              -- the rate ramps up from here
+	CONSTRAINT gt__handler_name UNIQUE (name)
+) WITH (fillfactor = 70);
+
+-- privilege: use | claim
+CREATE TABLE gt__handler_right (
+	handler   int NOT NULL,
+	role      oid NOT NULL,
+	role_name name NOT NULL,
+	privilege text COLLATE "C" NOT NULL,
+	CONSTRAINT gt__handler_right_pkey PRIMARY KEY (handler, role, privilege)
+);
+
+-- gt_share: role may lease the objects of owner (of one type; '': of all)
+CREATE TABLE gt__share (
+	owner       oid NOT NULL,
+	role        oid NOT NULL,
+	object_type text COLLATE "C" NOT NULL,
+	owner_name  name NOT NULL,
+	role_name   name NOT NULL,
+	CONSTRAINT gt__share_pkey PRIMARY KEY (owner, role, object_type)
+);
+
+-- The name that each role had when it first owned something here: tells roles apart in a copy.
+CREATE TABLE gt__role (
+	role oid NOT NULL CONSTRAINT gt__role_pkey PRIMARY KEY,
+	name name NOT NULL
+);
+
+-- What the runs of each handler came to: a row for each writer's slot, so that workers do not wait for each other.
+CREATE TABLE gt__tally (
+	handler     int NOT NULL,
+	slot        int NOT NULL,
+	runs        bigint NOT NULL,
+	failures    bigint NOT NULL,
+	last_run_at timestamptz,
+	last_error  text,
+	last_error_at timestamptz,
+	CONSTRAINT gt__tally_pkey PRIMARY KEY (handler, slot)
+) WITH (fillfactor = 50);
+
+-- Intent of the worker that wrote it; without a living worker: a crashed run.  See src/worker.c.
+CREATE TABLE gt__run (
+	worker    bigint NOT NULL,              -- unique in the life of the cluster
+	handler   int NOT NULL,
+	alone     boolean NOT NULL,
+	at        timestamptz NOT NULL,
+	items     bigint[] NOT NULL,            -- cleanup ids
+	CONSTRAINT gt__run_pkey PRIMARY KEY (worker)
+) WITH (fillfactor = 50);
+
+-- One row: the server run that is recorded here, and when it began.  See src/clock.c.
+CREATE TABLE gt__start (
+	run          bigint NOT NULL,
+	started_at   timestamptz NOT NULL,
+	grace        bigint NOT NULL,
+	grace_before bigint NOT NULL,
+	clock        timestamptz NOT NULL       -- newest recorded gt_clock()
+) WITH (fillfactor = 50);
+
+-- Where this database lives; a row that tells of another place makes it a copy.  See src/database.c.
+CREATE TABLE gt__place (
+	identity  text COLLATE "C" NOT NULL,
+	database  oid NOT NULL,
+	adopted_at timestamptz,                 -- gt_resume(adopt => true): the grace counts from here, with the full duration
+	subscribed boolean NOT NULL,            -- adopted although it subscribes to our tables
+	restored  text                          -- why it is paused although the place is right (archive recovery)
+);
+
+-- gt_pause(): the switch of the whole database; a row means paused.
+CREATE TABLE gt__paused (
+	at   timestamptz NOT NULL,
+	role name NOT NULL
+);
+
+CREATE TABLE gt__history (
+	at          timestamptz NOT NULL,
+	event       text COLLATE "C" NOT NULL,
+	object_type text COLLATE "C",
+	object_id   text COLLATE "C",
+	owner       oid,
+	cleanup_id  bigint,
+	attempt     int,
+	handler     text COLLATE "C",
+	lease_id    uuid,
+	service_id  text COLLATE "C",
+	lag         interval,
+	took        interval,
+	error       text
+);
+CREATE INDEX gt__history_at ON gt__history (at);
+CREATE INDEX gt__history_object ON gt__history (object_type, object_id);
+
+-- ---------------------------------------------------------------------------
+-- Leases: src/lease.c, src/renewal.c
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION gt_clock() RETURNS timestamptz
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_clock() IS 'The clock by which leases are judged: monotonic within a server run, alike in all processes.';
+
+CREATE FUNCTION gt_lease_create(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
+	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
+	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
+	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
+RETURNS uuid AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
+IS 'Creates a lease on an object and returns its id.';
+
+CREATE FUNCTION gt_lease_grant(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
+	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
+	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
+	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
+RETURNS TABLE (lease_id uuid, fence bigint, expires_at timestamptz, ttl interval, created boolean, attempts int)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1;
+COMMENT ON FUNCTION gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
+IS 'Creates a lease on an object and returns all there is to know about it.';
+
+CREATE FUNCTION gt_lease_create_many(object_ids text[], object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
+	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
+	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
+	max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
+RETURNS uuid[] AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval)
+IS 'Creates a lease on each object, or on none; equal ids get the same lease.';
+
+CREATE FUNCTION gt_lease_grant_each(requests jsonb)
+RETURNS TABLE (n int, sqlstate text, message text, lease_id uuid, fence bigint, expires_at timestamptz, created boolean)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_lease_grant_each(jsonb)
+IS 'Creates a lease for each element of an array of objects with the arguments of gt_lease_create; each succeeds or fails by itself.';
+
+CREATE FUNCTION gt_renew(lease_id uuid, duration interval DEFAULT NULL, service_id text DEFAULT NULL)
+RETURNS timestamptz AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_renew(uuid, interval, text) IS 'Renews a lease and returns its new deadline.';
+
+CREATE FUNCTION gt_renew_many(lease_ids uuid[], duration interval DEFAULT NULL, service_id text DEFAULT NULL)
+RETURNS TABLE (lease_id uuid, status text, ttl interval, expires_at timestamptz)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_renew_many(uuid[], interval, text)
+IS 'Renews leases and tells of each: renewed, expired, not_found, denied or child.';
+
+CREATE FUNCTION gt_release(lease_id uuid, keep boolean DEFAULT false, service_id text DEFAULT NULL)
+RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_release(uuid, boolean, text) IS 'Ends a lease; with keep the object is not cleaned. False: it had ended.';
+
+CREATE FUNCTION gt_release_many(lease_ids uuid[], keep boolean DEFAULT false, service_id text DEFAULT NULL)
+RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_release_many(uuid[], boolean, text) IS 'Ends leases and returns how many had not ended.';
+
+CREATE FUNCTION gt_lease_update(lease_id uuid, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, service_id text DEFAULT NULL)
+RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_lease_update(uuid, jsonb, jsonb, text) IS 'Replaces payload and metadata of a lease; NULL leaves as it is.';
+
+CREATE FUNCTION gt_lease_get(lease_id uuid)
+RETURNS TABLE (lease_id uuid, object_id text, object_type text, service_id text, state text,
+	created_at timestamptz, renewed_at timestamptz, expires_at timestamptz, duration interval,
+	renewals bigint, fence bigint, exclusive boolean, parent uuid, cleanup text, payload jsonb,
+	metadata jsonb, attempts int, max_attempts int, retry_delay interval)
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION gt_lease_get(uuid) IS 'Shows a lease of one''s own: one row, or none.';
+
+CREATE FUNCTION gt_lease_list(service_id text DEFAULT NULL, object_type text DEFAULT NULL, state text DEFAULT NULL,
+	max_rows int DEFAULT 100, after uuid DEFAULT NULL, object_id text DEFAULT NULL)
+RETURNS TABLE (lease_id uuid, object_id text, object_type text, service_id text, state text,
+	created_at timestamptz, renewed_at timestamptz, expires_at timestamptz, duration interval,
+	renewals bigint, fence bigint, exclusive boolean, parent uuid, cleanup text, payload jsonb,
+	metadata jsonb, attempts int, max_attempts int, retry_delay interval)
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100;
+COMMENT ON FUNCTION gt_lease_list(text, text, text, int, uuid, text) IS 'Lists one''s own leases by id, a page at a time.';
+
+CREATE FUNCTION gt_fence(lease_id uuid) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION gt_fence(uuid) IS 'The fence of a running lease.';
+
+CREATE FUNCTION gt_fence_check(object_id text, object_type text, fence bigint) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_fence_check(text, text, bigint)
+IS 'True exactly if a running lease of the object has this fence; share-locks the object to the end of the transaction.';
+
+-- what the views and the read functions judge a lease by; NULL deadline: over
+CREATE FUNCTION gt__deadline(id uuid, deadline timestamptz, duration bigint, run bigint) RETURNS timestamptz
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+CREATE FUNCTION gt__running(id uuid, deadline timestamptz) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+CREATE FUNCTION gt__acts_for(role oid) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+CREATE FUNCTION gt__may(what text) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+
+-- A lease as its reader sees it; the functions and the view gt_leases choose the rows.
+CREATE VIEW gt__lease_view AS
+SELECT l.id AS lease_id, l.object_id, l.object_type, l.service_id,
+	CASE WHEN @extschema@.gt__running(d.id, d.expires_at) THEN 'active' ELSE 'expired' END AS state,
+	l.created_at, l.renewed_at, d.expires_at,
+	l.duration * interval '1 microsecond' AS duration,
+	l.renewals, l.fence, l.exclusive, l.parent, h.name AS cleanup, l.payload, l.metadata, l.attempts,
+	coalesce(l.max_attempts, h.max_attempts) AS max_attempts,
+	coalesce(l.retry_delay, h.retry_delay) * interval '1 microsecond' AS retry_delay,
+	l.owner
+FROM @extschema@.gt_lease l
+	LEFT JOIN @extschema@.gt_lease p ON p.id OPERATOR(pg_catalog.=) l.parent
+	LEFT JOIN @extschema@.gt__handler h ON h.id OPERATOR(pg_catalog.=) l.handler
+	CROSS JOIN LATERAL (SELECT coalesce(l.parent, l.id) AS id,
+		CASE WHEN l.parent IS NULL THEN @extschema@.gt__deadline(l.id, l.deadline, l.duration, l.run)
+			ELSE @extschema@.gt__deadline(p.id, p.deadline, p.duration, p.run) END AS expires_at
+		OFFSET 0) d;
+
+-- ---------------------------------------------------------------------------
+-- Handlers and rights: src/handler.c, src/rights.c
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION gt_handler_create(name text, kind text, command text DEFAULT NULL, max_attempts int DEFAULT 25,
+	retry_delay interval DEFAULT '1 second', timeout interval DEFAULT '30 seconds',
+	grace interval DEFAULT '0', concurrency int DEFAULT NULL, rate_limit int DEFAULT NULL, run_as name DEFAULT NULL)
+RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name)
+IS 'Registers or replaces a handler: a named way to clean objects.';
+
+CREATE FUNCTION gt_handler_drop(name text) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_handler_drop(text) IS 'Drops a handler that no lease and no garbage uses. False: there was none.';
+
+CREATE FUNCTION gt_handler_grant(name text, role name, privilege text DEFAULT 'use') RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_handler_grant(text, name, text) IS 'Lets a role use a handler, or claim its garbage.';
+
+CREATE FUNCTION gt_handler_revoke(name text, role name, privilege text DEFAULT 'use') RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_handler_revoke(text, name, text) IS 'Takes back what gt_handler_grant gave.';
+
+CREATE FUNCTION gt_allow(role name, what text DEFAULT 'lease') RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_allow(name, text) IS 'Lets a role lease, register handlers (handler), see everything (monitor) or administer (admin).';
+
+CREATE FUNCTION gt_disallow(role name, what text DEFAULT 'lease') RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_disallow(name, text) IS 'Takes back what gt_allow gave.';
+
+CREATE FUNCTION gt_share(role name, object_type text DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_share(name, text) IS 'Lets a role lease my objects, of one type or of all.';
+
+CREATE FUNCTION gt_unshare(role name, object_type text DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_unshare(name, text) IS 'Takes back what gt_share gave.';
+
+CREATE FUNCTION gt_pause(handler text DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_pause(text) IS 'Stops the attempts of a handler; without a name, all of this database. Expiry goes on.';
+
+CREATE FUNCTION gt_resume(handler text DEFAULT NULL, adopt boolean DEFAULT false) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_resume(text, boolean) IS 'Ends gt_pause; with adopt, makes a copy act on its objects.';
+
+-- ---------------------------------------------------------------------------
+-- The queue of garbage: src/queue.c, src/worker.c
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION gt_claim(handlers text[] DEFAULT NULL, max_items int DEFAULT 10, visibility interval DEFAULT '1 minute',
+	cleanup_ids bigint[] DEFAULT NULL)
+RETURNS TABLE (cleanup_id bigint, attempt int, object_id text, object_type text, handler text, kind text,
+	command text, payload jsonb, metadata jsonb, lease_id uuid, service_id text, fence bigint, claimed_until timestamptz)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION gt_claim(text[], int, interval, bigint[]) IS 'Starts attempts on garbage that the caller will clean and acknowledge.';
+
+CREATE FUNCTION gt_ack(cleanup_id bigint, attempt int) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_ack(bigint, int) IS 'The object is clean. False: stale, somebody else has it now.';
+
+CREATE FUNCTION gt_nack(cleanup_id bigint, attempt int, error text, retry_after interval DEFAULT NULL) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_nack(bigint, int, text, interval) IS 'The attempt failed. False: stale, somebody else has it now.';
+
+CREATE FUNCTION gt_extend(cleanup_id bigint, attempt int, visibility interval) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_extend(bigint, int, interval) IS 'Sets the end of a claim to now + visibility. False: stale.';
+
+CREATE FUNCTION gt_ack_many(cleanup_ids bigint[], attempts int[]) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_ack_many(bigint[], int[]) IS 'Acknowledges many and returns how many tokens were current.';
+
+CREATE FUNCTION gt_redrive(cleanup_ids bigint[] DEFAULT NULL, handler text DEFAULT NULL, max_items int DEFAULT NULL)
+RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION gt_redrive(bigint[], text, int) IS 'Gives dead garbage another max_attempts attempts and returns how many.';
+
+CREATE PROCEDURE gt_reclaim(max_items int DEFAULT NULL, INOUT done bigint DEFAULT 0)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE gt_reclaim(int, bigint) IS 'The workers'' job in the foreground.';

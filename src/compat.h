@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Pretend to be on the newest server: every test of PG_VERSION_NUM is here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_COMPAT_H
+#define GT_COMPAT_H
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+
+/* 16: which indexes an update must touch became an enum */
+#if PG_VERSION_NUM < 160000
+typedef bool TU_UpdateIndexes;
+#define gt_update_needs_indexes(u)	(u)
+#define gt_only_summarizing(u)		false
+#define gt_ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, arbiters, summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, arbiters)
+#define object_aclcheck(classid, objectid, roleid, mode) \
+	((void) (classid), pg_proc_aclcheck(objectid, roleid, mode))
+#else
+#define gt_update_needs_indexes(u)	((u) != TU_None)
+#define gt_only_summarizing(u)		((u) == TU_Summarizing)
+#define gt_ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, arbiters, summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, arbiters, summarizing)
+#endif
+
+/* 18: instrumentation of index scans, and the row under check */
+#if PG_VERSION_NUM < 180000
+#define gt_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nkeys, 0)
+#define gt_ExecCheckIndexConstraints(rri, slot, estate, tid, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, tid, arbiters)
+#else
+#define gt_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#define gt_ExecCheckIndexConstraints(rri, slot, estate, tid, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, tid, gt_no_tid(), arbiters)
+static inline ItemPointer
+gt_no_tid(void)
+{
+	static ItemPointerData invalid;
+
+	ItemPointerSetInvalid(&invalid);
+	return &invalid;
+}
+#endif
+
+/* 17: process numbers count from 0 and pgprocno is gone */
+#if PG_VERSION_NUM < 170000
+#define gt_my_procno()		(MyProc->pgprocno)
+#else
+#define gt_my_procno()		((int) MyProcNumber)
+#endif
+
+#endif

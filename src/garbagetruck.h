@@ -1,0 +1,504 @@
+/*-------------------------------------------------------------------------
+ *
+ * garbagetruck.h
+ *	  Types and prototypes of the extension, grouped by the file that owns them.
+ *
+ * Dependencies point one way: SQL entry points (lease.c, queue.c, handler.c)
+ * -> ending.c, garbage.c -> clock.c, table.c -> shmem.c; the processes
+ * (launcher.c, worker.c) -> clean.c -> run.c.  run.c knows nothing of processes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GARBAGETRUCK_H
+#define GARBAGETRUCK_H
+
+#include "access/htup.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "nodes/execnodes.h"
+#include "nodes/lockoptions.h"
+#include "port/atomics.h"
+#include "storage/itemptr.h"
+#include "storage/lwlock.h"
+#include "utils/relcache.h"
+#include "utils/uuid.h"
+
+#define GT_VERSION "1.0"
+
+/* SQLSTATEs of our own, see the README */
+#define ERRCODE_GT_NOT_FOUND		MAKE_SQLSTATE('G','T','0','0','1')
+#define ERRCODE_GT_EXPIRED			MAKE_SQLSTATE('G','T','0','0','2')
+#define ERRCODE_GT_OTHER_SERVICE	MAKE_SQLSTATE('G','T','0','0','3')
+#define ERRCODE_GT_RECLAIMING		MAKE_SQLSTATE('G','T','0','0','4')
+#define ERRCODE_GT_LEASED			MAKE_SQLSTATE('G','T','0','0','5')
+#define ERRCODE_GT_QUOTA			MAKE_SQLSTATE('G','T','0','0','6')
+#define ERRCODE_GT_NO_HANDLER		MAKE_SQLSTATE('G','T','0','0','7')
+
+/* ---------------------------------------------------------------- garbagetruck.c: settings */
+
+extern char *gt_databases;
+extern int	gt_max_workers;
+extern int	gt_naptime;				/* s */
+extern int	gt_batch_size;
+extern int	gt_default_duration;	/* ms */
+extern int	gt_min_duration;		/* ms */
+extern double gt_max_duration;		/* ms, 30 d does not fit an int of ms */
+extern int	gt_regrant_delay;		/* ms */
+extern int	gt_restart_grace;		/* ms */
+extern int	gt_max_leases_per_service;
+extern int	gt_max_payload;			/* bytes */
+extern int	gt_history;				/* GtHistoryMode */
+extern int	gt_history_retention;	/* s */
+extern int	gt_renewals;			/* GtRenewalMode */
+extern int	gt_renewal_buffer_size; /* kB */
+extern char *gt_identity;
+extern bool gt_in_cleanup;			/* garbagetruck.in_cleanup: only run.c sets it */
+extern bool gt_preloaded;			/* by shared_preload_libraries: there is shared memory */
+
+typedef enum
+{
+	GT_HISTORY_OFF, GT_HISTORY_ERRORS, GT_HISTORY_ALL
+} GtHistoryMode;
+
+typedef enum
+{
+	GT_RENEWALS_BUFFERED, GT_RENEWALS_DURABLE
+} GtRenewalMode;
+
+/*
+ * Fault points, in builds with -DGT_FAULT_POINTS only.  A file gt_point.NAME in
+ * the data directory whose text is wait, error, fatal or crash makes the next
+ * process that comes by do so.  error, fatal and crash remove the file first;
+ * wait lasts as long as the file is there, and makes gt_point.NAME.waiting.
+ */
+#ifdef GT_FAULT_POINTS
+extern void gt_point_at(const char *name);
+#define GT_POINT(name) gt_point_at(name)
+#else
+#define GT_POINT(name) ((void) 0)
+#endif
+
+/* ---------------------------------------------------------------- table.c: our tables, read and written without SQL */
+
+typedef enum
+{
+	GT_OBJECT, GT_LEASE, GT__ORPHAN, GT__HANDLER, GT__HANDLER_RIGHT, GT__SHARE, GT__ROLE,
+	GT__TALLY, GT__RUN, GT__START, GT__PLACE, GT__PAUSED, GT__HISTORY, GT_NTABLES
+} GtTableId;
+
+typedef enum
+{
+	GT_OBJECT_PKEY, GT_OBJECT_DUE, GT_OBJECT_CLEANUP, GT_OBJECT_DEAD,
+	GT_LEASE_PKEY, GT_LEASE_CHECK, GT_LEASE_OBJECT, GT_LEASE_SERVICE, GT_LEASE_PARENT, GT_LEASE_REQUEST,
+	GT__ORPHAN_PKEY, GT__HANDLER_PKEY, GT__HANDLER_NAME, GT__HANDLER_RIGHT_PKEY, GT__SHARE_PKEY,
+	GT__ROLE_PKEY, GT__TALLY_PKEY, GT__RUN_PKEY, GT_NINDEXES
+} GtIndexId;
+
+/* attribute numbers, 0-based, in the order of garbagetruck--1.0.sql */
+enum
+{
+	O_OBJECT_TYPE, O_OBJECT_ID, O_OWNER, O_LEASES, O_FENCE, O_STATE, O_KEEP, O_ALONE, O_EVICTED, O_HANDLER,
+	O_SPEC_LEASE, O_REGRANT_AT, O_CLEANUP_ID, O_DUE_AT, O_SINCE, O_ATTEMPTS, O_MAX_ATTEMPTS, O_RETRY_DELAY,
+	O_EXTRA_ATTEMPTS, O_LEASE_ID, O_SERVICE_ID, O_PAYLOAD, O_METADATA, O_CLAIMED_UNTIL, O_FLIGHT_UNTIL,
+	O_SENDS, O_ERROR, O_NATTS
+};
+enum
+{
+	L_ID, L_OBJECT_TYPE, L_OBJECT_ID, L_OWNER, L_SERVICE_ID, L_CREATED_AT, L_RENEWED_AT, L_DEADLINE, L_CHECK_AT,
+	L_DURATION, L_RUN, L_RENEWALS, L_FENCE, L_EXCLUSIVE, L_ATTEMPTS, L_PARENT, L_HANDLER, L_MAX_ATTEMPTS,
+	L_RETRY_DELAY, L_REQUEST_KEY, L_PAYLOAD, L_METADATA, L_NATTS
+};
+enum
+{
+	P_PARENT, P_EXPIRED, P_ENDED_AT, P_NATTS
+};
+enum
+{
+	H_ID, H_NAME, H_KIND, H_COMMAND, H_OWNER, H_OWNER_NAME, H_RUN_AS, H_RUN_AS_NAME, H_SEARCH_PATH, H_MAX_ATTEMPTS,
+	H_RETRY_DELAY, H_TIMEOUT, H_GRACE, H_CONCURRENCY, H_RATE_LIMIT, H_PAUSED, H_PAUSED_REASON, H_BUILTIN, H_VERSION,
+	H_CRASHES, H_RESUMED_AT, H_NATTS
+};
+enum
+{
+	HR_HANDLER, HR_ROLE, HR_ROLE_NAME, HR_PRIVILEGE, HR_NATTS
+};
+enum
+{
+	S_OWNER, S_ROLE, S_OBJECT_TYPE, S_OWNER_NAME, S_ROLE_NAME, S_NATTS
+};
+enum
+{
+	R_ROLE, R_NAME, R_NATTS
+};
+enum
+{
+	T_HANDLER, T_SLOT, T_RUNS, T_FAILURES, T_LAST_RUN_AT, T_LAST_ERROR, T_LAST_ERROR_AT, T_NATTS
+};
+enum
+{
+	RUN_WORKER, RUN_HANDLER, RUN_ALONE, RUN_AT, RUN_ITEMS, RUN_NATTS
+};
+enum
+{
+	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_CLOCK, ST_NATTS
+};
+enum
+{
+	PL_IDENTITY, PL_DATABASE, PL_ADOPTED_AT, PL_SUBSCRIBED, PL_RESTORED, PL_NATTS
+};
+enum
+{
+	HI_AT, HI_EVENT, HI_OBJECT_TYPE, HI_OBJECT_ID, HI_OWNER, HI_CLEANUP_ID, HI_ATTEMPT, HI_HANDLER, HI_LEASE_ID,
+	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_NATTS
+};
+#define GT_MAX_ATTS 32
+
+/*
+ * A row in memory: values detoasted never, copied always; tid tells where the
+ * version lies that it was read from.  Allocated in the context current at the
+ * read.  v and isnull may be changed and the row written back by gt_update().
+ */
+typedef struct GtRow
+{
+	ItemPointerData tid;
+	TransactionId xmin;
+	Datum		v[GT_MAX_ATTS];
+	bool		isnull[GT_MAX_ATTS];
+} GtRow;
+
+/* One of our tables, open for reading or writing; lives in the caller's memory context. */
+typedef struct GtTable
+{
+	GtTableId	id;
+	Relation	rel;
+	EState	   *estate;			/* for index entries; NULL until the first write */
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;		/* of the relation, for reads */
+	Relation	index[GT_NINDEXES]; /* opened as needed */
+} GtTable;
+
+typedef enum
+{
+	GT_LOCKED,					/* row holds the newest version, which we have locked */
+	GT_GONE,					/* deleted, or never there */
+	GT_BUSY						/* another transaction has it (SKIP LOCKED only) */
+} GtLockResult;
+
+extern Oid	gt_extension(void); /* its OID, or InvalidOid where it is not installed */
+extern Oid	gt_schema(void);
+extern Oid	gt_owner(void);		/* role that owns the extension */
+extern Oid	gt_relid(GtTableId id);
+extern void gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode);
+extern void gt_close(GtTable *t);	/* keeps the lock to the end of the transaction */
+
+/*
+ * The row with these index keys, as the latest committed state or this very
+ * transaction has it, at every isolation level; false: there is none.
+ */
+extern bool gt_fetch(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, GtRow *row);
+/* The only row of a one-row table (gt__start, gt__place: the first). */
+extern bool gt_fetch_any(GtTable *t, GtRow *row);
+/* Locks the row that `row` was read from and re-reads it. May wait, but under skip. */
+extern GtLockResult gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip);
+/* fetch and lock, again when the row was deleted and inserted meanwhile */
+extern GtLockResult gt_fetch_lock(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
+								  GtRow *row, LockTupleMode mode, bool skip);
+extern void gt_insert(GtTable *t, GtRow *row);
+/* false: `index` (unique) has these keys already, by a transaction that has committed meanwhile; nothing was written */
+extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
+extern void gt_update(GtTable *t, GtRow *row);	/* the row must have been locked by gt_lock */
+extern void gt_delete(GtTable *t, GtRow *row);
+
+/* An index scan in index order over the latest committed state (one snapshot for the whole scan). */
+typedef struct GtScan GtScan;
+extern GtScan *gt_scan_begin(GtTable *t, GtIndexId index, int nkeys, const Datum *keys);	/* equality on leading columns */
+/* also a bound on column nkeys+1: strategy BTLess... of its btree opclass */
+extern GtScan *gt_scan_begin_bound(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, int strategy, Datum bound);
+extern bool gt_scan_next(GtScan *scan, GtRow *row);
+extern void gt_scan_end(GtScan *scan);
+
+#define GT_INT64(row, a)	DatumGetInt64((row)->v[a])
+#define GT_INT32(row, a)	DatumGetInt32((row)->v[a])
+#define GT_BOOL(row, a)		DatumGetBool((row)->v[a])
+#define GT_OID(row, a)		DatumGetObjectId((row)->v[a])
+#define GT_CHAR(row, a)		DatumGetChar((row)->v[a])
+#define GT_TIME(row, a)		DatumGetTimestampTz((row)->v[a])
+#define GT_SET(row, a, d)	((row)->v[a] = (d), (row)->isnull[a] = false)
+#define GT_SET_NULL(row, a) ((row)->v[a] = (Datum) 0, (row)->isnull[a] = true)
+
+/* ---------------------------------------------------------------- shmem.c: what all processes share */
+
+#define GT_MAX_WORKERS		64	/* bound of garbagetruck.max_workers */
+#define GT_MAX_DATABASES	1024
+#define GT_MAX_ITEMS		1000	/* of one run */
+#define GT_NEVER			PG_INT64_MAX
+
+/* One database that is known to the launcher.  Entries are never moved. */
+typedef struct GtDatabase
+{
+	Oid			oid;			/* InvalidOid: free.  Written under GtShared.lock */
+	pg_atomic_uint64 next_due;	/* gt_clock() time of the earliest work, GT_NEVER: none; see gt_due_at() */
+	bool		started;		/* gt__start has this server run; the two below are valid. Under lock, set once a run */
+	TimestampTz started_at;		/* S */
+	int64		grace;			/* the larger of the two restart_graces, us */
+	bool		absent;			/* a worker found no extension there. Under lock */
+	int			hold;			/* commands on the database in progress: no worker may start. Under lock */
+	int			failures;		/* worker starts that failed in a row. Under lock */
+	TimestampTz retry_at;		/* not before: after such a failure. Under lock */
+	int			place;			/* GtPlace as the last worker saw it, for gt_health and metrics. Under lock */
+} GtDatabase;
+
+typedef enum
+{
+	GT_SLOT_FREE, GT_SLOT_STARTING, GT_SLOT_IDLE, GT_SLOT_EXPIRING, GT_SLOT_CLEANING
+} GtSlotState;
+
+/* One worker.  Written by it (by the launcher while free or starting) under GtShared.lock. */
+typedef struct GtSlot
+{
+	GtSlotState state;
+	pid_t		pid;
+	int			procno;			/* of its PGPROC, for SetLatch; -1 until it runs */
+	Oid			database;
+	int64		serial;			/* unique in the life of the cluster: gt__run.worker */
+	int			handler;		/* whose objects it runs now; 0: none */
+	char		handler_name[NAMEDATALEN];
+	bool		slow;			/* counts as slow, see worker.c */
+	TimestampTz since;			/* of the state */
+	int			crashes;		/* of workers in this slot, since the server started */
+	int			nitems;			/* cleanup ids of its run: others pass over them */
+	int64		items[GT_MAX_ITEMS];
+} GtSlot;
+
+typedef struct GtCounters		/* of one database entry index + handler etc.: see observe.c */
+{
+	pg_atomic_uint64 created, renewed, released, expired;
+} GtCounters;
+
+typedef struct GtShared
+{
+	LWLock	   *lock;			/* all fields below that say so */
+	int64		run;			/* this server run: random, drawn when shared memory is initialised */
+	int64		clock_base;		/* gt_clock() = clock_base + CLOCK_MONOTONIC; see clock.c */
+	pg_atomic_uint64 clock_shift;	/* added: the recorded clock was later than the system's */
+	pg_atomic_uint64 serial;	/* next worker serial */
+	int			launcher_procno;	/* -1: none.  Under lock */
+	pid_t		launcher_pid;
+	pg_atomic_uint64 slots_missing; /* times that no background worker slot was free */
+	GtCounters	counters[GT_MAX_DATABASES];
+	GtDatabase	databases[GT_MAX_DATABASES];
+	GtSlot		slots[GT_MAX_WORKERS];
+} GtShared;
+
+extern GtShared *gt_shared;		/* NULL: not preloaded */
+extern void gt_shmem_init(void);	/* from _PG_init */
+/* The entry of a database; made when `create` and there is room, else NULL. Takes the lock. */
+extern GtDatabase *gt_database(Oid database, bool create);
+extern GtDatabase *gt_my_database(void);	/* cached; NULL: not preloaded */
+/*
+ * There is work at this time (gt_clock) once the current transaction has
+ * committed: wakes the worker of this database, or the launcher, if it is the
+ * earliest known.  Forgotten when the (sub)transaction aborts.
+ */
+extern void gt_due_after_commit(TimestampTz when);
+extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
+extern void gt_wake_launcher(void);
+extern void gt_count(int which, uint64 n);	/* after commit: counters of leases, which = offset in GtCounters */
+extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
+
+/* ---------------------------------------------------------------- clock.c: the clock, and what an absence does to deadlines */
+
+extern TimestampTz gt_now(void);	/* gt_clock() */
+extern int64 gt_run(void);		/* this server run */
+/*
+ * Sees to it that this server run is recorded in gt__start before any lease is
+ * judged over here. Every writing call and every worker pass calls it.
+ */
+extern void gt_start_ensure(void);
+/* The one reader of a lease's deadline: the instant at which it is over (GT_NEVER: cannot be judged yet). Not for children. */
+extern TimestampTz gt_effective_deadline(const GtRow *lease);
+extern int64 gt_grace_of(int64 duration);	/* G of invariant I1, us */
+
+/* ---------------------------------------------------------------- rights.c: who may what */
+
+extern bool gt_acts_for(Oid role);	/* current_user has the rights of role, which is whom the row means also in a copy */
+extern bool gt_is_admin(void);	/* superuser, the extension's owner or gt_allow(.., 'admin') */
+extern bool gt_is_monitor(void);	/* or pg_monitor or gt_allow(.., 'monitor') */
+extern bool gt_shared_with(Oid owner, const char *object_type, Oid user);	/* gt_share; members counted */
+extern void gt_note_role(Oid role);	/* keep its name in gt__role, once */
+extern const char *gt_role_name(Oid role);	/* or "unknown (OID n)" */
+/* run the block as the extension's owner: for SPI on our tables, search_path pinned */
+typedef struct GtSwitch
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_level;
+} GtSwitch;
+extern void gt_become_owner(GtSwitch *save);
+extern void gt_become_user(GtSwitch *save);
+
+/* ---------------------------------------------------------------- handler.c: handlers as registered */
+
+typedef enum
+{
+	GT_KIND_SQL, GT_KIND_SQL_BATCH, GT_KIND_NOTIFY, GT_KIND_NOTIFY_ONLY, GT_KIND_QUEUE,
+	GT_KIND_HTTP, GT_KIND_GRPC, GT_KIND_S3, GT_KIND_AZURE_BLOB, GT_KIND_FILE, GT_KIND_REDIS, GT_NKINDS
+} GtKind;
+
+#define GT_KIND_IS_EXTERNAL(k) ((k) >= GT_KIND_QUEUE)	/* only gt_claim starts its attempts */
+#define GT_KIND_IS_CLAIMABLE(k) ((k) == GT_KIND_NOTIFY || (k) >= GT_KIND_QUEUE)
+
+typedef struct GtHandler
+{
+	int			id;
+	char	   *name;
+	GtKind		kind;
+	char	   *command;		/* may be NULL */
+	Oid			owner;
+	char	   *owner_name;
+	Oid			run_as;			/* the owner where none was given */
+	char	   *run_as_name;
+	char	   *search_path;
+	int			max_attempts;
+	int64		retry_delay;	/* us, as those below */
+	int64		timeout;
+	int64		grace;
+	int			concurrency;	/* 0: no limit */
+	int			rate_limit;		/* 0: no limit */
+	bool		paused;
+	char	   *paused_reason;
+	bool		builtin;
+	int			version;
+	int			crashes;
+	TimestampTz resumed_at;		/* 0: never */
+	TransactionId xmin;			/* of the row version: with id and version, a cache key */
+} GtHandler;
+
+extern const char *const gt_kind_names[GT_NKINDS];
+extern void gt_handler_from_row(const GtRow *row, GtHandler *h);
+extern bool gt_handler_by_name(const char *name, GtHandler *h);	/* the latest committed */
+extern bool gt_handler_by_id(int id, GtHandler *h);
+extern List *gt_handler_list(void);	/* of GtHandler *, by id */
+extern bool gt_handler_may_use(const GtHandler *h);
+extern bool gt_handler_may_claim(const GtHandler *h);
+/* NULL: its roles are there under the names and OIDs it was registered with; else why it is suspended */
+extern const char *gt_handler_suspended(const GtHandler *h);
+extern bool gt_database_paused(void);	/* gt_pause() without a handler */
+
+/* ---------------------------------------------------------------- ending.c: the one way in which a lease ends */
+
+typedef enum
+{
+	GT_END_EXPIRED, GT_END_RELEASED, GT_END_KEPT
+} GtEndReason;
+
+typedef struct GtLeaseKey		/* enough to lock in order */
+{
+	pg_uuid_t	id;
+	char	   *object_type;
+	char	   *object_id;
+	bool		ended;			/* out: this call ended it */
+	int			position;		/* the caller's */
+} GtLeaseKey;
+
+/*
+ * Ends the leases: locks objects, then leases; deletes, adjusts counts, makes
+ * garbage.  GT_END_EXPIRED passes over (and re-arms) what is not over yet;
+ * skip: passes over what others have locked and returns how many those were.
+ */
+extern int	gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip);
+/* One pass over leases whose check_at has passed, and over children of ended leases, in the current transaction. */
+typedef struct GtExpiry
+{
+	int			ended;
+	int			looked_at;
+	int			busy;			/* locked by others: look again soon */
+	bool		more;			/* there is more that is due now */
+	TimestampTz next;			/* else when the next is due; GT_NEVER */
+} GtExpiry;
+extern void gt_expire_pass(int limit, bool own_too, GtExpiry *result);
+
+/* ---------------------------------------------------------------- garbage.c: states of garbage and the token rules */
+
+typedef struct GtItem			/* one piece of garbage, chosen to be run */
+{
+	int64		cleanup_id;
+	int			attempt;		/* the one to run: attempts + 1 */
+	GtRow		row;			/* of gt_object */
+	bool		done;			/* out of a run: it went well */
+	bool		excused;		/* the run did not happen: no attempt */
+	char	   *error;			/* else why not */
+	int64		took;			/* us */
+} GtItem;
+
+/* The last lease has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
+extern void gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason reason, TimestampTz ended_at);
+/* All of these want the row locked, and write it. */
+extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it back; the caller writes */
+extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took);
+extern void gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error, int64 retry_after, int64 took);	/* retry_after < 0: back-off */
+extern void gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, bool evicted, int64 retry_after);
+extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
+extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
+extern int64 gt_back_off(int64 retry_delay, int attempt);	/* us, with its jitter */
+
+/* ---------------------------------------------------------------- run.c: runs handler SQL as its owner */
+
+/*
+ * Runs the SQL of h for items[0..n-1] (kind sql: one after the other, each in
+ * its own subtransaction, stopping after 1 s; sql_batch: as one set in one
+ * subtransaction) and fills in done/error/took. The objects are locked already.
+ * Returns how many items were run: the rest has not been tried.
+ */
+extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n);
+/* Registration: parses and analyses the command as its owner would run it; raises what is wrong with it. */
+extern void gt_run_check(const GtHandler *h);
+
+/* ---------------------------------------------------------------- clean.c: chooses garbage, runs it, writes the outcome */
+
+typedef struct GtCleaner GtCleaner; /* the state of one worker's (or gt_reclaim's) chain of runs in one database */
+typedef struct GtPass
+{
+	int64		done;			/* leases ended and objects attempted */
+	bool		more;			/* due now, and this process may do it */
+	TimestampTz next;			/* when the next is due (also what another process must do: rates, slots); GT_NEVER */
+} GtPass;
+extern GtCleaner *gt_cleaner_create(bool worker);
+/* One step: outcome of the runs recorded before, and the choice of the next; to be committed by the caller. */
+extern void gt_clean_step(GtCleaner *c, int max_items, GtPass *pass);
+extern bool gt_clean_pending(GtCleaner *c); /* a run is recorded and has not been run */
+
+/* ---------------------------------------------------------------- queue.c: gt_claim and its kin, notify kinds */
+
+/* Sends the NOTIFYs of n items of a notify or notify_only handler in the current transaction; writes outcomes. */
+extern void gt_notify_items(const GtHandler *h, GtItem *items, int n);
+
+/* ---------------------------------------------------------------- database.c: where we live; commands on databases */
+
+typedef enum
+{
+	GT_PLACE_NONE,				/* no objects: adopted silently by the first create */
+	GT_PLACE_OURS,
+	GT_PLACE_COPY				/* nothing may be ended or cleaned */
+} GtPlace;
+
+extern GtPlace gt_place(char **why);	/* why: of a copy; may be NULL */
+extern void gt_place_ensure(void);	/* from create: stamps an empty database */
+extern void gt_place_adopt(void);
+extern void gt_database_init(void); /* hooks */
+
+/* ---------------------------------------------------------------- launcher.c, worker.c */
+
+extern void gt_launcher_init(void);
+extern PGDLLEXPORT void gt_launcher_main(Datum arg);
+extern PGDLLEXPORT void gt_worker_main(Datum arg);
+
+/* ---------------------------------------------------------------- observe.c: what was seen, for metrics */
+
+extern void gt_observe_init(void);	/* its shared memory; from gt_shmem_init's hooks */
+extern Size gt_observe_shmem_size(void);
+extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
+extern void gt_observe_renewal(const char *service_id, int64 left, int64 duration);
+
+#endif
