@@ -1,0 +1,458 @@
+/*
+ * cli_lease.c
+ *		health, and lease create, renew, get, release and list.
+ *
+ * Runs in the command line's process.  Each command is one call or a few, and
+ * its result.  Where both services can do it, distributed_gc is spoken, which
+ * knows the caller's service and the server's own cleanup for a type; what
+ * only SQL could say otherwise goes to garbagetruck.v1.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "cli_requests.h"
+
+#define GC_PATH "/distributed_gc.DistributedGCService/"
+#define V1_PATH "/garbagetruck.v1.GarbageTruck/"
+#define PAGE_SIZE 1000
+
+/* protobuf-c's members are not const, though packing changes nothing. */
+#define TEXT_FIELD(text) ((char *) ((text) != NULL ? (text) : ""))
+
+int
+cli_health(Cli *cli)
+{
+	DistributedGc__HealthCheckRequest request = DISTRIBUTED_GC__HEALTH_CHECK_REQUEST__INIT;
+	Google__Protobuf__Empty nothing = GOOGLE__PROTOBUF__EMPTY__INIT;
+	DistributedGc__HealthCheckResponse *answer;
+	Garbagetruck__V1__HealthResponse *checks;
+	GrpcReply	reply;
+	bool		healthy;
+	size_t		i;
+
+	answer = (DistributedGc__HealthCheckResponse *)
+		cli_call(cli, GC_PATH "HealthCheck", &request.base,
+				 &distributed_gc__health_check_response__descriptor);
+	if (answer == NULL)
+		return CLI_FAILED;
+	/* The reasons are a gain, not a need: a caller may not be allowed to see them. */
+	checks = (Garbagetruck__V1__HealthResponse *)
+		cli_call_quiet(cli, V1_PATH "Health", &nothing.base,
+					   &garbagetruck__v1__health_response__descriptor,
+					   (long) cli->timeout_ms, &reply);
+	grpc_reply_free(&reply);
+
+	healthy = answer->healthy;
+	out_begin(cli->json);
+	out_bool("healthy", healthy);
+	out_text("version", answer->version);
+	out_integer("active_leases", (int64_t) answer->active_leases);
+	out_integer("expired_leases", (int64_t) answer->expired_leases);
+	if (answer->uptime != NULL)
+		out_time("uptime", answer->uptime->seconds, answer->uptime->nanos);
+	if (cli->json && checks != NULL)
+	{
+		out_open_array("checks");
+		for (i = 0; i < checks->n_checks; i++)
+		{
+			out_open_object();
+			out_text("name", checks->checks[i]->name);
+			out_bool("ok", checks->checks[i]->ok);
+			out_text("detail", checks->checks[i]->detail);
+			out_text("remedy", checks->checks[i]->remedy);
+			out_close_object();
+		}
+		out_close_array();
+	}
+	out_end();
+	for (i = 0; !cli->json && checks != NULL && i < checks->n_checks; i++)
+		if (!checks->checks[i]->ok)
+			cli_error(false, "UNAVAILABLE", "%s: %s%s%s", checks->checks[i]->name,
+					  checks->checks[i]->detail,
+					  checks->checks[i]->remedy[0] ? ": " : "",
+					  checks->checks[i]->remedy);
+	if (!healthy && (checks == NULL || checks->n_checks == 0))
+		cli_error(cli->json, "UNAVAILABLE",
+				  "the server is not healthy: look at /healthz on its admin port");
+	distributed_gc__health_check_response__free_unpacked(answer, NULL);
+	if (checks != NULL)
+		garbagetruck__v1__health_response__free_unpacked(checks, NULL);
+	return healthy ? CLI_OK : CLI_FAILED;
+}
+
+/* The enum's value for a type, UNKNOWN for a name of the user's own. */
+static DistributedGc__ObjectType
+enum_type(const char *type)
+{
+	static const char *const names[] =
+	{
+		"", "database_row", "blob_storage", "temporary_file",
+		"websocket_session", "cache_entry", "custom"
+	};
+	int			i;
+
+	for (i = 1; i <= 6; i++)
+		if (strcmp(type, names[i]) == 0)
+			return (DistributedGc__ObjectType) i;
+	return DISTRIBUTED_GC__OBJECT_TYPE__UNKNOWN;
+}
+
+static void
+print_grant(const Cli *cli, const Garbagetruck__V1__Grant *grant)
+{
+	out_begin(cli->json);
+	out_text("lease_id", grant->lease_id);
+	if (grant->expires_at != NULL)
+		out_time("expires_at", grant->expires_at->seconds, grant->expires_at->nanos);
+	out_integer("fence", grant->fence);
+	if (grant->ttl != NULL)
+		out_seconds("ttl_seconds", grant->ttl->seconds, grant->ttl->nanos);
+	out_bool("created", grant->created);
+	out_integer("attempts", grant->attempts);
+	if (cli->json)
+		out_bool("success", true);
+	out_end();
+}
+
+/* What CreateLease cannot say goes through garbagetruck.v1. */
+static int
+create_by_v1(Cli *cli, char *type)
+{
+	Garbagetruck__V1__CreateRequest *request = cli_create_request(cli, type);
+	Garbagetruck__V1__Grant *grant = (Garbagetruck__V1__Grant *)
+		cli_call(cli, V1_PATH "Create", &request->base,
+				 &garbagetruck__v1__grant__descriptor);
+
+	cli_free_create_request(request);
+	if (grant == NULL)
+		return CLI_FAILED;
+	print_grant(cli, grant);
+	garbagetruck__v1__grant__free_unpacked(grant, NULL);
+	return CLI_OK;
+}
+
+static int
+create_by_gc(Cli *cli, DistributedGc__ObjectType type)
+{
+	DistributedGc__CreateLeaseRequest request = DISTRIBUTED_GC__CREATE_LEASE_REQUEST__INIT;
+	DistributedGc__CleanupConfig config = DISTRIBUTED_GC__CLEANUP_CONFIG__INIT;
+	DistributedGc__CreateLeaseRequest__MetadataEntry entries[CLI_MAX_METADATA];
+	DistributedGc__CreateLeaseRequest__MetadataEntry *pointers[CLI_MAX_METADATA];
+	DistributedGc__CreateLeaseResponse *answer;
+	char	   *url = NULL;
+	int			i;
+
+	request.object_id = (char *) cli->object_id;
+	request.object_type = type;
+	request.service_id = (char *) cli->service_id;
+	request.lease_duration_seconds = (uint64_t) cli->duration_ms / 1000;
+	for (i = 0; i < cli->metadata_count; i++)
+	{
+		const char *equals = strchr(cli->metadata[i], '=');
+
+		distributed_gc__create_lease_request__metadata_entry__init(&entries[i]);
+		entries[i].key = strndup(cli->metadata[i], (size_t) (equals - cli->metadata[i]));
+		entries[i].value = (char *) equals + 1;
+		pointers[i] = &entries[i];
+	}
+	request.n_metadata = (size_t) cli->metadata_count;
+	request.metadata = pointers;
+	if (cli->cleanup_endpoint != NULL)
+	{
+		url = cli_endpoint_url(cli->cleanup_endpoint);
+		if (cli_endpoint_is_grpc(cli->cleanup_endpoint))
+			config.cleanup_endpoint = url;
+		else
+			config.cleanup_http_endpoint = url;
+		config.cleanup_payload = TEXT_FIELD(cli->payload);
+		request.cleanup_config = &config;
+	}
+	answer = (DistributedGc__CreateLeaseResponse *)
+		cli_call(cli, GC_PATH "CreateLease", &request.base,
+				 &distributed_gc__create_lease_response__descriptor);
+	for (i = 0; i < cli->metadata_count; i++)
+		free(entries[i].key);
+	free(url);
+	if (answer == NULL)
+		return CLI_FAILED;
+	out_begin(cli->json);
+	out_text("lease_id", answer->lease_id);
+	if (answer->expires_at != NULL)
+		out_time("expires_at", answer->expires_at->seconds, answer->expires_at->nanos);
+	if (cli->json)
+		out_bool("success", true);
+	out_end();
+	distributed_gc__create_lease_response__free_unpacked(answer, NULL);
+	return CLI_OK;
+}
+
+int
+cli_lease_create(Cli *cli)
+{
+	char	   *type = cli_object_type(cli->object_type);
+	bool		v1 = cli->cleanup != NULL || cli->exclusive || cli->parent != NULL ||
+		cli->duration_ms % 1000 != 0 || enum_type(type) == DISTRIBUTED_GC__OBJECT_TYPE__UNKNOWN ||
+		(cli->payload != NULL && cli->cleanup_endpoint == NULL);
+	int			rc;
+
+	if (v1)
+		rc = create_by_v1(cli, type);
+	else
+		rc = create_by_gc(cli, enum_type(type));
+	free(type);
+	return rc;
+}
+
+/* A duration that whole seconds cannot say is garbagetruck.v1's. */
+static int
+renew_by_v1(Cli *cli)
+{
+	Garbagetruck__V1__RenewResult *result;
+	GrpcReply	reply;
+
+	if (!cli_connect(cli))
+		return CLI_FAILED;
+	result = cli_renew(cli, cli->lease_id, cli->duration_ms, (long) cli->timeout_ms, &reply);
+	if (result == NULL)
+	{
+		cli_report(cli, &reply);
+		grpc_reply_free(&reply);
+		return CLI_FAILED;
+	}
+	grpc_reply_free(&reply);
+	out_begin(cli->json);
+	out_text("lease_id", cli->lease_id);
+	if (result->expires_at != NULL)
+		out_time("expires_at", result->expires_at->seconds, result->expires_at->nanos);
+	if (cli->json)
+		out_bool("success", true);
+	out_end();
+	garbagetruck__v1__renew_result__free_unpacked(result, NULL);
+	return CLI_OK;
+}
+
+int
+cli_lease_renew(Cli *cli)
+{
+	DistributedGc__RenewLeaseRequest request = DISTRIBUTED_GC__RENEW_LEASE_REQUEST__INIT;
+	DistributedGc__RenewLeaseResponse *answer;
+
+	if (cli->duration_ms % 1000 != 0)
+		return renew_by_v1(cli);
+	request.lease_id = (char *) cli->lease_id;
+	request.service_id = (char *) cli->service_id;
+	request.extend_duration_seconds = (uint64_t) cli->duration_ms / 1000;
+	answer = (DistributedGc__RenewLeaseResponse *)
+		cli_call(cli, GC_PATH "RenewLease", &request.base,
+				 &distributed_gc__renew_lease_response__descriptor);
+	if (answer == NULL)
+		return CLI_FAILED;
+	out_begin(cli->json);
+	out_text("lease_id", cli->lease_id);
+	if (answer->new_expires_at != NULL)
+		out_time("expires_at", answer->new_expires_at->seconds, answer->new_expires_at->nanos);
+	if (cli->json)
+		out_bool("success", true);
+	out_end();
+	distributed_gc__renew_lease_response__free_unpacked(answer, NULL);
+	return CLI_OK;
+}
+
+/* --keep must not be lost silently: a lease that had ended is a failure. */
+static int
+release_keeping(Cli *cli)
+{
+	Garbagetruck__V1__ReleaseRequest request = GARBAGETRUCK__V1__RELEASE_REQUEST__INIT;
+	Garbagetruck__V1__CountResponse *answer;
+	char	   *ids[1];
+	bool		done;
+
+	ids[0] = (char *) cli->lease_id;
+	request.n_lease_ids = 1;
+	request.lease_ids = ids;
+	request.keep = true;
+	answer = (Garbagetruck__V1__CountResponse *)
+		cli_call(cli, V1_PATH "Release", &request.base,
+				 &garbagetruck__v1__count_response__descriptor);
+	if (answer == NULL)
+		return CLI_FAILED;
+	done = answer->count > 0;
+	garbagetruck__v1__count_response__free_unpacked(answer, NULL);
+	if (!done)
+	{
+		cli_error(cli->json, "NOT_FOUND",
+				  "lease %s not found, so its object is not kept: it may have been cleaned already",
+				  cli->lease_id);
+		return CLI_FAILED;
+	}
+	return CLI_OK;
+}
+
+static int
+release_by_gc(Cli *cli)
+{
+	DistributedGc__ReleaseLeaseRequest request = DISTRIBUTED_GC__RELEASE_LEASE_REQUEST__INIT;
+	ProtobufCMessage *answer;
+
+	request.lease_id = (char *) cli->lease_id;
+	request.service_id = (char *) cli->service_id;
+	answer = cli_call(cli, GC_PATH "ReleaseLease", &request.base,
+					  &distributed_gc__release_lease_response__descriptor);
+	if (answer == NULL)
+		return CLI_FAILED;
+	protobuf_c_message_free_unpacked(answer, NULL);
+	return CLI_OK;
+}
+
+int
+cli_lease_release(Cli *cli)
+{
+	int			rc = cli->keep ? release_keeping(cli) : release_by_gc(cli);
+
+	if (rc != CLI_OK)
+		return rc;
+	out_begin(cli->json);
+	out_text("lease_id", cli->lease_id);
+	out_bool("released", true);
+	if (cli->keep)
+		out_bool("kept", true);
+	if (cli->json)
+		out_bool("success", true);
+	out_end();
+	return CLI_OK;
+}
+
+/* The members of one lease; the caller has opened the object. */
+static void
+print_lease(const Garbagetruck__V1__Lease *lease)
+{
+	out_text("lease_id", lease->lease_id);
+	out_text("object_id", lease->object_id);
+	out_text("object_type", lease->object_type);
+	out_text("service_id", lease->service_id);
+	out_text("state", lease->state);
+	if (lease->created_at != NULL)
+		out_time("created_at", lease->created_at->seconds, lease->created_at->nanos);
+	if (lease->renewed_at != NULL)
+		out_time("renewed_at", lease->renewed_at->seconds, lease->renewed_at->nanos);
+	if (lease->expires_at != NULL)
+		out_time("expires_at", lease->expires_at->seconds, lease->expires_at->nanos);
+	if (lease->duration != NULL)
+		out_seconds("duration_seconds", lease->duration->seconds, lease->duration->nanos);
+	out_integer("renewals", (int64_t) lease->renewals);
+	out_integer("fence", lease->fence);
+	out_bool("exclusive", lease->exclusive);
+	out_text_or_null("parent", lease->parent);
+	out_text_or_null("cleanup", lease->cleanup);
+	out_json("payload", lease->payload);
+	out_json("metadata", lease->metadata);
+	out_integer("attempts", lease->attempts);
+}
+
+int
+cli_lease_get(Cli *cli)
+{
+	Garbagetruck__V1__GetRequest request = GARBAGETRUCK__V1__GET_REQUEST__INIT;
+	Garbagetruck__V1__Lease *lease;
+
+	request.lease_id = (char *) cli->lease_id;
+	lease = (Garbagetruck__V1__Lease *)
+		cli_call(cli, V1_PATH "Get", &request.base, &garbagetruck__v1__lease__descriptor);
+	if (lease == NULL)
+		return CLI_FAILED;
+	out_begin(cli->json);
+	print_lease(lease);
+	out_end();
+	garbagetruck__v1__lease__free_unpacked(lease, NULL);
+	return CLI_OK;
+}
+
+/* What stands before the first lease; nothing is written before it has come. */
+static void
+print_head(const Cli *cli)
+{
+	out_begin(cli->json);
+	if (cli->json)
+		out_open_array("leases");
+	else
+		printf("%-36s  %-7s  %-24s  %-17s  %-16s  %s\n", "LEASE_ID", "STATE",
+			   "EXPIRES_AT", "OBJECT_TYPE", "SERVICE_ID", "OBJECT_ID");
+}
+
+static void
+print_row(const Cli *cli, const Garbagetruck__V1__Lease *lease)
+{
+	char		expires[32] = "";
+
+	if (cli->json)
+	{
+		out_open_object();
+		print_lease(lease);
+		out_close_object();
+		return;
+	}
+	if (lease->expires_at != NULL)
+		cli_format_time(lease->expires_at->seconds, lease->expires_at->nanos, expires);
+	printf("%-36s  %-7s  %-24s  %-17s  %-16s  %s\n", lease->lease_id, lease->state,
+		   expires, lease->object_type, lease->service_id, lease->object_id);
+}
+
+/* One page after `token`, which it replaces.  False after an error. */
+static bool
+print_page(Cli *cli, char *type, bool first, int64_t *left, char **token)
+{
+	Garbagetruck__V1__ListRequest request = GARBAGETRUCK__V1__LIST_REQUEST__INIT;
+	Garbagetruck__V1__ListResponse *answer;
+	size_t		i;
+
+	request.service_id = TEXT_FIELD(cli->service);
+	request.object_type = TEXT_FIELD(type);
+	request.limit = *left < PAGE_SIZE ? (uint32_t) *left : PAGE_SIZE;
+	request.page_token = TEXT_FIELD(*token);
+	answer = (Garbagetruck__V1__ListResponse *)
+		cli_call(cli, V1_PATH "List", &request.base,
+				 &garbagetruck__v1__list_response__descriptor);
+	free(*token);
+	*token = NULL;
+	if (answer == NULL)
+		return false;
+	if (first)
+		print_head(cli);
+	for (i = 0; i < answer->n_leases; i++)
+		print_row(cli, answer->leases[i]);
+	*left -= (int64_t) answer->n_leases;
+	if (answer->n_leases > 0 && answer->next_page_token[0] != '\0')
+		*token = strdup(answer->next_page_token);
+	garbagetruck__v1__list_response__free_unpacked(answer, NULL);
+	return true;
+}
+
+int
+cli_lease_list(Cli *cli)
+{
+	char	   *type = cli->object_type ? cli_object_type(cli->object_type) : NULL;
+	char	   *token = NULL;
+	int64_t		left = cli->limit;
+	bool		ok;
+
+	ok = print_page(cli, type, true, &left, &token);
+	if (ok)
+	{
+		while (ok && token != NULL && left > 0)
+			ok = print_page(cli, type, false, &left, &token);
+		if (cli->json)
+		{
+			out_close_array();
+			out_bool("more", token != NULL || !ok);
+		}
+		out_end();
+	}
+	if (!cli->json && token != NULL)
+		cli_error(false, "OK", "there are more: raise --limit");
+	free(token);
+	free(type);
+	return ok ? CLI_OK : CLI_FAILED;
+}

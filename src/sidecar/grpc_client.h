@@ -1,0 +1,69 @@
+/*
+ * grpc_client.h
+ *		A small unary gRPC client over libcurl.
+ *
+ * Used by the command line.  A client belongs to one thread and makes one call
+ * at a time; its connection is kept between calls.  Messages go in and out as
+ * packed protobuf bytes: this file knows nothing of any service.
+ */
+#ifndef GT_GRPC_CLIENT_H
+#define GT_GRPC_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct GrpcClient GrpcClient;
+
+typedef struct GrpcClientOptions
+{
+	const char *endpoint;		/* http://host:port (cleartext HTTP/2) or https://host:port */
+	const char *token;			/* sent as a bearer token; NULL: none */
+	const char *tls_ca;			/* file of trusted certificates; NULL: the system's */
+	const char *tls_cert;		/* client certificate and its key; NULL: none */
+	const char *tls_key;
+} GrpcClientOptions;
+
+/* What a call came to.  message is never NULL after grpc_client_call(). */
+typedef struct GrpcReply
+{
+	int			status;			/* gRPC status code, 0 is OK */
+	char	   *message;		/* the server's words, or what kept us from it */
+	bool		reached;		/* a gRPC server answered; else the outcome is unknown */
+	uint8_t    *data;			/* the answer's packed bytes; only with status 0 */
+	size_t		len;
+} GrpcReply;
+
+/* Asked now and then while a call waits; true gives the call up. */
+typedef bool (*GrpcGiveUp) (void *arg);
+
+/*
+ * Prepare a client.  Nothing is connected yet.  NULL when the endpoint is no
+ * usable URL or memory is short; *error then says why (static text).
+ */
+extern GrpcClient *grpc_client_open(const GrpcClientOptions *options,
+									const char **error);
+
+/* Have `give_up` asked during every later call. */
+extern void grpc_client_set_give_up(GrpcClient *client, GrpcGiveUp give_up,
+									void *arg);
+
+/*
+ * Call `path` ("/package.Service/Method") with a packed message and wait for
+ * the answer, at most `timeout_ms`; the server is told that limit too.
+ * `request_key` goes as idempotency-key, NULL: none.
+ */
+extern void grpc_client_call(GrpcClient *client, const char *path,
+							 const char *request_key,
+							 const uint8_t *data, size_t len,
+							 long timeout_ms, GrpcReply *reply);
+
+/* Free what a reply holds, not the reply itself. */
+extern void grpc_reply_free(GrpcReply *reply);
+
+extern void grpc_client_close(GrpcClient *client);
+
+/* "NOT_FOUND" for 5, and so on; "UNKNOWN" for what is no code. */
+extern const char *grpc_client_status_name(int status);
+
+#endif							/* GT_GRPC_CLIENT_H */
