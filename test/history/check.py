@@ -1,0 +1,610 @@
+"""The model: does a recorded history keep the guarantees?
+
+Nothing here knows how the extension works.  Every call has an interval [inv, ret] in which it took place; a call in a
+transaction block took effect, for others, between the sending of COMMIT and its answer.  From these the model derives
+for each lease what surely held at an instant and what possibly held, and finds fault only where the extension's answer
+contradicts what surely was:
+
+  surely running at t   its creation was acknowledged before t, no release of it can have begun to take effect by t,
+                        and an acknowledged deadline is later than t
+  surely over at t      a release of it was acknowledged before t, or no creation and no renewal that began before t can
+                        have given it a deadline of t or later, or its creation was rolled back
+
+A call that failed for an unknown reason (its connection was lost) may have happened: it weakens both.
+Fences order the grants of an object against its cleanups: a cleanup tells the newest fence that it knew.
+
+Findings are (rule, object, text, records); rules are named after the invariants of the README.
+"""
+import bisect
+import collections
+
+ALLOWED = {"GT001", "GT002", "GT005", "22023", "40001", "40P01", "55P03", "57014", "57P01", "25P02"}
+NEVER = 1 << 62
+
+
+class Lease:
+    """What is known of one lease."""
+
+    def __init__(self, lease, obj, op):
+        self.id, self.object, self.op = lease, obj, op
+        args = op["args"]
+        self.tx = op["tx"]
+        self.exclusive = args.get("exclusive", False)
+        self.key = (args["service"], args["key"]) if args.get("key") else None
+        self.duration = args.get("duration")
+        self.names_cleanup = args["cleanup"] is not None
+        self.parent = None              # a Lease
+        self.fence = None
+        self.status = op["status"]      # yes | no | maybe
+        self.asked = op["inv"]
+        self.born = (op["from"], op["to"] if self.status == "yes" else NEVER)
+        self.undone = op["to"] if self.status == "no" else NEVER        # a rolled back creation is over by then
+        self.acks = []                  # (acknowledged at, deadline): lower bounds
+        self.tops = []                  # (possible from, deadline): upper bounds
+        self.releases = []              # ops
+        self.longest = self.duration
+
+    def d_low(self, t):
+        if self.parent:
+            return self.parent.d_low(t)
+        return max((d for at, d in self.acks if at <= t), default=0)
+
+    def d_last(self):
+        """The latest deadline that anybody was promised: every renewal that succeeded proves the time before it."""
+        if self.parent:
+            return self.parent.d_last()
+        return max((d for _, d in self.acks), default=0)
+
+    def d_high(self, t, without=None):
+        if self.parent:
+            return self.parent.d_high(t, without)
+        return max((d for at, d, op in self.tops if at <= t and op is not without), default=0)
+
+    def ends(self):
+        return self.releases + (self.parent.releases if self.parent else [])
+
+    def maybe_released(self, t):
+        return any(r["from"] <= t for r in self.ends())
+
+    def surely_released(self, t, without=None):
+        return any(r["status"] == "yes" and r["to"] <= t and r is not without for r in self.ends())
+
+    def first_release(self):
+        return min((r["from"] for r in self.ends()), default=NEVER)
+
+    def surely_running(self, a, b):
+        return self.born[1] <= a and not self.maybe_released(b) and self.d_low(a) > b
+
+    def surely_over(self, t, without=None):
+        if self.status == "no" and self.undone <= t:
+            return True
+        if self.parent and self.parent.status == "no" and self.parent.undone <= t:
+            return True
+        return self.surely_released(t, without) or self.d_high(t, without) < t
+
+    def sure_interval(self):
+        """The time during which it surely ran, as others could tell."""
+        return self.born[1], min(self.d_last(), self.first_release())
+
+    def possible_in(self, a, b):
+        return self.asked <= b and not self.surely_over(a)
+
+
+class Checker:
+    def __init__(self, history, left=None):
+        self.findings = []
+        self.left = left or {}
+        self.txs = {r["tx"]: r for r in history if r["t"] == "tx"}
+        self.ops = [r for r in history if r["t"] == "op"]
+        self.ops.sort(key=lambda r: r["inv"])
+        self.cleaned = collections.defaultdict(list)
+        self.all_cleaned = sorted((r for r in history if r["t"] == "clean"), key=lambda r: r["at"])
+        self.guards = {r["lease"] for r in history if r["t"] == "guard"}
+        self.leases = {}
+        self.on = collections.defaultdict(list)         # object -> leases
+        self.lost = collections.defaultdict(list)       # object -> grants whose answer never came
+        self.by_key = collections.defaultdict(list)
+        self.own_ended = collections.defaultdict(list)  # (tx, lease) -> times of releases inside the transaction
+
+    def report(self, rule, obj, text, *records):
+        self.findings.append((rule, obj, text, records))
+
+    # --- reading the history
+
+    def outcome(self, op):
+        """status of the call, and the interval in which its effect became visible to others."""
+        if op["state"] == "error":
+            op["status"] = "no"
+        elif op["tx"] is None:
+            op["status"] = "yes" if op["state"] == "ok" else "maybe"
+        else:
+            tx = self.txs[op["tx"]]
+            if "undone" in op or tx["outcome"] == "rolled back":
+                op["status"] = "no"
+            elif tx["outcome"] == "unknown":
+                op["status"] = "maybe" if tx["end_inv"] < tx["end_ret"] else "no"
+            else:
+                op["status"] = "yes"
+            op["from"] = tx["end_inv"]
+            op["to"] = min(op.get("undone", NEVER), tx["end_ret"])
+            return
+        op["from"], op["to"] = op["inv"], op["ret"]
+
+    def load(self):
+        for op in self.ops:
+            self.outcome(op)
+            if op["state"] == "error" and op["sqlstate"] not in ALLOWED:
+                self.report("errors", op["args"].get("object"), f"unexpected SQLSTATE {op['sqlstate']}", op)
+            if op["kind"] == "grant":
+                self.load_grant(op)
+            elif op["kind"] == "create_many" and op["state"] == "ok":
+                for lease, obj in {r[1]: r[0] for r in op["value"]}.items():
+                    self.add(obj, lease, op, op.get("fences", {}).get(lease))
+            elif op["kind"] == "create_many" and op["state"] == "unknown":
+                for obj in op["args"]["objects"]:
+                    self.lost[obj].append(op)
+        for tx in self.txs.values():
+            if tx.get("message"):
+                self.report("errors", None, f"a COMMIT failed: {tx['message']}", tx)
+        for op in self.ops:
+            if op["kind"] == "renew":
+                self.load_renewal(op, op["args"]["lease"],
+                                  op["value"][0][0] if op["state"] == "ok" else None)
+            elif op["kind"] == "renew_many":
+                if op["state"] == "ok":
+                    for lease, status, deadline in op["value"]:
+                        if status == "renewed":
+                            self.load_renewal(op, lease, deadline)
+                elif op["state"] == "unknown":
+                    for lease in op["args"]["leases"]:
+                        self.load_renewal(op, lease, None)
+            elif op["kind"] == "release":
+                self.load_release(op)
+        for c in self.all_cleaned:
+            self.cleaned[c["object"]].append(c)
+
+    def load_grant(self, op):
+        args = op["args"]
+        if op["state"] == "unknown":
+            self.lost[args["object"]].append(op)
+        if op["state"] != "ok":
+            return
+        lease, fence, expires, created = op["value"][0]
+        if created:
+            self.add(args["object"], lease, op, fence, expires)
+
+    def add(self, obj, lease, op, fence, expires=None):
+        known = Lease(lease, obj, op)
+        known.fence = fence
+        self.leases[lease] = known
+        self.on[obj].append(known)
+        if known.key:
+            self.by_key[known.key].append(known)
+        if op["args"].get("parent"):
+            known.parent = self.leases.get(op["args"]["parent"])
+            return
+        duration = known.duration
+        low = op["inv"] + duration if expires is None else expires
+        if known.tx is not None:
+            tx = self.txs[known.tx]
+            if tx["end_inv"] > op["ret"] + duration / 2:        # re-stamped at the commit
+                low = max(low, tx["end_inv"] + duration)
+        if known.status == "yes":
+            known.acks.append((op["to"], low))
+        known.tops.append((op["inv"], max(expires or 0, op["to"] + duration, op["ret"] + duration), op))
+
+    def load_renewal(self, op, lease, deadline):
+        known = self.leases.get(lease)
+        if known is None or op["state"] == "error":
+            return
+        if op["args"]["duration"] and known.longest:
+            known.longest = max(known.longest, op["args"]["duration"])
+        if deadline is None:
+            known.tops.append((op["inv"], op["ret"] + max(op["args"]["duration"] or 0, known.longest or 0), op))
+            return
+        if op["status"] == "yes":
+            known.acks.append((op["to"], deadline))
+        known.tops.append((op["inv"], deadline, op))
+        if self.is_own(op, known):       # the commit may stamp anew, with the longer duration
+            known.tops.append((op["inv"], self.txs[op["tx"]]["end_ret"] + known.longest, op))
+
+    def load_release(self, op):
+        known = self.leases.get(op["args"]["lease"])
+        if known is None:
+            return
+        if op["state"] == "ok" and op["value"][0][0] and op["tx"] is not None:
+            self.own_ended[(op["tx"], known.id)].append(op)
+        happened = op["state"] == "unknown" or (op["state"] == "ok" and op["value"][0][0])
+        if happened and op["status"] != "no":
+            known.releases.append(op)
+
+    def ended_by_own(self, op, lease):
+        """Its own transaction had released it (or its parent) before this call, whatever became of that later."""
+        if op["tx"] is None:
+            return False
+        ids = [lease.id] + ([lease.parent.id] if lease.parent else [])
+        return any(r["seq"] < op["seq"] for i in ids for r in self.own_ended.get((op["tx"], i), ()))
+
+    @staticmethod
+    def is_own(op, lease):
+        """Whether the call was made in the transaction that created the lease."""
+        return op["tx"] is not None and op["tx"] == lease.tx
+
+    # --- the rules
+
+    def check(self):
+        self.load()
+        for op in self.ops:
+            if op["kind"] == "renew":
+                self.check_renew(op)
+            elif op["kind"] == "renew_many" and op["state"] == "ok":
+                self.check_renew_many(op)
+            elif op["kind"] == "release":
+                self.check_release(op)
+            elif op["kind"] == "get" and op["state"] == "ok":
+                self.check_get(op)
+            elif op["kind"] == "list" and op["state"] == "ok":
+                self.check_list(op)
+            elif op["kind"] == "fence_check" and op["state"] == "ok":
+                self.check_fence(op)
+            elif op["kind"] == "grant":
+                self.check_grant(op)
+        for obj in set(self.on) | set(self.cleaned):
+            self.check_cleanups(obj)
+            self.check_overlaps(obj)
+            self.check_fence_order(obj)
+        for pair in self.by_key.values():
+            self.check_pairs(pair, lambda a, b: True, "I3 request_key", "two leases of one request_key at once")
+        self.check_guards()
+        for what, count in self.left.items():
+            if count:
+                self.report("I2", None, f"a minute after the last call, {count} {what} are still there")
+        return self.findings
+
+    def renewed(self, op, lease, deadline):
+        obj, inv = lease.object, op["inv"]
+        own = self.is_own(op, lease)
+        if lease.status == "no" and not own:
+            self.report("I5", obj, "a renewal of a lease whose creation was rolled back succeeded", lease.op, op)
+        if lease.parent:
+            self.report("I3", obj, "a child was renewed", lease.op, op)
+            return
+        if lease.surely_released(inv):
+            self.report("I3", obj, "a released lease was renewed", *lease.releases, op)
+        if not own and lease.d_high(inv, op) < inv:
+            self.report("I8", obj, "an expired lease was renewed", lease.op, *self.last_renewals(lease, inv), op)
+        asked = op["args"]["duration"] or lease.duration
+        if deadline < inv + asked:
+            self.report("I3", obj, f"a renewal promised {inv + asked - deadline} us less than asked for", lease.op, op)
+        if lease.status == "yes" and deadline < lease.d_low(inv):
+            self.report("I3", obj, f"a renewal shortened the lease by {lease.d_low(inv) - deadline} us", lease.op, op)
+        top = max(lease.d_high(op["ret"], op), op["ret"] + max(asked, lease.longest))
+        if deadline > top:
+            self.report("I3", obj, f"a renewal promised {deadline - top} us more than possible", lease.op, op)
+        if op["status"] == "no":        # undone with its transaction, unless buffered: no promise to hold it to
+            return
+        for c in self.cleaned[obj]:
+            if lease.fence is not None and c["fence"] >= lease.fence and c["at"] < deadline \
+                    and not lease.maybe_released(c["at"]) and op["status"] == "yes":
+                self.report("I3", obj, "the object of a successful renewal was cleaned before the deadline that it promised",
+                            lease.op, op, c)
+
+    @staticmethod
+    def last_renewals(lease, t):
+        return [op for at, _, op in lease.tops if at <= t and op is not lease.op][-2:]
+
+    def lost_early(self, op, lease, answer):
+        """The answer says that a lease is over. Is it?"""
+        if self.ended_by_own(op, lease):
+            return
+        if self.is_own(op, lease):
+            if lease.status != "no" and not lease.parent:
+                self.report("I5", lease.object, f"{answer}, to the transaction that creates it", lease.op, op)
+            return
+        if lease.surely_running(op["inv"], op["ret"]):
+            left = lease.d_low(op["inv"]) - op["ret"]
+            self.report("I1", lease.object, f"{answer}, with at least {left} us to run", lease.op,
+                        *self.last_renewals(lease, op["inv"]), op)
+
+    def check_renew(self, op):
+        lease = self.leases.get(op["args"]["lease"])
+        if lease is None:
+            return
+        if op["state"] == "ok":
+            self.renewed(op, lease, op["value"][0][0])
+        elif op.get("sqlstate") in ("GT001", "GT002"):
+            self.lost_early(op, lease, f"a renewal failed with {op['sqlstate']}")
+        elif op.get("sqlstate") == "22023":
+            if not lease.parent:
+                self.report("errors", lease.object, "22023 for a lease that is no child", op)
+            elif lease.surely_over(op["inv"]) and not self.is_own(op, lease):
+                self.report("I8", lease.object, "a child whose parent is over was taken for a running one", lease.op, op)
+
+    def check_renew_many(self, op):
+        asked = op["args"]["leases"]
+        if [r[0] for r in op["value"]] != asked:
+            self.report("errors", None, "gt_renew_many did not answer in the order of its input", op)
+        for lease_id, status, deadline in op["value"]:
+            lease = self.leases.get(lease_id)
+            if lease is None:
+                continue
+            if status == "renewed":
+                self.renewed(op, lease, deadline)
+            elif status in ("expired", "not_found"):
+                self.lost_early(op, lease, f"gt_renew_many says {status}")
+            elif status == "child":
+                if not lease.parent:
+                    self.report("errors", lease.object, "gt_renew_many says child of a lease that is none", op)
+            else:
+                self.report("errors", lease.object, f"gt_renew_many says {status}", op)
+
+    def check_release(self, op):
+        lease = self.leases.get(op["args"]["lease"])
+        if lease is None:
+            return
+        obj = lease.object
+        if op["state"] == "error":
+            if op["sqlstate"] in ("GT001", "GT002") and not op["args"]["keep"]:
+                self.report("errors", obj, f"gt_release without keep failed with {op['sqlstate']}", op)
+            elif op["sqlstate"] == "GT001":
+                self.lost_early(op, lease, "gt_release with keep failed with GT001")
+            return
+        if op["state"] != "ok":
+            return
+        if not op["value"][0][0]:
+            self.lost_early(op, lease, "gt_release says that it had ended")
+            return
+        own = self.is_own(op, lease)
+        if lease.status == "no" and not own:
+            self.report("I5", obj, "a lease whose creation was rolled back was released", lease.op, op)
+        if lease.surely_released(op["inv"], op):
+            self.report("I3", obj, "a lease was released twice", *lease.releases)
+        elif op["status"] == "yes":
+            twice = [r for r in lease.releases if r["status"] == "yes" and r is not op]
+            if twice and r_before(op, twice):
+                self.report("I3", obj, "two releases of one lease both succeeded", op, *twice)
+        for c in self.cleaned[obj]:
+            if lease.fence is not None and c["fence"] >= lease.fence and c["at"] < op["inv"]:
+                self.report("I3", obj, "a lease was released although its object had been cleaned before", lease.op, c, op)
+
+    def is_snapshot(self, op):
+        isolation = op["isolation"] if op["tx"] is None else self.txs[op["tx"]]["isolation"]
+        return op["tx"] is not None and isolation == "repeatable read"
+
+    def check_get(self, op):
+        lease = self.leases.get(op["args"]["lease"])
+        if lease is None or self.is_snapshot(op):
+            return
+        state = op["value"][0][0] if op["value"] else None
+        if state == "active":
+            if lease.surely_over(op["inv"]) and not self.is_own(op, lease):
+                self.report("I8", lease.object, "gt_lease_get shows a lease as active that is over", lease.op, op)
+        else:
+            self.lost_early(op, lease, f"gt_lease_get shows {state or 'no lease'}")
+
+    def check_list(self, op):
+        if self.is_snapshot(op):
+            return
+        shown = {r[0] for r in op["value"]}
+        for lease in self.on[op["args"]["object"]]:
+            if lease.id in shown:
+                if lease.surely_over(op["inv"]) and not self.is_own(op, lease):
+                    self.report("I8", lease.object, "gt_lease_list shows a lease as active that is over", lease.op, op)
+            elif lease.asked <= op["ret"]:
+                self.lost_early(op, lease, "gt_lease_list does not show it")
+
+    def check_fence(self, op):
+        lease = self.leases.get(op["args"]["lease"])
+        if lease is None:
+            return
+        if not op["value"][0][0]:
+            self.lost_early(op, lease, "gt_fence_check says no")
+            return
+        # a creation that was rolled back leaves its fence to the next one
+        holders = [l for l in self.on[lease.object] if l.fence in (None, op["args"]["fence"])]
+        if all(l.surely_over(op["inv"]) and not self.is_own(op, l) for l in holders) and not self.lost[lease.object]:
+            self.report("I8", lease.object, "gt_fence_check says yes for a lease that is over", lease.op, op)
+        if op["tx"] is None or op["status"] != "yes":
+            return
+        for other in self.on[lease.object]:
+            if other.born[0] > op["ret"] and other.born[1] < op["from"] and other.tx != op["tx"]:
+                self.report("I4", lease.object, "a new grant came between a fence check and the commit of its transaction",
+                            op, other.op)
+
+    def blockers(self, op, exclusive):
+        """Whether any lease can have been in the way of a grant."""
+        obj = op["args"]["object"]
+        for other in self.on[obj]:
+            if (exclusive or other.exclusive) and other.possible_in(op["inv"], op["ret"]):
+                return True
+        return any(o["inv"] <= op["ret"] and (exclusive or o["args"].get("exclusive"))
+                   and o["ret"] + 2 * (o["args"].get("duration") or 1000000) >= op["inv"] for o in self.lost[obj])
+
+    def check_grant(self, op):
+        args, obj = op["args"], op["args"]["object"]
+        if op["state"] == "error":
+            if op["sqlstate"] == "GT005" and not self.blockers(op, args["exclusive"]):
+                self.report("I8", obj, "GT005 although no lease can have been in the way", op)
+            if op["sqlstate"] in ("GT001", "GT002"):
+                parent = self.leases.get(args["parent"])
+                if not args["parent"]:
+                    self.report("errors", obj, f"{op['sqlstate']} from a create without parent", op)
+                elif parent:
+                    self.lost_early(op, parent, f"a child was refused with {op['sqlstate']}")
+            elif op["sqlstate"] == "22023":
+                self.report("errors", obj, "22023 from a create", op)
+            return
+        if op["state"] != "ok":
+            return
+        lease, _, expires, created = op["value"][0]
+        if not created:
+            self.check_reuse(op, lease)
+            return
+        known = self.leases[lease]
+        if args["duration"]:
+            if not op["inv"] + args["duration"] <= expires <= op["ret"] + args["duration"]:
+                self.report("I1", obj, "the deadline of a new lease is not the call's time plus its duration", op)
+        elif known.parent and known.parent.surely_over(op["inv"]) and not self.is_own(op, known.parent):
+            self.report("I8", obj, "a child of a parent that is over was created", known.parent.op, op)
+        for other in self.on[obj]:
+            if other is not known and (args["exclusive"] or other.exclusive) \
+                    and other.surely_running(op["inv"], op["ret"]) and not self.ended_by_own(op, other):
+                self.report("I3 exclusive", obj, "a grant passed over a running lease", other.op, op)
+        if known.key:
+            for other in self.by_key[known.key]:
+                if other is not known and other.surely_running(op["inv"], op["ret"]) and not self.ended_by_own(op, other):
+                    self.report("I3 request_key", obj, "a running lease with the same request_key was not returned",
+                                other.op, op)
+
+    def check_reuse(self, op, lease):
+        known, args = self.leases.get(lease), op["args"]
+        if known is None:
+            return
+        if known.key != (args["service"], args["key"]) or known.object != args["object"]:
+            self.report("I3 request_key", args["object"], "the lease of another request was returned", known.op, op)
+        elif known.surely_over(op["inv"]) and not self.is_own(op, known):
+            self.report("I8", args["object"], "a request_key returned a lease that is over", known.op, op)
+
+    # --- per object
+
+    def check_pairs(self, leases, counts, rule, text):
+        spans = sorted(((l.sure_interval(), n, l) for n, l in enumerate(leases) if l.status == "yes"), key=lambda s: s[0])
+        running = []
+        for (start, end), _, lease in spans:
+            if end <= start:
+                continue
+            running = [(e, l) for e, l in running if e > start]
+            for other_end, other in running:
+                if counts(lease, other):
+                    self.report(rule, lease.object, f"{text}, for {min(end, other_end) - start} us", other.op, lease.op)
+            running.append((end, lease))
+
+    def check_overlaps(self, obj):
+        self.check_pairs(self.on[obj], lambda a, b: a.exclusive or b.exclusive,
+                         "I3 exclusive", "an exclusive lease and another ran together")
+
+    def check_fence_order(self, obj):
+        born = sorted((l for l in self.on[obj] if l.status == "yes" and l.fence is not None), key=lambda l: l.born[1])
+        seen = {}
+        for lease in born:
+            if lease.fence in seen:
+                self.report("I4", obj, f"two grants have the fence {lease.fence}", seen[lease.fence].op, lease.op)
+            seen[lease.fence] = lease
+        ends = [l.born[1] for l in born]
+        best, top = [], None
+        for lease in born:
+            top = lease if top is None or lease.fence > top.fence else top
+            best.append(top)
+        for lease in born:
+            n = bisect.bisect_left(ends, lease.asked)
+            if n and best[n - 1].fence >= lease.fence:
+                self.report("I4", obj, f"fence {lease.fence} was granted after {best[n - 1].fence}", best[n - 1].op, lease.op)
+
+    def check_cleanups(self, obj):
+        leases, cleaned = self.on[obj], sorted(self.cleaned[obj], key=lambda c: c["fence"])
+        seen = {}
+        previous = -1
+        for c in cleaned:
+            if c["cleanup_id"] in seen:
+                self.report("I2", obj, "a cleanup took effect twice", seen[c["cleanup_id"]], c)
+            seen[c["cleanup_id"]] = c
+            self.check_cleanup(obj, leases, c, previous)
+            previous = c["fence"]
+        last = max((l for l in leases if l.status == "yes" and l.names_cleanup and l.fence is not None),
+                   key=lambda l: l.fence, default=None)
+        if last is not None and previous < last.fence and not self.may_be_kept(leases, last) and not any(self.left.values()):
+            self.report("I2", obj, "garbage was never cleaned, and is not there any more", last.op, *last.releases)
+
+    @staticmethod
+    def may_be_kept(leases, last):
+        return any(r["args"]["keep"] and r["to"] >= last.born[0] for l in leases for r in l.releases)
+
+    def check_cleanup(self, obj, leases, c, previous):
+        named = self.leases.get(c["lease"])
+        at = c["at"]
+        if named is not None and named.object != obj:
+            self.report("I2", obj, "the handler was given the lease of another object", named.op, c)
+        if named is not None and named.status == "no":
+            self.report("I5", obj, "an object was cleaned for a lease that was rolled back", named.op, c)
+        between = [l for l in leases if l.fence is not None and previous < l.fence <= c["fence"] and l.status != "no"]
+        unsure = self.lost[obj] or any(l.fence is None for l in leases)
+        if not between and not unsure:
+            self.report("I2", obj, "an object was cleaned again, without a grant in between", c)
+        elif not any(l.names_cleanup for l in between) and not unsure:
+            self.report("I2", obj, "an object was cleaned although no lease on it named a cleanup", c)
+        for lease in leases:
+            if lease.status != "yes":
+                continue
+            if lease.surely_running(at, at):
+                self.report("I1", obj, f"a cleanup started while an acknowledged lease had {lease.d_low(at) - at} us to run",
+                            lease.op, *self.last_renewals(lease, at), c)
+            elif lease.fence is not None and lease.fence <= c["fence"] and lease.d_last() > at \
+                    and not lease.maybe_released(at):
+                self.report("I1", obj, f"a cleanup started {lease.d_last() - at} us before the deadline of a lease that it knew",
+                            lease.op, *self.last_renewals(lease, at), c)
+            if lease.fence is not None and lease.born[1] < at and lease.fence > c["fence"]:
+                self.report("I4", obj, "a cleanup was given an old fence", lease.op, c)
+        for lease in leases:
+            for r in lease.releases:
+                if r["args"]["keep"] and r["status"] == "yes" and lease.fence is not None and lease.fence <= c["fence"] \
+                        and r["to"] < at and not self.lost[obj] and not any(
+                            l.names_cleanup and l.status != "no" and l.born[1] > r["from"] and l.born[0] < at
+                            for l in leases):
+                    self.report("I2", obj, "an object was cleaned that had been released with keep", lease.op, r, c)
+
+    def check_guards(self):
+        for lease in self.leases.values():
+            if lease.tx is None or lease.fence is None:
+                continue
+            if lease.status == "no" and lease.id in self.guards:
+                self.report("I5", lease.object, "a row was committed, and the lease in its transaction was not", lease.op)
+
+
+def r_before(op, others):
+    """So that a pair is reported once."""
+    return all((op["inv"], op["client"]) < (o["inv"], o["client"]) for o in others)
+
+
+def figures(history):
+    """What a run consisted of."""
+    checker = Checker(history)
+    checker.load()
+    calls = len(checker.ops)
+    failed = sum(1 for op in checker.ops if op["status"] != "yes")
+    released = {l.id for l in checker.leases.values() if any(r["status"] != "no" for r in l.ends())}
+    expired = sum(1 for l in checker.leases.values() if l.status == "yes" and l.id not in released)
+    worked = sum(1 for c in checker.all_cleaned if c["lease"] not in released)
+    return {"calls": calls, "failed": failed, "leases": len(checker.leases), "expired": expired,
+            "cleaned": len(checker.all_cleaned), "cleaned after expiry": worked,
+            "transactions": len(checker.txs),
+            "rolled back": sum(1 for t in checker.txs.values() if t["outcome"] != "committed")}
+
+
+def describe(record, base):
+    """One line for a human."""
+    ms = lambda t: f"{(t - base) / 1000:.3f}"
+    if record["t"] == "clean":
+        return (f"{ms(record['at']):>12} ms  cleanup {record['cleanup_id']} of {record['object']}: lease {record['lease']},"
+                f" fence {record['fence']}, attempt {record['attempt']}")
+    if record["t"] == "tx":
+        return f"{ms(record['begin']):>12} ms  transaction {record['tx']} {record['isolation']}: {record['outcome']}"
+    args = ", ".join(f"{k} {v}" for k, v in record["args"].items() if v is not None and v is not False)
+    answer = record.get("sqlstate") if record["state"] != "ok" else \
+        "; ".join(", ".join(f"@{ms(v)}" if isinstance(v, int) and v > 10 ** 15 else str(v) for v in row)
+                  for row in record["value"])
+    where = "" if record["tx"] is None else f" in transaction {record['tx']}, took effect: {record['status']}" \
+        f" [{ms(record['from'])} .. {ms(record['to'])}]"
+    return (f"{ms(record['inv']):>12} .. {ms(record['ret'])} ms  client {record['client']} {record['kind']}({args})"
+            f" -> {answer}{where}")
+
+
+def explain(findings, history, limit=5):
+    """A report of the first findings of each rule."""
+    base = min((r["inv"] for r in history if r["t"] == "op"), default=0)
+    lines = [f"{len(findings)} violations: " + ", ".join(
+        f"{n} of {rule}" for rule, n in collections.Counter(f[0] for f in findings).most_common())]
+    for rule, obj, text, records in findings[:limit]:
+        lines.append(f"\n  {rule} on {obj}: {text}")
+        shown = sorted(records, key=lambda r: r.get("inv", r.get("at", r.get("begin", 0))))
+        lines += ["    " + describe(r, base) for r in shown]
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""Records histories on a private server and checks each; exits 1 at the first that breaks a guarantee."""
+import argparse
+import gzip
+import json
+import os
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+sys.dont_write_bytecode = True
+
+import check        # noqa: E402
+import cluster      # noqa: E402
+import record       # noqa: E402
+
+SETTINGS = {
+    "fsync": "off",                 # the machine does not crash here, and more calls meet each other
+    "max_connections": "60",
+    "garbagetruck.naptime": "'60s'",
+    "log_min_messages": "warning",
+    "log_min_error_statement": "panic",     # failing calls are part of it
+}
+
+
+def enough(figures):
+    """Whether a run had in it what it is meant to try; a list of what was missing."""
+    short = []
+    if figures["cleaned after expiry"] < 100:
+        short.append(f"only {figures['cleaned after expiry']} expiries that the workers acted upon (100 are due)")
+    if figures["failed"] < 0.05 * figures["calls"]:
+        short.append(f"only {figures['failed']} of {figures['calls']} calls failed or were rolled back (5 % are due)")
+    return short
+
+
+def keep(history):
+    handle, path = tempfile.mkstemp(prefix="garbagetruck-history-", suffix=".json.gz")
+    with os.fdopen(handle, "wb") as raw, gzip.open(raw, "wt", encoding="utf-8") as f:
+        json.dump(history, f)
+    return path
+
+
+def one_run(server, number, options):
+    """True when the history keeps the guarantees."""
+    history, left, clock = record.record(server, "history", options.clients, options.seconds)
+    begin = time.monotonic()
+    findings = check.Checker(history, left).check()
+    figures = check.figures(history)
+    print(f"run {number}: " + ", ".join(f"{v} {k}" for k, v in figures.items())
+          + f"; clock known to {clock['uncertainty_us']} us; checked in {time.monotonic() - begin:.1f} s", flush=True)
+    if findings:
+        print(check.explain(findings, history))
+        print(f"the history is in {keep(history)} (check it again with test/history/run --check FILE)")
+        print(server.log_tail(15))
+        return False
+    short = enough(figures) if not options.any else []
+    for text in short:
+        print("too little happened: " + text)
+    return not short
+
+
+def check_file(path):
+    with gzip.open(path, "rt", encoding="utf-8") as f:
+        history = json.load(f)
+    findings = check.Checker(history).check()
+    print(check.explain(findings, history, 20) if findings else "no violation")
+    return not findings
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=int(os.environ.get("RUNS", 3)))
+    parser.add_argument("--seconds", type=float, default=float(os.environ.get("SECONDS", 20)))
+    parser.add_argument("--clients", type=int, default=int(os.environ.get("CLIENTS", 8)))
+    parser.add_argument("--patch", action="append", default=[], help="a patch to plant in a copy of the sources")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
+    parser.add_argument("--any", action="store_true", help="do not insist on enough expiries and failures")
+    parser.add_argument("--check", metavar="FILE", help="check a history that was kept")
+    options = parser.parse_args()
+    if options.check:
+        return 0 if check_file(options.check) else 1
+    settings = dict(SETTINGS)
+    settings.update(s.split("=", 1) for s in options.set)
+    with cluster.Cluster(settings, patches=options.patch) as server:
+        server.start()
+        admin = server.connect()
+        cluster.query(admin, "CREATE DATABASE history")
+        with server.connect("history") as link:
+            record.prepare(link)
+        for number in range(1, options.runs + 1):
+            if not one_run(server, number, options):
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except cluster.Failed as e:
+        sys.exit(str(e))

@@ -1,0 +1,223 @@
+"""A private PostgreSQL server with the extension, for the demo, the histories, the figures and the README's examples.
+
+Runs in the process of the script that uses it.  Owns one temporary directory: the private copy of the server that
+test/server makes, the data directory and the socket.  close() stops the server by the pid that it wrote down itself and
+removes all of it; a crash of the script leaves the directory, named garbagetruck-*.
+
+PostgreSQL refuses to run as root: there the server runs as `postgres`, and the directory belongs to it.
+
+Environment: PG_CONFIG names the server to use; GT_SERVER a tree that test/server has
+made already; GT_KEEP=1 leaves the directory in place.
+"""
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Failed(Exception):
+    """A step that could not be done, with the output of the command that failed."""
+
+
+def pg_config(what):
+    command = os.environ.get("PG_CONFIG", "pg_config")
+    try:
+        return subprocess.run([command, "--" + what], check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise Failed(f"{command} --{what}: {e}; name the server with PG_CONFIG=/path/to/pg_config") from e
+
+
+def run(command, **kwargs):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def wait_until(condition, limit=60.0, step=0.05):
+    """The first true value of condition(), or None when limit seconds have passed."""
+    end = time.monotonic() + limit
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            return None
+        time.sleep(step)
+
+
+class Cluster:
+    def __init__(self, settings=None, preload=True, patches=(), variant="normal", say=None):
+        self.variant = variant
+        self.say = say or (lambda text: None)
+        self.home = tempfile.mkdtemp(prefix="garbagetruck-", dir=os.environ.get("TMPDIR", "/tmp"))
+        self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self.data = os.path.join(self.home, "data")
+        self.log = os.path.join(self.home, "log")
+        self.port = 5432
+        self.settings = {
+            "unix_socket_directories": f"'{self.home}'",
+            "listen_addresses": "''",
+            "max_connections": "100",
+            "shared_buffers": "'256MB'",
+            "max_wal_size": "'2GB'",
+            "log_line_prefix": "'%m [%p] %b %q%a '",
+        }
+        if preload:
+            self.settings["shared_preload_libraries"] = "'garbagetruck'"
+        self.settings.update(settings or {})
+        try:
+            self._make(patches)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- setting up
+
+    def _make(self, patches):
+        os.chmod(self.home, 0o755)
+        if os.geteuid() == 0:
+            run(["chown", self.user, self.home])
+        tree = os.environ.get("GT_SERVER")
+        if tree and not patches and self.variant == "normal":
+            self.tree = os.path.abspath(tree)
+        else:
+            self.tree = os.path.join(self.home, "server")
+            self._build(patches)
+        self.bindir = self.tree + pg_config("bindir")
+        self.say("creating a private database cluster")
+        run([self._bin("initdb"), "-D", self.data, "-U", "postgres", "-A", "trust", "-N", "--no-instructions",
+             "-E", "UTF8", "--locale", "C"], **self._as_user())
+        with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as conf:
+            for name, value in self.settings.items():
+                conf.write(f"{name} = {value}\n")
+
+    def _build(self, patches):
+        """test/server makes the private server; for patched sources, the one in a patched copy of them."""
+        self.say("compiling the extension for a private server")
+        top = TOP
+        if patches:
+            top = os.path.join(self.home, "patched")
+            shutil.copytree(TOP, top, symlinks=True,
+                            ignore=shutil.ignore_patterns(".git", "*.o", "*.so", "*.bc", "node_modules", "__pycache__"))
+            for patch in patches:
+                run(["patch", "-p1", "-s", "-d", top, "-i", os.path.abspath(patch)])
+            if os.geteuid() == 0:
+                run(["chown", "-R", self.user, top])
+        run([os.path.join(top, "test", "server"), self.tree, self.variant])
+
+    def _as_user(self):
+        if os.geteuid() != 0:
+            return {"cwd": self.home}
+        entry = pwd.getpwnam(self.user)
+        return {"cwd": self.home, "user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+    def _bin(self, name):
+        return os.path.join(self.bindir, name)
+
+    # --- the server
+
+    def start(self, wait=True):
+        run([self._bin("pg_ctl"), "-D", self.data, "-l", self.log, "-s", "-t", "120", "-w" if wait else "-W", "start"],
+            **self._as_user())
+
+    def stop(self, mode="fast"):
+        run([self._bin("pg_ctl"), "-D", self.data, "-s", "-w", "-t", "120", "-m", mode, "stop"], **self._as_user())
+
+    def reload(self):
+        os.kill(self.pid(), signal.SIGHUP)
+
+    def configure(self, **settings):
+        with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as conf:
+            for name, value in settings.items():
+                conf.write(f"{name.replace('__', '.')} = {value}\n")
+
+    def pid(self):
+        """Of the postmaster, or None when it is not there."""
+        try:
+            with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as f:
+                pid = int(f.readline())
+            os.kill(pid, 0)
+            return pid
+        except (OSError, ValueError):
+            return None
+
+    def kill(self):
+        """kill -9 of the postmaster, and wait until all of its processes are gone."""
+        pid = self.pid()
+        children = self._children(pid)
+        os.kill(pid, signal.SIGKILL)
+        gone = wait_until(lambda: not any(os.path.exists(f"/proc/{p}/stat") and not self._zombie(p)
+                                          for p in [pid] + children), 60)
+        if not gone:
+            raise Failed("processes of the killed server are still there after a minute")
+        os.unlink(os.path.join(self.data, "postmaster.pid"))
+
+    @staticmethod
+    def _children(pid):
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as f:
+            return [int(p) for p in f.read().split()]
+
+    @staticmethod
+    def _zombie(pid):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+                return f.read().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            return True
+
+    def dsn(self, dbname="postgres", user="postgres"):
+        return f"host={self.home} port={self.port} dbname={dbname} user={user}"
+
+    def connect(self, dbname="postgres", user="postgres", autocommit=True, name=None):
+        import psycopg2
+        link = psycopg2.connect(self.dsn(dbname, user), application_name=name or os.path.basename(sys.argv[0]))
+        link.autocommit = autocommit
+        return link
+
+    def tool(self, name, *arguments, **kwargs):
+        """Runs a client program of the server (psql, pgbench) and returns what it prints."""
+        environment = dict(os.environ, PGHOST=self.home, PGPORT=str(self.port), PGUSER=kwargs.pop("as_role", "postgres"))
+        return run([self._bin(name), *arguments], env=environment, **self._as_user(), **kwargs)
+
+    def log_tail(self, lines=30):
+        try:
+            with open(self.log, encoding="utf-8", errors="replace") as f:
+                return "".join(f.readlines()[-lines:])
+        except OSError:
+            return ""
+
+    def close(self):
+        if os.path.isdir(self.data) and self.pid():
+            try:
+                self.stop("immediate")
+            except Failed as e:
+                print(e, file=sys.stderr)
+                os.kill(self.pid(), signal.SIGKILL)
+        if os.environ.get("GT_KEEP"):
+            print(f"kept: {self.home}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+        return False
+
+
+def query(link, sql, arguments=None):
+    with link.cursor() as cursor:
+        cursor.execute(sql, arguments)
+        return cursor.fetchall() if cursor.description else []
+
+
+def value(link, sql, arguments=None):
+    return query(link, sql, arguments)[0][0]
