@@ -25,7 +25,7 @@ OBJS = \
 	src/table.o \
 	src/worker.o
 
-HEADERS_OF_OURS = \
+OUR_HEADERS = \
 	src/compat.h \
 	src/garbagetruck.h
 
@@ -43,7 +43,7 @@ PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 
 ifneq ($(PGXS),)
 include $(PGXS)
-$(OBJS): $(HEADERS_OF_OURS)
+$(OBJS): $(OUR_HEADERS)
 else
 all install installdirs uninstall clean:
 	@echo "$(PG_CONFIG) knows of no development files of a server: install postgresql-server-dev-NN," >&2
