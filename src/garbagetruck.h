@@ -43,7 +43,7 @@ extern int	gt_naptime;				/* s */
 extern int	gt_batch_size;
 extern int	gt_default_duration;	/* ms */
 extern int	gt_min_duration;		/* ms */
-extern double gt_max_duration;		/* ms, 30 d does not fit an int of ms */
+extern int	gt_max_duration;		/* s: 30 d do not fit an int of ms */
 extern int	gt_regrant_delay;		/* ms */
 extern int	gt_restart_grace;		/* ms */
 extern int	gt_max_leases_per_service;
@@ -175,6 +175,7 @@ typedef struct GtTable
 	EState	   *estate;			/* for index entries; NULL until the first write */
 	ResultRelInfo *rri;
 	TupleTableSlot *slot;		/* of the relation, for reads */
+	TupleTableSlot *write_slot; /* made with estate */
 	Relation	index[GT_NINDEXES]; /* opened as needed */
 } GtTable;
 
@@ -207,6 +208,7 @@ extern GtLockResult gt_fetch_lock(GtTable *t, GtIndexId index, int nkeys, const 
 extern void gt_insert(GtTable *t, GtRow *row);
 /* false: `index` (unique) has these keys already, by a transaction that has committed meanwhile; nothing was written */
 extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
+extern void gt_row_init(GtRow *row);	/* all NULL */
 extern void gt_update(GtTable *t, GtRow *row);	/* the row must have been locked by gt_lock */
 extern void gt_delete(GtTable *t, GtRow *row);
 
@@ -281,7 +283,6 @@ typedef struct GtShared
 	LWLock	   *lock;			/* all fields below that say so */
 	int64		run;			/* this server run: random, drawn when shared memory is initialised */
 	int64		clock_base;		/* gt_clock() = clock_base + CLOCK_MONOTONIC; see clock.c */
-	pg_atomic_uint64 clock_shift;	/* added: the recorded clock was later than the system's */
 	pg_atomic_uint64 serial;	/* next worker serial */
 	int			launcher_procno;	/* -1: none.  Under lock */
 	pid_t		launcher_pid;
@@ -304,7 +305,15 @@ extern GtDatabase *gt_my_database(void);	/* cached; NULL: not preloaded */
 extern void gt_due_after_commit(TimestampTz when);
 extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
 extern void gt_wake_launcher(void);
-extern void gt_count(int which, uint64 n);	/* after commit: counters of leases, which = offset in GtCounters */
+extern void gt_count_created(int n);	/* counters, added up when the transaction commits */
+extern void gt_count_renewed(int n);
+extern void gt_count_released(int n);
+extern void gt_count_expired(int n);
+/*
+ * First thing in every writing SQL function: 25006 in a read-only transaction or
+ * on a standby, and remembers that PREPARE TRANSACTION must fail (0A000).
+ */
+extern void gt_mark_write(const char *function);
 extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
 
 /* ---------------------------------------------------------------- clock.c: the clock, and what an absence does to deadlines */
@@ -319,6 +328,9 @@ extern void gt_start_ensure(void);
 /* The one reader of a lease's deadline: the instant at which it is over (GT_NEVER: cannot be judged yet). Not for children. */
 extern TimestampTz gt_effective_deadline(const GtRow *lease);
 extern int64 gt_grace_of(int64 duration);	/* G of invariant I1, us */
+extern void gt_clock_record(void);	/* keeps gt_clock() in a file for the next start; at most each 10 s, but for the launcher's exit */
+extern void gt_start_adopt(void);	/* a copy was adopted: the grace begins now, with the full duration */
+extern TimestampTz gt_clock_anchor(void);	/* postmaster: what to put into GtShared.clock_base */
 
 /* ---------------------------------------------------------------- rights.c: who may what */
 
@@ -386,6 +398,18 @@ extern bool gt_handler_may_claim(const GtHandler *h);
 extern const char *gt_handler_suspended(const GtHandler *h);
 extern bool gt_database_paused(void);	/* gt_pause() without a handler */
 
+/* ---------------------------------------------------------------- lease.c */
+
+extern void gt_lease_init(void);	/* transaction callbacks */
+/* Was this lease created by the current transaction? Then it is not over before the commit. */
+extern bool gt_created_here(const pg_uuid_t *id);
+/* When the lease (or its parent) is over; 0: a child whose parent has ended. */
+extern TimestampTz gt_lease_over_at(GtTable *leases, const GtRow *lease);
+extern bool gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now);
+extern TimestampTz gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
+extern Interval *gt_us_interval(int64 us);
+extern void gt_check_name(const char *what, const char *value, int max_bytes);	/* 22023: length, control characters */
+
 /* ---------------------------------------------------------------- ending.c: the one way in which a lease ends */
 
 typedef enum
@@ -398,6 +422,8 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	pg_uuid_t	id;
 	char	   *object_type;
 	char	   *object_id;
+	bool		over;			/* known to be over, not judged again: child of an ended parent */
+	TimestampTz ended_at;		/* of such a child */
 	bool		ended;			/* out: this call ended it */
 	int			position;		/* the caller's */
 } GtLeaseKey;

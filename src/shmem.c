@@ -1,0 +1,288 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *	  What all processes share, and what is done when a transaction commits.
+ *
+ * GtShared is there only when the library is preloaded; without it gt_shared is
+ * NULL and every function here does nothing.  Nothing in it must survive a
+ * crash: the tables are the truth, this is who sleeps until when.
+ *
+ * Lost wake-ups.  next_due of a database is the earliest time at which work is
+ * known to be due there.  A worker that looks for work first sets it to
+ * GT_NEVER, then looks with a new snapshot, then lowers it to what it found.  A
+ * commit lowers it in its commit callback, which runs after the commit has
+ * become visible.  So work that the worker's snapshot could not see is lowered
+ * in afterwards, whoever comes first.  Whoever lowers it wakes an idle worker of
+ * that database, or the launcher.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "garbagetruck.h"
+
+GtShared   *gt_shared = NULL;
+GtSlot	   *gt_my_slot = NULL;
+
+static shmem_request_hook_type previous_request = NULL;
+static shmem_startup_hook_type previous_startup = NULL;
+
+/* what this transaction will have done when it commits */
+static TimestampTz pending_due = GT_NEVER;
+static uint64 pending_created;
+static uint64 pending_renewed;
+static uint64 pending_released;
+static uint64 pending_expired;
+static bool callback_registered = false;
+
+static void
+request(void)
+{
+	if (previous_request)
+		previous_request();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(GtShared)));
+	RequestAddinShmemSpace(gt_observe_shmem_size());
+	RequestNamedLWLockTranche("garbagetruck", 1);
+}
+
+static void
+startup(void)
+{
+	bool		found;
+	int			i;
+
+	if (previous_startup)
+		previous_startup();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	gt_shared = ShmemInitStruct("garbagetruck", sizeof(GtShared), &found);
+	if (!found)
+	{
+		memset(gt_shared, 0, sizeof(GtShared));
+		gt_shared->lock = &GetNamedLWLockTranche("garbagetruck")->lock;
+		if (!pg_strong_random(&gt_shared->run, sizeof(gt_shared->run)))
+			ereport(ERROR, (errmsg("could not draw a random number for this server run")));
+		gt_shared->clock_base = gt_clock_anchor();
+		pg_atomic_init_u64(&gt_shared->serial, 1);
+		pg_atomic_init_u64(&gt_shared->slots_missing, 0);
+		gt_shared->launcher_procno = -1;
+		for (i = 0; i < GT_MAX_DATABASES; i++)
+		{
+			pg_atomic_init_u64(&gt_shared->databases[i].next_due, GT_NEVER);
+			pg_atomic_init_u64(&gt_shared->counters[i].created, 0);
+			pg_atomic_init_u64(&gt_shared->counters[i].renewed, 0);
+			pg_atomic_init_u64(&gt_shared->counters[i].released, 0);
+			pg_atomic_init_u64(&gt_shared->counters[i].expired, 0);
+		}
+		for (i = 0; i < GT_MAX_WORKERS; i++)
+			gt_shared->slots[i].procno = -1;
+	}
+	gt_observe_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* From _PG_init, when preloaded. */
+void
+gt_shmem_init(void)
+{
+	previous_request = shmem_request_hook;
+	shmem_request_hook = request;
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = startup;
+}
+
+/* The entry of a database, made where `create`; NULL: not preloaded, not there, or no room (LOG, once). */
+GtDatabase *
+gt_database(Oid database, bool create)
+{
+	GtDatabase *unused = NULL;
+	int			i;
+
+	if (gt_shared == NULL || !OidIsValid(database))
+		return NULL;
+	LWLockAcquire(gt_shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	for (i = 0; i < GT_MAX_DATABASES; i++)
+	{
+		GtDatabase *db = &gt_shared->databases[i];
+
+		if (db->oid == database)
+		{
+			LWLockRelease(gt_shared->lock);
+			return db;
+		}
+		if (!OidIsValid(db->oid) && unused == NULL)
+			unused = db;
+	}
+	if (create && unused != NULL)
+	{
+		unused->oid = database;
+		unused->started = false;
+		unused->absent = false;
+		unused->hold = 0;
+		unused->failures = 0;
+		unused->retry_at = 0;
+		unused->place = GT_PLACE_NONE;
+		pg_atomic_write_u64(&unused->next_due, GT_NEVER);
+	}
+	LWLockRelease(gt_shared->lock);
+	return create ? unused : NULL;
+}
+
+/* The entry of the database that this process is connected to; made when it is not there. */
+GtDatabase *
+gt_my_database(void)
+{
+	static GtDatabase *mine = NULL;
+
+	/* DROP DATABASE frees entries, but not that of a database somebody is connected to */
+	if (mine == NULL || mine->oid != MyDatabaseId)
+		mine = gt_database(MyDatabaseId, true);
+	return mine;
+}
+
+static void
+wake_procno(int procno)
+{
+	if (procno >= 0 && procno < (int) ProcGlobal->allProcCount)
+		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+void
+gt_wake_launcher(void)
+{
+	/* read without the lock: a stale number wakes a process that looks again and sleeps on */
+	if (gt_shared != NULL)
+		wake_procno(gt_shared->launcher_procno);
+}
+
+/* There is work at this time: lowers next_due and wakes whoever can do it. Safe in a commit callback. */
+void
+gt_due_at(GtDatabase *db, TimestampTz when)
+{
+	uint64		old;
+	int			i;
+
+	if (gt_shared == NULL || db == NULL || when == GT_NEVER)
+		return;
+	old = pg_atomic_read_u64(&db->next_due);
+	do
+	{
+		if ((int64) old <= when)
+			return;
+	} while (!pg_atomic_compare_exchange_u64(&db->next_due, &old, (uint64) when));
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_IDLE && slot->database == db->oid)
+		{
+			wake_procno(slot->procno);
+			return;
+		}
+	}
+	gt_wake_launcher();
+}
+
+static void
+forget_pending(void)
+{
+	pending_due = GT_NEVER;
+	pending_created = pending_renewed = pending_released = pending_expired = 0;
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	GtDatabase *db;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			db = (pending_due != GT_NEVER || pending_created || pending_renewed ||
+				  pending_released || pending_expired) ? gt_my_database() : NULL;
+			if (db != NULL)
+			{
+				GtCounters *counters = &gt_shared->counters[db - gt_shared->databases];
+
+				if (pending_created)
+					pg_atomic_fetch_add_u64(&counters->created, pending_created);
+				if (pending_renewed)
+					pg_atomic_fetch_add_u64(&counters->renewed, pending_renewed);
+				if (pending_released)
+					pg_atomic_fetch_add_u64(&counters->released, pending_released);
+				if (pending_expired)
+					pg_atomic_fetch_add_u64(&counters->expired, pending_expired);
+				gt_due_at(db, pending_due);
+			}
+			forget_pending();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			forget_pending();
+			break;
+		default:
+			break;
+	}
+}
+
+static bool
+want_callback(void)
+{
+	if (gt_shared == NULL)
+		return false;
+	if (!callback_registered)
+	{
+		RegisterXactCallback(at_end_of_transaction, NULL);
+		callback_registered = true;
+	}
+	return true;
+}
+
+/* See garbagetruck.h. What an aborted subtransaction has asked for costs one look in vain. */
+void
+gt_due_after_commit(TimestampTz when)
+{
+	if (want_callback() && when < pending_due)
+	{
+		pending_due = when;
+		(void) gt_my_database();	/* the entry must not have to be made in the callback */
+	}
+}
+
+void
+gt_count_created(int n)
+{
+	if (want_callback())
+		pending_created += n;
+}
+
+void
+gt_count_renewed(int n)
+{
+	if (want_callback())
+		pending_renewed += n;
+}
+
+void
+gt_count_released(int n)
+{
+	if (want_callback())
+		pending_released += n;
+}
+
+void
+gt_count_expired(int n)
+{
+	if (want_callback())
+		pending_expired += n;
+}

@@ -1,0 +1,550 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *	  Our tables, read and written through the table access method.
+ *
+ * Every process that serves SQL runs this.  Three things speak against SQL here:
+ * a renewal must judge the lease as it is now at every isolation level, which
+ * no statement can under REPEATABLE READ; a statement resolves names by a
+ * search_path and runs as somebody; and a plan costs more than the two rows
+ * that a lease is.  What the executor does for INSERT ... ON CONFLICT, SELECT
+ * FOR UPDATE, UPDATE and DELETE on a table without triggers is done here with
+ * the same calls: speculative insertion, tuple locks that follow the update
+ * chain, index entries by ExecInsertIndexTuples().
+ *
+ * Reads use a snapshot that is new at each call: what has committed until now,
+ * and what this transaction has done.  Each write is followed by
+ * CommandCounterIncrement(), so that the next read sees it.
+ *
+ * Tables and indexes are found by name in the extension's own schema and kept
+ * by OID until the relation cache says that they have changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "garbagetruck.h"
+
+static const char *const table_names[GT_NTABLES] = {
+	"gt_object", "gt_lease", "gt__orphan", "gt__handler", "gt__handler_right", "gt__share", "gt__role",
+	"gt__tally", "gt__run", "gt__start", "gt__place", "gt__paused", "gt__history"
+};
+
+static const char *const index_names[GT_NINDEXES] = {
+	"gt_object_pkey", "gt_object_due", "gt_object_cleanup", "gt_object_dead",
+	"gt_lease_pkey", "gt_lease_check", "gt_lease_object", "gt_lease_service", "gt_lease_parent", "gt_lease_request",
+	"gt__orphan_pkey", "gt__handler_pkey", "gt__handler_name", "gt__handler_right_pkey", "gt__share_pkey",
+	"gt__role_pkey", "gt__tally_pkey", "gt__run_pkey"
+};
+
+/* OIDs of the extension and of what it owns, while known */
+static bool known = false;
+static Oid	extension_oid;
+static Oid	schema_oid;
+static Oid	owner_oid;
+static Oid	table_oids[GT_NTABLES];
+static Oid	index_oids[GT_NINDEXES];
+
+struct GtScan
+{
+	GtTable    *table;
+	Snapshot	snapshot;
+	IndexScanDesc scan;
+};
+
+/* A relation has changed: forget what we know if it is one of ours. */
+static void
+forget(Datum arg, Oid relid)
+{
+	int			i;
+
+	if (!known)
+		return;
+	if (!OidIsValid(relid))
+		known = false;
+	for (i = 0; i < GT_NTABLES; i++)
+		if (table_oids[i] == relid)
+			known = false;
+}
+
+/* Finds the extension in the catalog; false: it is not installed. */
+static bool
+look_up(void)
+{
+	static bool registered = false;
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	int			i;
+
+	if (known)
+		return true;
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(forget, (Datum) 0);
+		registered = true;
+	}
+
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("garbagetruck"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		extension_oid = form->oid;
+		schema_oid = form->extnamespace;
+		owner_oid = form->extowner;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (!HeapTupleIsValid(tuple))
+		return false;
+
+	for (i = 0; i < GT_NTABLES; i++)
+	{
+		table_oids[i] = get_relname_relid(table_names[i], schema_oid);
+		if (!OidIsValid(table_oids[i]))
+			return false;		/* being created or dropped */
+	}
+	for (i = 0; i < GT_NINDEXES; i++)
+	{
+		index_oids[i] = get_relname_relid(index_names[i], schema_oid);
+		if (!OidIsValid(index_oids[i]))
+			return false;
+	}
+	known = true;
+	return true;
+}
+
+/* The same, for those who can not do without. */
+static void
+must_know(void)
+{
+	if (!look_up())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"garbagetruck\" is not installed in this database"),
+				 errhint("CREATE EXTENSION garbagetruck;")));
+}
+
+/* OID of the extension, or InvalidOid where it is not installed. Reads catalogs: in a transaction only. */
+Oid
+gt_extension(void)
+{
+	return look_up() ? extension_oid : InvalidOid;
+}
+
+Oid
+gt_schema(void)
+{
+	must_know();
+	return schema_oid;
+}
+
+/* The role that owns the extension. */
+Oid
+gt_owner(void)
+{
+	must_know();
+	return owner_oid;
+}
+
+Oid
+gt_relid(GtTableId id)
+{
+	must_know();
+	return table_oids[id];
+}
+
+/* Opens a table; to be closed with gt_close() unless an error is raised. */
+void
+gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode)
+{
+	must_know();
+	memset(t, 0, sizeof(GtTable));
+	t->id = id;
+	t->rel = table_open(table_oids[id], lockmode);
+	t->slot = table_slot_create(t->rel, NULL);
+}
+
+void
+gt_close(GtTable *t)
+{
+	int			i;
+
+	if (t->rri != NULL)
+	{
+		ExecCloseIndices(t->rri);
+		ExecDropSingleTupleTableSlot(t->write_slot);
+	}
+	if (t->estate != NULL)
+		FreeExecutorState(t->estate);
+	for (i = 0; i < GT_NINDEXES; i++)
+		if (t->index[i] != NULL)
+			index_close(t->index[i], NoLock);
+	ExecDropSingleTupleTableSlot(t->slot);
+	table_close(t->rel, NoLock);
+	t->rel = NULL;
+}
+
+/* What a write needs: an executor state and the open indexes. */
+static void
+prepare_write(GtTable *t)
+{
+	if (t->rri != NULL)
+		return;
+	t->estate = CreateExecutorState();
+	t->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(t->rri, t->rel, 0, NULL, 0);
+	ExecOpenIndices(t->rri, true);
+	t->write_slot = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
+}
+
+static Relation
+index_of(GtTable *t, GtIndexId id)
+{
+	if (t->index[id] == NULL)
+		t->index[id] = index_open(index_oids[id], AccessShareLock);
+	return t->index[id];
+}
+
+void
+gt_row_init(GtRow *row)
+{
+	memset(row, 0, sizeof(GtRow));
+	memset(row->isnull, true, sizeof(row->isnull));
+	ItemPointerSetInvalid(&row->tid);
+}
+
+/* Copies the row in the slot of the table; toasted values stay toasted. */
+static void
+copy_row(GtTable *t, GtRow *row)
+{
+	TupleDesc	desc = RelationGetDescr(t->rel);
+	bool		isnull;
+	int			i;
+
+	slot_getallattrs(t->slot);
+	row->tid = t->slot->tts_tid;
+	row->xmin = DatumGetTransactionId(slot_getsysattr(t->slot, MinTransactionIdAttributeNumber, &isnull));
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		row->isnull[i] = t->slot->tts_isnull[i];
+		row->v[i] = row->isnull[i] ? (Datum) 0 :
+			datumCopy(t->slot->tts_values[i], att->attbyval, att->attlen);
+	}
+	ExecClearTuple(t->slot);
+}
+
+/* The function behind the equality of a column of ours. */
+static RegProcedure
+equality_of(Oid type)
+{
+	switch (type)
+	{
+		case TEXTOID:
+			return F_TEXTEQ;
+		case UUIDOID:
+			return F_UUID_EQ;
+		case INT4OID:
+			return F_INT4EQ;
+		case INT8OID:
+			return F_INT8EQ;
+		case OIDOID:
+			return F_OIDEQ;
+	}
+	elog(ERROR, "no equality for type %u", type);
+	return InvalidOid;
+}
+
+static void
+equality_keys(Relation index, int nkeys, const Datum *keys, ScanKeyData *scankeys)
+{
+	int			i;
+
+	for (i = 0; i < nkeys; i++)
+		ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+							   index->rd_indcollation[i],
+							   equality_of(TupleDescAttr(RelationGetDescr(index), i)->atttypid),
+							   keys[i]);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
+{
+	Relation	index = index_of(t, id);
+	ScanKeyData scankeys[4];
+	IndexScanDesc scan;
+	bool		found;
+
+	Assert(nkeys <= 4);
+	equality_keys(index, nkeys, keys, scankeys);
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = gt_index_beginscan(t->rel, index, GetActiveSnapshot(), nkeys);
+	index_rescan(scan, scankeys, nkeys, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, t->slot);
+	if (found)
+		copy_row(t, row);
+	index_endscan(scan);
+	PopActiveSnapshot();
+	return found;
+}
+
+bool
+gt_fetch_any(GtTable *t, GtRow *row)
+{
+	TableScanDesc scan;
+	bool		found;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(t->rel, GetActiveSnapshot(), 0, NULL);
+	found = table_scan_getnextslot(scan, ForwardScanDirection, t->slot);
+	if (found)
+		copy_row(t, row);
+	table_endscan(scan);
+	PopActiveSnapshot();
+	return found;
+}
+
+GtLockResult
+gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_lock(t->rel, &row->tid, SnapshotAny, t->slot,
+							  GetCurrentCommandId(false), mode,
+							  skip ? LockWaitSkip : LockWaitBlock,
+							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			copy_row(t, row);
+			return GT_LOCKED;
+		case TM_WouldBlock:
+			ExecClearTuple(t->slot);
+			return GT_BUSY;
+		case TM_Deleted:
+		case TM_SelfModified:
+			ExecClearTuple(t->slot);
+			return GT_GONE;
+		default:
+			elog(ERROR, "could not lock a row of \"%s\": %d", RelationGetRelationName(t->rel), result);
+	}
+	return GT_GONE;				/* keep compiler quiet */
+}
+
+GtLockResult
+gt_fetch_lock(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
+			  GtRow *row, LockTupleMode mode, bool skip)
+{
+	for (;;)
+	{
+		GtLockResult result;
+
+		if (!gt_fetch(t, index, nkeys, keys, row))
+			return GT_GONE;
+		result = gt_lock(t, row, mode, skip);
+		if (result != GT_GONE)
+			return result;
+		/* deleted while we waited: another with the same key may have come */
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* The slot of the table for writes, showing the row. */
+static TupleTableSlot *
+slot_of(GtTable *t, const GtRow *row)
+{
+	TupleTableSlot *slot = t->write_slot;
+	int			natts = RelationGetDescr(t->rel)->natts;
+
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, row->v, natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, row->isnull, natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(t->rel);
+	return slot;
+}
+
+/* After a write: its index entries are made, its memory can go, and we can see it. */
+static void
+finish_write(GtTable *t)
+{
+	ResetPerTupleExprContext(t->estate);
+	CommandCounterIncrement();
+}
+
+void
+gt_insert(GtTable *t, GtRow *row)
+{
+	TupleTableSlot *slot;
+
+	prepare_write(t);
+	slot = slot_of(t, row);
+	table_tuple_insert(t->rel, slot, GetCurrentCommandId(true), 0, NULL);
+	if (t->rri->ri_NumIndices > 0)
+		gt_ExecInsertIndexTuples(t->rri, slot, t->estate, false, false, NULL, NIL, false);
+	row->tid = slot->tts_tid;
+	finish_write(t);
+}
+
+/*
+ * As INSERT ... ON CONFLICT DO NOTHING: waits for others that are inserting the
+ * same keys.  The loop is the protocol of speculative insertion: nobody sees the
+ * row before its entry in the arbiter index proves unique, and no unique
+ * violation is raised that would abort the caller's transaction.
+ */
+bool
+gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index)
+{
+	List	   *arbiters = list_make1_oid(index_oids[index]);
+	TupleTableSlot *slot;
+	bool		conflict;
+
+	prepare_write(t);
+	slot = slot_of(t, row);
+	do
+	{
+		ItemPointerData tid;
+		uint32		token;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!gt_ExecCheckIndexConstraints(t->rri, slot, t->estate, &tid, arbiters))
+		{
+			ResetPerTupleExprContext(t->estate);
+			return false;
+		}
+		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+		table_tuple_insert_speculative(t->rel, slot, GetCurrentCommandId(true), 0, NULL, token);
+		conflict = false;
+		list_free(gt_ExecInsertIndexTuples(t->rri, slot, t->estate, false, true, &conflict, arbiters, false));
+		table_tuple_complete_speculative(t->rel, slot, token, !conflict);
+		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+	} while (conflict);
+	row->tid = slot->tts_tid;
+	finish_write(t);
+	return true;
+}
+
+void
+gt_update(GtTable *t, GtRow *row)
+{
+	TupleTableSlot *slot;
+	TM_FailureData failure;
+	TM_Result	result;
+	LockTupleMode lockmode;
+	TU_UpdateIndexes update_indexes;
+
+	prepare_write(t);
+	slot = slot_of(t, row);
+	result = table_tuple_update(t->rel, &row->tid, slot, GetCurrentCommandId(true),
+								SnapshotAny, InvalidSnapshot, true, &failure, &lockmode, &update_indexes);
+	if (result != TM_Ok)
+		elog(ERROR, "could not update a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
+	if (t->rri->ri_NumIndices > 0 && gt_update_needs_indexes(update_indexes))
+		gt_ExecInsertIndexTuples(t->rri, slot, t->estate, true, false, NULL, NIL,
+								 gt_only_summarizing(update_indexes));
+	row->tid = slot->tts_tid;
+	finish_write(t);
+}
+
+void
+gt_delete(GtTable *t, GtRow *row)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_delete(t->rel, &row->tid, GetCurrentCommandId(true),
+								SnapshotAny, InvalidSnapshot, true, &failure, false);
+	if (result != TM_Ok)
+		elog(ERROR, "could not delete a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
+	CommandCounterIncrement();
+}
+
+static GtScan *
+begin(GtTable *t, GtIndexId id, int nkeys, ScanKeyData *scankeys)
+{
+	GtScan	   *scan = palloc(sizeof(GtScan));
+
+	scan->table = t;
+	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan->scan = gt_index_beginscan(t->rel, index_of(t, id), scan->snapshot, nkeys);
+	index_rescan(scan->scan, scankeys, nkeys, NULL, 0);
+	return scan;
+}
+
+GtScan *
+gt_scan_begin(GtTable *t, GtIndexId id, int nkeys, const Datum *keys)
+{
+	ScanKeyData scankeys[4];
+
+	Assert(nkeys <= 4);
+	equality_keys(index_of(t, id), nkeys, keys, scankeys);
+	return begin(t, id, nkeys, scankeys);
+}
+
+GtScan *
+gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int strategy, Datum bound)
+{
+	Relation	index = index_of(t, id);
+	Oid			type = TupleDescAttr(RelationGetDescr(index), nkeys)->atttypid;
+	ScanKeyData scankeys[4];
+	Oid			operator;
+
+	Assert(nkeys < 4);
+	equality_keys(index, nkeys, keys, scankeys);
+	operator = get_opfamily_member(index->rd_opfamily[nkeys], index->rd_opcintype[nkeys],
+								   index->rd_opcintype[nkeys], strategy);
+	if (!OidIsValid(operator))
+		elog(ERROR, "no operator %d for type %u", strategy, type);
+	ScanKeyEntryInitialize(&scankeys[nkeys], 0, nkeys + 1, strategy, InvalidOid,
+						   index->rd_indcollation[nkeys], get_opcode(operator), bound);
+	return begin(t, id, nkeys + 1, scankeys);
+}
+
+bool
+gt_scan_next(GtScan *scan, GtRow *row)
+{
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->table->slot))
+		return false;
+	copy_row(scan->table, row);
+	return true;
+}
+
+void
+gt_scan_end(GtScan *scan)
+{
+	index_endscan(scan->scan);
+	UnregisterSnapshot(scan->snapshot);
+	pfree(scan);
+}
