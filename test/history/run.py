@@ -1,4 +1,4 @@
-"""Records histories on a private server and checks each; exits 1 at the first that breaks a guarantee."""
+"""Records histories on a private server and checks each; stops at the first that breaks a guarantee, and exits 1."""
 import argparse
 import gzip
 import json
@@ -70,9 +70,9 @@ def check_file(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=int(os.environ.get("RUNS", 3)))
-    parser.add_argument("--seconds", type=float, default=float(os.environ.get("SECONDS", 20)))
-    parser.add_argument("--clients", type=int, default=int(os.environ.get("CLIENTS", 8)))
+    parser.add_argument("runs", type=int, nargs="?", default=3, help="the environment's RUNS goes before it")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--patch", action="append", default=[], help="a patch to plant in a copy of the sources")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
     parser.add_argument("--any", action="store_true", help="do not insist on enough expiries and failures")
@@ -80,6 +80,7 @@ def main():
     options = parser.parse_args()
     if options.check:
         return 0 if check_file(options.check) else 1
+    runs = int(os.environ.get("RUNS") or options.runs)
     settings = dict(SETTINGS)
     settings.update(s.split("=", 1) for s in options.set)
     with cluster.Cluster(settings, patches=options.patch) as server:
@@ -88,9 +89,12 @@ def main():
         cluster.query(admin, "CREATE DATABASE history")
         with server.connect("history") as link:
             record.prepare(link)
-        for number in range(1, options.runs + 1):
+        number = 0
+        for number in range(1, runs + 1):
             if not one_run(server, number, options):
+                print(f"{number - 1} passed, 1 failed")
                 return 1
+    print(f"{number} passed, 0 failed")
     return 0
 
 

@@ -6,8 +6,8 @@ removes all of it; a crash of the script leaves the directory, named garbagetruc
 
 PostgreSQL refuses to run as root: there the server runs as `postgres`, and the directory belongs to it.
 
-Environment: PG_CONFIG names the server to use; GT_SERVER a tree that test/server has
-made already; GT_KEEP=1 leaves the directory in place.
+Environment: PG_CONFIG names the server to copy, GT_BINDIR the programs of a copy that test/server has made already.
+GT_KEEP=1 leaves the directory in place.
 """
 import os
 import pwd
@@ -23,14 +23,6 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 
 class Failed(Exception):
     """A step that could not be done, with the output of the command that failed."""
-
-
-def pg_config(what):
-    command = os.environ.get("PG_CONFIG", "pg_config")
-    try:
-        return subprocess.run([command, "--" + what], check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as e:
-        raise Failed(f"{command} --{what}: {e}; name the server with PG_CONFIG=/path/to/pg_config") from e
 
 
 def run(command, **kwargs):
@@ -84,13 +76,9 @@ class Cluster:
         os.chmod(self.home, 0o755)
         if os.geteuid() == 0:
             run(["chown", self.user, self.home])
-        tree = os.environ.get("GT_SERVER")
-        if tree and not patches and self.variant == "normal":
-            self.tree = os.path.abspath(tree)
-        else:
-            self.tree = os.path.join(self.home, "server")
-            self._build(patches)
-        self.bindir = self.tree + pg_config("bindir")
+        self.bindir = os.environ.get("GT_BINDIR")
+        if not self.bindir or patches or self.variant != "normal":
+            self.bindir = self._build(patches)
         self.say("creating a private database cluster")
         run([self._bin("initdb"), "-D", self.data, "-U", "postgres", "-A", "trust", "-N", "--no-instructions",
              "-E", "UTF8", "--locale", "C"], **self._as_user())
@@ -110,7 +98,8 @@ class Cluster:
                 run(["patch", "-p1", "-s", "-d", top, "-i", os.path.abspath(patch)])
             if os.geteuid() == 0:
                 run(["chown", "-R", self.user, top])
-        run([os.path.join(top, "test", "server"), self.tree, self.variant])
+        output = run([os.path.join(top, "test", "server"), os.path.join(self.home, "server"), self.variant])
+        return output.splitlines()[-1]
 
     def _as_user(self):
         if os.geteuid() != 0:
