@@ -45,6 +45,8 @@ typedef struct Hold
 	bool		over;			/* lost, and the server said so */
 	bool		exited;
 	int			wait_status;
+	char	   *last_error;		/* of the renewals that failed since the last good one */
+	int			last_status;
 } Hold;
 
 static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -78,6 +80,8 @@ bought(Hold *hold, int64_t sent, int64_t ttl_ms)
 	hold->ttl_ms = ttl_ms;
 	hold->deadline = sent + ttl_ms;
 	hold->next_renewal = sent + ttl_ms / 3;
+	free(hold->last_error);
+	hold->last_error = NULL;
 }
 
 static bool
@@ -239,22 +243,34 @@ is_over(const GrpcReply *reply)
 }
 
 static void
+renewal_failed(Hold *hold, GrpcReply *reply)
+{
+	int64_t		retry = hold->ttl_ms / 12;
+
+	if (retry > 2000)
+		retry = 2000;
+	hold->next_renewal = now_ms() + (retry < 50 ? 50 : retry);
+	free(hold->last_error);
+	hold->last_error = strdup(reply->message);
+	hold->last_status = reply->status;
+}
+
+static void
 renew(Hold *hold)
 {
 	Cli		   *cli = hold->cli;
 	int64_t		sent = now_ms();
 	int64_t		limit = stop_at(hold) - sent;
-	int64_t		retry = hold->ttl_ms / 12;
 	Garbagetruck__V1__RenewResult *result;
 	GrpcReply	reply;
 
-	if (limit > cli->timeout_ms)
-		limit = cli->timeout_ms;
-	/* A connection that died unnoticed must leave time for another try. */
+	/* A call that hangs must leave time for another try. */
 	if (limit > hold->ttl_ms / 4)
 		limit = hold->ttl_ms / 4;
-	if (limit < 1)
-		limit = 1;
+	if (limit > cli->timeout_ms)
+		limit = cli->timeout_ms;
+	if (limit < hold->ttl_ms / 12)
+		limit = (hold->deadline - sent) / 2 + 1;
 	result = cli_renew(cli, hold->lease_id, cli->duration_ms, (long) limit, &reply);
 	if (result != NULL)
 	{
@@ -268,19 +284,15 @@ renew(Hold *hold)
 		lose(hold, true);
 	}
 	else
-	{
-		if (retry > 2000)
-			retry = 2000;
-		hold->next_renewal = now_ms() + (retry < 50 ? 50 : retry);
-		if (now_ms() >= stop_at(hold) && !hold->exited)
-		{
-			cli_error(cli->json, grpc_client_status_name(reply.status),
-					  "the lease could not be renewed and is about to end, stopping %s: %s",
-					  cli->command[0], reply.message);
-			lose(hold, false);
-		}
-	}
+		renewal_failed(hold, &reply);
 	grpc_reply_free(&reply);
+}
+
+/* Time is up, or nearly, and the last we heard was a failure. */
+static bool
+must_stop(const Hold *hold, int64_t now)
+{
+	return now >= hold->deadline || (now >= stop_at(hold) && hold->last_error != NULL);
 }
 
 /* Until COMMAND has ended, whatever it takes. */
@@ -295,6 +307,14 @@ watch(Hold *hold)
 		{
 			signal_command(hold, SIGKILL);
 			hold->kill_at = now + 1000;
+		}
+		else if (!hold->lost && must_stop(hold, now))
+		{
+			cli_error(hold->cli->json, grpc_client_status_name(hold->last_status),
+					  "the lease could not be renewed and is about to end, stopping %s: %s",
+					  hold->cli->command[0],
+					  hold->last_error ? hold->last_error : "this machine or process was suspended");
+			lose(hold, false);
 		}
 		else if (!hold->lost && now >= hold->next_renewal)
 			renew(hold);
@@ -372,5 +392,6 @@ cli_lease_hold(Cli *cli)
 	if (hold.lost)
 		status = CLI_FAILED;
 	free(hold.lease_id);
+	free(hold.last_error);
 	return status;
 }

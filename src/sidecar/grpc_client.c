@@ -3,7 +3,7 @@
  *		A small unary gRPC client over libcurl.
  *
  * Runs in the command line's process, on its only thread.  Owns one easy
- * handle, whose connection is reused from call to call.  A crash leaves
+ * handle; each call has a connection of its own.  A crash leaves
  * nothing behind but a call whose outcome the server alone knows.
  *
  * gRPC needs three things of HTTP/2 that libcurl gives: HTTP/2 without an
@@ -240,6 +240,12 @@ configure(CURL *curl, const GrpcClientOptions *options, bool tls)
 	curl_easy_setopt(curl, CURLOPT_HTTP_VERSION,
 					 tls ? (long) CURL_HTTP_VERSION_2TLS
 					 : (long) CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
+	/*
+	 * libcurl 7.88 fails every second call on a cleartext connection.  A fresh
+	 * one for each costs little at the pace of heartbeats, and finds a server
+	 * that has moved.
+	 */
+	curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, 1L);
 	/* An HTTP proxy of the environment could not carry cleartext HTTP/2. */
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, open_socket);
@@ -303,14 +309,17 @@ grpc_client_close(GrpcClient *client)
 	free(client);
 }
 
-/* Append "name: value" to a curl list; false when memory is short. */
+/*
+ * Append "name: value" to a curl list, or "name:", by which libcurl leaves its
+ * own header out; false when memory is short.
+ */
 static bool
 add_header(struct curl_slist **list, const char *name, const char *value)
 {
 	char	   *line;
 	struct curl_slist *longer;
 
-	if (asprintf(&line, "%s: %s", name, value) < 0)
+	if (asprintf(&line, "%s:%s%s", name, value ? " " : "", value ? value : "") < 0)
 		return false;
 	longer = curl_slist_append(*list, line);
 	free(line);
@@ -333,7 +342,8 @@ request_headers(GrpcClient *client, const char *request_key, long timeout_ms)
 		snprintf(text, sizeof(text), "%ldm", timeout_ms);
 	else
 		snprintf(text, sizeof(text), "%ldS", timeout_ms / 1000);
-	ok = add_header(&list, "content-type", "application/grpc") &&
+	ok = add_header(&list, "accept", NULL) &&
+		add_header(&list, "content-type", "application/grpc") &&
 		add_header(&list, "te", "trailers") &&
 		add_header(&list, "grpc-timeout", text) &&
 		add_header(&list, "user-agent", "garbagetruck");

@@ -3,7 +3,7 @@
  *		A small unary gRPC client over libcurl.
  *
  * Used by the command line.  A client belongs to one thread and makes one call
- * at a time; its connection is kept between calls.  Messages go in and out as
+ * at a time, each on a connection of its own.  Messages go in and out as
  * packed protobuf bytes: this file knows nothing of any service.
  */
 #ifndef GT_GRPC_CLIENT_H

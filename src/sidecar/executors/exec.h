@@ -1,0 +1,425 @@
+/*
+ * exec.h
+ *		What the files of the executors share.
+ *
+ * All of this belongs to the executors' thread, but for what is marked
+ * otherwise.  No lock is ever held around a call into libpq or libcurl.
+ */
+#ifndef GT_EXEC_H
+#define GT_EXEC_H
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include <curl/curl.h>
+#include <libpq-fe.h>
+
+#include "executors.h"
+
+#define EXEC_ERROR_SIZE		512		/* of a failed attempt's text */
+#define EXEC_BODY_MAX		65536	/* of an answer that is read */
+#define EXEC_HEADER_MAX		65536
+
+/* --- util.c --- */
+
+/* Growing text; always followed by a NUL that len does not count. */
+typedef struct Buffer
+{
+	char	   *data;
+	size_t		len;
+	size_t		size;
+} Buffer;
+
+/* These end the process when memory is short: no claim is lost by that. */
+extern void *exec_alloc(size_t size);	/* zeroed */
+extern void *exec_realloc(void *old, size_t size);
+extern char *exec_strdup(const char *text); /* NULL for NULL */
+
+extern void buffer_add(Buffer *buffer, const void *data, size_t len);
+extern void buffer_text(Buffer *buffer, const char *text);
+extern void buffer_printf(Buffer *buffer, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
+extern void buffer_free(Buffer *buffer);
+
+/*
+ * Percent-encode all but unreserved characters (RFC 3986) and those in
+ * `keep`.
+ */
+extern void buffer_encoded(Buffer *buffer, const char *text, size_t len,
+						   const char *keep);
+
+extern int64_t exec_now(void);	/* monotonic, milliseconds */
+
+/* Make text printable UTF-8 of at most `max` bytes, in place. */
+extern void exec_sanitize(char *text, size_t max);
+
+/* Name and value, both owned. */
+typedef struct Pair
+{
+	char	   *name;
+	char	   *value;
+} Pair;
+
+/*
+ * Read "HEX=HEX,HEX=HEX" (of UTF-8 text), as the claim query writes pairs.
+ * Returns how many; 0 for NULL and for what is no such list.
+ */
+extern int	pairs_parse(const char *text, Pair **pairs);
+extern void pairs_free(Pair *pairs, int count);
+
+/* --- target.c --- */
+
+/* What a target is, which tells how its placeholders are encoded. */
+typedef enum TargetForm
+{
+	TARGET_URL,					/* '/' in a value becomes %2F */
+	TARGET_BLOB_URL,			/* '/' in a value stays */
+	TARGET_NAME,				/* scheme://container/name, as it is */
+	TARGET_REDIS,				/* redis://host:port/DB/KEY, as it is */
+	TARGET_FILE					/* a path, as it is */
+} TargetForm;
+
+typedef struct TargetValues
+{
+	const char *object_id;
+	const char *object_type;
+	const char *lease_id;
+	const char *service_id;
+	const Pair *payload;		/* scalars of the payload, by key */
+	int			payload_count;
+} TargetValues;
+
+typedef struct Target
+{
+	Buffer		text;
+	bool		lease_host;		/* the host comes from a lease */
+	char	   *lease_text;		/* ... as it stands there; NULL: it does not */
+} Target;
+
+/*
+ * Fill in a template.  False, with a reason in `error`, when a placeholder is
+ * unknown, has no value, or has one that its place can not hold.  No I/O.
+ */
+extern bool target_expand(const char *template, TargetForm form,
+						  const TargetValues *values, Target *target,
+						  char *error, size_t error_size);
+extern void target_free(Target *target);
+
+/* --- allow.c --- */
+
+/* May a lease name this host?  An address or a name, without brackets. */
+extern bool allow_host(const AllowList *list, const char *host, int port,
+					   char *error, size_t error_size);
+
+/*
+ * May this address be connected to, for a target whose host is `host`?
+ * lease_host: it came from a lease.
+ */
+extern bool allow_address(const AllowList *list, const char *host, int port,
+						  const struct sockaddr *address, bool lease_host);
+
+/* --- calls.c, hosts.c --- */
+
+typedef struct Context Context;
+typedef struct Call Call;
+typedef struct Host Host;
+
+/* A doubly linked list of calls; a call is in one at most. */
+typedef struct CallList
+{
+	Call	   *head;
+	Call	   *tail;
+	int			count;
+} CallList;
+
+typedef enum CallState
+{
+	CALL_WAITING,				/* in its host's list */
+	CALL_RUNNING,				/* in context->running */
+	CALL_DONE					/* in context->succeeded or context->failed */
+} CallState;
+
+/* One claimed piece of garbage, until its outcome is told to the database. */
+struct Call
+{
+	Call	   *next;
+	Call	   *prev;
+	CallList   *list;
+	CallState	state;
+
+	/* from the claim */
+	int64_t		cleanup_id;
+	int			attempt;
+	ExecutorKind kind;
+	char	   *handler;
+	char	   *command;
+	char	   *object_id;
+	char	   *object_type;
+	char	   *lease_id;
+	char	   *service_id;
+	char	   *body;			/* http: JSON to send; grpc: the payload */
+	Pair	   *payload;
+	int			payload_count;
+	Pair	   *metadata;		/* grpc only */
+	int			metadata_count;
+	int64_t		timeout_ms;
+	int64_t		claimed_at;		/* when the claim or its extension was asked */
+	int64_t		extend_at;
+	int64_t		lapses_at;
+	bool		extending;		/* gt_extend is under way */
+
+	/* the target */
+	Target		target;
+	Host	   *host;
+	char	   *url;			/* what to request */
+	char	   *host_name;		/* of url */
+	int			port;
+	const char *method;
+
+	/* the run */
+	int64_t		started_at;
+	int64_t		deadline;
+	CURL	   *easy;
+	struct curl_slist *headers;
+	void	   *work;			/* the executor's own */
+	const uint8_t *send;		/* request body, NULL: none */
+	size_t		send_len;
+	Buffer		answer;			/* at most EXEC_BODY_MAX */
+	size_t		header_bytes;
+	bool		too_long;
+	bool		refused;		/* the address may not be connected to */
+	char	   *trailer_status; /* grpc-status, grpc-message */
+	char	   *trailer_message;
+	char		error[EXEC_ERROR_SIZE];
+
+	/* telling the database */
+	int			tries;
+	int64_t		not_before;
+	bool		release;		/* not called: let others have it at once */
+};
+
+/*
+ * How a kind is carried out.  Each is a step that may fail the attempt, with
+ * false and call->error.
+ */
+typedef struct ExecutorOps
+{
+	/* From the claim to url, host_name, port and target: no I/O. */
+	bool		(*prepare) (Context *context, Call *call);
+
+	/* Complete method, headers and body, now that it starts. */
+	bool		(*start) (Context *context, Call *call);
+
+	/* The answer is there: was it success? */
+	bool		(*judge) (Context *context, Call *call, long status);
+
+	/* Free call->work; may be NULL. */
+	void		(*cleanup) (Call *call);
+} ExecutorOps;
+
+extern const ExecutorOps http_ops;
+extern const ExecutorOps grpc_ops;
+extern const ExecutorOps s3_ops;
+extern const ExecutorOps azure_ops;
+
+/* A target host: calls wait here for their turn. */
+struct Host
+{
+	Host	   *next;			/* in the bucket of context->hosts */
+	char	   *key;			/* "host:port" */
+	char	   *lease_text;		/* how leases spell it; NULL: not from leases */
+	CallList	waiting;
+	int			in_flight;
+	int			limit;			/* calls at once; shrinks while it hangs */
+	int64_t		idle_since;
+};
+
+#define HOST_BUCKETS 256
+
+typedef enum HandlerState
+{
+	HANDLER_UNKNOWN,			/* not tried yet */
+	HANDLER_OK,
+	HANDLER_DENIED				/* no claim on it; tried again at retry_at */
+} HandlerState;
+
+/* A handler of one of our kinds, as gt_handlers shows it. */
+typedef struct Handler
+{
+	char	   *name;
+	ExecutorKind kind;
+	int64_t		timeout_ms;
+	HandlerState state;
+	int64_t		retry_at;
+	int			fixed_waiting;	/* calls waiting for hosts not from leases */
+	bool		seen;
+} Handler;
+
+typedef struct Database Database;
+typedef struct FileThread FileThread;
+
+typedef struct Settings
+{
+	char	   *conninfo;
+	unsigned	kinds;
+	char	   *expect_identity;
+	char	   *file_root;
+	char	   *tls_ca;
+	const AllowList *allow;
+	int			max_in_flight;
+	int			max_per_host;
+	int			visibility_ms;
+	void		(*log) (ExecutorLogLevel level, const char *line);
+} Settings;
+
+struct Context
+{
+	Settings	settings;
+	CURLM	   *multi;
+	Database   *database;
+	FileThread *files;
+
+	Host	   *hosts[HOST_BUCKETS];
+	int			host_count;
+	CallList	running;		/* through libcurl, redis and file */
+	CallList	succeeded;		/* to be acknowledged */
+	CallList	failed;			/* to be given back */
+	int			in_flight;
+	int			waiting;		/* in the hosts' lists */
+
+	Handler    *handlers;
+	int			handler_count;
+
+	bool		draining;
+	int64_t		drain_until;
+
+	ExecutorsStats stats;		/* copied to the public one once a turn */
+	char	   *problem;		/* of the database; NULL: none */
+	bool		problems_changed;
+};
+
+extern void list_add(CallList *list, Call *call);
+extern void list_remove(Call *call);
+
+extern Call *call_create(Context *context);
+extern void call_free(Context *context, Call *call);
+
+/* Take a claimed call: it waits for its host, or has failed already. */
+extern void call_accept(Context *context, Call *call);
+
+/* The outcome of an attempt: it goes to the list for the database. */
+extern void call_succeed(Context *context, Call *call);
+extern void call_fail(Context *context, Call *call, bool timed_out);
+
+/* Forget a call without an outcome: its claim lapses. */
+extern void call_abandon(Context *context, Call *call);
+
+/* Start what may start; take what has ended; enforce times. */
+extern void calls_start(Context *context);
+extern void calls_collect(Context *context);
+extern void calls_check_times(Context *context);
+extern int64_t calls_next_time(const Context *context);
+
+/* Add the sockets that libcurl does not watch; returns how many. */
+extern int	calls_poll_fds(const Context *context, struct curl_waitfd *fds, int max);
+
+extern Host *host_get(Context *context, const char *key);
+extern void hosts_forget_idle(Context *context, int64_t now);
+
+/* Handlers that may be claimed now; in `texts` what leases must not name. */
+extern bool host_crowded(const Context *context, const Host *host);
+
+/* --- transfer.c: one request through libcurl --- */
+
+extern bool transfer_start(Context *context, Call *call, bool connect_only);
+extern void transfer_end(Context *context, Call *call);
+
+/* Split call->url; false when it is none of http or https. */
+extern bool transfer_split_url(Call *call);
+
+/* Text for a request that failed before there was an answer. */
+extern void transfer_error(Call *call, CURLcode code);
+
+/* --- redis.c, file.c --- */
+
+extern bool redis_prepare(Context *context, Call *call);
+extern bool redis_start(Context *context, Call *call);
+
+/* libcurl has connected: go on with the protocol. */
+extern void redis_connected(Context *context, Call *call);
+
+/* Go on if possible; the call may have ended after this. */
+extern void redis_step(Context *context, Call *call);
+extern bool redis_wants_poll(const Call *call, struct curl_waitfd *fd);
+extern void redis_cleanup(Call *call);
+
+extern bool file_prepare(Context *context, Call *call);
+extern FileThread *file_thread_start(Context *context);
+extern void file_thread_stop(FileThread *files);
+extern bool file_start(Context *context, Call *call);
+extern void file_collect(Context *context);
+
+/*
+ * Remove one file beneath root.  True: it is gone, or was not there; else
+ * `error` says why not.
+ */
+extern bool file_remove(const char *root, const char *path,
+						char *error, size_t error_size);
+
+/* One RESP2 reply.  Returns its length, 0: not all there, -1: no reply. */
+typedef struct RedisReply
+{
+	char		type;			/* + - : $ */
+	const char *text;			/* of + - $; points into the input */
+	size_t		text_len;
+	int64_t		integer;		/* of : */
+} RedisReply;
+
+extern int	redis_parse(const char *data, size_t len, RedisReply *reply);
+
+/* --- s3.c, azure.c: the parts without I/O --- */
+
+typedef struct S3Request
+{
+	const char *host;			/* as in the Host header */
+	const char *path;			/* percent-encoded */
+	const char *region;
+	const char *access_key;
+	const char *secret_key;
+	const char *token;			/* NULL: none */
+	const char *date;			/* 20261123T213000Z */
+} S3Request;
+
+/* The Authorization header's value for a DELETE without a body. */
+extern bool s3_sign(const S3Request *request, Buffer *authorization);
+
+/* HMAC-SHA256 into 32 bytes. */
+extern bool exec_hmac(const void *key, size_t key_len,
+					  const void *data, size_t len, uint8_t *out);
+
+/* --- database.c, claims.c --- */
+
+extern Database *database_create(Context *context);
+extern void database_free(Database *database);
+
+/* Go on: connect, read answers, send what is due. */
+extern void database_step(Context *context);
+extern void database_wake(Context *context);
+extern int64_t database_next_time(const Context *context);
+extern bool database_wants_poll(const Context *context, struct curl_waitfd *fd);
+
+/* Everything told to the database that there was to tell. */
+extern bool database_settled(const Context *context);
+
+/* --- executors.c --- */
+
+extern void exec_log(Context *context, ExecutorLogLevel level, const char *format,...)
+			__attribute__((format(printf, 3, 4)));
+
+/* Set or clear (NULL) what keeps us from claiming. */
+extern void exec_problem(Context *context, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
+
+#endif							/* GT_EXEC_H */

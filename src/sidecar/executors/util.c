@@ -1,0 +1,271 @@
+/*
+ * util.c
+ *		Memory, growing text, percent-encoding and the like for the executors.
+ *
+ * Nothing here knows of calls or threads.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "exec.h"
+
+static void
+out_of_memory(void)
+{
+	/* Claims that nobody answers for lapse, so that ending loses nothing. */
+	fputs("garbagetruck: executors: out of memory\n", stderr);
+	_Exit(1);
+}
+
+void *
+exec_alloc(size_t size)
+{
+	void	   *memory = calloc(1, size > 0 ? size : 1);
+
+	if (memory == NULL)
+		out_of_memory();
+	return memory;
+}
+
+void *
+exec_realloc(void *old, size_t size)
+{
+	void	   *memory = realloc(old, size > 0 ? size : 1);
+
+	if (memory == NULL)
+		out_of_memory();
+	return memory;
+}
+
+char *
+exec_strdup(const char *text)
+{
+	char	   *copy;
+	size_t		size;
+
+	if (text == NULL)
+		return NULL;
+	size = strlen(text) + 1;
+	copy = exec_alloc(size);
+	memcpy(copy, text, size);
+	return copy;
+}
+
+static void
+buffer_reserve(Buffer *buffer, size_t more)
+{
+	size_t		size = buffer->size > 0 ? buffer->size : 64;
+
+	if (buffer->data != NULL && buffer->size - buffer->len > more)
+		return;
+	while (size - buffer->len <= more)
+		size *= 2;
+	buffer->data = exec_realloc(buffer->data, size);
+	buffer->size = size;
+}
+
+void
+buffer_add(Buffer *buffer, const void *data, size_t len)
+{
+	buffer_reserve(buffer, len);
+	if (len > 0)
+		memcpy(buffer->data + buffer->len, data, len);
+	buffer->len += len;
+	buffer->data[buffer->len] = '\0';
+}
+
+void
+buffer_text(Buffer *buffer, const char *text)
+{
+	buffer_add(buffer, text, strlen(text));
+}
+
+void
+buffer_printf(Buffer *buffer, const char *format,...)
+{
+	va_list		args;
+	int			len;
+
+	va_start(args, format);
+	len = vsnprintf(NULL, 0, format, args);
+	va_end(args);
+	if (len < 0)
+		return;
+	buffer_reserve(buffer, (size_t) len);
+	va_start(args, format);
+	vsnprintf(buffer->data + buffer->len, (size_t) len + 1, format, args);
+	va_end(args);
+	buffer->len += (size_t) len;
+}
+
+void
+buffer_free(Buffer *buffer)
+{
+	free(buffer->data);
+	memset(buffer, 0, sizeof(*buffer));
+}
+
+static bool
+is_unreserved(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		(c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+}
+
+void
+buffer_encoded(Buffer *buffer, const char *text, size_t len, const char *keep)
+{
+	size_t		i;
+
+	for (i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) text[i];
+
+		if (is_unreserved(c) || (c != '\0' && strchr(keep, c) != NULL))
+			buffer_add(buffer, text + i, 1);
+		else
+			buffer_printf(buffer, "%%%02X", c);
+	}
+}
+
+int64_t
+exec_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* The length of the UTF-8 character at text, 0 when it is none. */
+static size_t
+utf8_length(const unsigned char *text)
+{
+	size_t		len;
+	size_t		i;
+
+	if (text[0] < 0x80)
+		return 1;
+	else if (text[0] >= 0xc2 && text[0] < 0xe0)
+		len = 2;
+	else if (text[0] >= 0xe0 && text[0] < 0xf0)
+		len = 3;
+	else if (text[0] >= 0xf0 && text[0] < 0xf5)
+		len = 4;
+	else
+		return 0;
+	for (i = 1; i < len; i++)
+	{
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	/* no overlong forms, no surrogates, nothing beyond the last plane */
+	if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
+		(text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+void
+exec_sanitize(char *text, size_t max)
+{
+	unsigned char *at = (unsigned char *) text;
+
+	while (*at != '\0')
+	{
+		size_t		len = utf8_length(at);
+
+		if ((size_t) (at - (unsigned char *) text) + (len > 0 ? len : 1) > max)
+		{
+			*at = '\0';
+			return;
+		}
+		if (len == 0)
+		{
+			*at++ = '?';
+			continue;
+		}
+		if (len == 1 && (*at < ' ' || *at == 0x7f))
+			*at = ' ';
+		at += len;
+	}
+}
+
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+/* Decode hex digits up to `end`; *text is moved behind them. */
+static char *
+hex_decode(const char **text)
+{
+	const char *at = *text;
+	size_t		len = 0;
+	char	   *result;
+
+	while (hex_digit(at[len]) >= 0)
+		len++;
+	if (len % 2 != 0)
+		return NULL;
+	result = exec_alloc(len / 2 + 1);
+	for (len = 0; hex_digit(at[len]) >= 0; len += 2)
+		result[len / 2] = (char) (hex_digit(at[len]) * 16 + hex_digit(at[len + 1]));
+	*text = at + len;
+	return result;
+}
+
+int
+pairs_parse(const char *text, Pair **pairs)
+{
+	int			count = 0;
+
+	*pairs = NULL;
+	if (text == NULL)
+		return 0;
+	while (*text != '\0')
+	{
+		Pair		pair = {NULL, NULL};
+
+		pair.name = hex_decode(&text);
+		if (pair.name != NULL && *text == '=')
+		{
+			text++;
+			pair.value = hex_decode(&text);
+		}
+		if (pair.value == NULL || (*text != ',' && *text != '\0'))
+		{
+			free(pair.name);
+			free(pair.value);
+			pairs_free(*pairs, count);
+			*pairs = NULL;
+			return 0;
+		}
+		*pairs = exec_realloc(*pairs, ((size_t) count + 1) * sizeof(Pair));
+		(*pairs)[count++] = pair;
+		if (*text == ',')
+			text++;
+	}
+	return count;
+}
+
+void
+pairs_free(Pair *pairs, int count)
+{
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		free(pairs[i].name);
+		free(pairs[i].value);
+	}
+	free(pairs);
+}
