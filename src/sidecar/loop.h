@@ -1,0 +1,76 @@
+/*
+ * loop.h
+ *		The one event loop of the server: file descriptors, timers, tasks.
+ *
+ * There is one loop in a process and it belongs to the main thread; nothing
+ * here may be called from another one but loop_wake().
+ */
+#ifndef GT_LOOP_H
+#define GT_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+extern bool loop_init(void);
+
+/* Turn until loop_stop(). */
+extern void loop_run(void);
+extern void loop_stop(void);
+
+/* Make the loop turn once more; from any thread or a signal handler. */
+extern void loop_wake(void);
+
+/* Monotonic microseconds, read once a turn; loop_clock() reads it now. */
+extern int64_t loop_now(void);
+extern int64_t loop_clock(void);
+
+/*
+ * Watch a file descriptor for EPOLLIN and the like.  `handler` may remove any
+ * descriptor, its own too.  Removing does not close.
+ */
+typedef struct LoopFd LoopFd;
+typedef void (*LoopFdHandler) (void *arg, uint32_t events);
+
+extern LoopFd *loop_add(int fd, uint32_t events, LoopFdHandler handler, void *arg);
+extern void loop_modify(LoopFd *watch, uint32_t events);
+extern void loop_remove(LoopFd *watch);
+
+/*
+ * A timer that its owner embeds, zeroed before its first use.  Starting one
+ * that runs moves it; it fires once.
+ */
+typedef struct LoopTimer
+{
+	int64_t		due_us;
+	int			slot;			/* place in the heap, from 1; 0: not running */
+	void		(*fire) (void *arg);
+	void	   *arg;
+} LoopTimer;
+
+extern void timer_start(LoopTimer *timer, int64_t delay_us,
+						void (*fire) (void *arg), void *arg);
+extern void timer_stop(LoopTimer *timer);
+static inline bool
+timer_running(const LoopTimer *timer)
+{
+	return timer->slot != 0;
+}
+
+/*
+ * Work to do after the events of this turn, before the loop waits again; it is
+ * embedded too.  Deferring one that waits already changes nothing.
+ */
+typedef struct LoopTask
+{
+	struct LoopTask *next,
+			   *prev;
+	bool		queued;
+	void		(*run) (void *arg);
+	void	   *arg;
+} LoopTask;
+
+extern void task_defer(LoopTask *task, void (*run) (void *arg), void *arg);
+extern void task_cancel(LoopTask *task);
+
+#endif							/* GT_LOOP_H */

@@ -1,0 +1,28 @@
+/*
+ * serve.h
+ *		The command `serve`: start, reload, drain.
+ */
+#ifndef GT_SERVE_H
+#define GT_SERVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "executors/executors.h"
+#include "options.h"
+
+/* Run `garbagetruck serve ARGS`; argv[0] is "serve". */
+extern int	serve_main(int argc, char **argv);
+
+/* Shutting down: /readyz says 503. */
+extern bool serve_draining(void);
+
+/* When the service started, and its executors (NULL: none). */
+extern struct timespec serve_started(void);
+extern Executors *serve_executors(void);
+
+/* What leases may name as targets. */
+extern const AllowList *serve_allow_list(void);
+
+#endif							/* GT_SERVE_H */
