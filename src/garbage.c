@@ -1,0 +1,424 @@
+/*-------------------------------------------------------------------------
+ *
+ * garbage.c
+ *	  What becomes of an object whose last lease has ended.
+ *
+ * Sessions (gt_release(), gt_claim() and its kin) and workers run this; all of
+ * it on an object row that the caller has locked, in the caller's transaction.
+ * Nothing here is kept outside the row: a crash leaves the state before.
+ *
+ *		held --last lease ended--> waiting --attempts--> gone
+ *							   |	 ^   |
+ *							   |	 |   +--gt_claim()--> claimed --ack--> gone
+ *							   |	 |			   |
+ *							   |	 +--failed, not the last attempt--+
+ *							   |	 +--gt_redrive()-- dead <--failed, the last--+
+ *							   +--no handler, or keep--> gone, or forgotten until regrant_at
+ *
+ * A create takes garbage back from any of these: gt_garbage_revive().
+ *
+ * Tokens.  (cleanup_id, attempt) names an attempt.  cleanup_id is drawn anew
+ * each time that an object becomes garbage, `attempts` only grows while it is,
+ * so no token comes twice.  A claim counts its attempt when it is made; an
+ * attempt that a worker makes is counted with its outcome (in the column it is
+ * then the number of the last one either way).
+ *
+ * In flight.  flight_until is set while an external attempt is unanswered:
+ * claimed, and neither acknowledged nor given up, nor followed by a later one
+ * that was.  Until then a create gets GT004; and while it is set at all the
+ * token is good, also after its claim has lapsed, also when the object is dead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "commands/sequence.h"
+#include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "garbagetruck.h"
+
+#define MAX_STEP		(24 * USECS_PER_HOUR)	/* of back-off */
+#define EXCUSED_DELAY	USECS_PER_SEC	/* after a run that did not happen */
+#define MAX_EVICTIONS	3		/* in a row: the last one is an attempt */
+#define MAX_ERROR		4000	/* bytes that are kept of an error's text */
+
+/* Nobody but gt_claim() starts attempts of these: no worker is to be woken for them. */
+static void
+wake_for(const GtHandler *h, TimestampTz when)
+{
+	if (!GT_KIND_IS_EXTERNAL(h->kind))
+		gt_due_after_commit(when);
+}
+
+static int64
+retry_delay_of(const GtRow *row, const GtHandler *h)
+{
+	return row->isnull[O_RETRY_DELAY] ? h->retry_delay : GT_INT64(row, O_RETRY_DELAY);
+}
+
+/* How many attempts the object has in all: its lease's number or the handler's, and what gt_redrive() gave it. */
+int
+gt_max_attempts_of(const GtRow *row, const GtHandler *h)
+{
+	int			max = row->isnull[O_MAX_ATTEMPTS] ? h->max_attempts : GT_INT32(row, O_MAX_ATTEMPTS);
+
+	return max + GT_INT32(row, O_EXTRA_ATTEMPTS);
+}
+
+/*
+ * How long to wait after this many failures: the step doubles from retry_delay
+ * to a day, and the wait is drawn between half of it and all, so that objects
+ * that failed together do not come back together.
+ */
+int64
+gt_back_off(int64 retry_delay, int attempt)
+{
+	int64		step = Max(retry_delay, 0);
+
+	while (--attempt > 0 && step > 0 && step < MAX_STEP)
+		step *= 2;
+	step = Min(step, MAX_STEP);
+	return step / 2 + (int64) (pg_prng_double(&pg_global_prng_state) * (step - step / 2));
+}
+
+/* An error text as it is kept: bounded, on the border of a character. */
+static Datum
+bounded_text(const char *error)
+{
+	int			len = strlen(error);
+
+	if (len > MAX_ERROR)
+		len = pg_mbcliplen(error, len, MAX_ERROR);
+	return PointerGetDatum(cstring_to_text_with_len(error, len));
+}
+
+static void
+set_error(GtRow *row, const char *error)
+{
+	if (error != NULL)
+		GT_SET(row, O_ERROR, bounded_text(error));
+}
+
+/* All that is true only of garbage, as it is of an object that is held. */
+static void
+clear_garbage(GtRow *row)
+{
+	GT_SET(row, O_KEEP, BoolGetDatum(false));
+	GT_SET(row, O_ALONE, BoolGetDatum(false));
+	GT_SET(row, O_EVICTED, Int32GetDatum(0));
+	GT_SET(row, O_ATTEMPTS, Int32GetDatum(0));
+	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(0));
+	GT_SET(row, O_SENDS, Int32GetDatum(0));
+	GT_SET_NULL(row, O_CLEANUP_ID);
+	GT_SET_NULL(row, O_DUE_AT);
+	GT_SET_NULL(row, O_SINCE);
+	GT_SET_NULL(row, O_LEASE_ID);
+	GT_SET_NULL(row, O_CLAIMED_UNTIL);
+	GT_SET_NULL(row, O_FLIGHT_UNTIL);
+	GT_SET_NULL(row, O_ERROR);
+}
+
+/* The object is forgotten, but for the time before which nobody is granted it exclusively. */
+static void
+forget_object(GtTable *objects, GtRow *row)
+{
+	if (row->isnull[O_REGRANT_AT] || GT_TIME(row, O_REGRANT_AT) <= gt_now())
+	{
+		gt_delete(objects, row);
+		return;
+	}
+	clear_garbage(row);
+	GT_SET(row, O_STATE, CharGetDatum('f'));
+	GT_SET(row, O_DUE_AT, row->v[O_REGRANT_AT]);
+	GT_SET_NULL(row, O_HANDLER);
+	GT_SET_NULL(row, O_SPEC_LEASE);
+	GT_SET_NULL(row, O_SERVICE_ID);
+	GT_SET_NULL(row, O_MAX_ATTEMPTS);
+	GT_SET_NULL(row, O_RETRY_DELAY);
+	GT_SET_NULL(row, O_PAYLOAD);
+	GT_SET_NULL(row, O_METADATA);
+	gt_update(objects, row);
+	gt_due_after_commit(GT_TIME(row, O_REGRANT_AT));
+}
+
+static int64
+next_cleanup_id(void)
+{
+	Oid			sequence = get_relname_relid("gt__cleanup_id", gt_schema());
+
+	if (!OidIsValid(sequence))
+		elog(ERROR, "sequence \"gt__cleanup_id\" is missing");
+	return nextval_internal(sequence, false);
+}
+
+/*
+ * The last lease has ended: `row` (locked, leases = 0, not yet written) becomes
+ * garbage, or is forgotten.  What the handler is given has been copied into it
+ * by gt_end() when the lease that it comes from ended.
+ */
+void
+gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason reason, TimestampTz ended_at)
+{
+	GtHandler	h;
+	TimestampTz due_at;
+
+	GT_SET(row, O_LEASE_ID, last_lease->v[L_ID]);
+	if (reason == GT_END_KEPT || GT_BOOL(row, O_KEEP))
+	{
+		gt_history_add("kept", row, NULL, -1, -1, -1, NULL);
+		forget_object(objects, row);
+		return;
+	}
+	if (row->isnull[O_HANDLER])
+	{
+		forget_object(objects, row);
+		return;
+	}
+	if (!gt_handler_by_id(GT_INT32(row, O_HANDLER), &h))
+		elog(ERROR, "handler %d of object \"%s\" is missing", GT_INT32(row, O_HANDLER),
+			 TextDatumGetCString(row->v[O_OBJECT_ID]));
+
+	due_at = ended_at + h.grace;
+	GT_SET(row, O_STATE, CharGetDatum('w'));
+	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
+	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
+	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
+	GT_SET(row, O_ATTEMPTS, Int32GetDatum(0));
+	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(0));
+	GT_SET(row, O_SENDS, Int32GetDatum(0));
+	GT_SET(row, O_EVICTED, Int32GetDatum(0));
+	GT_SET(row, O_ALONE, BoolGetDatum(false));
+	gt_update(objects, row);
+	gt_observe_gauges(1, 0);
+	wake_for(&h, due_at);
+}
+
+/*
+ * A create takes the object back: as before it became garbage, in memory; the
+ * caller counts its lease and writes.  The handler and what it will be given
+ * stay until a lease names another: the object is still to be cleaned after
+ * this lease.  Of an object that was only forgotten (state f) nothing stays but
+ * regrant_at: the caller is the first to lease it, and owns it.
+ */
+void
+gt_garbage_revive(GtRow *row)
+{
+	char		state = GT_CHAR(row, O_STATE);
+
+	if (state != 'f')
+		gt_observe_gauges(-1, state == 'd' ? -1 : 0);
+	clear_garbage(row);
+	GT_SET(row, O_STATE, CharGetDatum('h'));
+}
+
+/* The object is clean. took < 0: not known. */
+void
+gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took)
+{
+	gt_history_add("cleaned", row, h->name, attempt, gt_garbage_lag(row, h), took, NULL);
+	gt_garbage_remove(objects, row);
+}
+
+/* Garbage goes, whatever became of it. */
+void
+gt_garbage_remove(GtTable *objects, GtRow *row)
+{
+	gt_observe_gauges(-1, GT_CHAR(row, O_STATE) == 'd' ? -1 : 0);
+	forget_object(objects, row);
+}
+
+/* From when the object could first be cleaned until now, us. */
+int64
+gt_garbage_lag(const GtRow *row, const GtHandler *h)
+{
+	return Max(gt_now() - (GT_TIME(row, O_SINCE) + h->grace), 0);
+}
+
+static void
+die(GtRow *row)
+{
+	GT_SET(row, O_STATE, CharGetDatum('d'));
+	GT_SET_NULL(row, O_DUE_AT);
+	gt_observe_gauges(0, 1);
+}
+
+/* Waits for its next attempt, at `due_at`. */
+void
+gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at)
+{
+	GT_SET(row, O_STATE, CharGetDatum('w'));
+	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
+	GT_SET(row, O_SENDS, Int32GetDatum(0));
+	wake_for(h, due_at);
+}
+
+/* The attempt failed: the next one after the back-off, or retry_after (us, if >= 0); or none any more. */
+void
+gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error,
+				  int64 retry_after, int64 took)
+{
+	bool		dead;
+
+	GT_SET(row, O_ATTEMPTS, Int32GetDatum(attempt));
+	GT_SET(row, O_EVICTED, Int32GetDatum(0));
+	GT_SET(row, O_ALONE, BoolGetDatum(false));
+	GT_SET_NULL(row, O_CLAIMED_UNTIL);
+	GT_SET_NULL(row, O_FLIGHT_UNTIL);
+	set_error(row, error);
+
+	dead = attempt >= gt_max_attempts_of(row, h);
+	if (dead)
+	{
+		if (GT_CHAR(row, O_STATE) != 'd')	/* a late nack: it had lapsed */
+			die(row);
+	}
+	else
+	{
+		/* extra attempts are a new start: their steps begin anew */
+		if (retry_after < 0)
+			retry_after = gt_back_off(retry_delay_of(row, h), attempt - GT_INT32(row, O_EXTRA_ATTEMPTS));
+		gt_garbage_wait(row, h, gt_now() + retry_after);
+	}
+	gt_history_add(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error);
+	gt_update(objects, row);
+}
+
+/*
+ * The run did not happen: no attempt, and soon again (after retry_after, if >= 0).
+ * evicted: the worker was terminated; three in a row count as an attempt, for
+ * there may be a reason for it.
+ */
+void
+gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, bool evicted,
+				   int64 retry_after)
+{
+	int			sends = GT_INT32(row, O_SENDS);
+
+	if (evicted)
+	{
+		int			evictions = GT_INT32(row, O_EVICTED) + 1;
+
+		if (evictions >= MAX_EVICTIONS)
+		{
+			gt_garbage_failed(objects, row, h, GT_INT32(row, O_ATTEMPTS) + 1, error, retry_after, -1);
+			return;
+		}
+		GT_SET(row, O_EVICTED, Int32GetDatum(evictions));
+	}
+	set_error(row, error);
+	gt_garbage_wait(row, h, gt_now() + (retry_after >= 0 ? retry_after : EXCUSED_DELAY));
+	GT_SET(row, O_SENDS, Int32GetDatum(sends));
+	gt_update(objects, row);
+}
+
+/*
+ * A claim whose time has passed: the object is due again, or dead when that was
+ * its last attempt.  Either way the token is good until somebody else claims.
+ * Returns whether another attempt may start now.
+ */
+bool
+gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h)
+{
+	static const char *const message = "the claim lapsed: no gt_ack, gt_nack or gt_extend came in time";
+	int			attempt = GT_INT32(row, O_ATTEMPTS);
+
+	if (attempt < gt_max_attempts_of(row, h))
+		return true;
+	set_error(row, message);
+	die(row);
+	gt_history_add("dead", row, h->name, attempt, -1, -1, message);
+	gt_update(objects, row);
+	return false;
+}
+
+/* A claim that is over, though nobody has looked at it since. */
+bool
+gt_garbage_has_lapsed(const GtRow *row, TimestampTz now)
+{
+	return GT_CHAR(row, O_STATE) == 'c' && GT_TIME(row, O_CLAIMED_UNTIL) <= now;
+}
+
+/* Dead garbage gets another max_attempts attempts, the first one now. */
+void
+gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h)
+{
+	if (GT_CHAR(row, O_STATE) == 'd')
+		gt_observe_gauges(0, -1);
+	GT_SET(row, O_EXTRA_ATTEMPTS, row->v[O_ATTEMPTS]);
+	GT_SET(row, O_EVICTED, Int32GetDatum(0));
+	GT_SET_NULL(row, O_CLAIMED_UNTIL);
+	gt_garbage_wait(row, h, gt_now());
+	gt_history_add("redriven", row, h->name, GT_INT32(row, O_ATTEMPTS), -1, -1, NULL);
+	gt_update(objects, row);
+}
+
+/* Is this event kept, by the setting? */
+static bool
+history_wants(const char *event)
+{
+	static const char *const errors[] = {"failed", "dead", "redriven", "discarded"};
+	int			i;
+
+	if (gt_history != GT_HISTORY_ERRORS)
+		return gt_history == GT_HISTORY_ALL;
+	for (i = 0; i < (int) lengthof(errors); i++)
+		if (strcmp(event, errors[i]) == 0)
+			return true;
+	return false;
+}
+
+static void
+set_interval(GtRow *row, int column, int64 us)
+{
+	if (us >= 0)
+		GT_SET(row, column, PointerGetDatum(gt_us_interval(us)));
+}
+
+static void
+copy_column(GtRow *to, int column, const GtRow *from, int source)
+{
+	to->v[column] = from->v[source];
+	to->isnull[column] = from->isnull[source];
+}
+
+/*
+ * Keeps an event in gt_history, if the setting says so.  lease_id and service_id
+ * are those of the object's row; handler NULL, attempt < 0, times < 0, error
+ * NULL: do not apply.
+ */
+void
+gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt,
+			   int64 lag, int64 took, const char *error)
+{
+	GtTable		history;
+	GtRow		row;
+
+	if (!history_wants(event))
+		return;
+	gt_row_init(&row);
+	GT_SET(&row, HI_AT, TimestampTzGetDatum(gt_now()));
+	GT_SET(&row, HI_EVENT, CStringGetTextDatum(event));
+	copy_column(&row, HI_OBJECT_TYPE, object, O_OBJECT_TYPE);
+	copy_column(&row, HI_OBJECT_ID, object, O_OBJECT_ID);
+	copy_column(&row, HI_OWNER, object, O_OWNER);
+	copy_column(&row, HI_CLEANUP_ID, object, O_CLEANUP_ID);
+	copy_column(&row, HI_LEASE_ID, object, O_LEASE_ID);
+	copy_column(&row, HI_SERVICE_ID, object, O_SERVICE_ID);
+	if (attempt >= 0)
+		GT_SET(&row, HI_ATTEMPT, Int32GetDatum(attempt));
+	if (handler != NULL)
+		GT_SET(&row, HI_HANDLER, CStringGetTextDatum(handler));
+	set_interval(&row, HI_LAG, lag);
+	set_interval(&row, HI_TOOK, took);
+	if (error != NULL)
+		GT_SET(&row, HI_ERROR, bounded_text(error));
+
+	gt_open(&history, GT__HISTORY, RowExclusiveLock);
+	gt_insert(&history, &row);
+	gt_close(&history);
+}
