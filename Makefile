@@ -54,7 +54,7 @@ endif
 .PHONY: demo test bench history sanitize majors sidecar install-sidecar
 
 demo:
-	@demo/run
+	@test/demo/run
 
 test:
 	@test/run
