@@ -12,6 +12,8 @@
 #ifndef GARBAGETRUCK_H
 #define GARBAGETRUCK_H
 
+#include <signal.h>
+
 #include "access/htup.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
@@ -20,8 +22,10 @@
 #include "nodes/lockoptions.h"
 #include "port/atomics.h"
 #include "storage/itemptr.h"
+#include "storage/lockdefs.h"
 #include "storage/lwlock.h"
 #include "utils/relcache.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #define GT_VERSION "1.0"
@@ -339,6 +343,7 @@ extern bool gt_is_admin(void);	/* superuser, the extension's owner or gt_allow(.
 extern bool gt_is_monitor(void);	/* or pg_monitor or gt_allow(.., 'monitor') */
 extern bool gt_shared_with(Oid owner, const char *object_type, Oid user);	/* gt_share; members counted */
 extern void gt_note_role(Oid role);	/* keep its name in gt__role, once */
+extern void gt_roles_translate(void);	/* a copy: give the rows of each role the OID that its name has here */
 extern const char *gt_role_name(Oid role);	/* or "unknown (OID n)" */
 /* run the block as the extension's owner: for SPI on our tables, search_path pinned */
 typedef struct GtSwitch
@@ -391,6 +396,11 @@ extern const char *const gt_kind_names[GT_NKINDS];
 extern void gt_handler_from_row(const GtRow *row, GtHandler *h);
 extern bool gt_handler_by_name(const char *name, GtHandler *h);	/* the latest committed */
 extern bool gt_handler_by_id(int id, GtHandler *h);
+/*
+ * The handler that a new lease names: to the end of the transaction it is
+ * neither dropped nor given another kind.  false: there is none.
+ */
+extern bool gt_handler_hold(const char *name, GtHandler *h);
 extern List *gt_handler_list(void);	/* of GtHandler *, by id */
 extern bool gt_handler_may_use(const GtHandler *h);
 extern bool gt_handler_may_claim(const GtHandler *h);
@@ -406,7 +416,7 @@ extern bool gt_created_here(const pg_uuid_t *id);
 /* When the lease (or its parent) is over; 0: a child whose parent has ended. */
 extern TimestampTz gt_lease_over_at(GtTable *leases, const GtRow *lease);
 extern bool gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now);
-extern TimestampTz gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
+extern int64 gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
 extern Interval *gt_us_interval(int64 us);
 extern void gt_check_name(const char *what, const char *value, int max_bytes);	/* 22023: length, control characters */
 
@@ -465,6 +475,16 @@ extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it ba
 extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took);
 extern void gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error, int64 retry_after, int64 took);	/* retry_after < 0: back-off */
 extern void gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, bool evicted, int64 retry_after);
+/*
+ * A claim whose claimed_until has passed: writes it as dead and returns false if that was its last attempt; else
+ * true, nothing written: the next attempt may start. Whoever chooses a row of state c (due_at <= now) calls it.
+ */
+extern bool gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h);
+extern bool gt_garbage_has_lapsed(const GtRow *row, TimestampTz now);	/* state c, and its time has passed */
+extern void gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at);	/* in memory: waiting until then */
+extern void gt_garbage_remove(GtTable *objects, GtRow *row);	/* as done, without a word in the history */
+extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);
+extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h);	/* since it could first be cleaned, us */
 extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
 extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
 extern int64 gt_back_off(int64 retry_delay, int attempt);	/* us, with its jitter */
@@ -478,6 +498,8 @@ extern int64 gt_back_off(int64 retry_delay, int attempt);	/* us, with its jitter
  * Returns how many items were run: the rest has not been tried.
  */
 extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n);
+/* This process was terminated by run.c because a handler did not heed its timeout: not an eviction. */
+extern volatile sig_atomic_t gt_run_overran;
 /* Registration: parses and analyses the command as its owner would run it; raises what is wrong with it. */
 extern void gt_run_check(const GtHandler *h);
 
@@ -525,6 +547,8 @@ extern PGDLLEXPORT void gt_worker_main(Datum arg);
 extern void gt_observe_init(void);	/* its shared memory; from gt_shmem_init's hooks */
 extern Size gt_observe_shmem_size(void);
 extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
+extern void gt_observe_lag(int64 lag);	/* of an attempt that gt_claim starts; gt_observe_cleanup() has its own */
+extern void gt_observe_gauges(int garbage, int dead);	/* so many more, if this (sub)transaction commits */
 extern void gt_observe_renewal(const char *service_id, int64 left, int64 duration);
 
 #endif

@@ -1,0 +1,409 @@
+/*-------------------------------------------------------------------------
+ *
+ * ending.c
+ *	  The one way in which a lease ends.
+ *
+ * Workers, gt_release(), an exclusive create that passes over an expired lease
+ * and the reuse of a request_key all come through gt_end().
+ *
+ * Locks, in this order: object rows by (type, id), FOR NO KEY UPDATE: whoever
+ * creates or ends a lease on an object holds its row to the commit; then lease
+ * rows by id, FOR UPDATE, which waits for creators of children (they hold the
+ * parent's row FOR KEY SHARE).  The clock is read after a row is locked, so a
+ * renewal that was first counts, and one that comes later finds no row: either
+ * the renewal or the ending wins, never both.
+ *
+ * An ended lease is a deleted row, a smaller count in its object's row and, by
+ * the last one, garbage: one transaction.  A crash before its commit leaves a
+ * running lease, after it garbage.  Children have no deadline; of an ended lease
+ * that had some a gt__orphan row tells, and the worker ends them in batches.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/uuid.h"
+
+#include "garbagetruck.h"
+#include "lease.h"
+
+/* one object of a batch */
+typedef struct EndGroup
+{
+	bool		locked;
+	bool		changed;
+	GtRow		row;
+	GtRow		last;			/* of its leases that this batch ended */
+	TimestampTz ended_at;
+	GtEndReason reason;
+} EndGroup;
+
+static int
+by_object(const void *a, const void *b)
+{
+	const GtLeaseKey *x = a;
+	const GtLeaseKey *y = b;
+	int			order = strcmp(x->object_type, y->object_type);
+
+	if (order == 0)
+		order = strcmp(x->object_id, y->object_id);
+	if (order == 0)
+		order = memcmp(&x->id, &y->id, sizeof(pg_uuid_t));
+	return order;
+}
+
+static GtLeaseKey *sort_keys;	/* of the call in progress: qsort has no argument for it */
+
+static int
+by_lease(const void *a, const void *b)
+{
+	return memcmp(&sort_keys[*(const int *) a].id, &sort_keys[*(const int *) b].id, sizeof(pg_uuid_t));
+}
+
+/* What the handler will be given is that of this lease, which ends: the object keeps it. */
+static void
+keep_spec(GtRow *object, const GtRow *lease)
+{
+	object->v[O_SERVICE_ID] = lease->v[L_SERVICE_ID];
+	object->isnull[O_SERVICE_ID] = false;
+	object->v[O_PAYLOAD] = lease->v[L_PAYLOAD];
+	object->isnull[O_PAYLOAD] = lease->isnull[L_PAYLOAD];
+	object->v[O_METADATA] = lease->v[L_METADATA];
+	object->isnull[O_METADATA] = lease->isnull[L_METADATA];
+	object->v[O_MAX_ATTEMPTS] = lease->v[L_MAX_ATTEMPTS];
+	object->isnull[O_MAX_ATTEMPTS] = lease->isnull[L_MAX_ATTEMPTS];
+	object->v[O_RETRY_DELAY] = lease->v[L_RETRY_DELAY];
+	object->isnull[O_RETRY_DELAY] = lease->isnull[L_RETRY_DELAY];
+	GT_SET_NULL(object, O_SPEC_LEASE);
+}
+
+/* The lease has ended: children that it has will be ended by the worker. */
+static void
+orphan_children(GtTable *leases, const GtRow *lease, bool expired, TimestampTz ended_at)
+{
+	GtTable		orphans;
+	GtRow		row;
+
+	if (!gt_fetch(leases, GT_LEASE_PARENT, 1, &lease->v[L_ID], &row))
+		return;
+	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
+	gt_row_init(&row);
+	GT_SET(&row, P_PARENT, lease->v[L_ID]);
+	GT_SET(&row, P_EXPIRED, BoolGetDatum(expired));
+	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(ended_at));
+	gt_insert(&orphans, &row);
+	gt_close(&orphans);
+	gt_due_after_commit(gt_now());
+}
+
+/* The worker's `check_at` was a lower bound: the lease lives on. Returns 1 where nobody may judge it yet. */
+static int
+re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at)
+{
+	if (over_at == GT_NEVER)
+		return 1;				/* this run is not recorded */
+	GT_SET(lease, L_DEADLINE, TimestampTzGetDatum(over_at));
+	GT_SET(lease, L_CHECK_AT, TimestampTzGetDatum(over_at));
+	GT_SET(lease, L_RUN, Int64GetDatum(gt_run()));
+	gt_update(leases, lease);
+	gt_due_after_commit(over_at);
+	return 0;
+}
+
+/* Ends one lease, whose object is locked. Returns 0, or 1 where it must be looked at again soon. */
+static int
+end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, bool skip)
+{
+	Datum		id = UUIDPGetDatum(&key->id);
+	GtRow		lease;
+	TimestampTz over_at = key->ended_at;
+	TimestampTz now;
+
+	switch (gt_fetch_lock(leases, GT_LEASE_PKEY, 1, &id, &lease, LockTupleExclusive, skip))
+	{
+		case GT_BUSY:
+			return 1;
+		case GT_GONE:
+			return 0;
+		case GT_LOCKED:
+			break;
+	}
+
+	now = gt_now();
+	if (!key->over && reason == GT_END_EXPIRED)
+	{
+		over_at = gt_lease_over_at(leases, &lease);
+		if (now < over_at)
+		{
+			return lease.isnull[L_PARENT] ? re_arm(leases, &lease, over_at) : 0;
+		}
+	}
+	else if (!key->over)
+		over_at = now;
+
+	if (reason == GT_END_EXPIRED && gt_regrant_delay > 0)
+	{
+		TimestampTz regrant_at = over_at + (int64) gt_regrant_delay * 1000;
+
+		if (group->row.isnull[O_REGRANT_AT] || GT_TIME(&group->row, O_REGRANT_AT) < regrant_at)
+			GT_SET(&group->row, O_REGRANT_AT, TimestampTzGetDatum(regrant_at));
+	}
+	if (!group->row.isnull[O_SPEC_LEASE] &&
+		memcmp(DatumGetUUIDP(group->row.v[O_SPEC_LEASE]), &key->id, sizeof(pg_uuid_t)) == 0)
+		keep_spec(&group->row, &lease);
+	if (reason == GT_END_KEPT)
+		GT_SET(&group->row, O_KEEP, BoolGetDatum(true));
+	GT_SET(&group->row, O_LEASES, Int32GetDatum(GT_INT32(&group->row, O_LEASES) - 1));
+
+	if (lease.isnull[L_PARENT])
+		orphan_children(leases, &lease, reason == GT_END_EXPIRED, over_at);
+	gt_delete(leases, &lease);
+
+	group->changed = true;
+	group->last = lease;
+	group->ended_at = Max(group->ended_at, over_at);
+	group->reason = reason;
+	key->ended = true;
+	return 0;
+}
+
+static bool
+same_object(const GtLeaseKey *a, const GtLeaseKey *b)
+{
+	return strcmp(a->object_type, b->object_type) == 0 && strcmp(a->object_id, b->object_id) == 0;
+}
+
+/* See garbagetruck.h. Reorders keys by object; `position` finds a caller's element again. */
+int
+gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
+{
+	GtTable		objects;
+	GtTable		leases;
+	EndGroup	  **groups;
+	int		   *order;
+	int			busy = 0;
+	int			ended = 0;
+	int			i;
+
+	if (nkeys == 0)
+		return 0;
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	gt_open(&leases, GT_LEASE, RowExclusiveLock);
+	groups = palloc(nkeys * sizeof(EndGroup *));
+	order = palloc(nkeys * sizeof(int));
+
+	/* objects in their order; keys of the same object share a group */
+	qsort(keys, nkeys, sizeof(GtLeaseKey), by_object);
+	for (i = 0; i < nkeys; i++)
+	{
+		Datum		key[2];
+		GtLockResult result;
+
+		order[i] = i;
+		keys[i].ended = false;
+		if (i > 0 && same_object(&keys[i], &keys[i - 1]))
+		{
+			groups[i] = groups[i - 1];
+			continue;
+		}
+		groups[i] = palloc0(sizeof(EndGroup));
+		key[0] = CStringGetTextDatum(keys[i].object_type);
+		key[1] = CStringGetTextDatum(keys[i].object_id);
+		result = gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, key, &groups[i]->row,
+							   LockTupleNoKeyExclusive, skip);
+		groups[i]->locked = (result == GT_LOCKED);
+		if (result == GT_BUSY)
+			busy++;
+	}
+
+	/* leases in theirs */
+	sort_keys = keys;
+	qsort(order, nkeys, sizeof(int), by_lease);
+	for (i = 0; i < nkeys; i++)
+	{
+		GtLeaseKey *key = &keys[order[i]];
+
+		/* a batch may hold the same lease twice, next to each other: the second finds no row */
+		if (groups[order[i]]->locked)
+			busy += end_one(&leases, key, groups[order[i]], reason, skip);
+		if (key->ended)
+			ended++;
+	}
+
+	for (i = 0; i < nkeys; i++)
+	{
+		if ((i > 0 && groups[i] == groups[i - 1]) || !groups[i]->changed)
+			continue;
+		if (GT_INT32(&groups[i]->row, O_LEASES) > 0)
+			gt_update(&objects, &groups[i]->row);
+		else
+			gt_garbage_make(&objects, &groups[i]->row, &groups[i]->last, groups[i]->reason, groups[i]->ended_at);
+	}
+	gt_close(&leases);
+	gt_close(&objects);
+
+	if (reason == GT_END_EXPIRED)
+		gt_count_expired(ended);
+	else
+		gt_count_released(ended);
+	return busy;
+}
+
+/* Fills in what gt_end() needs of a lease row. */
+void
+gt_lease_key(const GtRow *lease, GtLeaseKey *key)
+{
+	memset(key, 0, sizeof(GtLeaseKey));
+	key->id = *DatumGetUUIDP(lease->v[L_ID]);
+	key->object_type = TextDatumGetCString(lease->v[L_OBJECT_TYPE]);
+	key->object_id = TextDatumGetCString(lease->v[L_OBJECT_ID]);
+}
+
+/* Ends up to `limit` children of leases that have ended. */
+static void
+expire_orphans(int limit, GtExpiry *result)
+{
+	GtTable		orphans;
+	GtTable		leases;
+	GtRow		orphan;
+	GtScan	   *scan;
+
+	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
+	gt_open(&leases, GT_LEASE, RowExclusiveLock);
+	scan = gt_scan_begin(&orphans, GT__ORPHAN_PKEY, 0, NULL);
+	while (limit > 0 && gt_scan_next(scan, &orphan))
+	{
+		GtLeaseKey *keys;
+		GtScan	   *children;
+		GtRow		child;
+		int			n = 0;
+		int			busy;
+		int			i;
+
+		if (gt_lock(&orphans, &orphan, LockTupleExclusive, true) != GT_LOCKED)
+		{
+			result->busy++;		/* another worker is at it */
+			continue;
+		}
+		keys = palloc(limit * sizeof(GtLeaseKey));
+		children = gt_scan_begin(&leases, GT_LEASE_PARENT, 1, &orphan.v[P_PARENT]);
+		while (n < limit && gt_scan_next(children, &child))
+		{
+			gt_lease_key(&child, &keys[n]);
+			keys[n].over = true;
+			keys[n].ended_at = GT_TIME(&orphan, P_ENDED_AT);
+			n++;
+		}
+		gt_scan_end(children);
+		busy = gt_end(keys, n, GT_BOOL(&orphan, P_EXPIRED) ? GT_END_EXPIRED : GT_END_RELEASED, true);
+		result->busy += busy;
+		for (i = 0; i < n; i++)
+			if (keys[i].ended)
+				result->ended++;
+		if (n == limit)
+			result->more = true;
+		else if (busy == 0)
+			gt_delete(&orphans, &orphan);
+		limit -= n;
+		pfree(keys);
+	}
+	gt_scan_end(scan);
+	gt_close(&leases);
+	gt_close(&orphans);
+}
+
+/*
+ * Collects leases whose check_at has passed, from `low` on, and the time of the
+ * first one beyond.
+ */
+static int
+choose_due(TimestampTz low, int limit, bool own_too, GtLeaseKey *keys, TimestampTz *first, GtExpiry *result)
+{
+	TimestampTz now = gt_now();
+	GtTable		leases;
+	GtScan	   *scan;
+	GtRow		lease;
+	int			n = 0;
+
+	gt_open(&leases, GT_LEASE, RowExclusiveLock);
+	scan = gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTGreaterEqualStrategyNumber,
+							   TimestampTzGetDatum(low));
+	while (gt_scan_next(scan, &lease))
+	{
+		TimestampTz check_at = GT_TIME(&lease, L_CHECK_AT);
+
+		*first = Min(*first, check_at);
+		if (check_at > now)
+		{
+			result->next = check_at;
+			break;
+		}
+		if (!own_too && gt_created_here(DatumGetUUIDP(lease.v[L_ID])))
+			continue;
+		if (n == limit)
+		{
+			result->more = true;
+			break;
+		}
+		gt_lease_key(&lease, &keys[n++]);
+	}
+	gt_scan_end(scan);
+	gt_close(&leases);
+	return n;
+}
+
+/*
+ * One pass: see garbagetruck.h.  Rows that are dead but not yet vacuumed stand at
+ * the low end of the index, and one long snapshot elsewhere keeps them there; so
+ * a process remembers from where on there was anything.  It looks at all of it
+ * once in a while, and whenever it would find nothing: a lease whose commit was
+ * slow may have come in below.
+ */
+void
+gt_expire_pass(int limit, bool own_too, GtExpiry *result)
+{
+	static Oid	low_database = InvalidOid;
+	static TimestampTz low = 0;
+	static TimestampTz looked_at_all = 0;
+	TimestampTz now = gt_now();
+	TimestampTz first = GT_NEVER;
+	GtLeaseKey *keys;
+	int			n = 0;
+	int			i;
+
+	memset(result, 0, sizeof(GtExpiry));
+	result->next = GT_NEVER;
+	gt_start_ensure();
+	expire_orphans(limit, result);
+	limit -= result->ended;
+	if (limit <= 0)
+	{
+		result->more = true;
+		return;
+	}
+
+	keys = palloc(limit * sizeof(GtLeaseKey));
+	if (low_database == MyDatabaseId && !own_too && now < looked_at_all + 10 * USECS_PER_SEC)
+		n = choose_due(low, limit, own_too, keys, &first, result);
+	if (n == 0)
+	{
+		low_database = MyDatabaseId;
+		low = PG_INT64_MIN;
+		looked_at_all = now;
+		first = GT_NEVER;
+		n = choose_due(low, limit, own_too, keys, &first, result);
+	}
+	low = Max(low, Min(first, now - USECS_PER_SEC));
+
+	GT_POINT("lease_chosen");
+	result->looked_at = n;
+	result->busy += gt_end(keys, n, GT_END_EXPIRED, true);
+	for (i = 0; i < n; i++)
+		if (keys[i].ended)
+			result->ended++;
+	GT_POINT("ended");
+}

@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.h
+ *	  What grant.c and lease.c share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_LEASE_H
+#define GT_LEASE_H
+
+#include "utils/jsonb.h"
+
+/* Why something was refused: to be raised, or shown in a row. */
+typedef struct GtFail
+{
+	int			sqlstate;
+	char	   *message;
+	char	   *detail;			/* or NULL */
+	char	   *hint;			/* or NULL */
+} GtFail;
+
+/* grant.c */
+extern bool gt_fail(GtFail *f, int sqlstate, const char *fmt,...) pg_attribute_printf(3, 4);
+extern void gt_raise(const GtFail *f) pg_attribute_noreturn();
+extern bool gt_check_duration(Interval *duration, int64 *us, GtFail *f);
+extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
+
+/* lease.c */
+extern bool gt_fail_not_found(const pg_uuid_t *id, GtFail *f);	/* GT001 */
+extern char *gt_uuid_cstring(const pg_uuid_t *id);
+extern int64 gt_unique_us(void);	/* microseconds since 1970, never twice in a process */
+extern void gt_uuid_v7(pg_uuid_t *id);
+extern TimestampTz gt_shown_deadline(TimestampTz over_at);	/* a lower bound where it is GT_NEVER */
+/* This transaction has created a lease; now: GT_NEVER for a child, which has no deadline */
+extern void gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration);
+extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);	/* ending.c */
+
+#endif
