@@ -1,0 +1,316 @@
+/*
+ * azure.c
+ *		Handlers of kind azure_blob: "azure://container/blob" or a blob's URL,
+ *		by DELETE.
+ *
+ * The account comes from AZURE_STORAGE_CONNECTION_STRING, or from
+ * AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN.  Its
+ * credentials are only ever sent to its own endpoint; another URL must carry
+ * its own.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include <openssl/evp.h>
+
+#include "exec.h"
+
+#define API_VERSION "2020-10-02"
+
+/* What the emulators of the service have built in. */
+#define EMULATOR_ACCOUNT "devstoreaccount1"
+#define EMULATOR_KEY "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+#define EMULATOR_ENDPOINT "http://127.0.0.1:10000/" EMULATOR_ACCOUNT
+
+typedef struct Account
+{
+	char	   *name;
+	char	   *key;			/* base64 */
+	char	   *sas;			/* without the "?" */
+	char	   *endpoint;		/* without a "/" at its end */
+} Account;
+
+static void
+account_free(Account *account)
+{
+	if (account->key != NULL)
+		OPENSSL_cleanse(account->key, strlen(account->key));
+	free(account->name);
+	free(account->key);
+	free(account->sas);
+	free(account->endpoint);
+}
+
+/* The value of NAME in "NAME=value;NAME=value"; NULL when it is not there. */
+static char *
+connection_value(const char *text, const char *name)
+{
+	size_t		name_len = strlen(name);
+
+	while (text != NULL && *text != '\0')
+	{
+		size_t		len = strcspn(text, ";");
+
+		if (len > name_len && strncasecmp(text, name, name_len) == 0 && text[name_len] == '=')
+		{
+			char	   *value = exec_alloc(len - name_len);
+
+			memcpy(value, text + name_len + 1, len - name_len - 1);
+			return value;
+		}
+		text += len;
+		text += strspn(text, ";");
+	}
+	return NULL;
+}
+
+static char *
+copy_environment(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value != NULL && value[0] != '\0' ? exec_strdup(value) : NULL;
+}
+
+static void
+read_connection_string(const char *text, Account *account)
+{
+	char	   *emulator = connection_value(text, "UseDevelopmentStorage");
+	char	   *protocol = connection_value(text, "DefaultEndpointsProtocol");
+	char	   *suffix = connection_value(text, "EndpointSuffix");
+
+	if (emulator != NULL && strcasecmp(emulator, "true") == 0)
+	{
+		account->name = exec_strdup(EMULATOR_ACCOUNT);
+		account->key = exec_strdup(EMULATOR_KEY);
+		account->endpoint = exec_strdup(EMULATOR_ENDPOINT);
+	}
+	else
+	{
+		account->name = connection_value(text, "AccountName");
+		account->key = connection_value(text, "AccountKey");
+		account->sas = connection_value(text, "SharedAccessSignature");
+		account->endpoint = connection_value(text, "BlobEndpoint");
+	}
+	if (account->endpoint == NULL && account->name != NULL)
+	{
+		Buffer		endpoint = {NULL, 0, 0};
+
+		buffer_printf(&endpoint, "%s://%s.blob.%s", protocol != NULL ? protocol : "https",
+					  account->name, suffix != NULL ? suffix : "core.windows.net");
+		account->endpoint = endpoint.data;
+	}
+	free(emulator);
+	free(protocol);
+	free(suffix);
+}
+
+static void
+read_account(Account *account)
+{
+	const char *text = getenv("AZURE_STORAGE_CONNECTION_STRING");
+	size_t		len;
+
+	memset(account, 0, sizeof(*account));
+	if (text != NULL && text[0] != '\0')
+		read_connection_string(text, account);
+	else
+	{
+		account->name = copy_environment("AZURE_STORAGE_ACCOUNT");
+		account->key = copy_environment("AZURE_STORAGE_KEY");
+		account->sas = copy_environment("AZURE_STORAGE_SAS_TOKEN");
+		if (account->name != NULL)
+		{
+			Buffer		endpoint = {NULL, 0, 0};
+
+			buffer_printf(&endpoint, "https://%s.blob.core.windows.net", account->name);
+			account->endpoint = endpoint.data;
+		}
+	}
+	if (account->sas != NULL && account->sas[0] == '?')
+		memmove(account->sas, account->sas + 1, strlen(account->sas));
+	len = account->endpoint != NULL ? strlen(account->endpoint) : 0;
+	if (len > 0 && account->endpoint[len - 1] == '/')
+		account->endpoint[len - 1] = '\0';
+}
+
+/* Is this URL one of the account's own? */
+static bool
+is_own(const Account *account, const char *url)
+{
+	size_t		len;
+
+	if (account->endpoint == NULL)
+		return false;
+	len = strlen(account->endpoint);
+	return strncasecmp(url, account->endpoint, len) == 0 && url[len] == '/';
+}
+
+/* "azure://container/blob" becomes a URL of the account's endpoint. */
+static bool
+url_of_name(Call *call, const Account *account)
+{
+	const char *container = call->target.text.data + strlen("azure://");
+	const char *blob = strchr(container, '/');
+	Buffer		url = {NULL, 0, 0};
+
+	call->target.lease_host = false;	/* the host is the account's */
+	if (blob == NULL || blob == container || blob[1] == '\0')
+	{
+		snprintf(call->error, sizeof(call->error), "the target is no azure://container/blob");
+		return false;
+	}
+	if (account->endpoint == NULL)
+	{
+		snprintf(call->error, sizeof(call->error), "neither AZURE_STORAGE_CONNECTION_STRING nor AZURE_STORAGE_ACCOUNT is set in the sidecar's environment");
+		return false;
+	}
+	buffer_printf(&url, "%s/", account->endpoint);
+	buffer_encoded(&url, container, strlen(container), "/");
+	call->url = url.data;
+	return true;
+}
+
+/* Is the target, before it is filled in, a name and not a URL? */
+static bool
+is_name_form(const Call *call, const TargetValues *values)
+{
+	Target		target;
+	char		error[EXEC_ERROR_SIZE];
+	bool		is_name;
+
+	if (call->command[0] != '{')
+		return strncmp(call->command, "azure://", 8) == 0;
+	/* the beginning comes from the lease */
+	is_name = target_expand(call->command, TARGET_NAME, values, &target, error, sizeof(error)) &&
+		strncmp(target.text.data, "azure://", 8) == 0;
+	target_free(&target);
+	return is_name;
+}
+
+static bool
+azure_prepare(Context *context, Call *call)
+{
+	TargetValues values = {
+		call->object_id, call->object_type, call->lease_id, call->service_id,
+		call->payload, call->payload_count
+	};
+	bool		name_form = is_name_form(call, &values);
+	Account		account;
+	bool		valid;
+
+	if (!target_expand(call->command, name_form ? TARGET_NAME : TARGET_BLOB_URL, &values, &call->target,
+					   call->error, sizeof(call->error)))
+		return false;
+	read_account(&account);
+	valid = true;
+	if (name_form)
+		valid = url_of_name(call, &account);
+	else
+		call->url = exec_strdup(call->target.text.data);
+	account_free(&account);
+	call->method = "DELETE";
+	if (valid && !transfer_split_url(call))
+	{
+		snprintf(call->error, sizeof(call->error), "the target is neither azure://container/blob nor a blob's URL");
+		valid = false;
+	}
+	return valid;
+}
+
+/* Sign with the account's key; the value of the Authorization header. */
+static bool
+shared_key(const Account *account, const char *path, size_t path_len, const char *date, Buffer *header)
+{
+	Buffer		text = {NULL, 0, 0};
+	uint8_t		key[256];
+	uint8_t		signature[32];
+	uint8_t		base64[64];
+	size_t		len = strlen(account->key);
+	int			key_len;
+	bool		done;
+
+	if (len > sizeof(key) || (key_len = EVP_DecodeBlock(key, (const uint8_t *) account->key, (int) len)) < 0)
+		return false;
+	while (len > 0 && account->key[--len] == '=')
+		key_len--;
+	buffer_printf(&text, "DELETE\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:%s\nx-ms-delete-snapshots:include\nx-ms-version:" API_VERSION "\n/%s%.*s",
+				  date, account->name, (int) path_len, path);
+	done = exec_hmac(key, (size_t) key_len, text.data, text.len, signature);
+	if (done)
+	{
+		EVP_EncodeBlock(base64, signature, 32);
+		buffer_printf(header, "Authorization: SharedKey %s:%s", account->name, (char *) base64);
+	}
+	OPENSSL_cleanse(key, sizeof(key));
+	buffer_free(&text);
+	return done;
+}
+
+/* Add what proves that we may: a header, or the SAS in the URL. */
+static bool
+add_proof(Call *call, const Account *account, const char *date)
+{
+	const char *path = strstr(call->url, "://") + 3;
+	size_t		len;
+	Buffer		text = {NULL, 0, 0};
+	bool		done = true;
+
+	path += strcspn(path, "/");
+	len = strcspn(path, "?#");
+	if (!is_own(account, call->url) || path[len] == '?')
+		return true;
+	if (account->sas != NULL)
+	{
+		buffer_printf(&text, "%s?%s", call->url, account->sas);
+		free(call->url);
+		call->url = text.data;
+		return true;
+	}
+	if (account->key == NULL)
+		return true;
+	done = shared_key(account, path, len, date, &text);
+	if (done)
+		call->headers = curl_slist_append(call->headers, text.data);
+	buffer_free(&text);
+	return done;
+}
+
+static bool
+azure_start(Context *context, Call *call)
+{
+	time_t		now = time(NULL);
+	struct tm	utc;
+	char		date[40];
+	char		line[60];
+	Account		account;
+	bool		done;
+
+	gmtime_r(&now, &utc);
+	strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &utc);
+	snprintf(line, sizeof(line), "x-ms-date: %s", date);
+	call->headers = curl_slist_append(call->headers, line);
+	call->headers = curl_slist_append(call->headers, "x-ms-version: " API_VERSION);
+	call->headers = curl_slist_append(call->headers, "x-ms-delete-snapshots: include");
+	read_account(&account);
+	done = add_proof(call, &account, date);
+	account_free(&account);
+	if (!done)
+		snprintf(call->error, sizeof(call->error), "could not sign the request: the account's key is no base64");
+	return done;
+}
+
+static bool
+azure_judge(Context *context, Call *call, long status)
+{
+	if ((status >= 200 && status < 300) || status == 404)
+		return true;
+	snprintf(call->error, sizeof(call->error), "DELETE on %.150s port %d: status %ld%s%.200s", call->host_name, call->port,
+			 status, call->answer.len > 0 ? ": " : "", call->answer.len > 0 ? call->answer.data : "");
+	return false;
+}
+
+const ExecutorOps azure_ops = {azure_prepare, azure_start, azure_judge, NULL};

@@ -1,0 +1,87 @@
+/*
+ * claims.h
+ *		Between database.c (the connection) and claims.c (what is said on it).
+ */
+#ifndef GT_CLAIMS_H
+#define GT_CLAIMS_H
+
+#include "exec.h"
+
+typedef enum DatabaseState
+{
+	DATABASE_DOWN,				/* to be connected at retry_at */
+	DATABASE_CONNECTING,
+	DATABASE_IDLE,
+	DATABASE_BUSY				/* a statement is under way */
+} DatabaseState;
+
+typedef enum Statement
+{
+	STATEMENT_SETUP,
+	STATEMENT_HANDLERS,
+	STATEMENT_CLAIM,
+	STATEMENT_ACK,
+	STATEMENT_NACK,
+	STATEMENT_EXTEND
+} Statement;
+
+struct Database
+{
+	PGconn	   *conn;
+	DatabaseState state;
+	short		connect_events; /* what PQconnectPoll waits for */
+	int64_t		retry_at;
+	int64_t		retry_delay;
+	int64_t		deadline;		/* of the connection attempt or the statement */
+	bool		told_down;		/* the log knows that it is away */
+
+	Statement	statement;		/* the one under way */
+	int64_t		sent_at;
+	CallList	sending;		/* what its ack or nack is about */
+	char	   *claiming;		/* a claim of this handler alone; NULL: of all */
+	int			claim_size;
+
+	char	   *user;
+	bool		ready;			/* set up, and the identity is right */
+	int64_t		handlers_at;	/* when to read gt_handlers again */
+	int64_t		claim_at;		/* when to claim again */
+	int64_t		claim_pause;	/* how long to wait after a claim without rows */
+};
+
+/* --- claims.c --- */
+
+/* Send what is most due; false when there is nothing, or it failed. */
+extern bool claims_send_next(Context *context);
+
+/* The result of the statement under way. */
+extern void claims_take_result(Context *context, PGresult *result);
+
+/* The connection is gone, and the outcome of what was under way unknown. */
+extern void claims_connection_lost(Context *context);
+extern int64_t claims_next_time(const Context *context);
+
+/* --- handlers.c --- */
+
+extern void handlers_take(Context *context, PGresult *result);
+extern void handlers_free(Context *context);
+extern Handler *handler_find(Context *context, const char *name);
+
+/* A handler to be tried by itself; NULL: none. */
+extern Handler *handlers_untried(Context *context, int64_t now);
+
+/*
+ * The handlers that may be claimed now, as an array literal; false when there
+ * are none.
+ */
+extern bool handlers_claimable(Context *context, Buffer *names);
+
+/* Forget who may be claimed: one of them may not. */
+extern void handlers_doubt(Context *context);
+
+/* What the role lacks, one sentence a line. */
+extern void handlers_problems(const Context *context, Buffer *text);
+
+/* Append one element to an array literal that is begun with "{". */
+extern void array_add(Buffer *array, const char *text);
+
+#endif							/* GT_CLAIMS_H */

@@ -1,0 +1,18 @@
+# The objects of the executors; ../Makefile includes this.
+EXECUTORS += \
+	executors/allow.o \
+	executors/azure.o \
+	executors/calls.o \
+	executors/claims.o \
+	executors/database.o \
+	executors/executors.o \
+	executors/file.o \
+	executors/grpc.o \
+	executors/handlers.o \
+	executors/hosts.o \
+	executors/http.o \
+	executors/redis.o \
+	executors/s3.o \
+	executors/target.o \
+	executors/transfer.o \
+	executors/util.o

@@ -1,0 +1,301 @@
+/*
+ * transfer.c
+ *		One request through libcurl, bounded in every way.
+ *
+ * The address is judged where the socket is opened, and once more before the
+ * request is sent, because a connection may be one that another handler's
+ * call had opened under other rules.  No proxy, no redirect, no cookie, no
+ * netrc, no protocol but http and https.
+ */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "exec.h"
+
+#define CONNECT_TIMEOUT_MS 10000L
+
+/* Copy a part of the URL; NULL when it has none. */
+static char *
+url_part(CURLU *url, CURLUPart part, unsigned flags)
+{
+	char	   *text = NULL;
+	char	   *copy;
+
+	if (curl_url_get(url, part, &text, flags) != CURLUE_OK)
+		return NULL;
+	copy = exec_strdup(text);
+	curl_free(text);
+	return copy;
+}
+
+bool
+transfer_split_url(Call *call)
+{
+	CURLU	   *url = curl_url();
+	char	   *scheme = NULL;
+	char	   *port = NULL;
+	char	   *host = NULL;
+	bool		valid = false;
+
+	if (url == NULL)
+		return false;
+	if (curl_url_set(url, CURLUPART_URL, call->url, CURLU_PATH_AS_IS) == CURLUE_OK)
+	{
+		scheme = url_part(url, CURLUPART_SCHEME, 0);
+		host = url_part(url, CURLUPART_HOST, 0);
+		port = url_part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+		valid = scheme != NULL && host != NULL && host[0] != '\0' && port != NULL &&
+			(strcasecmp(scheme, "http") == 0 || strcasecmp(scheme, "https") == 0);
+	}
+	curl_url_cleanup(url);
+	if (valid)
+	{
+		/* an IPv6 address is written in brackets */
+		if (host[0] == '[')
+		{
+			host[strcspn(host, "]")] = '\0';
+			memmove(host, host + 1, strlen(host));
+		}
+		free(call->host_name);
+		call->host_name = host;
+		call->port = atoi(port);
+		host = NULL;
+	}
+	free(scheme);
+	free(host);
+	free(port);
+	return valid;
+}
+
+/* The transfer that a libcurl callback is about, and where it belongs. */
+typedef struct Transfer
+{
+	Context    *context;
+	Call	   *call;
+} Transfer;
+
+static Transfer *
+transfer_of(Call *call)
+{
+	char	   *private = NULL;
+
+	curl_easy_getinfo(call->easy, CURLINFO_PRIVATE, &private);
+	return (Transfer *) private;
+}
+
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	Transfer   *transfer = arg;
+	Call	   *call = transfer->call;
+
+	if (!allow_address(transfer->context->settings.allow, call->host_name, call->port,
+					   &address->addr, call->target.lease_host))
+	{
+		call->refused = true;
+		return CURL_SOCKET_BAD;
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* Before a request goes out, on a new connection or on one in use before. */
+static int
+before_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
+{
+	Transfer   *transfer = arg;
+	Call	   *call = transfer->call;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	const struct sockaddr *address;
+
+	memset(&v4, 0, sizeof(v4));
+	memset(&v6, 0, sizeof(v6));
+	v4.sin_family = AF_INET;
+	v6.sin6_family = AF_INET6;
+	if (inet_pton(AF_INET, remote_ip, &v4.sin_addr) == 1)
+		address = (const struct sockaddr *) &v4;
+	else if (inet_pton(AF_INET6, remote_ip, &v6.sin6_addr) == 1)
+		address = (const struct sockaddr *) &v6;
+	else
+		return CURL_PREREQFUNC_ABORT;
+	if (allow_address(transfer->context->settings.allow, call->host_name, call->port,
+					  address, call->target.lease_host))
+		return CURL_PREREQFUNC_OK;
+	call->refused = true;
+	return CURL_PREREQFUNC_ABORT;
+}
+
+static size_t
+take_body(char *data, size_t size, size_t count, void *arg)
+{
+	Call	   *call = ((Transfer *) arg)->call;
+	size_t		len = size * count;
+
+	if (call->answer.len + len > EXEC_BODY_MAX)
+	{
+		call->too_long = true;
+		return 0;
+	}
+	buffer_add(&call->answer, data, len);
+	return len;
+}
+
+/* Keep a header's value when it is the one that is asked for. */
+static void
+keep_header(const char *line, size_t len, const char *name, char **value)
+{
+	size_t		name_len = strlen(name);
+
+	if (len <= name_len || line[name_len] != ':' || strncasecmp(line, name, name_len) != 0)
+		return;
+	line += name_len + 1;
+	len -= name_len + 1;
+	while (len > 0 && (*line == ' ' || *line == '\t'))
+		line++, len--;
+	while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n' || line[len - 1] == ' '))
+		len--;
+	free(*value);
+	*value = exec_alloc(len + 1);
+	memcpy(*value, line, len);
+}
+
+static size_t
+take_header(char *data, size_t size, size_t count, void *arg)
+{
+	Call	   *call = ((Transfer *) arg)->call;
+	size_t		len = size * count;
+
+	call->header_bytes += len;
+	if (call->header_bytes > EXEC_HEADER_MAX)
+	{
+		call->too_long = true;
+		return 0;
+	}
+	keep_header(data, len, "grpc-status", &call->trailer_status);
+	keep_header(data, len, "grpc-message", &call->trailer_message);
+	return len;
+}
+
+/* Only what belongs to every request; false when memory is short. */
+static bool
+set_common(Context *context, Call *call, Transfer *transfer)
+{
+	CURL	   *easy = call->easy;
+	long		timeout = (long) (call->deadline - exec_now());
+	bool		set = true;
+
+	if (timeout < 1)
+		timeout = 1;
+#define SET(option, value) \
+	(set = set && curl_easy_setopt(easy, option, value) == CURLE_OK)
+	SET(CURLOPT_PRIVATE, transfer);
+	SET(CURLOPT_URL, call->url);
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_PATH_AS_IS, 1L);
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NOPROXY, "*");
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_TIMEOUT_MS, timeout);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, timeout < CONNECT_TIMEOUT_MS ? timeout : CONNECT_TIMEOUT_MS);
+	SET(CURLOPT_QUICK_EXIT, 1L);	/* never wait for a look-up that hangs */
+	SET(CURLOPT_USERAGENT, "garbagetruck");
+	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, transfer);
+	SET(CURLOPT_PREREQFUNCTION, before_request);
+	SET(CURLOPT_PREREQDATA, transfer);
+	SET(CURLOPT_WRITEFUNCTION, take_body);
+	SET(CURLOPT_WRITEDATA, transfer);
+	SET(CURLOPT_HEADERFUNCTION, take_header);
+	SET(CURLOPT_HEADERDATA, transfer);
+	if (context->settings.tls_ca != NULL)
+		SET(CURLOPT_CAINFO, context->settings.tls_ca);
+	return set;
+}
+
+static bool
+set_request(Call *call)
+{
+	CURL	   *easy = call->easy;
+	bool		set = true;
+
+	if (call->send != NULL)
+	{
+		SET(CURLOPT_POST, 1L);
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) call->send_len);
+		SET(CURLOPT_POSTFIELDS, call->send);
+	}
+	if (strcmp(call->method, "HEAD") == 0)
+		SET(CURLOPT_NOBODY, 1L);
+	else
+		SET(CURLOPT_CUSTOMREQUEST, call->method);
+	SET(CURLOPT_HTTPHEADER, call->headers);
+	return set;
+}
+
+bool
+transfer_start(Context *context, Call *call, bool connect_only)
+{
+	Transfer   *transfer;
+	bool		ready;
+
+	call->easy = curl_easy_init();
+	if (call->easy == NULL)
+	{
+		snprintf(call->error, sizeof(call->error), "out of memory");
+		return false;
+	}
+	transfer = exec_alloc(sizeof(*transfer));
+	transfer->context = context;
+	transfer->call = call;
+	ready = set_common(context, call, transfer);
+	if (transfer_of(call) != transfer)
+		free(transfer);
+	if (ready && connect_only)
+		ready = curl_easy_setopt(call->easy, CURLOPT_CONNECT_ONLY, 1L) == CURLE_OK &&
+			curl_easy_setopt(call->easy, CURLOPT_SSL_ENABLE_ALPN, 0L) == CURLE_OK;
+	else if (ready)
+		ready = set_request(call);
+	if (ready && call->kind == EXEC_GRPC)
+		ready = curl_easy_setopt(call->easy, CURLOPT_HTTP_VERSION,
+								 strncasecmp(call->url, "https:", 6) == 0 ?
+								 (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE) == CURLE_OK;
+	if (ready && curl_multi_add_handle(context->multi, call->easy) == CURLM_OK)
+		return true;
+	snprintf(call->error, sizeof(call->error), "could not prepare the request");
+	transfer_end(NULL, call);
+	return false;
+}
+
+/* context: NULL when the transfer was not added yet. */
+void
+transfer_end(Context *context, Call *call)
+{
+	if (call->easy == NULL)
+		return;
+	free(transfer_of(call));
+	if (context != NULL)
+		curl_multi_remove_handle(context->multi, call->easy);
+	curl_easy_cleanup(call->easy);
+	call->easy = NULL;
+}
+
+void
+transfer_error(Call *call, CURLcode code)
+{
+	if (call->refused)
+		snprintf(call->error, sizeof(call->error),
+				 "%.200s port %d: the host's address may not be connected to (see --allow-target)",
+				 call->host_name, call->port);
+	else if (code == CURLE_OPERATION_TIMEDOUT)
+		snprintf(call->error, sizeof(call->error), "%.200s port %d: no answer within %lld ms",
+				 call->host_name, call->port, (long long) (exec_now() - call->started_at));
+	else
+		snprintf(call->error, sizeof(call->error), "%.200s port %d: %s",
+				 call->host_name, call->port, curl_easy_strerror(code));
+}
