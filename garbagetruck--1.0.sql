@@ -168,8 +168,7 @@ CREATE TABLE gt__start (
 	run          bigint NOT NULL,
 	started_at   timestamptz NOT NULL,
 	grace        bigint NOT NULL,
-	grace_before bigint NOT NULL,
-	clock        timestamptz NOT NULL       -- newest recorded gt_clock()
+	grace_before bigint NOT NULL
 ) WITH (fillfactor = 50);
 
 -- Where this database lives; a row that tells of another place makes it a copy.  See src/database.c.

@@ -13,7 +13,7 @@
  * gt_clock() is the system clock.
  *
  * The start record.  A server run is a random number (without shared memory:
- * made of the postmaster's start time), different in each database, so that the
+ * made of the postmaster's start time and that of its last crash), different in each database, so that the
  * rows of a copy made by CREATE DATABASE ... TEMPLATE are foreign to it.  Each
  * lease row carries the run of its last write.  gt__start has one row: the run
  * that is recorded, S = when it was, and the restart_grace of that run and of
@@ -44,6 +44,7 @@
 #include "access/xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
@@ -151,8 +152,17 @@ gt_clock(PG_FUNCTION_ARGS)
 int64
 gt_run(void)
 {
-	uint64		run = gt_shared != NULL ? (uint64) gt_shared->run : hash_combine64((uint64) PgStartTime, 1);
+	static uint64 run = 0;
 
+	if (gt_shared != NULL)
+		run = (uint64) gt_shared->run;
+	else if (run == 0)
+	{
+		/* the statistics are reset by a crash, which leaves no process that has seen it before */
+		PgStat_BgWriterStats *stats = pgstat_fetch_stat_bgwriter();
+
+		run = hash_combine64((uint64) PgStartTime, (uint64) stats->stat_reset_timestamp) | 1;
+	}
 	return (int64) hash_combine64(run, (uint64) MyDatabaseId);
 }
 
@@ -283,7 +293,6 @@ gt_start_ensure(void)
 			GT_SET(&row, ST_GRACE, Int64GetDatum((int64) gt_restart_grace * 1000));
 			GT_SET(&row, ST_RUN, Int64GetDatum(gt_run()));
 			GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(gt_now()));
-			GT_SET(&row, ST_CLOCK, row.v[ST_STARTED_AT]);
 			gt_update(&table, &row);
 			remember(&row, false);
 		}
@@ -295,7 +304,6 @@ gt_start_ensure(void)
 		GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(gt_now()));
 		GT_SET(&row, ST_GRACE, Int64GetDatum((int64) gt_restart_grace * 1000));
 		GT_SET(&row, ST_GRACE_BEFORE, row.v[ST_GRACE]);
-		GT_SET(&row, ST_CLOCK, row.v[ST_STARTED_AT]);
 		gt_insert(&table, &row);
 		remember(&row, false);
 	}
@@ -354,7 +362,8 @@ effective(TimestampTz deadline, int64 duration, int64 run)
 {
 	Start		start;
 
-	if (run == gt_run())
+	/* a standby judges nothing, and shows a lower bound */
+	if (run == gt_run() || RecoveryInProgress())
 		return deadline;
 	if (!current_start(&start))
 		return GT_NEVER;
@@ -370,8 +379,7 @@ gt_effective_deadline(const GtRow *lease)
 
 /*
  * gt__deadline(id, deadline, duration, run): the same for views; NULL for a
- * lease that is not there.  Before this run is recorded, and on a standby, a
- * lower bound.
+ * lease that is not there.  Before this run is recorded, a lower bound.
  */
 Datum
 gt__deadline(PG_FUNCTION_ARGS)
@@ -384,8 +392,6 @@ gt__deadline(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	deadline = PG_GETARG_TIMESTAMPTZ(1);
 	duration = PG_GETARG_INT64(2);
-	if (RecoveryInProgress())
-		PG_RETURN_TIMESTAMPTZ(deadline);
 	until = effective(deadline, duration, PG_GETARG_INT64(3));
 	if (until == GT_NEVER)
 		until = Max(deadline, gt_now()) + gt_grace_of(duration);

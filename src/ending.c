@@ -114,6 +114,19 @@ re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at)
 	return 0;
 }
 
+/* Tells gt_history of it, where that keeps everything. */
+static void
+record(const GtRow *object, const GtRow *lease, GtEndReason reason)
+{
+	GtRow		event = *object;
+
+	if (gt_history != GT_HISTORY_ALL || reason == GT_END_KEPT)
+		return;					/* what is kept is told of when the last lease has ended */
+	GT_SET(&event, O_LEASE_ID, lease->v[L_ID]);
+	GT_SET(&event, O_SERVICE_ID, lease->v[L_SERVICE_ID]);
+	gt_history_add(reason == GT_END_EXPIRED ? "expired" : "released", &event, NULL, -1, -1, -1, NULL);
+}
+
 /* Ends one lease, whose object is locked. Returns 0, or 1 where it must be looked at again soon. */
 static int
 end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, bool skip)
@@ -162,6 +175,7 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, b
 	if (lease.isnull[L_PARENT])
 		orphan_children(leases, &lease, reason == GT_END_EXPIRED, over_at);
 	gt_delete(leases, &lease);
+	record(&group->row, &lease, reason);
 
 	group->changed = true;
 	group->last = lease;

@@ -145,7 +145,7 @@ enum
 };
 enum
 {
-	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_CLOCK, ST_NATTS
+	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_NATTS
 };
 enum
 {
@@ -237,6 +237,9 @@ extern void gt_scan_end(GtScan *scan);
 
 #define GT_MAX_WORKERS		64	/* bound of garbagetruck.max_workers */
 #define GT_MAX_DATABASES	1024
+#define GT_FOREGROUND		16	/* slots for sessions in gt_reclaim() */
+#define GT_SLOTS			(GT_MAX_WORKERS + GT_FOREGROUND)
+#define GT_MAX_HANDLERS		1024	/* whose rate and speed are remembered at a time */
 #define GT_MAX_ITEMS		1000	/* of one run */
 #define GT_NEVER			PG_INT64_MAX
 
@@ -253,6 +256,11 @@ typedef struct GtDatabase
 	int			failures;		/* worker starts that failed in a row. Under lock */
 	TimestampTz retry_at;		/* not before: after such a failure. Under lock */
 	int			place;			/* GtPlace as the last worker saw it, for gt_health and metrics. Under lock */
+	bool		warned;			/* the log says that it is a copy. Under lock */
+	bool		sweep;			/* a worker ended with a run on record. Under lock */
+	bool		denied;			/* due work waits for a run elsewhere to end. Under lock */
+	int64		expirer;		/* serial of the worker in an expiry pass; 0: none. Under lock */
+	bool		expire_again;	/* that one shall look once more. Under lock */
 } GtDatabase;
 
 typedef enum
@@ -267,15 +275,28 @@ typedef struct GtSlot
 	pid_t		pid;
 	int			procno;			/* of its PGPROC, for SetLatch; -1 until it runs */
 	Oid			database;
-	int64		serial;			/* unique in the life of the cluster: gt__run.worker */
+	int64		serial;			/* tells its users apart; not gt__run.worker */
+	bool		leave;			/* another database needs the slot */
+	bool		alone;			/* runs an object that was in a crashed run */
 	int			handler;		/* whose objects it runs now; 0: none */
 	char		handler_name[NAMEDATALEN];
 	bool		slow;			/* counts as slow, see worker.c */
 	TimestampTz since;			/* of the state */
 	int			crashes;		/* of workers in this slot, since the server started */
-	int			nitems;			/* cleanup ids of its run: others pass over them */
-	int64		items[GT_MAX_ITEMS];
+	int			nitems;			/* cleanup ids of its run, then of the one before until that commits: */
+	int64		items[2 * GT_MAX_ITEMS];	/* others pass over them */
 } GtSlot;
+
+/* How a handler did lately. Under GtShared.lock; without preload in the process. See slots.c */
+typedef struct GtHandlerState
+{
+	Oid			database;		/* InvalidOid: free */
+	int			handler;
+	bool		slow;			/* its last run took over 1 s, or crashed, or there was none */
+	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
+	TimestampTz refilled_at;
+	TimestampTz used_at;
+} GtHandlerState;
 
 typedef struct GtCounters		/* of one database entry index + handler etc.: see observe.c */
 {
@@ -293,7 +314,10 @@ typedef struct GtShared
 	pg_atomic_uint64 slots_missing; /* times that no background worker slot was free */
 	GtCounters	counters[GT_MAX_DATABASES];
 	GtDatabase	databases[GT_MAX_DATABASES];
-	GtSlot		slots[GT_MAX_WORKERS];
+	bool		starving;		/* a database with due work has no worker, and no slot is free. Under lock */
+	int64		restored;		/* names the archive recovery that this cluster came from; 0: none */
+	GtHandlerState handlers[GT_MAX_HANDLERS];
+	GtSlot		slots[GT_SLOTS];	/* of workers; from GT_MAX_WORKERS on of sessions in gt_reclaim() */
 } GtShared;
 
 extern GtShared *gt_shared;		/* NULL: not preloaded */
@@ -309,6 +333,7 @@ extern GtDatabase *gt_my_database(void);	/* cached; NULL: not preloaded */
 extern void gt_due_after_commit(TimestampTz when);
 extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
 extern void gt_wake_launcher(void);
+extern void gt_wake_procno(int procno);
 extern void gt_count_created(int n);	/* counters, added up when the transaction commits */
 extern void gt_count_renewed(int n);
 extern void gt_count_released(int n);
@@ -503,6 +528,31 @@ extern volatile sig_atomic_t gt_run_overran;
 /* Registration: parses and analyses the command as its owner would run it; raises what is wrong with it. */
 extern void gt_run_check(const GtHandler *h);
 
+/* ---------------------------------------------------------------- slots.c: who may start which runs, and when */
+
+#define GT_IDLE_LIMIT (10 * USECS_PER_SEC)	/* a worker with nothing due gives its slot up */
+#define GT_SLOW (1 * USECS_PER_SEC) /* a run that took longer makes its handler slow */
+
+/*
+ * How many starts of this handler rate_limit (and the ramp after gt_resume)
+ * allow now, at most `want`; *when: the time of the next one, where that is 0.
+ * Takes nothing.
+ */
+extern int	gt_rate_allows(const GtHandler *h, int want, TimestampTz *when);
+extern void gt_rate_take(const GtHandler *h, int n);
+extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
+extern void gt_handlers_forget(Oid database);
+/* May this process start a run of h now? Says nothing of rates. */
+extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
+/* As above, and takes it: the items are ours until gt_slot_release(). Some are others': they are taken out. */
+extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz *when);
+extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
+extern void gt_slot_release(void);	/* this process runs nothing */
+extern int64 *gt_slot_others(int *n);	/* items of other processes in this database, sorted; palloc'd */
+extern void gt_slot_set_state(GtSlotState state);
+extern bool gt_foreground_enter(void);	/* false: no slot, and nothing is held to */
+extern void gt_foreground_leave(void);
+
 /* ---------------------------------------------------------------- clean.c: chooses garbage, runs it, writes the outcome */
 
 typedef struct GtCleaner GtCleaner; /* the state of one worker's (or gt_reclaim's) chain of runs in one database */
@@ -516,6 +566,12 @@ extern GtCleaner *gt_cleaner_create(bool worker);
 /* One step: outcome of the runs recorded before, and the choice of the next; to be committed by the caller. */
 extern void gt_clean_step(GtCleaner *c, int max_items, GtPass *pass);
 extern bool gt_clean_pending(GtCleaner *c); /* a run is recorded and has not been run */
+extern void gt_clean_committed(GtCleaner *c);	/* the step has been committed */
+extern void gt_clean_evicted(GtCleaner *c); /* this process goes, by no fault of the run on record: safe at exit */
+extern void gt_clean_restart(GtCleaner *c); /* after an abort: as a new worker */
+extern void gt_clean_end(GtCleaner *c); /* in a transaction: nothing is pending, and no trace shall stay */
+/* Judges one crashed run, if there is one: in a transaction of its own. Returns whether there was. */
+extern bool gt_clean_sweep(GtCleaner *c);
 
 /* ---------------------------------------------------------------- queue.c: gt_claim and its kin, notify kinds */
 

@@ -190,8 +190,8 @@ gt_check_duration(Interval *duration, int64 *us, GtFail *f)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
 					   "duration %s is out of range: it must be between %s and %s",
 					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(duration))),
-					   GetConfigOption("garbagetruck.min_lease_duration", false, false),
-					   GetConfigOption("garbagetruck.max_lease_duration", false, false));
+					   GetConfigOptionByName("garbagetruck.min_lease_duration", NULL, false),
+					   GetConfigOptionByName("garbagetruck.max_lease_duration", NULL, false));
 	return true;
 }
 
@@ -261,7 +261,7 @@ find_handler(Granter *g, const char *name, GtFail *f)
 	if (g->has_handler && strcmp(g->handler.name, name) == 0)
 		return true;
 	g->has_handler = false;
-	if (!gt_handler_by_name(name, &g->handler))
+	if (!gt_handler_hold(name, &g->handler))
 		return gt_fail(f, ERRCODE_GT_NO_HANDLER, "handler \"%s\" does not exist", shown(name));
 	if (!gt_handler_may_use(&g->handler))
 	{

@@ -19,7 +19,6 @@
 
 #include "access/stratnum.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -668,8 +667,7 @@ static void
 lease_columns(GtTable *leases, const GtRow *row, Datum *v, bool *nulls)
 {
 	GtHandler	h;
-	TimestampTz over_at = RecoveryInProgress() && row->isnull[L_PARENT] ?
-		GT_TIME(row, L_DEADLINE) : gt_lease_over_at(leases, row);
+	TimestampTz over_at = gt_lease_over_at(leases, row);
 	bool		has_handler = !row->isnull[L_HANDLER] && gt_handler_by_id(GT_INT32(row, L_HANDLER), &h);
 
 	memset(nulls, 0, LEASE_COLUMNS * sizeof(bool));
