@@ -19,7 +19,10 @@ OBJS = \
 	src/launcher.o \
 	src/lease.o \
 	src/observe.o \
+	src/plan.o \
 	src/queue.o \
+	src/register.o \
+	src/rights.o \
 	src/run.o \
 	src/shmem.o \
 	src/table.o \
@@ -27,7 +30,8 @@ OBJS = \
 
 OUR_HEADERS = \
 	src/compat.h \
-	src/garbagetruck.h
+	src/garbagetruck.h \
+	src/handler.h
 
 # FAULTS=1 compiles in the named fault points of the tests. A normal build has none.
 ifdef FAULTS

@@ -315,6 +315,7 @@ typedef struct GtShared
 	GtCounters	counters[GT_MAX_DATABASES];
 	GtDatabase	databases[GT_MAX_DATABASES];
 	bool		starving;		/* a database with due work has no worker, and no slot is free. Under lock */
+	bool		denied;			/* some database is. Under lock */
 	int64		restored;		/* names the archive recovery that this cluster came from; 0: none */
 	GtHandlerState handlers[GT_MAX_HANDLERS];
 	GtSlot		slots[GT_SLOTS];	/* of workers; from GT_MAX_WORKERS on of sessions in gt_reclaim() */

@@ -1,0 +1,579 @@
+/*-------------------------------------------------------------------------
+ *
+ * handler.c
+ *	  Handlers as registered: look-ups, who may, grants and pauses.
+ *
+ * Every process that serves SQL runs this; it owns gt__handler and
+ * gt__handler_right.  Whoever looks a handler up sees the latest committed
+ * row, so that a replacement or a pause counts from the next attempt.
+ *
+ * A create that names a handler takes a share lock on (gt__handler, id) to the
+ * end of its transaction (gt_handler_hold); dropping the handler or changing
+ * its kind takes it exclusively before it counts who uses the handler.  Row
+ * locks would do the same, but cost each create a write.
+ *
+ * Roles are kept by name and OID.  Where the two disagree the handler is
+ * suspended: nothing runs until they agree again, or until the owner registers
+ * it anew.  The owner is then the role with the OID (it was renamed); in a copy,
+ * where OIDs mean nothing, the name has to fit as well; and an OID of 0 (see
+ * gt_roles_translate) leaves it to the name.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_namespace.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "garbagetruck.h"
+#include "handler.h"
+
+PG_FUNCTION_INFO_V1(gt_handler_grant);
+PG_FUNCTION_INFO_V1(gt_handler_revoke);
+PG_FUNCTION_INFO_V1(gt_pause);
+PG_FUNCTION_INFO_V1(gt_resume);
+
+const char *const gt_kind_names[GT_NKINDS] = {
+	"sql", "sql_batch", "notify", "notify_only", "queue",
+	"http", "grpc", "s3", "azure_blob", "file", "redis"
+};
+
+/* ---------------------------------------------------------------- looking up */
+
+static char *
+name_of(const GtRow *row, int attribute)
+{
+	return pstrdup(NameStr(*DatumGetName(row->v[attribute])));
+}
+
+/* The kind of this name, else 22023. */
+GtKind
+gt_kind_of(const char *name)
+{
+	int			i;
+
+	for (i = 0; i < GT_NKINDS; i++)
+		if (strcmp(gt_kind_names[i], name) == 0)
+			return (GtKind) i;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown kind of handler \"%s\"", name),
+			 errhint("The kinds are sql, sql_batch, notify, notify_only, queue, http, grpc, s3, azure_blob, file and redis.")));
+	return GT_NKINDS;			/* keep compiler quiet */
+}
+
+/* Fills in h, in the current memory context. */
+void
+gt_handler_from_row(const GtRow *row, GtHandler *h)
+{
+	memset(h, 0, sizeof(GtHandler));
+	h->id = GT_INT32(row, H_ID);
+	h->name = TextDatumGetCString(row->v[H_NAME]);
+	h->kind = gt_kind_of(TextDatumGetCString(row->v[H_KIND]));
+	if (!row->isnull[H_COMMAND])
+		h->command = TextDatumGetCString(row->v[H_COMMAND]);
+	h->owner = GT_OID(row, H_OWNER);
+	h->owner_name = name_of(row, H_OWNER_NAME);
+	h->run_as = row->isnull[H_RUN_AS] ? h->owner : GT_OID(row, H_RUN_AS);
+	h->run_as_name = row->isnull[H_RUN_AS] ? h->owner_name : name_of(row, H_RUN_AS_NAME);
+	h->search_path = row->isnull[H_SEARCH_PATH] ? "pg_catalog, pg_temp" :
+		TextDatumGetCString(row->v[H_SEARCH_PATH]);
+	h->max_attempts = GT_INT32(row, H_MAX_ATTEMPTS);
+	h->retry_delay = GT_INT64(row, H_RETRY_DELAY);
+	h->timeout = GT_INT64(row, H_TIMEOUT);
+	h->grace = GT_INT64(row, H_GRACE);
+	h->concurrency = row->isnull[H_CONCURRENCY] ? 0 : GT_INT32(row, H_CONCURRENCY);
+	h->rate_limit = row->isnull[H_RATE_LIMIT] ? 0 : GT_INT32(row, H_RATE_LIMIT);
+	h->paused = GT_BOOL(row, H_PAUSED);
+	if (!row->isnull[H_PAUSED_REASON])
+		h->paused_reason = TextDatumGetCString(row->v[H_PAUSED_REASON]);
+	h->builtin = GT_BOOL(row, H_BUILTIN);
+	h->version = GT_INT32(row, H_VERSION);
+	h->crashes = GT_INT32(row, H_CRASHES);
+	h->resumed_at = row->isnull[H_RESUMED_AT] ? 0 : GT_TIME(row, H_RESUMED_AT);
+	h->xmin = row->xmin;
+}
+
+static bool
+fetch_handler(GtIndexId index, Datum key, GtHandler *h)
+{
+	GtTable		t;
+	GtRow		row;
+	bool		found;
+
+	gt_open(&t, GT__HANDLER, AccessShareLock);
+	found = gt_fetch(&t, index, 1, &key, &row);
+	if (found)
+		gt_handler_from_row(&row, h);
+	gt_close(&t);
+	return found;
+}
+
+bool
+gt_handler_by_name(const char *name, GtHandler *h)
+{
+	return fetch_handler(GT__HANDLER_NAME, CStringGetTextDatum(name), h);
+}
+
+bool
+gt_handler_by_id(int id, GtHandler *h)
+{
+	return fetch_handler(GT__HANDLER_PKEY, Int32GetDatum(id), h);
+}
+
+/*
+ * See garbagetruck.h.  The id is remembered from the last call, so that as a
+ * rule the lock is taken before the first look; else the handler is looked at
+ * again after it.
+ */
+bool
+gt_handler_hold(const char *name, GtHandler *h)
+{
+	static Oid	relid = InvalidOid;
+	static int	id = 0;
+	int			held = 0;
+
+	if (relid != gt_relid(GT__HANDLER))
+	{
+		relid = gt_relid(GT__HANDLER);
+		id = 0;
+	}
+	for (;;)
+	{
+		if (id != 0 && id != held)
+		{
+			LockDatabaseObject(relid, (Oid) id, 0, AccessShareLock);
+			held = id;
+		}
+		if (!gt_handler_by_name(name, h))
+			return false;
+		if (h->id == held)
+			return true;
+		id = h->id;
+	}
+}
+
+/* All handlers, by id, in the current memory context. */
+List *
+gt_handler_list(void)
+{
+	List	   *list = NIL;
+	GtTable		t;
+	GtScan	   *scan;
+	GtRow		row;
+
+	gt_open(&t, GT__HANDLER, AccessShareLock);
+	scan = gt_scan_begin(&t, GT__HANDLER_PKEY, 0, NULL);
+	while (gt_scan_next(scan, &row))
+	{
+		GtHandler  *h = palloc(sizeof(GtHandler));
+
+		gt_handler_from_row(&row, h);
+		list = lappend(list, h);
+	}
+	gt_scan_end(scan);
+	gt_close(&t);
+	return list;
+}
+
+bool
+gt_database_paused(void)
+{
+	GtTable		t;
+	GtRow		row;
+	bool		found;
+
+	gt_open(&t, GT__PAUSED, AccessShareLock);
+	found = gt_fetch_any(&t, &row);
+	gt_close(&t);
+	return found;
+}
+
+/* ---------------------------------------------------------------- who may */
+
+static bool
+is_named(Oid role, const char *name)
+{
+	char	   *now = GetUserNameFromId(role, true);
+	bool		same = now != NULL && strcmp(now, name) == 0;
+
+	if (now != NULL)
+		pfree(now);
+	return same;
+}
+
+/* The role that owns h here and now, or InvalidOid; see the top of the file. */
+Oid
+gt_handler_owner(const GtHandler *h)
+{
+	if (h->owner == GetUserId() && is_named(h->owner, h->owner_name))
+		return h->owner;
+	if (!OidIsValid(h->owner) || (gt_place(NULL) == GT_PLACE_COPY && !is_named(h->owner, h->owner_name)))
+		return get_role_oid(h->owner_name, true);
+	return h->owner;
+}
+
+static bool
+is_owner(const GtHandler *h)
+{
+	Oid			owner = gt_handler_owner(h);
+
+	return superuser() || (OidIsValid(owner) && has_privs_of_role(GetUserId(), owner));
+}
+
+/* Has current_user, or a role that it is a member of, been granted this? */
+static bool
+was_granted(const GtHandler *h, const char *privilege)
+{
+	bool		found = false;
+	Datum		key = Int32GetDatum(h->id);
+	GtTable		t;
+	GtScan	   *scan;
+	GtRow		row;
+
+	gt_open(&t, GT__HANDLER_RIGHT, AccessShareLock);
+	scan = gt_scan_begin(&t, GT__HANDLER_RIGHT_PKEY, 1, &key);
+	while (!found && gt_scan_next(scan, &row))
+		found = strcmp(TextDatumGetCString(row.v[HR_PRIVILEGE]), privilege) == 0 &&
+			has_privs_of_role(GetUserId(), GT_OID(&row, HR_ROLE)) &&
+			(gt_place(NULL) != GT_PLACE_COPY ||
+			 is_named(GT_OID(&row, HR_ROLE), NameStr(*DatumGetName(row.v[HR_ROLE_NAME]))));
+	gt_scan_end(scan);
+	gt_close(&t);
+	return found;
+}
+
+/*
+ * May current_user name h in a create?  What runs as a superuser is for
+ * superusers, until it is granted: members of a superuser's role are not meant.
+ */
+bool
+gt_handler_may_use(const GtHandler *h)
+{
+	if (superuser() || h->builtin)
+		return true;
+	if (is_owner(h) && !(GT_KIND_IS_SQL(h->kind) && h->run_as == h->owner && superuser_arg(h->owner)))
+		return true;
+	return was_granted(h, "use");
+}
+
+/* May current_user serve its queue: claim, acknowledge, redrive, pause; and see its garbage? */
+bool
+gt_handler_may_claim(const GtHandler *h)
+{
+	return is_owner(h) || was_granted(h, "claim");
+}
+
+static const char *
+role_disagrees(const char *what, Oid role, const char *name)
+{
+	char	   *now = GetUserNameFromId(role, true);
+
+	if (now == NULL)
+		return psprintf("%s \"%s\" (OID %u) does not exist", what, name, role);
+	if (strcmp(now, name) != 0)
+		return psprintf("%s \"%s\" (OID %u) is now called \"%s\"", what, name, role, now);
+	pfree(now);
+	return NULL;
+}
+
+/* See garbagetruck.h. */
+const char *
+gt_handler_suspended(const GtHandler *h)
+{
+	const char *why;
+
+	if (h->builtin)
+		return NULL;
+	why = role_disagrees("owner", h->owner, h->owner_name);
+	if (why == NULL && h->run_as != h->owner)
+		why = role_disagrees("role", h->run_as, h->run_as_name);
+	return why;
+}
+
+void
+gt_must_own_handler(const GtHandler *h, const char *verb)
+{
+	if (!is_owner(h))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s handler \"%s\"", verb, h->name),
+				 errdetail("It belongs to role \"%s\".", h->owner_name)));
+}
+
+static void
+no_such_handler(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_GT_NO_HANDLER),
+			 errmsg("handler \"%s\" does not exist", name)));
+}
+
+/* ---------------------------------------------------------------- what SQL functions share */
+
+void
+gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", what)));
+}
+
+Oid
+gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what)
+{
+	gt_must_not_be_null(fcinfo, arg, what);
+	return get_role_oid(NameStr(*PG_GETARG_NAME(arg)), false);
+}
+
+/* Locks the row of a handler; false: there is none. */
+bool
+gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtRow *row, GtHandler *h)
+{
+	Datum		key = CStringGetTextDatum(name);
+
+	if (gt_fetch_lock(t, GT__HANDLER_NAME, 1, &key, row, mode, false) != GT_LOCKED)
+		return false;
+	gt_handler_from_row(row, h);
+	return true;
+}
+
+/* ---------------------------------------------------------------- grant, revoke */
+
+/* The arguments of both, checked, as the key of gt__handler_right. */
+static void
+right_arguments(FunctionCallInfo fcinfo, const char *verb, Datum keys[3])
+{
+	char	   *name;
+	char	   *privilege;
+	GtHandler	h;
+
+	gt_must_not_be_null(fcinfo, 0, "name");
+	gt_must_not_be_null(fcinfo, 2, "privilege");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	privilege = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (strcmp(privilege, "use") != 0 && strcmp(privilege, "claim") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown privilege \"%s\"", privilege),
+				 errhint("The privileges on a handler are use and claim.")));
+	if (!gt_handler_hold(name, &h))
+		no_such_handler(name);
+	gt_must_own_handler(&h, verb);
+	keys[0] = Int32GetDatum(h.id);
+	keys[1] = ObjectIdGetDatum(gt_role_argument(fcinfo, 1, "role"));
+	keys[2] = CStringGetTextDatum(privilege);
+}
+
+/* gt_handler_grant(name, role, privilege) */
+Datum
+gt_handler_grant(PG_FUNCTION_ARGS)
+{
+	Datum		keys[3];
+	GtTable		t;
+	GtRow		row;
+
+	gt_mark_write("gt_handler_grant");
+	right_arguments(fcinfo, "grant", keys);
+	gt_row_init(&row);
+	GT_SET(&row, HR_HANDLER, keys[0]);
+	GT_SET(&row, HR_ROLE, keys[1]);
+	GT_SET(&row, HR_ROLE_NAME, NameGetDatum(PG_GETARG_NAME(1)));
+	GT_SET(&row, HR_PRIVILEGE, keys[2]);
+	gt_note_role(DatumGetObjectId(keys[1]));
+
+	gt_open(&t, GT__HANDLER_RIGHT, RowExclusiveLock);
+	(void) gt_insert_unique(&t, &row, GT__HANDLER_RIGHT_PKEY);	/* granted already: fine */
+	gt_close(&t);
+	PG_RETURN_VOID();
+}
+
+/* gt_handler_revoke(name, role, privilege) */
+Datum
+gt_handler_revoke(PG_FUNCTION_ARGS)
+{
+	Datum		keys[3];
+	GtTable		t;
+	GtRow		row;
+
+	gt_mark_write("gt_handler_revoke");
+	right_arguments(fcinfo, "revoke rights on", keys);
+	gt_open(&t, GT__HANDLER_RIGHT, RowExclusiveLock);
+	if (gt_fetch_lock(&t, GT__HANDLER_RIGHT_PKEY, 3, keys, &row, LockTupleExclusive, false) == GT_LOCKED)
+		gt_delete(&t, &row);
+	gt_close(&t);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- pause, resume */
+
+/* The switch of one handler. Pausing what is paused keeps its reason. */
+static void
+switch_handler(const char *name, bool pause)
+{
+	GtTable		t;
+	GtRow		row;
+	GtHandler	h;
+
+	gt_open(&t, GT__HANDLER, RowExclusiveLock);
+	if (!gt_lock_handler(&t, name, LockTupleNoKeyExclusive, &row, &h))
+		no_such_handler(name);
+	if (!gt_handler_may_claim(&h))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s handler \"%s\"", pause ? "pause" : "resume", h.name)));
+	if (h.paused != pause)
+	{
+		GT_SET(&row, H_PAUSED, BoolGetDatum(pause));
+		if (pause)
+			GT_SET(&row, H_PAUSED_REASON,
+				   CStringGetTextDatum(psprintf("paused by %s", GetUserNameFromId(GetUserId(), false))));
+		else
+		{
+			GT_SET_NULL(&row, H_PAUSED_REASON);
+			GT_SET(&row, H_CRASHES, Int32GetDatum(0));
+			GT_SET(&row, H_RESUMED_AT, TimestampTzGetDatum(gt_now()));
+		}
+		gt_update(&t, &row);
+	}
+	gt_close(&t);
+}
+
+static void
+must_be_admin(const char *function)
+{
+	if (!gt_is_admin())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for %s without a handler: \"%s\" is no administrator of garbagetruck",
+						function, GetUserNameFromId(GetUserId(), false)),
+				 errhint("Name a handler, or ask an administrator for gt_allow(role, 'admin').")));
+}
+
+static void
+pause_database(void)
+{
+	Name		name = palloc0(sizeof(NameData));
+	GtTable		t;
+	GtRow		row;
+
+	gt_open(&t, GT__PAUSED, ShareRowExclusiveLock);
+	if (!gt_fetch_any(&t, &row))
+	{
+		namestrcpy(name, GetUserNameFromId(GetUserId(), false));
+		gt_row_init(&row);
+		row.v[0] = TimestampTzGetDatum(gt_now());
+		row.v[1] = NameGetDatum(name);
+		row.isnull[0] = row.isnull[1] = false;
+		gt_insert(&t, &row);
+	}
+	gt_close(&t);
+}
+
+/* Every handler starts slowly after a pause of the whole database. */
+static void
+ramp_up(void)
+{
+	GtTable		t;
+	GtScan	   *scan;
+	GtRow		row;
+
+	gt_open(&t, GT__HANDLER, RowExclusiveLock);
+	scan = gt_scan_begin(&t, GT__HANDLER_PKEY, 0, NULL);
+	while (gt_scan_next(scan, &row))
+	{
+		if (gt_lock(&t, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
+			continue;
+		GT_SET(&row, H_RESUMED_AT, TimestampTzGetDatum(gt_now()));
+		gt_update(&t, &row);
+	}
+	gt_scan_end(scan);
+	gt_close(&t);
+}
+
+static void
+resume_database(bool adopt)
+{
+	bool		was_paused = false;
+	char	   *why = NULL;
+	GtTable		t;
+	GtRow		row;
+
+	if (gt_place(&why) == GT_PLACE_COPY)
+	{
+		if (!adopt)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("this database is a copy and stays paused"),
+					 errdetail("%s", why),
+					 errhint("If it shall act on its objects from here on: SELECT gt_resume(adopt => true);")));
+		gt_place_adopt();
+		was_paused = true;
+	}
+	gt_open(&t, GT__PAUSED, ShareRowExclusiveLock);
+	while (gt_fetch_any(&t, &row))
+	{
+		if (gt_lock(&t, &row, LockTupleExclusive, false) == GT_LOCKED)
+			gt_delete(&t, &row);
+		was_paused = true;
+	}
+	gt_close(&t);
+	if (was_paused)
+		ramp_up();
+}
+
+/* gt_pause(handler DEFAULT NULL) */
+Datum
+gt_pause(PG_FUNCTION_ARGS)
+{
+	gt_mark_write("gt_pause");
+	if (!PG_ARGISNULL(0))
+		switch_handler(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	else
+	{
+		must_be_admin("gt_pause");
+		pause_database();
+	}
+	gt_due_after_commit(gt_now());
+	PG_RETURN_VOID();
+}
+
+/* gt_resume(handler DEFAULT NULL, adopt DEFAULT false) */
+Datum
+gt_resume(PG_FUNCTION_ARGS)
+{
+	bool		adopt;
+
+	gt_must_not_be_null(fcinfo, 1, "adopt");
+	adopt = PG_GETARG_BOOL(1);
+	gt_mark_write("gt_resume");
+	if (!PG_ARGISNULL(0) && adopt)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("adopt concerns the whole database, not handler \"%s\"",
+						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+	if (!PG_ARGISNULL(0))
+		switch_handler(text_to_cstring(PG_GETARG_TEXT_PP(0)), false);
+	else
+	{
+		must_be_admin("gt_resume");
+		resume_database(adopt);
+	}
+	gt_due_after_commit(gt_now());
+	PG_RETURN_VOID();
+}

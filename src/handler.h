@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * handler.h
+ *	  What handler.c and register.c, and run.c and plan.c, share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_HANDLER_H
+#define GT_HANDLER_H
+
+#include "executor/spi.h"
+#include "nodes/params.h"
+
+#include "garbagetruck.h"
+
+#define GT_KIND_IS_SQL(kind) ((kind) == GT_KIND_SQL || (kind) == GT_KIND_SQL_BATCH)
+
+/* handler.c */
+extern void gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what);	/* 22004 */
+extern Oid	gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what);
+extern GtKind gt_kind_of(const char *name);
+extern bool gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtRow *row, GtHandler *h);
+extern Oid	gt_handler_owner(const GtHandler *h);	/* the role that owns it here and now, or InvalidOid */
+extern void gt_must_own_handler(const GtHandler *h, const char *verb);	/* 42501 */
+
+/* plan.c: all of these as the handler's role, under its search_path */
+typedef struct GtPlan GtPlan;
+extern void gt_plan_check(const GtHandler *h);	/* raises what is wrong with its command */
+extern GtPlan *gt_plan_find(const GtHandler *h);	/* of the session; perhaps not prepared */
+extern void gt_plan_prepare(GtPlan *plan, const GtHandler *h); /* unless it is */
+extern void gt_plan_forget(GtPlan *plan);
+extern SPIPlanPtr gt_plan_spi(GtPlan *plan);
+extern ParamListInfo gt_plan_params(GtPlan *plan, const GtHandler *h, const GtItem *items, int n);
+
+#endif

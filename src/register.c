@@ -1,0 +1,408 @@
+/*-------------------------------------------------------------------------
+ *
+ * register.c
+ *	  gt_handler_create and gt_handler_drop.
+ *
+ * Every process that serves SQL runs this.  A name belongs to whom registered
+ * it first: others get 42501, and so does whoever could not become the role
+ * that the command will run as.  A replacement keeps id, owner and pauses.
+ *
+ * Locks: the handler's row, then its users (see handler.c), then their tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "garbagetruck.h"
+#include "handler.h"
+
+PG_FUNCTION_INFO_V1(gt_handler_create);
+PG_FUNCTION_INFO_V1(gt_handler_drop);
+
+/* bounds of the arguments, us */
+#define MAX_RETRY_DELAY		(INT64CONST(24) * 3600 * USECS_PER_SEC)
+#define MIN_TIMEOUT			INT64CONST(1000)
+#define MAX_TIMEOUT			(INT64CONST(24) * 3600 * USECS_PER_SEC)
+#define MAX_GRACE			(INT64CONST(3650) * USECS_PER_DAY)
+
+#define IS_NOTIFY(kind)		((kind) == GT_KIND_NOTIFY || (kind) == GT_KIND_NOTIFY_ONLY)
+
+/* ---------------------------------------------------------------- arguments */
+
+/* A text of 1 to max bytes without control characters. */
+static char *
+text_argument(FunctionCallInfo fcinfo, int arg, const char *what, size_t max)
+{
+	char	   *value;
+	const char *p;
+
+	gt_must_not_be_null(fcinfo, arg, what);
+	value = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	if (strlen(value) < 1 || strlen(value) > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s \"%.*s\" has %zu bytes, it must have 1 to %zu", what,
+						pg_mbcliplen(value, strlen(value), 64), value, strlen(value), max)));
+	for (p = value; *p != '\0'; p++)
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s has a control character (0x%02x) at byte %d", what,
+							(unsigned char) *p, (int) (p - value) + 1)));
+	return value;
+}
+
+/* An integer from min up. */
+static int
+int_argument(FunctionCallInfo fcinfo, int arg, const char *what, int min)
+{
+	int			value;
+
+	gt_must_not_be_null(fcinfo, arg, what);
+	value = PG_GETARG_INT32(arg);
+	if (value < min)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s %d is out of range, it must be %d or more", what, value, min)));
+	return value;
+}
+
+/* An interval in us, a month being 30 days. */
+static int64
+interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range)
+{
+	Interval   *value;
+	double		days;
+	double		us;
+
+	gt_must_not_be_null(fcinfo, arg, what);
+	value = PG_GETARG_INTERVAL_P(arg);
+	days = value->month * 30.0 + value->day;
+	us = days * USECS_PER_DAY + value->time;
+	if (us < min || us > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s %s is out of range, it must be %s", what,
+						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(value))), range)));
+	return (int64) days * USECS_PER_DAY + value->time;
+}
+
+/* The command as its kind wants it; NULL for a queue without one. What SQL it is, gt_run_check() judges. */
+static char *
+command_argument(FunctionCallInfo fcinfo, int arg, GtKind kind)
+{
+	char	   *command;
+
+	if (IS_NOTIFY(kind))
+		return text_argument(fcinfo, arg, "channel", NAMEDATALEN - 1);
+	if (kind == GT_KIND_QUEUE && PG_ARGISNULL(arg))
+		return NULL;
+	gt_must_not_be_null(fcinfo, arg, "command");
+	command = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	if (command[0] == '\0' && kind != GT_KIND_QUEUE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command \"\" of kind %s must not be empty", gt_kind_names[kind])));
+	return command;
+}
+
+/*
+ * The search_path of this call, as it is to be stored: schemas that exist and
+ * that current_user may use ($user among them), without those in which anybody
+ * could plant a function, and pg_temp last, where it hides nothing.
+ */
+static char *
+search_path_to_store(const char *handler)
+{
+	StringInfoData path;
+	StringInfoData left_out;
+	ListCell   *cell;
+
+	initStringInfo(&path);
+	initStringInfo(&left_out);
+	foreach(cell, fetch_search_path(false))
+	{
+		Oid			schema = lfirst_oid(cell);
+		const char *name = quote_identifier(get_namespace_name(schema));
+
+		if (isAnyTempNamespace(schema))
+			continue;
+		if (gt_schema_aclcheck(schema, ACL_ID_PUBLIC, ACL_CREATE) == ACLCHECK_OK)
+			appendStringInfo(&left_out, "%s%s", left_out.len > 0 ? ", " : "", name);
+		else
+			appendStringInfo(&path, "%s, ", name);
+	}
+	if (left_out.len > 0)
+		ereport(NOTICE,
+				(errmsg("handler \"%s\" runs without these schemas of the search_path: %s", handler, left_out.data),
+				 errdetail("PUBLIC may create objects there, so anybody could change what the command means."),
+				 errhint("Name such objects with their schema, or REVOKE CREATE ON SCHEMA ... FROM PUBLIC and register the handler again.")));
+	if (path.len == 0)
+		appendStringInfoString(&path, "pg_catalog, ");
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
+}
+
+/* ---------------------------------------------------------------- create, drop */
+
+/*
+ * How many leases and how many pieces of garbage need the handler; the caller
+ * has locked gt_handler_hold() out.  An object that is held may owe the handler
+ * to a lease that has ended: then its leases count.
+ */
+static void
+count_users(int id, int64 *leases, int64 *garbage)
+{
+	const char *schema = quote_identifier(get_namespace_name(gt_schema()));
+	char	   *sql = psprintf("SELECT (SELECT count(*) FROM %1$s.gt_lease l WHERE l.handler = $1 OR EXISTS"
+							   " (SELECT FROM %1$s.gt_object o WHERE o.object_type = l.object_type"
+							   " AND o.object_id = l.object_id AND o.handler = $1)),"
+							   " (SELECT count(*) FROM %1$s.gt_object WHERE handler = $1 AND state IN ('w', 'c', 'd'))",
+							   schema);
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	bool		isnull;
+	GtSwitch	save;
+
+	values[0] = Int32GetDatum(id);
+	gt_become_owner(&save);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to the SPI");
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not count the users of a handler");
+	PopActiveSnapshot();
+	*leases = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	*garbage = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	SPI_finish();
+	gt_become_user(&save);
+}
+
+static void
+must_be_unused(const GtHandler *h, const char *what)
+{
+	int64		leases;
+	int64		garbage;
+
+	LockDatabaseObject(gt_relid(GT__HANDLER), (Oid) h->id, 0, AccessExclusiveLock);
+	count_users(h->id, &leases, &garbage);
+	if (leases > 0 || garbage > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot %s handler \"%s\": " INT64_FORMAT " leases and " INT64_FORMAT " objects of garbage use it",
+						what, h->name, leases, garbage),
+				 errhint("Wait until they are gone; gt_ack on dead garbage discards it.")));
+}
+
+/* A command that runs as `role` is registered by whoever could become it, and by no one else. */
+static void
+must_be_able_to_become(Oid role, const char *name)
+{
+	if (!superuser() && !member_can_set_role(GetUserId(), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to let a handler run as role \"%s\"", name),
+				 errdetail("Role \"%s\" cannot SET ROLE \"%s\".", GetUserNameFromId(GetUserId(), false), name)));
+}
+
+/* What was passed, checked: everything but who owns it. */
+static void
+row_from_arguments(FunctionCallInfo fcinfo, GtRow *row)
+{
+	char	   *name = text_argument(fcinfo, 0, "name", 255);
+	GtKind		kind;
+	char	   *command;
+
+	gt_must_not_be_null(fcinfo, 1, "kind");
+	kind = gt_kind_of(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	command = command_argument(fcinfo, 2, kind);
+
+	gt_row_init(row);
+	GT_SET(row, H_NAME, CStringGetTextDatum(name));
+	GT_SET(row, H_KIND, CStringGetTextDatum(gt_kind_names[kind]));
+	if (command != NULL)
+		GT_SET(row, H_COMMAND, CStringGetTextDatum(command));
+	GT_SET(row, H_MAX_ATTEMPTS, Int32GetDatum(int_argument(fcinfo, 3, "max_attempts", 1)));
+	GT_SET(row, H_RETRY_DELAY, Int64GetDatum(interval_argument(fcinfo, 4, "retry_delay", 0, MAX_RETRY_DELAY,
+															   "0 to 24 hours")));
+	GT_SET(row, H_TIMEOUT, Int64GetDatum(interval_argument(fcinfo, 5, "timeout", MIN_TIMEOUT, MAX_TIMEOUT,
+														   "1 millisecond to 24 hours")));
+	GT_SET(row, H_GRACE, Int64GetDatum(interval_argument(fcinfo, 6, "grace", 0, MAX_GRACE, "0 to 3650 days")));
+	if (!PG_ARGISNULL(7))
+		GT_SET(row, H_CONCURRENCY, Int32GetDatum(int_argument(fcinfo, 7, "concurrency", 1)));
+	if (!PG_ARGISNULL(8))
+		GT_SET(row, H_RATE_LIMIT, Int32GetDatum(int_argument(fcinfo, 8, "rate_limit", 1)));
+	if (!PG_ARGISNULL(9))
+	{
+		Oid			role = gt_role_argument(fcinfo, 9, "run_as");
+
+		must_be_able_to_become(role, NameStr(*PG_GETARG_NAME(9)));
+		GT_SET(row, H_RUN_AS, ObjectIdGetDatum(role));
+		GT_SET(row, H_RUN_AS_NAME, NameGetDatum(PG_GETARG_NAME(9)));
+	}
+	GT_SET(row, H_PAUSED, BoolGetDatum(false));
+	GT_SET(row, H_BUILTIN, BoolGetDatum(false));
+	GT_SET(row, H_VERSION, Int32GetDatum(1));
+	GT_SET(row, H_CRASHES, Int32GetDatum(0));
+}
+
+static void
+set_owner(GtRow *row, Oid owner)
+{
+	Name		name = palloc0(sizeof(NameData));
+
+	namestrcpy(name, GetUserNameFromId(owner, false));
+	GT_SET(row, H_OWNER, ObjectIdGetDatum(owner));
+	GT_SET(row, H_OWNER_NAME, NameGetDatum(name));
+}
+
+/* SQL is analysed as it will run; the rest has nothing to check. */
+static void
+check_command(GtRow *row)
+{
+	GtHandler	h;
+
+	gt_handler_from_row(row, &h);
+	if (!GT_KIND_IS_SQL(h.kind))
+		return;
+	must_be_able_to_become(h.run_as, h.run_as_name);
+	gt_run_check(&h);
+	if (row->isnull[H_RUN_AS] && superuser_arg(h.owner))
+		ereport(NOTICE,
+				(errmsg("handler \"%s\" runs as superuser \"%s\"", h.name, h.owner_name),
+				 errdetail("Only superusers can use it until it is granted."),
+				 errhint("Name a role without these rights in run_as.")));
+}
+
+/* Writes a new handler; false: another session has just made one of this name. */
+static bool
+insert_handler(GtTable *t, GtRow *row)
+{
+	Oid			sequence = get_relname_relid("gt__handler_id", gt_schema());
+
+	set_owner(row, GetUserId());
+	GT_SET(row, H_ID, Int32GetDatum((int32) nextval_internal(sequence, false)));
+	check_command(row);
+	gt_note_role(GetUserId());
+	return gt_insert_unique(t, row, GT__HANDLER_NAME);
+}
+
+/* Writes row over old, which is locked: same id, same owner, next version. */
+static void
+replace_handler(GtTable *t, const GtRow *old, GtRow *row)
+{
+	GtHandler	was;
+	GtHandler	h;
+
+	gt_handler_from_row(old, &was);
+	gt_must_own_handler(&was, "replace");
+	if (!OidIsValid(gt_handler_owner(&was)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\", which owns handler \"%s\", does not exist", was.owner_name, was.name)));
+
+	row->tid = old->tid;
+	row->xmin = old->xmin;
+	set_owner(row, gt_handler_owner(&was));
+	GT_SET(row, H_ID, old->v[H_ID]);
+	GT_SET(row, H_BUILTIN, old->v[H_BUILTIN]);
+	GT_SET(row, H_PAUSED, old->v[H_PAUSED]);
+	GT_SET(row, H_VERSION, Int32GetDatum(was.version + 1));
+	row->v[H_PAUSED_REASON] = old->v[H_PAUSED_REASON];
+	row->isnull[H_PAUSED_REASON] = old->isnull[H_PAUSED_REASON];
+	row->v[H_RESUMED_AT] = old->v[H_RESUMED_AT];
+	row->isnull[H_RESUMED_AT] = old->isnull[H_RESUMED_AT];
+
+	gt_handler_from_row(row, &h);
+	if (h.kind != was.kind)
+		must_be_unused(&was, "change the kind of");
+	check_command(row);
+	gt_update(t, row);
+}
+
+/* gt_handler_create(name, kind, command, ...): registers, or replaces what is one's own. */
+Datum
+gt_handler_create(PG_FUNCTION_ARGS)
+{
+	GtTable		t;
+	GtRow		row;
+	GtRow		old;
+	Datum		name;
+
+	gt_mark_write("gt_handler_create");
+	row_from_arguments(fcinfo, &row);
+	name = row.v[H_NAME];
+	GT_SET(&row, H_SEARCH_PATH, CStringGetTextDatum(search_path_to_store(TextDatumGetCString(name))));
+
+	gt_open(&t, GT__HANDLER, RowExclusiveLock);
+	for (;;)
+	{
+		if (gt_fetch_lock(&t, GT__HANDLER_NAME, 1, &name, &old, LockTupleNoKeyExclusive, false) == GT_LOCKED)
+		{
+			replace_handler(&t, &old, &row);
+			break;
+		}
+		if (insert_handler(&t, &row))
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+	gt_close(&t);
+	gt_due_after_commit(gt_now());	/* suspended or failing garbage may go on */
+	PG_RETURN_VOID();
+}
+
+/* Deletes the rows of a table that belong to a handler. */
+static void
+delete_of_handler(GtTableId table, GtIndexId index, int id)
+{
+	Datum		key = Int32GetDatum(id);
+	GtTable		t;
+	GtRow		row;
+
+	gt_open(&t, table, RowExclusiveLock);
+	while (gt_fetch_lock(&t, index, 1, &key, &row, LockTupleExclusive, false) == GT_LOCKED)
+		gt_delete(&t, &row);
+	gt_close(&t);
+}
+
+/* gt_handler_drop(name): false when there is none. */
+Datum
+gt_handler_drop(PG_FUNCTION_ARGS)
+{
+	char	   *name;
+	GtTable		t;
+	GtRow		row;
+	GtHandler	h;
+	bool		found;
+
+	gt_must_not_be_null(fcinfo, 0, "name");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	gt_mark_write("gt_handler_drop");
+
+	gt_open(&t, GT__HANDLER, RowExclusiveLock);
+	found = gt_lock_handler(&t, name, LockTupleExclusive, &row, &h);
+	if (found)
+	{
+		gt_must_own_handler(&h, "drop");
+		must_be_unused(&h, "drop");
+		delete_of_handler(GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, h.id);
+		delete_of_handler(GT__TALLY, GT__TALLY_PKEY, h.id);
+		gt_delete(&t, &row);
+	}
+	gt_close(&t);
+	PG_RETURN_BOOL(found);
+}

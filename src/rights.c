@@ -1,0 +1,670 @@
+/*-------------------------------------------------------------------------
+ *
+ * rights.c
+ *	  Who may what: gt_allow, gt_share, and the questions that the rest asks.
+ *
+ * Every process that serves SQL runs this.  Our functions are not SECURITY
+ * DEFINER: they ask here about the effective current_user, and only then
+ * write our tables, which no role but the extension's owner can.
+ *
+ * Rights on functions are EXECUTE as GRANT gives it; gt_allow() only knows
+ * which functions make up a right.  A right is held by whoever can execute its
+ * marker function, so that a plain GRANT counts as much.
+ *
+ * Roles are remembered by OID.  In a copy of this database in another cluster
+ * an OID may be somebody else's: gt__role keeps the name that each role had
+ * when it first owned something, in a copy only a role of that name counts, and
+ * gt_roles_translate() gives the rows the OIDs of this cluster.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_proc.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "garbagetruck.h"
+
+PG_FUNCTION_INFO_V1(gt_allow);
+PG_FUNCTION_INFO_V1(gt_disallow);
+PG_FUNCTION_INFO_V1(gt_share);
+PG_FUNCTION_INFO_V1(gt_unshare);
+PG_FUNCTION_INFO_V1(gt__acts_for);
+PG_FUNCTION_INFO_V1(gt__may);
+
+#define RIGHT_LEASE		0x1
+#define RIGHT_HANDLER	0x2
+#define RIGHT_MONITOR	0x4
+#define RIGHT_ADMIN		0x8		/* includes the others: its functions are all */
+#define RIGHT_ALL		0xF
+
+typedef struct Right
+{
+	const char *name;
+	int			bit;
+	const char *marker;			/* who can execute it has the right */
+} Right;
+
+static const Right rights[] = {
+	{"lease", RIGHT_LEASE, "gt_lease_create"},
+	{"handler", RIGHT_HANDLER, "gt_handler_create"},
+	{"monitor", RIGHT_MONITOR, "gt_metrics"},
+	{"admin", RIGHT_ADMIN, "gt_allow"},
+};
+
+/* The owner of a handler serves its queue too, so that is part of both rights. */
+static const struct
+{
+	const char *function;
+	int			rights;
+}			functions[] = {
+	{"gt_lease_create", RIGHT_LEASE},
+	{"gt_lease_grant", RIGHT_LEASE},
+	{"gt_lease_create_many", RIGHT_LEASE},
+	{"gt_lease_grant_each", RIGHT_LEASE},
+	{"gt_renew", RIGHT_LEASE},
+	{"gt_renew_many", RIGHT_LEASE},
+	{"gt_release", RIGHT_LEASE},
+	{"gt_release_many", RIGHT_LEASE},
+	{"gt_lease_update", RIGHT_LEASE},
+	{"gt_lease_get", RIGHT_LEASE},
+	{"gt_lease_list", RIGHT_LEASE},
+	{"gt_fence", RIGHT_LEASE},
+	{"gt_fence_check", RIGHT_LEASE},
+	{"gt_share", RIGHT_LEASE},
+	{"gt_unshare", RIGHT_LEASE},
+	{"gt_claim", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_ack", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_nack", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_extend", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_ack_many", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_redrive", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_pause", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_resume", RIGHT_LEASE | RIGHT_HANDLER},
+	{"gt_handler_create", RIGHT_HANDLER},
+	{"gt_handler_drop", RIGHT_HANDLER},
+	{"gt_handler_grant", RIGHT_HANDLER},
+	{"gt_handler_revoke", RIGHT_HANDLER},
+	{"gt_forecast", RIGHT_LEASE | RIGHT_MONITOR},
+	{"gt_metrics", RIGHT_MONITOR},
+	{"gt_reclaim", 0},
+	{"gt_allow", 0},
+	{"gt_disallow", 0},
+};
+
+/* Roles whose rows mean them: their entry in gt__role has committed, and names them where that matters. */
+static Oid	noted[32];
+static int	n_noted = 0;
+
+/* ---------------------------------------------------------------- the extension's functions */
+
+/* OID of a function of ours; there are no overloads, but others may add some beside us. */
+static Oid
+function_oid(const char *name)
+{
+	Oid			result = InvalidOid;
+	Oid			extension = gt_extension();
+	Oid			schema = gt_schema();
+	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	int			i;
+
+	for (i = 0; i < list->n_members && !OidIsValid(result); i++)
+	{
+		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
+
+		if (proc->pronamespace == schema &&
+			getExtensionOfObject(ProcedureRelationId, proc->oid) == extension)
+			result = proc->oid;
+	}
+	ReleaseSysCacheList(list);
+	if (!OidIsValid(result))
+		elog(ERROR, "extension \"garbagetruck\" has no function \"%s\"", name);
+	return result;
+}
+
+/* Can current_user execute the marker of this right? */
+static bool
+has_right(int bit)
+{
+	static Oid	extension = InvalidOid;
+	static Oid	marker[lengthof(rights)];
+	Oid			now = gt_extension();
+	int			i;
+
+	if (!OidIsValid(now))
+		return false;
+	if (extension != now)
+	{
+		extension = InvalidOid;
+		for (i = 0; i < (int) lengthof(rights); i++)
+			marker[i] = function_oid(rights[i].marker);
+		extension = now;
+	}
+	for (i = 0; i < (int) lengthof(rights); i++)
+		if (rights[i].bit == bit)
+			return object_aclcheck(ProcedureRelationId, marker[i], GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+	return false;
+}
+
+/* Was EXECUTE on the marker granted to this very role (membership and PUBLIC aside)? */
+static bool
+was_allowed(Oid role, const Right *right)
+{
+	bool		found = false;
+	bool		isnull;
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function_oid(right->marker)));
+	Datum		datum;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	datum = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proacl, &isnull);
+	if (!isnull)
+	{
+		AclItem		item;
+
+		item.ai_grantee = role;
+		item.ai_grantor = gt_owner();
+		ACLITEM_SET_PRIVS_GOPTIONS(item, ACL_EXECUTE, ACL_NO_RIGHTS);
+		found = DatumGetBool(DirectFunctionCall2(aclcontains, datum, PointerGetDatum(&item)));
+	}
+	ReleaseSysCache(tuple);
+	return found;
+}
+
+/* ---------------------------------------------------------------- the questions of others */
+
+/* Is the role with this OID called by this name? */
+static bool
+is_named(Oid role, const char *name)
+{
+	char	   *now = GetUserNameFromId(role, true);
+	bool		same = now != NULL && strcmp(now, name) == 0;
+
+	if (now != NULL)
+		pfree(now);
+	return same;
+}
+
+static void
+forget_roles(Datum arg, int cacheid, uint32 hashvalue)
+{
+	n_noted = 0;
+}
+
+static bool
+is_noted(Oid role)
+{
+	int			i;
+
+	for (i = 0; i < n_noted; i++)
+		if (noted[i] == role)
+			return true;
+	return false;
+}
+
+static void
+remember_role(Oid role)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(AUTHOID, forget_roles, (Datum) 0);
+		registered = true;
+	}
+	if (is_noted(role))
+		return;
+	if (n_noted == (int) lengthof(noted))
+		n_noted = 0;
+	noted[n_noted++] = role;
+}
+
+/* The row of gt__role; false: none. */
+static bool
+fetch_role(GtTable *t, Oid role, GtRow *row)
+{
+	Datum		key = ObjectIdGetDatum(role);
+
+	return gt_fetch(t, GT__ROLE_PKEY, 1, &key, row);
+}
+
+/* In a copy: is this role the one that owned the rows with its OID? */
+static bool
+is_the_same_here(Oid role)
+{
+	GtTable		t;
+	GtRow		row;
+	bool		found;
+
+	gt_open(&t, GT__ROLE, AccessShareLock);
+	found = fetch_role(&t, role, &row);
+	gt_close(&t);
+	return found && is_named(role, NameStr(*DatumGetName(row.v[R_NAME])));
+}
+
+/* See garbagetruck.h. */
+bool
+gt_acts_for(Oid role)
+{
+	Oid			user = GetUserId();
+
+	if (!has_privs_of_role(user, role))
+		return false;
+	if (is_noted(role) || superuser_arg(user))
+		return true;
+	return gt_place(NULL) != GT_PLACE_COPY || is_the_same_here(role);
+}
+
+bool
+gt_is_admin(void)
+{
+	return superuser() || has_privs_of_role(GetUserId(), gt_owner()) || has_right(RIGHT_ADMIN);
+}
+
+bool
+gt_is_monitor(void)
+{
+	return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) || has_right(RIGHT_MONITOR) || gt_is_admin();
+}
+
+/* Has owner shared objects of this type with user, or with a role that user is a member of? */
+bool
+gt_shared_with(Oid owner, const char *object_type, Oid user)
+{
+	bool		found = false;
+	Datum		key = ObjectIdGetDatum(owner);
+	GtTable		t;
+	GtScan	   *scan;
+	GtRow		row;
+
+	gt_open(&t, GT__SHARE, AccessShareLock);
+	scan = gt_scan_begin(&t, GT__SHARE_PKEY, 1, &key);
+	while (!found && gt_scan_next(scan, &row))
+	{
+		char	   *type = TextDatumGetCString(row.v[S_OBJECT_TYPE]);
+
+		if ((type[0] == '\0' || strcmp(type, object_type) == 0) &&
+			has_privs_of_role(user, GT_OID(&row, S_ROLE)) &&
+			(gt_place(NULL) != GT_PLACE_COPY ||
+			 (is_named(owner, NameStr(*DatumGetName(row.v[S_OWNER_NAME]))) &&
+			  is_named(GT_OID(&row, S_ROLE), NameStr(*DatumGetName(row.v[S_ROLE_NAME]))))))
+			found = true;
+	}
+	gt_scan_end(scan);
+	gt_close(&t);
+	return found;
+}
+
+/*
+ * Keeps the name of a role that comes to own something here.  Another name
+ * there is the role's former one; but in a copy it is another role's, whose rows
+ * are first given to that.
+ */
+void
+gt_note_role(Oid role)
+{
+	GtTable		t;
+	GtRow		row;
+	bool		found;
+	bool		renamed;
+	NameData	name;
+
+	if (is_noted(role))
+		return;
+	namestrcpy(&name, GetUserNameFromId(role, false));
+
+	gt_open(&t, GT__ROLE, RowExclusiveLock);
+	found = fetch_role(&t, role, &row);
+	renamed = found && strcmp(NameStr(name), NameStr(*DatumGetName(row.v[R_NAME]))) != 0;
+	if (renamed && gt_place(NULL) == GT_PLACE_COPY)
+	{
+		gt_roles_translate();
+		found = renamed = false;
+	}
+	if (renamed && gt_lock(&t, &row, LockTupleNoKeyExclusive, false) == GT_LOCKED)
+	{
+		GT_SET(&row, R_NAME, NameGetDatum(&name));
+		gt_update(&t, &row);
+	}
+	else if (!found)
+	{
+		gt_row_init(&row);
+		GT_SET(&row, R_ROLE, ObjectIdGetDatum(role));
+		GT_SET(&row, R_NAME, NameGetDatum(&name));
+		(void) gt_insert_unique(&t, &row, GT__ROLE_PKEY);
+	}
+	/* remembered once it has committed: a rollback must not leave us believing */
+	else if (!TransactionIdIsCurrentTransactionId(row.xmin))
+		remember_role(role);
+	gt_close(&t);
+}
+
+/* For people: the role's name, or what is left of it. */
+const char *
+gt_role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name != NULL ? name : psprintf("unknown (OID %u)", role);
+}
+
+/* ---------------------------------------------------------------- as the extension's owner */
+
+/* Until gt_become_user(), or the end of the (sub)transaction, whatever runs is the owner's doing. */
+void
+gt_become_owner(GtSwitch *save)
+{
+	Oid			owner = gt_owner();
+
+	GetUserIdAndSecContext(&save->user, &save->sec_context);
+	save->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(owner, save->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+gt_become_user(GtSwitch *save)
+{
+	AtEOXact_GUC(false, save->guc_level);
+	SetUserIdAndSecContext(save->user, save->sec_context);
+}
+
+/* One statement on our tables or functions, as the extension's owner. */
+static void
+execute(const char *sql)
+{
+	GtSwitch	save;
+
+	gt_become_owner(&save);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to the SPI");
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	SPI_finish();
+	gt_become_user(&save);
+}
+
+/*
+ * Gives every row of a role the OID that the role's name has in this cluster.
+ * Where there is no such role, leases and objects come to belong to OID 0, which
+ * is nobody, and shares and grants go.  So do the OIDs of handlers' roles: those
+ * stay suspended until their owners register them anew.  Nothing is written
+ * where all names agree.
+ *
+ * Keys are moved in two steps, by way of OIDs with the highest bit set, since
+ * two roles may have changed places.
+ */
+void
+gt_roles_translate(void)
+{
+	static const char *const steps[] = {
+		"UPDATE %1$s.gt_object t SET owner = m.new FROM moved m WHERE t.owner = m.old",
+		"UPDATE %1$s.gt_lease t SET owner = m.new, request_key = NULL FROM moved m WHERE t.owner = m.old",
+		"UPDATE %1$s.gt__history t SET owner = m.new FROM moved m WHERE t.owner = m.old",
+		"UPDATE %1$s.gt__handler t SET owner = 0 FROM moved m WHERE t.owner = m.old",
+		"UPDATE %1$s.gt__handler t SET run_as = 0 FROM moved m WHERE t.run_as = m.old",
+		"DELETE FROM %1$s.gt__share t USING moved m WHERE m.new = 0 AND m.old IN (t.owner, t.role)",
+		"UPDATE %1$s.gt__share t SET owner = m.far FROM moved m WHERE t.owner = m.old",
+		"UPDATE %1$s.gt__share t SET role = m.far FROM moved m WHERE t.role = m.old",
+		"UPDATE %1$s.gt__share t SET owner = m.new FROM moved m WHERE t.owner = m.far",
+		"UPDATE %1$s.gt__share t SET role = m.new FROM moved m WHERE t.role = m.far",
+		"DELETE FROM %1$s.gt__handler_right t USING moved m WHERE m.new = 0 AND m.old = t.role",
+		"UPDATE %1$s.gt__handler_right t SET role = m.far FROM moved m WHERE t.role = m.old",
+		"UPDATE %1$s.gt__handler_right t SET role = m.new FROM moved m WHERE t.role = m.far",
+		"DELETE FROM %1$s.gt__role t USING moved m WHERE t.role = m.old",
+		"INSERT INTO %1$s.gt__role SELECT a.oid, a.rolname FROM pg_authid a WHERE EXISTS"
+		" (SELECT FROM %1$s.gt_object WHERE owner = a.oid) OR EXISTS (SELECT FROM %1$s.gt_lease WHERE owner = a.oid)"
+		" ON CONFLICT DO NOTHING"
+	};
+	const char *schema = quote_identifier(get_namespace_name(gt_schema()));
+	int			i;
+
+	for (i = 0; i < (int) lengthof(steps); i++)
+	{
+		StringInfoData sql;
+
+		initStringInfo(&sql);
+		appendStringInfo(&sql,
+						 "WITH moved AS MATERIALIZED (SELECT r.role AS old, coalesce(a.oid, 0) AS new,"
+						 " (coalesce(a.oid, 0)::bigint # 2147483648)::oid AS far"
+						 " FROM %s.gt__role r LEFT JOIN pg_authid a ON a.rolname = r.name WHERE a.oid IS DISTINCT FROM r.role) ",
+						 schema);
+		appendStringInfo(&sql, steps[i], schema);
+		execute(sql.data);
+		pfree(sql.data);
+	}
+	n_noted = 0;
+}
+
+/* ---------------------------------------------------------------- SQL functions */
+
+/* The role in argument 0, which must exist. */
+static Oid
+role_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("role must not be null")));
+	return get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
+}
+
+/* The right in this argument. */
+static const Right *
+right_argument(FunctionCallInfo fcinfo, int arg)
+{
+	char	   *name;
+	int			i;
+
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("what must not be null")));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	for (i = 0; i < (int) lengthof(rights); i++)
+		if (strcmp(rights[i].name, name) == 0)
+			return &rights[i];
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown right \"%s\"", name),
+			 errhint("The rights are lease, handler, monitor and admin.")));
+	return NULL;				/* keep compiler quiet */
+}
+
+static void
+must_be_admin(const char *function)
+{
+	if (!gt_is_admin())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for %s: \"%s\" is no administrator of garbagetruck", function,
+						GetUserNameFromId(GetUserId(), false)),
+				 errhint("Ask an administrator for gt_allow(role, 'admin').")));
+}
+
+/* GRANT or REVOKE EXECUTE on the functions that belong to `wanted`, but to none of `keep`. */
+static void
+change_rights(const char *verb, const char *preposition, int wanted, int keep, Oid role)
+{
+	StringInfoData sql;
+	bool		any = false;
+	int			i;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "%s EXECUTE ON ROUTINE ", verb);
+	for (i = 0; i < (int) lengthof(functions); i++)
+	{
+		int			of = functions[i].rights | RIGHT_ADMIN;
+
+		if ((of & wanted) == 0 || (of & keep) != 0)
+			continue;
+		appendStringInfo(&sql, "%s%s", any ? ", " : "",
+						 format_procedure_qualified(function_oid(functions[i].function)));
+		any = true;
+	}
+	if (!any)
+		return;
+	appendStringInfo(&sql, " %s %s", preposition, quote_identifier(GetUserNameFromId(role, false)));
+	execute(sql.data);
+	CommandCounterIncrement();
+}
+
+/*
+ * gt_allow(role, what DEFAULT 'lease')
+ *
+ * The grants are made by the extension's owner, whose functions they are.
+ */
+Datum
+gt_allow(PG_FUNCTION_ARGS)
+{
+	Oid			role = role_argument(fcinfo);
+	const Right *right = right_argument(fcinfo, 1);
+
+	gt_mark_write("gt_allow");
+	must_be_admin("gt_allow");
+	change_rights("GRANT", "TO", right->bit, 0, role);
+	PG_RETURN_VOID();
+}
+
+/*
+ * gt_disallow(role, what DEFAULT 'lease')
+ *
+ * What another right that the role holds needs as well, it keeps; taking
+ * 'admin' back takes everything, as giving it gave everything.
+ */
+Datum
+gt_disallow(PG_FUNCTION_ARGS)
+{
+	Oid			role = role_argument(fcinfo);
+	const Right *right = right_argument(fcinfo, 1);
+	int			keep = 0;
+	int			i;
+
+	gt_mark_write("gt_disallow");
+	must_be_admin("gt_disallow");
+	if (right->bit != RIGHT_ADMIN)
+	{
+		for (i = 0; i < (int) lengthof(rights); i++)
+			if (rights[i].bit != right->bit && was_allowed(role, &rights[i]))
+				keep |= rights[i].bit;
+		if (keep & RIGHT_ADMIN)
+			ereport(NOTICE,
+					(errmsg("role \"%s\" keeps '%s': its right 'admin' includes it",
+							GetUserNameFromId(role, false), right->name)));
+	}
+	change_rights("REVOKE", "FROM", right->bit, keep, role);
+	PG_RETURN_VOID();
+}
+
+/* object_type of gt_share and gt_unshare; NULL, for all types, is kept as ''. */
+static Datum
+type_argument(FunctionCallInfo fcinfo)
+{
+	char	   *type;
+	const char *p;
+
+	if (PG_ARGISNULL(1))
+		return CStringGetTextDatum("");
+	type = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	if (strlen(type) < 1 || strlen(type) > 255)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("object_type \"%.64s\" has %zu bytes, it must have 1 to 255", type, strlen(type))));
+	for (p = type; *p != '\0'; p++)
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("object_type has a control character (0x%02x) at byte %d",
+							(unsigned char) *p, (int) (p - type) + 1)));
+	return CStringGetTextDatum(type);
+}
+
+/* gt_share(role, object_type): role may lease the objects of current_user. */
+Datum
+gt_share(PG_FUNCTION_ARGS)
+{
+	Oid			role = role_argument(fcinfo);
+	Datum		type = type_argument(fcinfo);
+	NameData	owner_name;
+	NameData	role_name;
+	GtTable		t;
+	GtRow		row;
+
+	gt_mark_write("gt_share");
+	namestrcpy(&owner_name, GetUserNameFromId(GetUserId(), false));
+	namestrcpy(&role_name, GetUserNameFromId(role, false));
+	gt_note_role(GetUserId());
+	gt_note_role(role);
+
+	gt_open(&t, GT__SHARE, RowExclusiveLock);
+	gt_row_init(&row);
+	GT_SET(&row, S_OWNER, ObjectIdGetDatum(GetUserId()));
+	GT_SET(&row, S_ROLE, ObjectIdGetDatum(role));
+	GT_SET(&row, S_OBJECT_TYPE, type);
+	GT_SET(&row, S_OWNER_NAME, NameGetDatum(&owner_name));
+	GT_SET(&row, S_ROLE_NAME, NameGetDatum(&role_name));
+	(void) gt_insert_unique(&t, &row, GT__SHARE_PKEY);	/* shared already: fine */
+	gt_close(&t);
+	PG_RETURN_VOID();
+}
+
+/* gt_unshare(role, object_type): takes back the share with exactly these arguments. */
+Datum
+gt_unshare(PG_FUNCTION_ARGS)
+{
+	Datum		keys[3];
+	GtTable		t;
+	GtRow		row;
+
+	keys[0] = ObjectIdGetDatum(GetUserId());
+	keys[1] = ObjectIdGetDatum(role_argument(fcinfo));
+	keys[2] = type_argument(fcinfo);
+	gt_mark_write("gt_unshare");
+
+	gt_open(&t, GT__SHARE, RowExclusiveLock);
+	if (gt_fetch_lock(&t, GT__SHARE_PKEY, 3, keys, &row, LockTupleExclusive, false) == GT_LOCKED)
+		gt_delete(&t, &row);
+	gt_close(&t);
+	PG_RETURN_VOID();
+}
+
+/* gt__acts_for(role): for the views. */
+Datum
+gt__acts_for(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(gt_acts_for(PG_GETARG_OID(0)));
+}
+
+/* gt__may(what): for the views: does current_user have this right? */
+Datum
+gt__may(PG_FUNCTION_ARGS)
+{
+	const Right *right;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	right = right_argument(fcinfo, 0);
+	if (right->bit == RIGHT_ADMIN)
+		PG_RETURN_BOOL(gt_is_admin());
+	if (right->bit == RIGHT_MONITOR)
+		PG_RETURN_BOOL(gt_is_monitor());
+	PG_RETURN_BOOL(gt_is_admin() || has_right(right->bit));
+}
