@@ -41,13 +41,10 @@ extern FILE *admin_body(AdminAnswer *answer);
 extern void admin_finish(AdminAnswer *answer, int status, const char *content_type);
 
 /* The makers of answers. */
+extern void admin_ready(AdminAnswer *answer);
 extern void admin_metrics(AdminAnswer *answer);
 extern void admin_health(AdminAnswer *answer);
 extern void admin_status(AdminAnswer *answer);
-
-/* status.c keeps the last hour for its charts, if the database may be asked. */
-extern void status_start(void);
-extern void status_stop(void);
 
 /* --no-database-metrics was not given. */
 extern bool admin_database_metrics(void);

@@ -6,7 +6,6 @@
  * is to know: the flags (where each is stored, which commands take it) and the
  * commands.  The help, the environment and the checks are made from them.
  */
-#define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>

@@ -131,7 +131,4 @@ extern void out_close_array(void);
 /* "2026-11-23T21:30:00.123Z", into at least 32 bytes. */
 extern void cli_format_time(int64_t seconds, int32_t nanos, char *buffer);
 
-/* A JSON string with its quotes; also for the error form. */
-extern void cli_write_json_string(FILE *file, const char *text);
-
 #endif							/* GT_CLI_H */

@@ -6,7 +6,6 @@
  * call, and the table of remedies: every failure is one line that says what
  * happened and what to do about it.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -14,7 +14,6 @@
  * A crash of this process leaves COMMAND with a SIGTERM from the kernel, and a
  * lease that ends by itself.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -7,7 +7,6 @@
  * knows the caller's service and the server's own cleanup for a type; what
  * only SQL could say otherwise goes to garbagetruck.v1.
  */
-#define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,6 @@
  * programs.  Owns the little state that takes: the form, and whether a comma
  * is due.
  */
-#define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -15,31 +14,12 @@
 #include <time.h>
 
 #include "cli.h"
+#include "json.h"
 
 #define NAME_WIDTH 16
 
 static bool as_json;
 static bool comma_due;
-
-void
-cli_write_json_string(FILE *file, const char *text)
-{
-	const unsigned char *p;
-
-	fputc('"', file);
-	for (p = (const unsigned char *) text; *p != '\0'; p++)
-	{
-		if (*p == '"' || *p == '\\')
-			fprintf(file, "\\%c", *p);
-		else if (*p == '\n')
-			fputs("\\n", file);
-		else if (*p < 0x20 || *p == 0x7f)
-			fprintf(file, "\\u%04x", *p);
-		else
-			fputc(*p, file);
-	}
-	fputc('"', file);
-}
 
 /* Text from elsewhere must not move the terminal's cursor or end our line. */
 static void
@@ -126,7 +106,7 @@ out_text(const char *name, const char *value)
 {
 	out_name(name);
 	if (as_json)
-		cli_write_json_string(stdout, value);
+		json_write_string(stdout, value);
 	else
 		write_plain(stdout, value);
 	out_line_end();
@@ -237,7 +217,7 @@ cli_error(bool json, const char *code, const char *format,...)
 	if (json)
 	{
 		fprintf(stderr, "{\"error\":{\"code\":\"%s\",\"message\":", code);
-		cli_write_json_string(stderr, text ? text : "out of memory");
+		json_write_string(stderr, text ? text : "out of memory");
 		fputs("}}\n", stderr);
 	}
 	else

@@ -4,12 +4,12 @@
  *
  * Runs in the command line's process; owns nothing.
  */
-#define _GNU_SOURCE
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli_requests.h"
+#include "json.h"
 
 enum
 {
@@ -76,9 +76,9 @@ endpoint_payload(const Cli *cli)
 	if (out == NULL)
 		abort();
 	fputs("{\"url\":", out);
-	cli_write_json_string(out, url);
+	json_write_string(out, url);
 	fputs(",\"payload\":", out);
-	cli_write_json_string(out, cli->payload ? cli->payload : "");
+	json_write_string(out, cli->payload ? cli->payload : "");
 	fputc('}', out);
 	fclose(out);
 	free(url);
@@ -106,9 +106,9 @@ metadata_json(const Cli *cli)
 			abort();
 		if (i > 0)
 			fputc(',', out);
-		cli_write_json_string(out, key);
+		json_write_string(out, key);
 		fputc(':', out);
-		cli_write_json_string(out, equals + 1);
+		json_write_string(out, equals + 1);
 		free(key);
 	}
 	fputc('}', out);
