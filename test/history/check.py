@@ -43,6 +43,7 @@ class Lease:
         self.tops = []                  # (possible from, deadline): upper bounds
         self.releases = []              # ops
         self.longest = self.duration
+        self.stamped = None             # lower bound of the deadline that the commit gave it
 
     def d_low(self, t):
         if self.parent:
@@ -160,6 +161,9 @@ class Checker:
                         self.load_renewal(op, lease, None)
             elif op["kind"] == "release":
                 self.load_release(op)
+        for lease in self.leases.values():
+            if lease.stamped and lease.status == "yes":
+                lease.acks.append((lease.born[1], lease.stamped))
         for c in self.all_cleaned:
             self.cleaned[c["object"]].append(c)
 
@@ -187,8 +191,8 @@ class Checker:
         low = op["inv"] + duration if expires is None else expires
         if known.tx is not None:
             tx = self.txs[known.tx]
-            if tx["end_inv"] > op["ret"] + duration / 2:        # re-stamped at the commit
-                low = max(low, tx["end_inv"] + duration)
+            if tx["end_inv"] > op["ret"] + duration / 2:        # re-stamped at the commit, unless renewed before it
+                known.stamped = tx["end_inv"] + duration
         if known.status == "yes":
             known.acks.append((op["to"], low))
         known.tops.append((op["inv"], max(expires or 0, op["to"] + duration, op["ret"] + duration), op))
@@ -207,6 +211,7 @@ class Checker:
         known.tops.append((op["inv"], deadline, op))
         if self.is_own(op, known):       # the commit may stamp anew, with the longer duration
             known.tops.append((op["inv"], self.txs[op["tx"]]["end_ret"] + known.longest, op))
+            known.stamped = None
 
     def load_release(self, op):
         known = self.leases.get(op["args"]["lease"])
@@ -418,7 +423,8 @@ class Checker:
             if (exclusive or other.exclusive) and other.possible_in(op["inv"], op["ret"]):
                 return True
         return any(o["inv"] <= op["ret"] and (exclusive or o["args"].get("exclusive"))
-                   and o["ret"] + 2 * (o["args"].get("duration") or 1000000) >= op["inv"] for o in self.lost[obj])
+                   and (o["args"].get("parent") or o["ret"] + 2 * o["args"]["duration"] >= op["inv"])
+                   for o in self.lost[obj])
 
     def check_grant(self, op):
         args, obj = op["args"], op["args"]["object"]

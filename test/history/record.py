@@ -274,7 +274,7 @@ class Client:
             if self.link.closed or e.pgcode is None or e.pgcode.startswith("57P"):
                 raise ConnectionError(str(e)) from e
             tx["outcome"], tx["sqlstate"] = "rolled back", e.pgcode     # a COMMIT that failed
-            if e.pgcode[:2] not in ("40", "GT"):
+            if e.pgcode[:2] != "40":
                 tx["message"] = str(e).strip()
             self.cursor.execute("ROLLBACK")
         finally:

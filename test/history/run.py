@@ -91,6 +91,9 @@ def main():
             record.prepare(link)
         number = 0
         for number in range(1, runs + 1):
+            # buffered, as by default, and durable in turn
+            cluster.query(admin, f"ALTER SYSTEM SET garbagetruck.renewals = '{('durable', 'buffered')[number % 2]}'")
+            cluster.query(admin, "SELECT pg_reload_conf()")
             if not one_run(server, number, options):
                 print(f"{number - 1} passed, 1 failed")
                 return 1

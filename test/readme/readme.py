@@ -1,8 +1,8 @@
 """Runs the README's ```sql and ```python blocks in order, in one database.
 
 A comment <!-- check: SELECT ... --> after a block is a question that must be answered with true, within 30 seconds.
-Blocks before the heading "Recipes" run as the superuser, the others as the role app that they have made. Blocks of other
-kinds (console, text) are not run.
+The recipes run as the role app that the blocks before them have made, the others as the superuser. Blocks of other kinds
+(console, text) are not run.
 """
 import os
 import re
@@ -49,6 +49,8 @@ class Examples:
             cluster.query(admin, "GRANT ALL ON SCHEMA public TO app; GRANT CREATE ON DATABASE readme TO app")
             admin.close()
             self.role = "app"
+        elif name.startswith("For the DBA"):
+            self.role = "postgres"
 
     def sql(self, text, line):
         try:
