@@ -139,7 +139,6 @@ finish(Context *context, Call *call, CallList *list)
 	end_run(context, call);
 	call->state = CALL_DONE;
 	list_add(list, call);
-	database_wake(context);
 }
 
 static void
@@ -187,6 +186,16 @@ call_abandon(Context *context, Call *call)
 	call_free(context, call);
 }
 
+/* A call whose claim is over must not run: somebody else may have it. */
+static void
+give_up(Context *context, Call *call)
+{
+	context->stats.lapsed++;
+	exec_log(context, EXEC_LOG_WARNING, "gave up cleanup %lld attempt %d of %s: its claim could not be extended",
+			 (long long) call->cleanup_id, call->attempt, call->handler);
+	call_abandon(context, call);
+}
+
 /* Start one call that waits for this host. */
 static void
 start_call(Context *context, Host *host)
@@ -194,6 +203,11 @@ start_call(Context *context, Host *host)
 	Call	   *call = host->waiting.head;
 	const ExecutorOps *ops = kind_ops[call->kind];
 
+	if (exec_now() >= call->lapses_at)
+	{
+		give_up(context, call);
+		return;
+	}
 	leave_list(context, call);
 	call->state = CALL_RUNNING;
 	call->started_at = exec_now();
@@ -293,17 +307,12 @@ calls_collect(Context *context)
 	file_collect(context);
 }
 
-/* A call whose claim is over must not run: somebody else may have it. */
 static void
 check_lapse(Context *context, Call *call, int64_t now)
 {
 	/* what the file thread has in hand can not be called back */
-	if (now < call->lapses_at || (call->state == CALL_RUNNING && call->kind == EXEC_FILE))
-		return;
-	context->stats.lapsed++;
-	exec_log(context, EXEC_LOG_WARNING, "gave up cleanup %lld attempt %d of %s: its claim could not be extended",
-			 (long long) call->cleanup_id, call->attempt, call->handler);
-	call_abandon(context, call);
+	if (now >= call->lapses_at && !(call->state == CALL_RUNNING && call->kind == EXEC_FILE))
+		give_up(context, call);
 }
 
 void
@@ -375,4 +384,31 @@ calls_poll_fds(const Context *context, struct curl_waitfd *fds, int max)
 			count++;
 	}
 	return count;
+}
+
+void
+calls_visit(Context *context, void (*visit) (Context *context, Call *call, void *arg), void *arg)
+{
+	Call	   *call;
+	Call	   *next;
+	int			i;
+
+	for (call = context->running.head; call != NULL; call = next)
+	{
+		next = call->next;
+		visit(context, call, arg);
+	}
+	for (i = 0; i < HOST_BUCKETS && context->waiting > 0; i++)
+	{
+		Host	   *host;
+
+		for (host = context->hosts[i]; host != NULL; host = host->next)
+		{
+			for (call = host->waiting.head; call != NULL; call = next)
+			{
+				next = call->next;
+				visit(context, call, arg);
+			}
+		}
+	}
 }

@@ -36,6 +36,7 @@ struct Database
 	bool		told_down;		/* the log knows that it is away */
 
 	Statement	statement;		/* the one under way */
+	PGresult   *result;			/* what has come of its answer */
 	int64_t		sent_at;
 	CallList	sending;		/* what its ack or nack is about */
 	char	   *claiming;		/* a claim of this handler alone; NULL: of all */
@@ -56,9 +57,23 @@ extern bool claims_send_next(Context *context);
 /* The result of the statement under way. */
 extern void claims_take_result(Context *context, PGresult *result);
 
+extern bool send_statement(Context *context, Statement statement, const char *sql,
+						   int count, const char *const *values);
+extern int64_t claims_next_time(const Context *context);
+
+/* --- outcomes.c --- */
+
+/* A claim that was asked for at this time: when it is to be extended. */
+extern void set_claim_times(Context *context, Call *call, int64_t asked_at);
+
+/* False: nothing to send. */
+extern bool send_outcomes(Context *context, CallList *list, Statement statement);
+extern bool send_extend(Context *context, int64_t now);
+extern void take_outcome_result(Context *context, PGresult *result);
+extern void take_extend_result(Context *context, PGresult *result);
+
 /* The connection is gone, and the outcome of what was under way unknown. */
 extern void claims_connection_lost(Context *context);
-extern int64_t claims_next_time(const Context *context);
 
 /* --- handlers.c --- */
 

@@ -34,6 +34,7 @@ database_free(Database *database)
 {
 	if (database == NULL)
 		return;
+	PQclear(database->result);
 	PQfinish(database->conn);
 	free(database->claiming);
 	free(database->user);
@@ -55,6 +56,8 @@ lose_connection(Context *context, const char *reason)
 	exec_problem(context, "The database is away: %s", reason);
 	database->told_down = true;
 	claims_connection_lost(context);
+	PQclear(database->result);
+	database->result = NULL;
 	PQfinish(database->conn);
 	database->conn = NULL;
 	database->state = DATABASE_DOWN;
@@ -204,7 +207,6 @@ go_on_reading(Context *context)
 {
 	Database   *database = context->database;
 	PGresult   *result;
-	PGresult   *more;
 
 	if (exec_now() >= database->deadline)
 	{
@@ -216,15 +218,24 @@ go_on_reading(Context *context)
 		lose_by_libpq(context);
 		return false;
 	}
+	/* rows may be followed by an error: the commit comes after them */
+	while (!PQisBusy(database->conn) && (result = PQgetResult(database->conn)) != NULL)
+	{
+		PQclear(database->result);
+		database->result = result;
+	}
+	if (PQstatus(database->conn) == CONNECTION_BAD)
+	{
+		lose_by_libpq(context);
+		return false;
+	}
 	if (PQisBusy(database->conn))
 		return false;
-	result = PQgetResult(database->conn);
-	while ((more = PQgetResult(database->conn)) != NULL)
-		PQclear(more);
-	if (result == NULL || PQstatus(database->conn) == CONNECTION_BAD)
+	result = database->result;
+	database->result = NULL;
+	if (result == NULL)
 	{
-		PQclear(result);
-		lose_by_libpq(context);
+		lose_connection(context, "a statement had no result");
 		return false;
 	}
 	database->state = DATABASE_IDLE;

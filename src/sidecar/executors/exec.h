@@ -165,10 +165,8 @@ struct Call
 	Pair	   *metadata;		/* grpc only */
 	int			metadata_count;
 	int64_t		timeout_ms;
-	int64_t		claimed_at;		/* when the claim or its extension was asked */
-	int64_t		extend_at;
-	int64_t		lapses_at;
-	bool		extending;		/* gt_extend is under way */
+	int64_t		extend_at;		/* when its claim is to be extended */
+	int64_t		lapses_at;		/* when its claim is over, at the earliest */
 
 	/* the target */
 	Target		target;
@@ -322,13 +320,18 @@ extern void calls_collect(Context *context);
 extern void calls_check_times(Context *context);
 extern int64_t calls_next_time(const Context *context);
 
+/* Visit every call that waits or runs; `visit` may abandon it. */
+extern void calls_visit(Context *context,
+						void (*visit) (Context *context, Call *call, void *arg),
+						void *arg);
+
 /* Add the sockets that libcurl does not watch; returns how many. */
 extern int	calls_poll_fds(const Context *context, struct curl_waitfd *fds, int max);
 
 extern Host *host_get(Context *context, const char *key);
 extern void hosts_forget_idle(Context *context, int64_t now);
 
-/* Handlers that may be claimed now; in `texts` what leases must not name. */
+/* So many wait for it that nothing more is to be claimed for it. */
 extern bool host_crowded(const Context *context, const Host *host);
 
 /* --- transfer.c: one request through libcurl --- */

@@ -11,6 +11,7 @@ EXECUTORS += \
 	executors/handlers.o \
 	executors/hosts.o \
 	executors/http.o \
+	executors/outcomes.o \
 	executors/redis.o \
 	executors/s3.o \
 	executors/target.o \

@@ -1,0 +1,401 @@
+/*
+ * claims.c
+ *		Claiming: which handlers, for which hosts, how often.
+ *
+ * The claim statement makes everything that needs JSON to be understood: the
+ * body of a request, the scalars of the payload that the target's placeholders
+ * name, the metadata as pairs.  So there is no JSON parser here.
+ *
+ * No attempt is used up by waiting: nothing is claimed for a host where many
+ * calls wait already.  When it is the lease that names the host, the claim
+ * then picks from gt_garbage what does not name that host.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "claims.h"
+
+#define BATCH_CLAIM		100
+#define MAX_WAITING		256		/* claimed, not yet started */
+#define HANDLERS_MS		2000	/* how often gt_handlers is read */
+#define DENIED_MS		5000	/* how often a refused handler is tried */
+#define PAUSE_MIN_MS	20		/* between claims without rows */
+#define PAUSE_MAX_MS	1000
+#define PAUSE_ERROR_MS	2000
+#define CROWDED_MAX		50
+
+#define SQL_HEX(value) "encode(convert_to(" value ", 'UTF8'), 'hex')"
+
+static const char handlers_sql[] =
+"SELECT name, kind, (extract(epoch FROM timeout) * 1000)::bigint,"
+" coalesce(current_setting('garbagetruck.identity', true), '')"
+" FROM gt_handlers WHERE kind = ANY ($1::text[])";
+
+/* From the function's rows to what we need; two claims share it. */
+#define CLAIM_COLUMNS \
+"SELECT c.cleanup_id, c.attempt, c.object_id, c.object_type, c.handler, c.kind, c.command," \
+" c.lease_id, c.service_id," \
+" CASE WHEN c.kind = 'http' AND c.handler = 'http_endpoint' THEN" \
+"   json_build_object('lease_id', c.lease_id, 'object_id', c.object_id, 'object_type'," \
+"     CASE c.object_type WHEN 'database_row' THEN 'DatabaseRow' WHEN 'blob_storage' THEN 'BlobStorage'" \
+"       WHEN 'temporary_file' THEN 'TemporaryFile' WHEN 'websocket_session' THEN 'WebsocketSession'" \
+"       WHEN 'cache_entry' THEN 'CacheEntry' ELSE 'Custom' END," \
+"     'service_id', coalesce(c.service_id, ''), 'metadata', coalesce(c.metadata, '{}'::jsonb)," \
+"     'payload', coalesce(c.payload ->> 'payload', ''))::text" \
+"   WHEN c.kind = 'http' THEN row_to_json(c)::text" \
+"   WHEN c.kind = 'grpc' AND c.handler = 'grpc_endpoint' THEN coalesce(c.payload ->> 'payload', '')" \
+"   WHEN c.kind = 'grpc' THEN coalesce(c.payload::text, '') END," \
+" (SELECT string_agg(" SQL_HEX("k.key") " || '=' || " SQL_HEX("c.payload ->> k.key") ", ',')" \
+"   FROM (SELECT DISTINCT m[1] AS key FROM regexp_matches(c.command, '[{]payload[.]([^{}]+)[}]', 'g') AS m) AS k" \
+"   WHERE jsonb_typeof(c.payload -> k.key) IN ('string', 'number', 'boolean'))," \
+" CASE WHEN c.kind = 'grpc' AND jsonb_typeof(c.metadata) = 'object' THEN" \
+"   (SELECT string_agg(" SQL_HEX("e.key") " || '=' || " SQL_HEX("coalesce(e.value, '')") ", ',')" \
+"     FROM jsonb_each_text(c.metadata) AS e) END" \
+" FROM gt_claim(handlers => $1::text[], max_items => $2::int, visibility => $3::interval"
+
+static const char claim_sql[] = CLAIM_COLUMNS ") AS c";
+
+static const char claim_uncrowded_sql[] = CLAIM_COLUMNS
+", cleanup_ids => ARRAY(SELECT g.cleanup_id FROM gt_garbage AS g"
+"   WHERE g.handler = ANY ($1::text[])"
+"   AND (g.state = 'waiting' AND g.next_attempt_at <= gt_clock()"
+"     OR g.state = 'claimed' AND g.claimed_until <= gt_clock())"
+"   AND NOT EXISTS (SELECT FROM unnest($4::text[]) AS h(host)"
+"     WHERE strpos(lower(g.object_id || ' ' || coalesce(g.payload::text, '')), h.host) > 0)"
+"   ORDER BY g.next_attempt_at LIMIT $2::int)) AS c";
+
+bool
+send_statement(Context *context, Statement statement, const char *sql, int count, const char *const *values)
+{
+	context->database->statement = statement;
+	return PQsendQueryParams(context->database->conn, sql, count, NULL, values, NULL, NULL, 0) == 1;
+}
+
+static bool
+send_handlers(Context *context)
+{
+	Buffer		kinds = {NULL, 0, 0};
+	const char *values[1];
+	int			kind;
+	bool		sent;
+
+	buffer_text(&kinds, "{");
+	for (kind = 0; kind < EXEC_KINDS; kind++)
+	{
+		if ((context->settings.kinds & (1u << kind)) != 0)
+			array_add(&kinds, executor_kind_names[kind]);
+	}
+	buffer_text(&kinds, "}");
+	values[0] = kinds.data;
+	sent = send_statement(context, STATEMENT_HANDLERS, handlers_sql, 1, values);
+	context->database->handlers_at = exec_now() + HANDLERS_MS;
+	buffer_free(&kinds);
+	return sent;
+}
+
+/* Is this the database that we were told to expect? */
+static bool
+identity_fits(Context *context, const char *identity)
+{
+	const char *expected = context->settings.expect_identity;
+
+	if (expected == NULL || strcmp(expected, identity) == 0)
+	{
+		exec_problem(context, NULL);
+		return true;
+	}
+	exec_problem(context, "The executors claim nothing: garbagetruck.identity is \"%s\", and --expect-identity says \"%s\"",
+				 identity, expected);
+	return false;
+}
+
+static void
+take_handlers_result(Context *context, PGresult *result)
+{
+	Database   *database = context->database;
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		exec_problem(context, "The handlers could not be read: %s", PQresultErrorMessage(result));
+		return;
+	}
+	/* without a row there is nothing that could be claimed */
+	if (PQntuples(result) > 0 && !identity_fits(context, PQgetvalue(result, 0, 3)))
+	{
+		database->ready = false;
+		return;
+	}
+	database->ready = true;
+	handlers_take(context, result);
+	if (handlers_untried(context, exec_now()) != NULL)
+		database->claim_at = 0;
+}
+
+/* The hosts for which nothing more is to be claimed, as leases spell them. */
+static int
+crowded_hosts(const Context *context, Buffer *hosts)
+{
+	int			count = 0;
+	int			i;
+
+	buffer_text(hosts, "{");
+	for (i = 0; i < HOST_BUCKETS; i++)
+	{
+		const Host *host;
+
+		for (host = context->hosts[i]; host != NULL; host = host->next)
+		{
+			if (host->lease_text != NULL && host_crowded(context, host) && count < CROWDED_MAX)
+			{
+				array_add(hosts, host->lease_text);
+				count++;
+			}
+		}
+	}
+	buffer_text(hosts, "}");
+	return count;
+}
+
+static bool
+send_claim(Context *context)
+{
+	Database   *database = context->database;
+	Handler    *untried = handlers_untried(context, exec_now());
+	Buffer		names = {NULL, 0, 0};
+	Buffer		crowded = {NULL, 0, 0};
+	char		size[16];
+	char		visibility[40];
+	const char *values[4];
+	bool		sent = false;
+	int			room = context->settings.max_in_flight + MAX_WAITING - context->in_flight - context->waiting;
+
+	free(database->claiming);
+	database->claiming = NULL;
+	if (untried != NULL)
+	{
+		database->claiming = exec_strdup(untried->name);
+		buffer_text(&names, "{");
+		array_add(&names, untried->name);
+		buffer_text(&names, "}");
+	}
+	else if (!handlers_claimable(context, &names))
+	{
+		database->claim_at = exec_now() + PAUSE_MAX_MS;
+		buffer_free(&names);
+		return false;
+	}
+	database->claim_size = room < BATCH_CLAIM ? room : BATCH_CLAIM;
+	snprintf(size, sizeof(size), "%d", database->claim_size);
+	snprintf(visibility, sizeof(visibility), "%d milliseconds", context->settings.visibility_ms);
+	values[0] = names.data;
+	values[1] = size;
+	values[2] = visibility;
+	if (crowded_hosts(context, &crowded) > 0)
+	{
+		values[3] = crowded.data;
+		sent = send_statement(context, STATEMENT_CLAIM, claim_uncrowded_sql, 4, values);
+	}
+	else
+		sent = send_statement(context, STATEMENT_CLAIM, claim_sql, 3, values);
+	buffer_free(&names);
+	buffer_free(&crowded);
+	return sent;
+}
+
+static char *
+copy_value(PGresult *result, int row, int column)
+{
+	return PQgetisnull(result, row, column) ? NULL : exec_strdup(PQgetvalue(result, row, column));
+}
+
+static void
+take_claim(Context *context, PGresult *result, int row)
+{
+	Call	   *call;
+	const Handler *handler = handler_find(context, PQgetvalue(result, row, 4));
+	int			kind = 0;
+
+	while (kind < EXEC_KINDS && strcmp(executor_kind_names[kind], PQgetvalue(result, row, 5)) != 0)
+		kind++;
+	if (kind == EXEC_KINDS)
+		return;					/* changed a moment ago: not ours any more */
+	call = call_create(context);
+	call->kind = (ExecutorKind) kind;
+	call->cleanup_id = strtoll(PQgetvalue(result, row, 0), NULL, 10);
+	call->attempt = atoi(PQgetvalue(result, row, 1));
+	call->object_id = exec_strdup(PQgetvalue(result, row, 2));
+	call->object_type = exec_strdup(PQgetvalue(result, row, 3));
+	call->handler = exec_strdup(PQgetvalue(result, row, 4));
+	call->command = exec_strdup(PQgetvalue(result, row, 6));
+	call->lease_id = copy_value(result, row, 7);
+	call->service_id = copy_value(result, row, 8);
+	call->body = copy_value(result, row, 9);
+	call->payload_count = pairs_parse(PQgetisnull(result, row, 10) ? NULL : PQgetvalue(result, row, 10), &call->payload);
+	call->metadata_count = pairs_parse(PQgetisnull(result, row, 11) ? NULL : PQgetvalue(result, row, 11), &call->metadata);
+	call->timeout_ms = handler != NULL ? handler->timeout_ms : 30000;
+	if (call->timeout_ms < 100)
+		call->timeout_ms = 100;
+	else if (call->timeout_ms > 3600 * 1000)
+		call->timeout_ms = 3600 * 1000;
+	set_claim_times(context, call, context->database->sent_at);
+	context->stats.claimed++;
+	call_accept(context, call);
+}
+
+/* A claim was refused: by rights, or because the database is a paused copy. */
+static void
+take_claim_error(Context *context, PGresult *result)
+{
+	Database   *database = context->database;
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	Handler    *handler = database->claiming != NULL ? handler_find(context, database->claiming) : NULL;
+
+	database->claim_at = exec_now() + PAUSE_ERROR_MS;
+	if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+	{
+		database->claim_at = 0;
+		if (handler == NULL)
+			handlers_doubt(context);
+		else
+		{
+			if (handler->state != HANDLER_DENIED)
+				exec_log(context, EXEC_LOG_WARNING, "executors: no right to claim handler \"%s\": %s", handler->name,
+						 message != NULL ? message : "");
+			handler->state = HANDLER_DENIED;
+			handler->retry_at = exec_now() + DENIED_MS;
+			context->problems_changed = true;
+		}
+	}
+	else if (sqlstate != NULL && (strcmp(sqlstate, "GT007") == 0 || strcmp(sqlstate, "22023") == 0))
+	{
+		/* dropped, or of another kind now */
+		if (handler != NULL)
+		{
+			handler->state = HANDLER_DENIED;
+			handler->retry_at = exec_now() + DENIED_MS;
+		}
+		handlers_doubt(context);
+		database->handlers_at = 0;
+	}
+	else
+		exec_problem(context, "The executors could not claim: %s", message != NULL ? message : PQresultErrorMessage(result));
+}
+
+static void
+take_claim_result(Context *context, PGresult *result)
+{
+	Database   *database = context->database;
+	int			rows = PQntuples(result);
+	int			row;
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		take_claim_error(context, result);
+		return;
+	}
+	exec_problem(context, NULL);
+	for (row = 0; row < rows; row++)
+		take_claim(context, result, row);
+	if (database->claiming != NULL)
+	{
+		Handler    *handler = handler_find(context, database->claiming);
+
+		if (handler != NULL)
+		{
+			handler->state = HANDLER_OK;
+			context->problems_changed = true;
+		}
+		database->claim_at = 0;
+		return;
+	}
+	if (rows > 0)
+		database->claim_pause = PAUSE_MIN_MS;
+	database->claim_at = rows >= database->claim_size ? 0 : exec_now() + database->claim_pause;
+	if (rows == 0 && (database->claim_pause *= 2) > PAUSE_MAX_MS)
+		database->claim_pause = PAUSE_MAX_MS;
+}
+
+/* --- what is next --- */
+
+static bool
+may_claim(const Context *context)
+{
+	return context->database->ready && !context->draining && context->waiting < MAX_WAITING &&
+		context->in_flight + context->waiting < context->settings.max_in_flight + MAX_WAITING;
+}
+
+bool
+claims_send_next(Context *context)
+{
+	Database   *database = context->database;
+	int64_t		now = exec_now();
+
+	if (database->claim_pause == 0)
+		database->claim_pause = PAUSE_MIN_MS;
+	if (send_extend(context, now) ||
+		send_outcomes(context, &context->succeeded, STATEMENT_ACK) ||
+		send_outcomes(context, &context->failed, STATEMENT_NACK))
+		return true;
+	if (now >= database->handlers_at && !context->draining)
+		return send_handlers(context);
+	if (may_claim(context) && now >= database->claim_at)
+		return send_claim(context);
+	return false;
+}
+
+void
+claims_take_result(Context *context, PGresult *result)
+{
+	switch (context->database->statement)
+	{
+		case STATEMENT_SETUP:
+			break;
+		case STATEMENT_HANDLERS:
+			take_handlers_result(context, result);
+			break;
+		case STATEMENT_CLAIM:
+			take_claim_result(context, result);
+			break;
+		case STATEMENT_ACK:
+		case STATEMENT_NACK:
+			take_outcome_result(context, result);
+			break;
+		case STATEMENT_EXTEND:
+			take_extend_result(context, result);
+			break;
+	}
+}
+
+static void
+visit_next_extension(Context *context, Call *call, void *arg)
+{
+	int64_t    *next = arg;
+
+	if (call->extend_at < *next)
+		*next = call->extend_at;
+}
+
+int64_t
+claims_next_time(const Context *context)
+{
+	const Database *database = context->database;
+	int64_t		next = database->handlers_at;
+	const Call *call;
+
+	if (may_claim(context) && database->claim_at < next)
+		next = database->claim_at;
+	for (call = context->succeeded.head; call != NULL; call = call->next)
+	{
+		if (call->not_before < next)
+			next = call->not_before;
+	}
+	for (call = context->failed.head; call != NULL; call = call->next)
+	{
+		if (call->not_before < next)
+			next = call->not_before;
+	}
+	calls_visit((Context *) context, visit_next_extension, &next);
+	return next;
+}

@@ -1,0 +1,379 @@
+/*
+ * executors.c
+ *		The executors' thread: start, turn, end, and what others ask of it.
+ *
+ * The thread owns the context.  What other threads may see or set is in struct
+ * Executors and guarded by its lock, which is held for copying only.  The
+ * process may be killed at any time: claims lapse.
+ */
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "claims.h"
+
+#define MAX_TURN_MS 1000		/* the longest wait */
+#define END_MS		5000		/* for telling the last outcomes */
+
+const char *const executor_kind_names[EXEC_KINDS] = {
+	[EXEC_HTTP] = "http",
+	[EXEC_GRPC] = "grpc",
+	[EXEC_S3] = "s3",
+	[EXEC_AZURE_BLOB] = "azure_blob",
+	[EXEC_FILE] = "file",
+	[EXEC_REDIS] = "redis",
+};
+
+struct Executors
+{
+	pthread_t	thread;
+	pthread_mutex_t lock;
+
+	/* guarded by lock */
+	ExecutorsStats stats;
+	char	   *problems;
+	bool		wake;
+	bool		drain;
+	int			drain_ms;
+
+	Context		context;		/* the thread's own */
+};
+
+bool
+executors_parse_kinds(const char *list, unsigned *mask, char *error, size_t error_size)
+{
+	*mask = 0;
+	if (strcmp(list, "none") == 0)
+		return true;
+	while (*list != '\0')
+	{
+		size_t		len = strcspn(list, ",");
+		int			kind = 0;
+
+		while (kind < EXEC_KINDS &&
+			   (strlen(executor_kind_names[kind]) != len || strncmp(executor_kind_names[kind], list, len) != 0))
+			kind++;
+		if (kind == EXEC_KINDS)
+		{
+			snprintf(error, error_size, "\"%.*s\" is no executor: expected none, or some of http,grpc,s3,azure_blob,file,redis",
+					 len < 100 ? (int) len : 100, list);
+			return false;
+		}
+		*mask |= 1u << kind;
+		list += len + (list[len] == ',');
+	}
+	return true;
+}
+
+void
+exec_log(Context *context, ExecutorLogLevel level, const char *format,...)
+{
+	char		line[1024];
+	va_list		args;
+
+	if (context->settings.log == NULL)
+		return;
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	exec_sanitize(line, sizeof(line) - 1);
+	context->settings.log(level, line);
+}
+
+void
+exec_problem(Context *context, const char *format,...)
+{
+	char		text[EXEC_ERROR_SIZE * 2];
+	va_list		args;
+
+	if (format == NULL)
+	{
+		context->problems_changed |= context->problem != NULL;
+		free(context->problem);
+		context->problem = NULL;
+		return;
+	}
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	exec_sanitize(text, sizeof(text) - 1);
+	if (context->problem != NULL && strcmp(context->problem, text) == 0)
+		return;
+	exec_log(context, EXEC_LOG_WARNING, "%s", text);
+	free(context->problem);
+	context->problem = exec_strdup(text);
+	context->problems_changed = true;
+}
+
+/* Exchange with the other threads; once a turn. */
+static void
+exchange(Executors *executors)
+{
+	Context    *context = &executors->context;
+	Buffer		problems = {NULL, 0, 0};
+
+	if (context->problems_changed)
+	{
+		buffer_text(&problems, "");
+		if (context->problem != NULL)
+			buffer_printf(&problems, "%s\n", context->problem);
+		handlers_problems(context, &problems);
+		context->problems_changed = false;
+	}
+	context->stats.waiting = context->waiting;
+	context->stats.hosts = context->host_count;
+
+	pthread_mutex_lock(&executors->lock);
+	executors->stats = context->stats;
+	if (problems.data != NULL)
+	{
+		free(executors->problems);
+		executors->problems = problems.data;
+	}
+	if (executors->wake)
+		database_wake(context);
+	executors->wake = false;
+	if (executors->drain && !context->draining)
+	{
+		context->draining = true;
+		context->drain_until = exec_now() + executors->drain_ms;
+	}
+	pthread_mutex_unlock(&executors->lock);
+}
+
+/* Until when nothing is due. */
+static int
+turn_timeout(const Context *context)
+{
+	int64_t		now = exec_now();
+	int64_t		next = database_next_time(context);
+	int64_t		calls = calls_next_time(context);
+
+	if (calls < next)
+		next = calls;
+	if (context->draining && context->drain_until > now && context->drain_until < next)
+		next = context->drain_until;
+	if (next <= now)
+		return context->draining ? 10 : 1;
+	return next - now < MAX_TURN_MS ? (int) (next - now) : MAX_TURN_MS;
+}
+
+static void
+wait_for_events(Context *context)
+{
+	struct curl_waitfd *fds;
+	int			room = context->running.count + 1;
+	int			count = 0;
+
+	fds = exec_alloc((size_t) room * sizeof(*fds));
+	if (database_wants_poll(context, &fds[0]))
+		count = 1;
+	count += calls_poll_fds(context, fds + count, room - count);
+	curl_multi_poll(context->multi, fds, (unsigned) count, turn_timeout(context), NULL);
+	free(fds);
+}
+
+/* Draining is over: all is told, or there is no more time for it. */
+static bool
+is_finished(const Context *context)
+{
+	int64_t		now = exec_now();
+
+	if (!context->draining)
+		return false;
+	if (context->in_flight == 0 && context->waiting == 0 && database_settled(context))
+		return true;
+	return now >= context->drain_until + END_MS ||
+		(now >= context->drain_until && context->waiting == 0 && database_settled(context));
+}
+
+static void *
+executors_thread(void *arg)
+{
+	Executors  *executors = arg;
+	Context    *context = &executors->context;
+	int64_t		forget_at = 0;
+
+	for (;;)
+	{
+		int			running;
+
+		exchange(executors);
+		database_step(context);
+		calls_start(context);
+		curl_multi_perform(context->multi, &running);
+		calls_collect(context);
+		calls_check_times(context);
+		calls_start(context);
+		database_step(context);
+		if (is_finished(context))
+			break;
+		if (exec_now() >= forget_at)
+		{
+			hosts_forget_idle(context, exec_now());
+			forget_at = exec_now() + 10000;
+		}
+		wait_for_events(context);
+	}
+	exchange(executors);
+	return NULL;
+}
+
+static void
+copy_settings(Settings *settings, const ExecutorsConfig *config)
+{
+	const char *ca = config->tls_ca != NULL ? config->tls_ca : getenv("SSL_CERT_FILE");
+
+	settings->conninfo = exec_strdup(config->conninfo != NULL ? config->conninfo : "");
+	settings->kinds = config->kinds;
+	settings->expect_identity = exec_strdup(config->expect_identity);
+	settings->file_root = exec_strdup(config->file_root);
+	settings->tls_ca = exec_strdup(ca);
+	settings->allow = config->allow;
+	settings->max_in_flight = config->max_in_flight > 0 ? config->max_in_flight : 256;
+	settings->max_per_host = config->max_per_host > 0 ? config->max_per_host : 16;
+	settings->visibility_ms = config->visibility_ms > 0 ? config->visibility_ms : 30000;
+	settings->log = config->log;
+}
+
+static void
+free_all(Executors *executors)
+{
+	Context    *context = &executors->context;
+	int			i;
+
+	file_thread_stop(context->files);
+	while (context->running.head != NULL)
+		call_free(context, context->running.head);
+	while (context->succeeded.head != NULL)
+		call_free(context, context->succeeded.head);
+	while (context->failed.head != NULL)
+		call_free(context, context->failed.head);
+	for (i = 0; i < HOST_BUCKETS; i++)
+	{
+		while (context->hosts[i] != NULL)
+		{
+			Host	   *host = context->hosts[i];
+
+			context->hosts[i] = host->next;
+			while (host->waiting.head != NULL)
+				call_free(context, host->waiting.head);
+			free(host->key);
+			free(host->lease_text);
+			free(host);
+		}
+	}
+	if (context->database != NULL)
+	{
+		while (context->database->sending.head != NULL)
+			call_free(context, context->database->sending.head);
+	}
+	database_free(context->database);
+	handlers_free(context);
+	curl_multi_cleanup(context->multi);
+	free(context->problem);
+	free(context->settings.conninfo);
+	free(context->settings.expect_identity);
+	free(context->settings.file_root);
+	free(context->settings.tls_ca);
+	free(executors->problems);
+	pthread_mutex_destroy(&executors->lock);
+	free(executors);
+}
+
+/* Threads of ours take no signals: those are for the main thread. */
+static bool
+start_threads(Executors *executors)
+{
+	Context    *context = &executors->context;
+	sigset_t	all;
+	sigset_t	before;
+	bool		started;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	context->files = file_thread_start(context);
+	started = pthread_create(&executors->thread, NULL, executors_thread, executors) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return started;
+}
+
+Executors *
+executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
+{
+	Executors  *executors = exec_alloc(sizeof(*executors));
+	Context    *context = &executors->context;
+
+	pthread_mutex_init(&executors->lock, NULL);
+	copy_settings(&context->settings, config);
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+	context->multi = curl_multi_init();
+	context->database = database_create(context);
+	context->problems_changed = true;
+	if (context->multi == NULL)
+		snprintf(error, error_size, "could not start the executors: out of memory");
+	else
+	{
+		curl_multi_setopt(context->multi, CURLMOPT_MAXCONNECTS, (long) context->settings.max_in_flight);
+		if (start_threads(executors))
+			return executors;
+		snprintf(error, error_size, "could not start the executors' thread");
+	}
+	free_all(executors);
+	return NULL;
+}
+
+void
+executors_wake(Executors *executors)
+{
+	bool		woken;
+
+	pthread_mutex_lock(&executors->lock);
+	woken = executors->wake;
+	executors->wake = true;
+	pthread_mutex_unlock(&executors->lock);
+	if (!woken)
+		curl_multi_wakeup(executors->context.multi);
+}
+
+void
+executors_stats(Executors *executors, ExecutorsStats *stats)
+{
+	pthread_mutex_lock(&executors->lock);
+	*stats = executors->stats;
+	pthread_mutex_unlock(&executors->lock);
+}
+
+char *
+executors_problems(Executors *executors)
+{
+	char	   *copy;
+
+	pthread_mutex_lock(&executors->lock);
+	copy = exec_strdup(executors->problems != NULL ? executors->problems : "");
+	pthread_mutex_unlock(&executors->lock);
+	return copy;
+}
+
+void
+executors_drain(Executors *executors, int drain_ms)
+{
+	pthread_mutex_lock(&executors->lock);
+	executors->drain = true;
+	executors->drain_ms = drain_ms;
+	pthread_mutex_unlock(&executors->lock);
+	curl_multi_wakeup(executors->context.multi);
+}
+
+void
+executors_stop(Executors *executors)
+{
+	pthread_mutex_lock(&executors->lock);
+	executors->drain = true;
+	pthread_mutex_unlock(&executors->lock);
+	curl_multi_wakeup(executors->context.multi);
+	pthread_join(executors->thread, NULL);
+	free_all(executors);
+}

@@ -1,0 +1,207 @@
+/*
+ * handlers.c
+ *		Which handlers there are for us, and which our role may claim.
+ *
+ * gt_handlers shows a role also handlers that it may only use, and gt_claim
+ * refuses as a whole when one of those named is not claimable.  So a handler
+ * is first claimed by itself; the refusal is remembered, told in /healthz, and
+ * the claim tried again now and then.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "claims.h"
+
+/* With more than this many waiting for fixed hosts, a handler is not claimed. */
+#define FIXED_WAITING_MAX 32
+
+Handler *
+handler_find(Context *context, const char *name)
+{
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		if (strcmp(context->handlers[i].name, name) == 0)
+			return &context->handlers[i];
+	}
+	return NULL;
+}
+
+static int
+kind_of(const char *name)
+{
+	int			kind;
+
+	for (kind = 0; kind < EXEC_KINDS; kind++)
+	{
+		if (strcmp(executor_kind_names[kind], name) == 0)
+			return kind;
+	}
+	return -1;
+}
+
+void
+handlers_take(Context *context, PGresult *result)
+{
+	int			row;
+	int			i;
+	int			kept = 0;
+
+	for (i = 0; i < context->handler_count; i++)
+		context->handlers[i].seen = false;
+	for (row = 0; row < PQntuples(result); row++)
+	{
+		const char *name = PQgetvalue(result, row, 0);
+		int			kind = kind_of(PQgetvalue(result, row, 1));
+		Handler    *handler = handler_find(context, name);
+
+		if (kind < 0)
+			continue;
+		if (handler == NULL)
+		{
+			context->handlers = exec_realloc(context->handlers, ((size_t) context->handler_count + 1) * sizeof(Handler));
+			handler = &context->handlers[context->handler_count++];
+			memset(handler, 0, sizeof(*handler));
+			handler->name = exec_strdup(name);
+		}
+		handler->kind = (ExecutorKind) kind;
+		handler->timeout_ms = strtoll(PQgetvalue(result, row, 2), NULL, 10);
+		handler->seen = true;
+	}
+	for (i = 0; i < context->handler_count; i++)
+	{
+		if (context->handlers[i].seen || context->handlers[i].fixed_waiting > 0)
+			context->handlers[kept++] = context->handlers[i];
+		else
+			free(context->handlers[i].name);
+	}
+	context->handler_count = kept;
+	context->problems_changed = true;
+}
+
+void
+handlers_free(Context *context)
+{
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+		free(context->handlers[i].name);
+	free(context->handlers);
+}
+
+Handler *
+handlers_untried(Context *context, int64_t now)
+{
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		Handler    *handler = &context->handlers[i];
+
+		if (handler->seen && (handler->state == HANDLER_UNKNOWN ||
+							  (handler->state == HANDLER_DENIED && now >= handler->retry_at)))
+			return handler;
+	}
+	return NULL;
+}
+
+void
+array_add(Buffer *array, const char *text)
+{
+	buffer_text(array, array->len > 1 ? ",\"" : "\"");
+	while (*text != '\0')
+	{
+		size_t		len = strcspn(text, "\"\\");
+
+		buffer_add(array, text, len);
+		text += len;
+		if (*text != '\0')
+		{
+			buffer_add(array, "\\", 1);
+			buffer_add(array, text++, 1);
+		}
+	}
+	buffer_text(array, "\"");
+}
+
+bool
+handlers_claimable(Context *context, Buffer *names)
+{
+	bool		some = false;
+	int			i;
+
+	buffer_text(names, "{");
+	for (i = 0; i < context->handler_count; i++)
+	{
+		const Handler *handler = &context->handlers[i];
+
+		if (!handler->seen || handler->state != HANDLER_OK || handler->fixed_waiting >= FIXED_WAITING_MAX)
+			continue;
+		array_add(names, handler->name);
+		some = true;
+	}
+	buffer_text(names, "}");
+	return some;
+}
+
+void
+handlers_doubt(Context *context)
+{
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		if (context->handlers[i].state == HANDLER_OK)
+			context->handlers[i].state = HANDLER_UNKNOWN;
+	}
+}
+
+/* A name as an SQL literal. */
+static void
+add_literal(Buffer *text, const char *name)
+{
+	buffer_text(text, "'");
+	for (; *name != '\0'; name++)
+		buffer_add(text, *name == '\'' ? "''" : name, *name == '\'' ? 2 : 1);
+	buffer_text(text, "'");
+}
+
+static void
+add_lack(const Context *context, const char *name, Buffer *text)
+{
+	const char *user = context->database->user != NULL ? context->database->user : "";
+
+	buffer_printf(text, "role \"%s\" may not claim handler \"%s\": SELECT gt_handler_grant(", user, name);
+	add_literal(text, name);
+	buffer_text(text, ", ");
+	add_literal(text, user);
+	buffer_text(text, ", 'claim');\n");
+}
+
+void
+handlers_problems(const Context *context, Buffer *text)
+{
+	static const struct
+	{
+		const char *name;
+		ExecutorKind kind;
+	}			builtins[] = {{"http_endpoint", EXEC_HTTP}, {"grpc_endpoint", EXEC_GRPC}};
+	size_t		b;
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		if (context->handlers[i].seen && context->handlers[i].state == HANDLER_DENIED)
+			add_lack(context, context->handlers[i].name, text);
+	}
+	/* a role without any right does not even see these */
+	for (b = 0; b < sizeof(builtins) / sizeof(builtins[0]); b++)
+	{
+		if ((context->settings.kinds & (1u << builtins[b].kind)) != 0 && context->database->ready &&
+			context->database->handlers_at > 0 &&
+			handler_find((Context *) context, builtins[b].name) == NULL)
+			add_lack(context, builtins[b].name, text);
+	}
+}

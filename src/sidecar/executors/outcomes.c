@@ -1,0 +1,260 @@
+/*
+ * outcomes.c
+ *		Telling the database what became of the calls, and extending claims
+ *		while they last.
+ *
+ * Outcomes that wait go together.  When such a batch fails, each of them goes
+ * alone, so that one object that somebody holds locked does not keep the
+ * others.  An acknowledgement counts once, whatever is repeated.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "claims.h"
+
+#define BATCH_OUTCOME	500
+#define OUTCOME_TRIES	20
+
+static const char ack_sql[] = "SELECT gt_ack_many($1::bigint[], $2::int[])";
+
+static const char nack_sql[] =
+"SELECT count(*) FILTER (WHERE gt_nack(t.id, t.attempt, t.error, CASE WHEN t.release THEN interval '0' END))"
+" FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bool[]) AS t(id, attempt, error, release)";
+
+static const char extend_sql[] =
+"SELECT t.id, gt_extend(t.id, t.attempt, $3::interval)"
+" FROM unnest($1::bigint[], $2::int[]) AS t(id, attempt)";
+
+/* Append to an array literal of numbers. */
+static void
+add_number(Buffer *array, int64_t number)
+{
+	buffer_printf(array, array->len > 1 ? ",%lld" : "%lld", (long long) number);
+}
+
+/* Take from `list` what goes together: those that failed to go before, alone. */
+static void
+take_batch(Context *context, CallList *list)
+{
+	CallList   *sending = &context->database->sending;
+	int64_t		now = exec_now();
+	Call	   *call;
+	Call	   *next;
+
+	for (call = list->head; call != NULL && sending->count < BATCH_OUTCOME; call = next)
+	{
+		next = call->next;
+		if (call->not_before > now || (call->tries > 0 && sending->count > 0))
+			continue;
+		list_remove(call);
+		list_add(sending, call);
+		if (call->tries > 0)
+			return;
+	}
+}
+
+bool
+send_outcomes(Context *context, CallList *list, Statement statement)
+{
+	Buffer		ids = {NULL, 0, 0};
+	Buffer		attempts = {NULL, 0, 0};
+	Buffer		errors = {NULL, 0, 0};
+	Buffer		releases = {NULL, 0, 0};
+	const char *values[4];
+	const Call *call;
+	bool		sent;
+
+	take_batch(context, list);
+	if (context->database->sending.count == 0)
+		return false;
+	buffer_text(&ids, "{");
+	buffer_text(&attempts, "{");
+	buffer_text(&errors, "{");
+	buffer_text(&releases, "{");
+	for (call = context->database->sending.head; call != NULL; call = call->next)
+	{
+		add_number(&ids, call->cleanup_id);
+		add_number(&attempts, call->attempt);
+		array_add(&errors, call->error);
+		array_add(&releases, call->release ? "t" : "f");
+	}
+	buffer_text(&ids, "}");
+	buffer_text(&attempts, "}");
+	buffer_text(&errors, "}");
+	buffer_text(&releases, "}");
+	values[0] = ids.data;
+	values[1] = attempts.data;
+	values[2] = errors.data;
+	values[3] = releases.data;
+	sent = send_statement(context, statement, statement == STATEMENT_ACK ? ack_sql : nack_sql,
+				statement == STATEMENT_ACK ? 2 : 4, values);
+	buffer_free(&ids);
+	buffer_free(&attempts);
+	buffer_free(&errors);
+	buffer_free(&releases);
+	return sent;
+}
+
+/* Put back what could not be told; given up after many tries it lapses. */
+static void
+return_outcomes(Context *context, CallList *list, bool refused)
+{
+	CallList   *sending = &context->database->sending;
+	Call	   *call;
+
+	while ((call = sending->head) != NULL)
+	{
+		if (refused && ++call->tries > OUTCOME_TRIES)
+		{
+			exec_log(context, EXEC_LOG_WARNING, "the outcome of cleanup %lld attempt %d of %s could not be told: its claim lapses",
+					 (long long) call->cleanup_id, call->attempt, call->handler);
+			call_free(context, call);
+			continue;
+		}
+		list_remove(call);
+		list_add(list, call);
+		call->not_before = refused ? exec_now() + (call->tries == 1 ? 0 : 500) : 0;
+	}
+}
+
+void
+take_outcome_result(Context *context, PGresult *result)
+{
+	Database   *database = context->database;
+	bool		ack = database->statement == STATEMENT_ACK;
+	uint64_t	told = (uint64_t) database->sending.count;
+	uint64_t	counted;
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1)
+	{
+		exec_log(context, EXEC_LOG_WARNING, "executors: %s: %s", ack ? "gt_ack_many" : "gt_nack",
+				 PQresultErrorMessage(result));
+		return_outcomes(context, ack ? &context->succeeded : &context->failed, true);
+		return;
+	}
+	counted = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+	if (ack)
+		context->stats.acked += counted;
+	context->stats.stale += told - counted;
+	while (database->sending.head != NULL)
+		call_free(context, database->sending.head);
+}
+
+typedef struct Extending
+{
+	Buffer		ids;
+	Buffer		attempts;
+	int64_t		now;
+	int			count;
+} Extending;
+
+static void
+visit_due(Context *context, Call *call, void *arg)
+{
+	Extending  *extending = arg;
+
+	if (call->extend_at > extending->now || extending->count >= BATCH_OUTCOME)
+		return;
+	add_number(&extending->ids, call->cleanup_id);
+	add_number(&extending->attempts, call->attempt);
+	extending->count++;
+}
+
+bool
+send_extend(Context *context, int64_t now)
+{
+	Extending	extending = {{NULL, 0, 0}, {NULL, 0, 0}, now, 0};
+	char		visibility[40];
+	const char *values[3];
+	bool		sent = false;
+
+	buffer_text(&extending.ids, "{");
+	buffer_text(&extending.attempts, "{");
+	calls_visit(context, visit_due, &extending);
+	if (extending.count > 0)
+	{
+		buffer_text(&extending.ids, "}");
+		buffer_text(&extending.attempts, "}");
+		snprintf(visibility, sizeof(visibility), "%d milliseconds", context->settings.visibility_ms);
+		values[0] = extending.ids.data;
+		values[1] = extending.attempts.data;
+		values[2] = visibility;
+		sent = send_statement(context, STATEMENT_EXTEND, extend_sql, 3, values);
+	}
+	buffer_free(&extending.ids);
+	buffer_free(&extending.attempts);
+	return sent;
+}
+
+typedef struct Extended
+{
+	PGresult   *result;
+	int64_t		sent_at;
+} Extended;
+
+/* The claim holds from the moment when its extension was asked for. */
+void
+set_claim_times(Context *context, Call *call, int64_t asked_at)
+{
+	call->lapses_at = asked_at + context->settings.visibility_ms;
+	call->extend_at = asked_at + context->settings.visibility_ms / 3;
+}
+
+static void
+visit_extended(Context *context, Call *call, void *arg)
+{
+	Extended   *extended = arg;
+	int			row;
+
+	if (call->extend_at > extended->sent_at)
+		return;
+	for (row = 0; row < PQntuples(extended->result); row++)
+	{
+		if (strtoll(PQgetvalue(extended->result, row, 0), NULL, 10) != call->cleanup_id)
+			continue;
+		if (PQgetvalue(extended->result, row, 1)[0] == 't')
+			set_claim_times(context, call, extended->sent_at);
+		else if (call->kind == EXEC_FILE && call->state == CALL_RUNNING)
+			call->extend_at = INT64_MAX;	/* can not be called back */
+		else
+		{
+			/* somebody else has it: this call must end */
+			context->stats.stale++;
+			call_abandon(context, call);
+		}
+		return;
+	}
+}
+
+static void
+visit_postpone(Context *context, Call *call, void *arg)
+{
+	Extended   *extended = arg;
+
+	if (call->extend_at <= extended->sent_at)
+		call->extend_at = exec_now() + context->settings.visibility_ms / 10;
+}
+
+void
+take_extend_result(Context *context, PGresult *result)
+{
+	Extended	extended = {result, context->database->sent_at};
+
+	if (PQresultStatus(result) == PGRES_TUPLES_OK)
+		calls_visit(context, visit_extended, &extended);
+	else
+	{
+		exec_log(context, EXEC_LOG_WARNING, "executors: gt_extend: %s", PQresultErrorMessage(result));
+		calls_visit(context, visit_postpone, &extended);
+	}
+}
+
+void
+claims_connection_lost(Context *context)
+{
+	/* sent again when it is back: an outcome counts once */
+	return_outcomes(context, context->database->statement == STATEMENT_ACK ?
+					&context->succeeded : &context->failed, false);
+}
+
