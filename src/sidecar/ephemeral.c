@@ -13,7 +13,6 @@
  * The server listens on a socket in the directory only.  fsync is off: what it
  * holds is gone at the end anyway.
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

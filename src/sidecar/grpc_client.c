@@ -10,7 +10,6 @@
  * upgrade on cleartext connections (prior knowledge), ALPN h2 on TLS, and the
  * trailers, which arrive through the header callback.
  */
-#define _GNU_SOURCE
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
