@@ -611,6 +611,6 @@ def explain(findings, history, limit=5):
         f"{n} of {rule}" for rule, n in collections.Counter(f[0] for f in findings).most_common())]
     for rule, obj, text, records in findings[:limit]:
         lines.append(f"\n  {rule} on {obj}: {text}")
-        shown = sorted(records, key=lambda r: r.get("inv", r.get("at", r.get("begin", 0))))
+        shown = sorted({id(r): r for r in records}.values(), key=lambda r: r.get("inv", r.get("at", r.get("begin", 0))))
         lines += ["    " + describe(r, base) for r in shown]
     return "\n".join(lines)
