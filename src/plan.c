@@ -70,9 +70,12 @@ static HTAB *plans = NULL;
 
 /* ---------------------------------------------------------------- parsing */
 
+/* What a statement that is refused is called. */
 static const char *
 statement_name(RawStmt *statement)
 {
+	if (IsA(statement->stmt, SelectStmt))
+		return "SELECT INTO";
 	return GetCommandTagName(CreateCommandTag((Node *) statement));
 }
 
@@ -118,19 +121,36 @@ parse_command(const GtHandler *h)
 	return NULL;				/* keep compiler quiet */
 }
 
-/* Analyses a command with these types, InvalidOid being to be inferred, and returns how many it uses. */
-static int
+/* An error in the command points into the command, not into the caller's query. */
+static void
+point_into_command(void *command)
+{
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(command);
+	}
+}
+
+/* Analyses a command with these types, InvalidOid being to be inferred. */
+static void
 infer_types(const GtHandler *h, const Oid *preset, Oid *types)
 {
-	RawStmt    *statement = parse_command(h);
 	Oid		   *found = palloc(NPARAMS * sizeof(Oid));
 	int			n = NPARAMS;
 	int			i;
-	Query	   *query;
+	ErrorContextCallback callback;
 
+	callback.callback = point_into_command;
+	callback.arg = h->command;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 	memcpy(found, preset, NPARAMS * sizeof(Oid));
-	query = parse_analyze_varparams(statement, h->command, &found, &n, NULL);
-	(void) query;
+	(void) parse_analyze_varparams(parse_command(h), h->command, &found, &n, NULL);
+	error_context_stack = callback.previous;
 	if (n > NPARAMS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_PARAMETER),
@@ -138,7 +158,6 @@ infer_types(const GtHandler *h, const Oid *preset, Oid *types)
 				 errdetail("The parameters of a handler are $1 to $%d.", NPARAMS)));
 	for (i = 0; i < NPARAMS; i++)
 		types[i] = OidIsValid(found[i]) && found[i] != UNKNOWNOID ? found[i] : natural_types[i];
-	return NPARAMS;
 }
 
 /* Could other types for the parameters mend this? */
@@ -181,7 +200,7 @@ choose_types(const GtHandler *h, Oid *types)
 
 	if (h->kind == GT_KIND_SQL_BATCH)
 	{
-		(void) infer_types(h, batch_types, types);
+		infer_types(h, batch_types, types);
 		return;
 	}
 	for (attempt = 0; !done && attempt < 3; attempt++)
@@ -195,7 +214,7 @@ choose_types(const GtHandler *h, Oid *types)
 		MemoryContextSwitchTo(context);
 		PG_TRY();
 		{
-			(void) infer_types(h, preset, types);
+			infer_types(h, preset, types);
 			ReleaseCurrentSubTransaction();
 			done = true;
 		}

@@ -43,6 +43,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
@@ -270,6 +271,8 @@ do_run(Runs *runs, GtItem *items, int n)
 	gt_plan_prepare(plan, runs->h);
 	execute_plan(plan, gt_plan_params(plan, runs->h, items, n));
 	constraints_immediate();
+	if (gt_my_slot != NULL)
+		PortalHashTableDeleteAll(); /* cursors left open; a foreground session may have its own */
 	stop_timer();
 	if (timed_out)
 		ereport(ERROR,
