@@ -11,6 +11,7 @@ MODULE_big = garbagetruck
 DATA = garbagetruck--1.0.sql
 
 OBJS = \
+	src/allow.o \
 	src/clock.o \
 	src/database.o \
 	src/ending.o \
@@ -31,7 +32,8 @@ OBJS = \
 OUR_HEADERS = \
 	src/compat.h \
 	src/garbagetruck.h \
-	src/handler.h
+	src/handler.h \
+	src/rights.h
 
 # FAULTS=1 compiles in the named fault points of the tests. A normal build has none.
 ifdef FAULTS

@@ -1,15 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * rights.c
- *	  Who may what: gt_allow, gt_share, and the questions that the rest asks.
+ *	  Who may what: the questions that the rest asks, and gt_share.
  *
  * Every process that serves SQL runs this.  Our functions are not SECURITY
  * DEFINER: they ask here about the effective current_user, and only then
  * write our tables, which no role but the extension's owner can.
- *
- * Rights on functions are EXECUTE as GRANT gives it; gt_allow() only knows
- * which functions make up a right.  A right is held by whoever can execute its
- * marker function, so that a plain GRANT counts as much.
  *
  * Roles are remembered by OID.  In a copy of this database in another cluster
  * an OID may be somebody else's: gt__role keeps the name that each role had
@@ -20,171 +16,30 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
 #include "garbagetruck.h"
+#include "handler.h"
+#include "rights.h"
 
-PG_FUNCTION_INFO_V1(gt_allow);
-PG_FUNCTION_INFO_V1(gt_disallow);
 PG_FUNCTION_INFO_V1(gt_share);
 PG_FUNCTION_INFO_V1(gt_unshare);
 PG_FUNCTION_INFO_V1(gt__acts_for);
-PG_FUNCTION_INFO_V1(gt__may);
-
-#define RIGHT_LEASE		0x1
-#define RIGHT_HANDLER	0x2
-#define RIGHT_MONITOR	0x4
-#define RIGHT_ADMIN		0x8		/* includes the others: its functions are all */
-#define RIGHT_ALL		0xF
-
-typedef struct Right
-{
-	const char *name;
-	int			bit;
-	const char *marker;			/* who can execute it has the right */
-} Right;
-
-static const Right rights[] = {
-	{"lease", RIGHT_LEASE, "gt_lease_create"},
-	{"handler", RIGHT_HANDLER, "gt_handler_create"},
-	{"monitor", RIGHT_MONITOR, "gt_metrics"},
-	{"admin", RIGHT_ADMIN, "gt_allow"},
-};
-
-/* The owner of a handler serves its queue too, so that is part of both rights. */
-static const struct
-{
-	const char *function;
-	int			rights;
-}			functions[] = {
-	{"gt_lease_create", RIGHT_LEASE},
-	{"gt_lease_grant", RIGHT_LEASE},
-	{"gt_lease_create_many", RIGHT_LEASE},
-	{"gt_lease_grant_each", RIGHT_LEASE},
-	{"gt_renew", RIGHT_LEASE},
-	{"gt_renew_many", RIGHT_LEASE},
-	{"gt_release", RIGHT_LEASE},
-	{"gt_release_many", RIGHT_LEASE},
-	{"gt_lease_update", RIGHT_LEASE},
-	{"gt_lease_get", RIGHT_LEASE},
-	{"gt_lease_list", RIGHT_LEASE},
-	{"gt_fence", RIGHT_LEASE},
-	{"gt_fence_check", RIGHT_LEASE},
-	{"gt_share", RIGHT_LEASE},
-	{"gt_unshare", RIGHT_LEASE},
-	{"gt_claim", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_ack", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_nack", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_extend", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_ack_many", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_redrive", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_pause", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_resume", RIGHT_LEASE | RIGHT_HANDLER},
-	{"gt_handler_create", RIGHT_HANDLER},
-	{"gt_handler_drop", RIGHT_HANDLER},
-	{"gt_handler_grant", RIGHT_HANDLER},
-	{"gt_handler_revoke", RIGHT_HANDLER},
-	{"gt_forecast", RIGHT_LEASE | RIGHT_MONITOR},
-	{"gt_metrics", RIGHT_MONITOR},
-	{"gt_reclaim", 0},
-	{"gt_allow", 0},
-	{"gt_disallow", 0},
-};
 
 /* Roles whose rows mean them: their entry in gt__role has committed, and names them where that matters. */
 static Oid	noted[32];
 static int	n_noted = 0;
-
-/* ---------------------------------------------------------------- the extension's functions */
-
-/* OID of a function of ours; there are no overloads, but others may add some beside us. */
-static Oid
-function_oid(const char *name)
-{
-	Oid			result = InvalidOid;
-	Oid			extension = gt_extension();
-	Oid			schema = gt_schema();
-	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
-	int			i;
-
-	for (i = 0; i < list->n_members && !OidIsValid(result); i++)
-	{
-		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
-
-		if (proc->pronamespace == schema &&
-			getExtensionOfObject(ProcedureRelationId, proc->oid) == extension)
-			result = proc->oid;
-	}
-	ReleaseSysCacheList(list);
-	if (!OidIsValid(result))
-		elog(ERROR, "extension \"garbagetruck\" has no function \"%s\"", name);
-	return result;
-}
-
-/* Can current_user execute the marker of this right? */
-static bool
-has_right(int bit)
-{
-	static Oid	extension = InvalidOid;
-	static Oid	marker[lengthof(rights)];
-	Oid			now = gt_extension();
-	int			i;
-
-	if (!OidIsValid(now))
-		return false;
-	if (extension != now)
-	{
-		extension = InvalidOid;
-		for (i = 0; i < (int) lengthof(rights); i++)
-			marker[i] = function_oid(rights[i].marker);
-		extension = now;
-	}
-	for (i = 0; i < (int) lengthof(rights); i++)
-		if (rights[i].bit == bit)
-			return object_aclcheck(ProcedureRelationId, marker[i], GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
-	return false;
-}
-
-/* Was EXECUTE on the marker granted to this very role (membership and PUBLIC aside)? */
-static bool
-was_allowed(Oid role, const Right *right)
-{
-	bool		found = false;
-	bool		isnull;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function_oid(right->marker)));
-	Datum		datum;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	datum = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proacl, &isnull);
-	if (!isnull)
-	{
-		AclItem		item;
-
-		item.ai_grantee = role;
-		item.ai_grantor = gt_owner();
-		ACLITEM_SET_PRIVS_GOPTIONS(item, ACL_EXECUTE, ACL_NO_RIGHTS);
-		found = DatumGetBool(DirectFunctionCall2(aclcontains, datum, PointerGetDatum(&item)));
-	}
-	ReleaseSysCache(tuple);
-	return found;
-}
 
 /* ---------------------------------------------------------------- the questions of others */
 
@@ -273,13 +128,13 @@ gt_acts_for(Oid role)
 bool
 gt_is_admin(void)
 {
-	return superuser() || has_privs_of_role(GetUserId(), gt_owner()) || has_right(RIGHT_ADMIN);
+	return superuser() || has_privs_of_role(GetUserId(), gt_owner()) || gt_has_right(GT_RIGHT_ADMIN);
 }
 
 bool
 gt_is_monitor(void)
 {
-	return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) || has_right(RIGHT_MONITOR) || gt_is_admin();
+	return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) || gt_has_right(GT_RIGHT_MONITOR) || gt_is_admin();
 }
 
 /* Has owner shared objects of this type with user, or with a role that user is a member of? */
@@ -386,8 +241,8 @@ gt_become_user(GtSwitch *save)
 }
 
 /* One statement on our tables or functions, as the extension's owner. */
-static void
-execute(const char *sql)
+void
+gt_execute_as_owner(const char *sql)
 {
 	GtSwitch	save;
 
@@ -446,131 +301,13 @@ gt_roles_translate(void)
 						 " FROM %s.gt__role r LEFT JOIN pg_authid a ON a.rolname = r.name WHERE a.oid IS DISTINCT FROM r.role) ",
 						 schema);
 		appendStringInfo(&sql, steps[i], schema);
-		execute(sql.data);
+		gt_execute_as_owner(sql.data);
 		pfree(sql.data);
 	}
 	n_noted = 0;
 }
 
 /* ---------------------------------------------------------------- SQL functions */
-
-/* The role in argument 0, which must exist. */
-static Oid
-role_argument(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("role must not be null")));
-	return get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
-}
-
-/* The right in this argument. */
-static const Right *
-right_argument(FunctionCallInfo fcinfo, int arg)
-{
-	char	   *name;
-	int			i;
-
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("what must not be null")));
-	name = text_to_cstring(PG_GETARG_TEXT_PP(arg));
-	for (i = 0; i < (int) lengthof(rights); i++)
-		if (strcmp(rights[i].name, name) == 0)
-			return &rights[i];
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown right \"%s\"", name),
-			 errhint("The rights are lease, handler, monitor and admin.")));
-	return NULL;				/* keep compiler quiet */
-}
-
-static void
-must_be_admin(const char *function)
-{
-	if (!gt_is_admin())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for %s: \"%s\" is no administrator of garbagetruck", function,
-						GetUserNameFromId(GetUserId(), false)),
-				 errhint("Ask an administrator for gt_allow(role, 'admin').")));
-}
-
-/* GRANT or REVOKE EXECUTE on the functions that belong to `wanted`, but to none of `keep`. */
-static void
-change_rights(const char *verb, const char *preposition, int wanted, int keep, Oid role)
-{
-	StringInfoData sql;
-	bool		any = false;
-	int			i;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "%s EXECUTE ON ROUTINE ", verb);
-	for (i = 0; i < (int) lengthof(functions); i++)
-	{
-		int			of = functions[i].rights | RIGHT_ADMIN;
-
-		if ((of & wanted) == 0 || (of & keep) != 0)
-			continue;
-		appendStringInfo(&sql, "%s%s", any ? ", " : "",
-						 format_procedure_qualified(function_oid(functions[i].function)));
-		any = true;
-	}
-	if (!any)
-		return;
-	appendStringInfo(&sql, " %s %s", preposition, quote_identifier(GetUserNameFromId(role, false)));
-	execute(sql.data);
-	CommandCounterIncrement();
-}
-
-/*
- * gt_allow(role, what DEFAULT 'lease')
- *
- * The grants are made by the extension's owner, whose functions they are.
- */
-Datum
-gt_allow(PG_FUNCTION_ARGS)
-{
-	Oid			role = role_argument(fcinfo);
-	const Right *right = right_argument(fcinfo, 1);
-
-	gt_mark_write("gt_allow");
-	must_be_admin("gt_allow");
-	change_rights("GRANT", "TO", right->bit, 0, role);
-	PG_RETURN_VOID();
-}
-
-/*
- * gt_disallow(role, what DEFAULT 'lease')
- *
- * What another right that the role holds needs as well, it keeps; taking
- * 'admin' back takes everything, as giving it gave everything.
- */
-Datum
-gt_disallow(PG_FUNCTION_ARGS)
-{
-	Oid			role = role_argument(fcinfo);
-	const Right *right = right_argument(fcinfo, 1);
-	int			keep = 0;
-	int			i;
-
-	gt_mark_write("gt_disallow");
-	must_be_admin("gt_disallow");
-	if (right->bit != RIGHT_ADMIN)
-	{
-		for (i = 0; i < (int) lengthof(rights); i++)
-			if (rights[i].bit != right->bit && was_allowed(role, &rights[i]))
-				keep |= rights[i].bit;
-		if (keep & RIGHT_ADMIN)
-			ereport(NOTICE,
-					(errmsg("role \"%s\" keeps '%s': its right 'admin' includes it",
-							GetUserNameFromId(role, false), right->name)));
-	}
-	change_rights("REVOKE", "FROM", right->bit, keep, role);
-	PG_RETURN_VOID();
-}
 
 /* object_type of gt_share and gt_unshare; NULL, for all types, is kept as ''. */
 static Datum
@@ -599,7 +336,7 @@ type_argument(FunctionCallInfo fcinfo)
 Datum
 gt_share(PG_FUNCTION_ARGS)
 {
-	Oid			role = role_argument(fcinfo);
+	Oid			role = gt_role_argument(fcinfo, 0, "role");
 	Datum		type = type_argument(fcinfo);
 	NameData	owner_name;
 	NameData	role_name;
@@ -633,7 +370,7 @@ gt_unshare(PG_FUNCTION_ARGS)
 	GtRow		row;
 
 	keys[0] = ObjectIdGetDatum(GetUserId());
-	keys[1] = ObjectIdGetDatum(role_argument(fcinfo));
+	keys[1] = ObjectIdGetDatum(gt_role_argument(fcinfo, 0, "role"));
 	keys[2] = type_argument(fcinfo);
 	gt_mark_write("gt_unshare");
 
@@ -651,20 +388,4 @@ gt__acts_for(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(gt_acts_for(PG_GETARG_OID(0)));
-}
-
-/* gt__may(what): for the views: does current_user have this right? */
-Datum
-gt__may(PG_FUNCTION_ARGS)
-{
-	const Right *right;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_BOOL(false);
-	right = right_argument(fcinfo, 0);
-	if (right->bit == RIGHT_ADMIN)
-		PG_RETURN_BOOL(gt_is_admin());
-	if (right->bit == RIGHT_MONITOR)
-		PG_RETURN_BOOL(gt_is_monitor());
-	PG_RETURN_BOOL(gt_is_admin() || has_right(right->bit));
 }
