@@ -51,7 +51,8 @@ def one_run(server, number, options):
           + f"; clock known to {clock['uncertainty_us']} us; checked in {time.monotonic() - begin:.1f} s", flush=True)
     if findings:
         print(check.explain(findings, history))
-        print(f"the history is in {keep(history)} (check it again with test/history/run --check FILE)")
+        if not options.plant:
+            print(f"the history is in {keep(history)} (check it again with test/history/run --check FILE)")
         print(server.log_tail(15))
         return False
     short = enough(figures) if not options.any else []
@@ -73,7 +74,8 @@ def main():
     parser.add_argument("runs", type=int, nargs="?", default=3, help="the environment's RUNS goes before it")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--patch", action="append", default=[], help="a patch to plant in a copy of the sources")
+    parser.add_argument("--plant", action="append", default=[], metavar="PATCH",
+                        help="a bug to plant in a copy of the sources; its history is not kept")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
     parser.add_argument("--any", action="store_true", help="do not insist on enough expiries and failures")
     parser.add_argument("--check", metavar="FILE", help="check a history that was kept")
@@ -83,7 +85,7 @@ def main():
     runs = int(os.environ.get("RUNS") or options.runs)
     settings = dict(SETTINGS)
     settings.update(s.split("=", 1) for s in options.set)
-    with cluster.Cluster(settings, patches=options.patch) as server:
+    with cluster.Cluster(settings, patches=options.plant) as server:
         server.start()
         admin = server.connect()
         cluster.query(admin, "CREATE DATABASE history")
