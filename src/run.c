@@ -34,6 +34,7 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
@@ -55,6 +56,7 @@
 #define MAX_RUNS		60		/* subtransactions in one transaction: 64 is where snapshots get slow */
 #define MAX_US			USECS_PER_SEC
 #define KILL_AFTER_MS	5000
+#define MAX_ERROR		2000	/* bytes of a message that are kept */
 
 /* The state of one call of gt_run_sql(). */
 typedef struct Runs
@@ -64,6 +66,7 @@ typedef struct Runs
 	Oid			user;
 	int			sec_context;
 	int			guc_level;
+	bool		as_session;		/* session_user, too, is the role: in workers */
 	bool		in_cleanup;
 	LockData   *held_before;	/* foreground, holding advisory locks of its own; else NULL */
 	MemoryContext caller;		/* errors are kept here */
@@ -127,11 +130,19 @@ set_for_runs(const char *name, const char *value)
 		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Becomes the role under its search_path, until stop_being_role() or the end of the (sub)transaction. */
+/*
+ * Becomes the role under its search_path, until stop_being_role() or the end of
+ * the (sub)transaction.  With as_session it is session_user as well: SECURITY
+ * DEFINER functions know their caller by that, and it must not be the
+ * superuser that a worker is.
+ */
 static void
-be_role(Runs *runs, const GtHandler *h)
+be_role(Runs *runs, const GtHandler *h, bool as_session)
 {
 	GetUserIdAndSecContext(&runs->user, &runs->sec_context);
+	runs->as_session = as_session;
+	if (runs->as_session)
+		SetSessionAuthorization(h->run_as, superuser_arg(h->run_as));
 	runs->guc_level = NewGUCNestLevel();
 	set_for_runs("search_path", h->search_path);
 	set_for_runs("session_replication_role", "origin");
@@ -140,11 +151,21 @@ be_role(Runs *runs, const GtHandler *h)
 	SetUserIdAndSecContext(h->run_as, runs->sec_context | SECURITY_RESTRICTED_OPERATION);
 }
 
+/* The user's part of that; also on the way out by an error. */
+static void
+be_self(Runs *runs)
+{
+	SetUserIdAndSecContext(runs->user, runs->sec_context);
+	if (runs->as_session)
+		SetSessionAuthorization(runs->user, superuser_arg(runs->user));
+	runs->as_session = false;
+}
+
 static void
 stop_being_role(Runs *runs)
 {
 	AtEOXact_GUC(false, runs->guc_level);
-	SetUserIdAndSecContext(runs->user, runs->sec_context);
+	be_self(runs);
 }
 
 /* See garbagetruck.h. */
@@ -153,7 +174,7 @@ gt_run_check(const GtHandler *h)
 {
 	Runs		runs;
 
-	be_role(&runs, h);
+	be_role(&runs, h, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	gt_plan_check(h);
 	PopActiveSnapshot();
@@ -285,13 +306,14 @@ do_run(Runs *runs, GtItem *items, int n)
 static char *
 describe(Runs *runs, const ErrorData *error)
 {
+	const char *message = error->message != NULL ? error->message : "unknown error";
 	StringInfoData text;
 
 	initStringInfo(&text);
 	if (timed_out)
 		appendStringInfo(&text, "timeout of %lld ms exceeded", (long long) (runs->h->timeout / 1000));
 	else
-		appendStringInfoString(&text, error->message != NULL ? error->message : "unknown error");
+		appendBinaryStringInfo(&text, message, pg_mbcliplen(message, strlen(message), MAX_ERROR));
 	appendStringInfo(&text, " (SQLSTATE %s)", unpack_sql_state(timed_out ? ERRCODE_QUERY_CANCELED : error->sqlerrcode));
 	return text.data;
 }
@@ -459,17 +481,20 @@ gt_run_sql(const GtHandler *h, GtItem *items, int n)
 		elog(ERROR, "could not connect to the SPI");
 	MemoryContextSwitchTo(runs.caller);
 	runs.plan = gt_plan_find(h);
-	be_role(&runs, h);
+	be_role(&runs, h, gt_my_slot != NULL);
 	gt_in_cleanup = true;
 	PG_TRY();
 	{
 		ran = run_all(&runs, items, n);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		gt_in_cleanup = runs.in_cleanup;
+		be_self(&runs);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	gt_in_cleanup = runs.in_cleanup;
 	stop_being_role(&runs);
 	SPI_finish();
 	MemoryContextSwitchTo(runs.caller);
