@@ -262,8 +262,8 @@ take_result(Context *context, Call *call, CURLcode code)
 		redis_connected(context, call);
 		return;
 	}
-	/* of an answer that is too long, the status has been seen */
-	if (code == CURLE_OK || (call->too_long && status >= 200 && call->kind != EXEC_GRPC))
+	/* of an answer whose body is too long, the status has been seen */
+	if (code == CURLE_OK || (call->too_long && call->header_bytes <= EXEC_HEADER_MAX && call->kind != EXEC_GRPC))
 	{
 		if (kind_ops[call->kind]->judge(context, call, status))
 			call_succeed(context, call);

@@ -386,6 +386,8 @@ extern int	redis_parse(const char *data, size_t len, RedisReply *reply);
 
 typedef struct S3Request
 {
+	const char *method;
+	const char *query;			/* canonical, "" for none */
 	const char *host;			/* as in the Host header */
 	const char *path;			/* percent-encoded */
 	const char *region;
@@ -395,7 +397,7 @@ typedef struct S3Request
 	const char *date;			/* 20261123T213000Z */
 } S3Request;
 
-/* The Authorization header's value for a DELETE without a body. */
+/* The Authorization header's value for a request without a body. */
 extern bool s3_sign(const S3Request *request, Buffer *authorization);
 
 /* HMAC-SHA256 into 32 bytes. */

@@ -54,8 +54,8 @@ add_hex(Buffer *buffer, const uint8_t *data, size_t len)
 static void
 canonical_request(const S3Request *request, Buffer *text)
 {
-	buffer_printf(text, "DELETE\n%s\n\nhost:%s\nx-amz-content-sha256:" EMPTY_SHA256 "\nx-amz-date:%s\n",
-				  request->path, request->host, request->date);
+	buffer_printf(text, "%s\n%s\n%s\nhost:%s\nx-amz-content-sha256:" EMPTY_SHA256 "\nx-amz-date:%s\n",
+				  request->method, request->path, request->query, request->host, request->date);
 	if (request->token != NULL)
 		buffer_printf(text, "x-amz-security-token:%s\n", request->token);
 	buffer_printf(text, "\nhost;x-amz-content-sha256;x-amz-date%s\n" EMPTY_SHA256,
@@ -200,6 +200,8 @@ s3_start(Context *context, Call *call)
 	gmtime_r(&now, &utc);
 	strftime(date, sizeof(date), "%Y%m%dT%H%M%SZ", &utc);
 	buffer_add(&host, authority, authority_len);
+	request.method = "DELETE";
+	request.query = "";
 	request.host = host.data;
 	request.path = authority + authority_len;
 	request.region = region();

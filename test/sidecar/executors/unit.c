@@ -1,0 +1,412 @@
+/*
+ * unit.c
+ *		The executors' functions without I/O: targets, the allow-list,
+ *		signatures, redis' replies, files.
+ *
+ * Prints what differs; exits 1 then.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "exec.h"
+
+static int	checks;
+static int	failures;
+
+static void
+check(bool good, const char *what)
+{
+	checks++;
+	if (good)
+		return;
+	failures++;
+	printf("not ok: %s\n", what);
+}
+
+static void
+check_text(const char *got, const char *expected, const char *what)
+{
+	checks++;
+	if (strcmp(got, expected) == 0)
+		return;
+	failures++;
+	printf("not ok: %s: got \"%s\", expected \"%s\"\n", what, got, expected);
+}
+
+/* --- targets --- */
+
+static Pair scalars[] = {
+	{"url", "http://h.example:81/a?b=c"},
+	{"host", "h.example"},
+	{"evil_host", "h.example/@other"},
+	{"db", "3"},
+	{"evil_db", "0/other"},
+	{"bytes", "\x01 \"%/?#[]@!$&'()*+,;=\xc3\xa9"},
+	{"dots", ".."},
+	{"climb", "../../x"},
+	{"space", "http://h.example/ x"},
+	{"empty", ""},
+	{"bucket", "b-1.x"},
+	{"evil_bucket", "b/../c"},
+};
+
+static void
+expand(const char *template, TargetForm form, const char *expected, bool lease_host)
+{
+	TargetValues values = {"a/b c", "custom", "11111111-2222-7333-8444-555555555555", "svc/1", scalars,
+	sizeof(scalars) / sizeof(scalars[0])};
+	Target		target;
+	char		error[EXEC_ERROR_SIZE] = "";
+	bool		good = target_expand(template, form, &values, &target, error, sizeof(error));
+
+	if (expected == NULL)
+	{
+		check(!good && error[0] != '\0', template);
+	}
+	else
+	{
+		check_text(good ? target.text.data : error, expected, template);
+		check(!good || target.lease_host == lease_host, template);
+	}
+	target_free(&target);
+}
+
+static void
+test_targets(void)
+{
+	expand("http://x/{object_id}/{service_id}?t={object_type}", TARGET_URL, "http://x/a%2Fb%20c/svc%2F1?t=custom", false);
+	expand("{payload.url}", TARGET_URL, "http://h.example:81/a?b=c", true);
+	expand("{payload.url}&id={object_id}", TARGET_URL, "http://h.example:81/a?b=c&id=a%2Fb%20c", true);
+	expand("https://{payload.host}:8443/{lease_id}", TARGET_URL,
+		   "https://h.example:8443/11111111-2222-7333-8444-555555555555", true);
+	expand("https://{payload.evil_host}/", TARGET_URL, NULL, false);
+	expand("http://x/{payload.bytes}", TARGET_URL,
+		   "http://x/%01%20%22%25%2F%3F%23%5B%5D%40%21%24%26%27%28%29%2A%2B%2C%3B%3D%C3%A9", false);
+	expand("http://x/{payload.dots}", TARGET_URL, NULL, false);
+	expand("http://x/.{payload.dots}", TARGET_URL, "http://x/...", false);
+	expand("http://x/{payload.climb}", TARGET_URL, "http://x/..%2F..%2Fx", false);
+	expand("http://x/?p={payload.climb}", TARGET_URL, "http://x/?p=..%2F..%2Fx", false);
+	expand("http://x/a/{payload.climb}", TARGET_BLOB_URL, NULL, false);
+	expand("http://x/c/{object_id}", TARGET_BLOB_URL, "http://x/c/a/b%20c", false);
+	expand("{payload.space}", TARGET_URL, NULL, false);
+	expand("{payload.empty}", TARGET_URL, NULL, false);
+	expand("{payload.absent}", TARGET_URL, NULL, false);
+	expand("http://x/{object}", TARGET_URL, NULL, false);
+	expand("http://x/{payload.}", TARGET_URL, NULL, false);
+	expand("http://x/{object_id", TARGET_URL, NULL, false);
+	expand("http://x/{{object_id}}", TARGET_URL, NULL, false);
+	expand("ht{object_type}://x/", TARGET_URL, NULL, false);
+	expand("s3://bucket/x/{object_id}", TARGET_NAME, "s3://bucket/x/a/b c", false);
+	expand("s3://{payload.bucket}/k?{payload.bytes}", TARGET_NAME,
+		   "s3://b-1.x/k?\x01 \"%/?#[]@!$&'()*+,;=\xc3\xa9", true);
+	expand("s3://{payload.evil_bucket}/k", TARGET_NAME, NULL, false);
+	expand("redis://h:1/{payload.db}/k:{object_id}", TARGET_REDIS, "redis://h:1/3/k:a/b c", false);
+	expand("redis://h:1/{payload.evil_db}/k", TARGET_REDIS, NULL, false);
+	expand("redis://{payload.host}/0/k", TARGET_REDIS, "redis://h.example/0/k", true);
+	expand("{object_id}/{payload.dots}", TARGET_FILE, "a/b c/..", false);
+}
+
+/* --- the allow-list --- */
+
+static void
+url(const AllowList *list, const char *text, bool expected)
+{
+	char		error[EXEC_ERROR_SIZE] = "";
+
+	check(allow_url(list, text, error, sizeof(error)) == expected, text);
+	check(expected || strstr(error, "--allow-target") != NULL, text);
+}
+
+static void
+address(const AllowList *list, const char *host, const char *ip, bool expected)
+{
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	const struct sockaddr *socket_address = (const struct sockaddr *) &v4;
+	char		what[200];
+
+	memset(&v4, 0, sizeof(v4));
+	memset(&v6, 0, sizeof(v6));
+	v4.sin_family = AF_INET;
+	v6.sin6_family = AF_INET6;
+	if (inet_pton(AF_INET, ip, &v4.sin_addr) != 1)
+	{
+		check(inet_pton(AF_INET6, ip, &v6.sin6_addr) == 1, ip);
+		socket_address = (const struct sockaddr *) &v6;
+	}
+	snprintf(what, sizeof(what), "%s at %s", host, ip);
+	check(allow_address(list, host, 80, socket_address, true) == expected, what);
+}
+
+static void
+test_allow(void)
+{
+	AllowList  *none = allow_create();
+	AllowList  *names = allow_create();
+	AllowList  *all = allow_create();
+	AllowList  *local = allow_create();
+	char		error[EXEC_ERROR_SIZE];
+
+	check(allow_add(names, "api.example.com", error, sizeof(error)), "add");
+	check(allow_add(names, "*.Internal.example:8080", error, sizeof(error)), "add");
+	check(allow_add(names, "10.1.0.0/16", error, sizeof(error)), "add");
+	check(allow_add(names, "[2001:db8::]/32:443", error, sizeof(error)), "add");
+	check(allow_add(names, "2001:db9::1", error, sizeof(error)), "add");
+	check(allow_add(all, "0.0.0.0/0", error, sizeof(error)), "add");
+	check(allow_add(all, "::/0", error, sizeof(error)), "add");
+	check(allow_add(all, "evil.example", error, sizeof(error)), "add");
+	check(allow_add(local, "localhost:8000", error, sizeof(error)), "add");
+	check(allow_add(local, "127.0.0.1", error, sizeof(error)), "add");
+	check(!allow_add(names, "", error, sizeof(error)), "add nothing");
+	check(!allow_add(names, "*", error, sizeof(error)), "add *");
+	check(!allow_add(names, "http://x", error, sizeof(error)), "add a URL");
+	check(!allow_add(names, "x:0", error, sizeof(error)), "add port 0");
+	check(!allow_add(names, "x:99999", error, sizeof(error)), "add a large port");
+	check(!allow_add(names, "10.0.0.0/33", error, sizeof(error)), "add a long prefix");
+	check(!allow_add(names, "2130706433", error, sizeof(error)), "add a number");
+
+	url(NULL, "http://api.example.com/", false);
+	url(none, "http://api.example.com/", false);
+	url(names, "http://api.example.com/", true);
+	url(names, "https://API.example.com.:9/x?y", true);
+	url(names, "http://api.example.com@evil.example/", false);
+	url(names, "http://api.example.com.evil.example/", false);
+	url(names, "http://xapi.example.com/", false);
+	url(names, "http://a.internal.example:8080/", true);
+	url(names, "http://a.b.internal.example:8080/", true);
+	url(names, "http://internal.example:8080/", false);
+	url(names, "http://a.internal.example/", false);
+	url(names, "http://10.1.2.3/", true);
+	url(names, "http://10.2.2.3/", false);
+	url(names, "http://167838211/", true);	/* 10.1.2.3 */
+	url(names, "http://[2001:db8::5]:443/", true);
+	url(names, "http://[2001:db8::5]/", false);
+	url(names, "http://[2001:db9::1]/", true);
+	url(names, "ftp://api.example.com/", false);
+	url(names, "file:///etc/passwd", false);
+	url(names, "api.example.com", false);
+	url(names, "", false);
+	url(all, "http://8.8.8.8/", true);
+	url(all, "http://127.0.0.1/", false);
+	url(all, "http://127.1/", false);
+	url(all, "http://2130706433/", false);
+	url(all, "http://0x7f000001/", false);
+	url(all, "http://0177.0.0.1/", false);
+	url(all, "http://0/", false);
+	url(all, "http://0.0.0.0/", false);
+	url(all, "http://localhost/", false);
+	url(all, "http://[::1]/", false);
+	url(all, "http://[::]/", false);
+	url(all, "http://[::ffff:127.0.0.1]/", false);
+	url(all, "http://[::ffff:7f00:1]/", false);
+	url(all, "http://[::127.0.0.1]/", false);
+	url(all, "http://[64:ff9b::7f00:1]/", false);
+	url(all, "http://[2002:7f00:1::]/", false);
+	url(all, "http://169.254.169.254/latest/meta-data", false);
+	url(all, "http://[::ffff:169.254.169.254]/", false);
+	url(all, "http://[64:ff9b::a9fe:a9fe]/", false);
+	url(all, "http://[fe80::1]/", false);
+	url(all, "http://[fe80::1%25eth0]/", false);
+	url(all, "http://[fd00:ec2::254]/", false);
+	url(all, "http://100.100.100.200/", false);
+	url(all, "http://2852039166/", false);	/* 169.254.169.254 */
+	url(local, "http://localhost:8000/", true);
+	url(local, "http://LocalHost:8000/", true);
+	url(local, "http://localhost/", false);
+	url(local, "http://127.0.0.1:5/", true);
+	url(local, "http://127.0.0.2:5/", false);
+	url(local, "http://[::ffff:127.0.0.1]:5/", true);
+
+	address(names, "api.example.com", "10.9.9.9", true);
+	address(names, "api.example.com", "127.0.0.1", false);
+	address(names, "api.example.com", "::1", false);
+	address(names, "api.example.com", "::ffff:127.0.0.1", false);
+	address(names, "api.example.com", "169.254.169.254", false);
+	address(names, "api.example.com", "fe80::1", false);
+	address(names, "other.example.com", "10.1.1.1", false);
+	address(all, "evil.example", "0.0.0.0", false);
+	address(all, "evil.example", "8.8.4.4", true);
+	check(allow_add(local, "named.example", error, sizeof(error)), "add");
+	address(local, "named.example", "127.0.0.1", true);
+	address(local, "named.example", "127.0.0.2", false);
+	allow_free(none);
+	allow_free(names);
+	allow_free(all);
+	allow_free(local);
+}
+
+/* --- signatures: the vectors in the service's documentation --- */
+
+static void
+test_signature(void)
+{
+	S3Request	request = {
+		"GET", "lifecycle=", "examplebucket.s3.amazonaws.com", "/", "us-east-1", "AKIAIOSFODNN7EXAMPLE",
+		"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", NULL, "20130524T000000Z"
+	};
+	Buffer		header = {NULL, 0, 0};
+
+	check(s3_sign(&request, &header), "sign");
+	check_text(strstr(header.data, "Signature="), "Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+			   "GET ?lifecycle");
+	header.len = 0;
+	request.query = "max-keys=2&prefix=J";
+	check(s3_sign(&request, &header), "sign");
+	check_text(strstr(header.data, "Signature="), "Signature=34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+			   "GET with two parameters");
+	buffer_free(&header);
+}
+
+/* --- redis --- */
+
+static void
+reply(const char *text, int len, char type, int64_t integer)
+{
+	RedisReply	parsed = {0, NULL, 0, 0};
+	int			got = redis_parse(text, strlen(text), &parsed);
+
+	check(got == len, text);
+	if (got > 0)
+		check(parsed.type == type && parsed.integer == integer, text);
+}
+
+static void
+test_redis(void)
+{
+	reply("+OK\r\n", 5, '+', 0);
+	reply("-ERR no\r\n", 9, '-', 0);
+	reply(":1\r\nrest", 4, ':', 1);
+	reply("$3\r\nabc\r\n", 9, '$', 3);
+	reply("$-1\r\n", 5, '$', -1);
+	reply("$3\r\nab", 0, 0, 0);
+	reply("$3\r\nabcde", -1, 0, 0);
+	reply(":1", 0, 0, 0);
+	reply("", 0, 0, 0);
+	reply(":x\r\n", -1, 0, 0);
+	reply(":\r\n", -1, 0, 0);
+	reply(":99999999999999999999999\r\n", -1, 0, 0);
+	reply(":1\n", -1, 0, 0);
+	reply("*1\r\n", -1, 0, 0);
+	reply("HTTP/1.1 400 Bad Request\r\n", -1, 0, 0);
+	reply("$-2\r\n", -1, 0, 0);
+	reply("$999999\r\n", -1, 0, 0);
+}
+
+/* --- files --- */
+
+static bool
+removes(const char *root, const char *path)
+{
+	char		error[EXEC_ERROR_SIZE];
+
+	return file_remove(root, path, error, sizeof(error));
+}
+
+static void
+make(const char *directory, const char *path)
+{
+	char		name[500];
+	int			fd;
+
+	snprintf(name, sizeof(name), "%s/%s", directory, path);
+	fd = open(name, O_CREAT | O_WRONLY, 0600);
+	check(fd >= 0, path);
+	close(fd);
+}
+
+static bool
+exists(const char *directory, const char *path)
+{
+	char		name[500];
+	struct stat info;
+
+	snprintf(name, sizeof(name), "%s/%s", directory, path);
+	return lstat(name, &info) == 0;
+}
+
+static void
+test_files(const char *top)
+{
+	char		root[300];
+	char		text[500];
+	char		target[400];
+
+	snprintf(root, sizeof(root), "%s/root", top);
+	mkdir(root, 0700);
+	snprintf(text, sizeof(text), "%s/dir", root);
+	mkdir(text, 0700);
+	make(top, "outside");
+	make(root, "a");
+	make(root, "dir/b");
+	make(root, "c d\n");
+	snprintf(text, sizeof(text), "%s/up", root);
+	check(symlink("..", text) == 0, "symlink");
+	snprintf(text, sizeof(text), "%s/inner", root);
+	check(symlink("dir", text) == 0, "symlink");
+	snprintf(text, sizeof(text), "%s/link", root);
+	snprintf(target, sizeof(target), "%s/outside", top);
+	check(symlink(target, text) == 0, "symlink");
+
+	check(!removes(root, "../outside"), "..");
+	check(!removes(root, "dir/../../outside"), "inner ..");
+	check(!removes(root, "up/outside"), "a link upwards");
+	check(!removes(root, "inner/b"), "a link to a directory");
+	check(!removes(root, target), "an absolute path elsewhere");
+	check(!removes(root, "dir"), "a directory");
+	check(!removes(root, "dir/"), "a directory with a slash");
+	check(!removes(root, "."), ".");
+	check(!removes(root, ""), "nothing");
+	check(!removes(root, "/"), "the root");
+	check(!removes(root, "a/b"), "a file as a directory");
+	check(exists(top, "outside") && exists(root, "dir/b") && exists(root, "a"), "nothing was removed");
+	check(removes(root, "link") && !exists(root, "link") && exists(top, "outside"), "the link itself");
+	check(removes(root, "a") && !exists(root, "a"), "a file");
+	check(removes(root, "a"), "a file that is gone");
+	check(removes(root, "no/such/file"), "a directory that is gone");
+	check(removes(root, "c d\n") && !exists(root, "c d\n"), "an odd name");
+	snprintf(text, sizeof(text), "%s/dir/b", root);
+	check(removes(root, text) && !exists(root, "dir/b"), "an absolute path beneath the root");
+	snprintf(text, sizeof(text), "%sx", root);
+	check(!removes(text, "a"), "a root that is not there");
+	snprintf(target, sizeof(target), "%s/root-other", top);
+	mkdir(target, 0700);
+	make(target, "f");
+	snprintf(text, sizeof(text), "%s/f", target);
+	check(!removes(root, text), "a path that only begins like the root");
+}
+
+static void
+test_texts(void)
+{
+	char		text[] = "a\x01\xff\xc3\xa9\xe2\x82";
+	Pair	   *pairs;
+	int			count;
+
+	exec_sanitize(text, 100);
+	check_text(text, "a ?\xc3\xa9??", "sanitize");
+	exec_sanitize(text, 4);
+	check_text(text, "a ?", "sanitize to a length");
+	count = pairs_parse("61=62,63=", &pairs);
+	check(count == 2 && strcmp(pairs[0].value, "b") == 0 && pairs[1].value[0] == '\0', "pairs");
+	pairs_free(pairs, count);
+	check(pairs_parse("61=6", &pairs) == 0 && pairs_parse("61", &pairs) == 0 && pairs_parse("61=62;", &pairs) == 0 &&
+		  pairs_parse("xx=62", &pairs) == 0 && pairs_parse(NULL, &pairs) == 0, "no pairs");
+}
+
+int
+main(int argc, char **argv)
+{
+	test_targets();
+	test_allow();
+	test_signature();
+	test_redis();
+	test_files(argv[1]);
+	test_texts();
+	printf("%d checks, %d failed\n", checks, failures);
+	return failures > 0;
+}

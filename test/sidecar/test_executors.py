@@ -1,0 +1,1088 @@
+#!/usr/bin/python3
+"""The executors against real servers: HTTP, gRPC, redis, S3, Azure's emulator, files; and against failures.
+
+test_executors.py [NAME...]: runs all tests, or those whose name contains a NAME.
+
+Owns a private PostgreSQL, a temporary directory and every server that it starts; all of them are stopped by their own
+pid. Needs gcc, protoc-c, redis-server and python3-grpcio; the S3 and Azure servers come from the npm registry.
+"""
+import base64
+import collections
+import contextlib
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import urllib.parse
+import urllib.request
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(TOP, "test", "lib"))
+from cluster import Cluster, query, value, wait_until  # noqa: E402
+
+SOURCES = os.path.join(TOP, "src", "sidecar")
+LIMIT = 60  # seconds: how long a condition may take to become true
+
+cluster = None
+admin = None
+work = None
+program = None
+stack = contextlib.ExitStack()
+
+
+def build(directory):
+    """Compiles the executors with the tests' own main program; returns the directory."""
+    out = os.path.join(directory, "build")
+    os.makedirs(os.path.join(out, "proto"))
+    include = next(d for d in ("/usr/include", "/usr/local/include") if os.path.exists(d + "/google/protobuf/timestamp.proto"))
+    subprocess.run(["protoc-c", "-I", os.path.join(SOURCES, "proto"), "-I", include, "--c_out=proto",
+                    "distributed_gc.proto", "google/protobuf/timestamp.proto"], cwd=out, check=True)
+    executors = os.path.join(SOURCES, "executors")
+    sources = sorted(os.path.join(executors, f) for f in os.listdir(executors) if f.endswith(".c"))
+    sources += [os.path.join(out, "proto", "distributed_gc.pb-c.c"),
+                os.path.join(out, "proto", "google", "protobuf", "timestamp.pb-c.c")]
+    flags = os.environ.get("EXECUTORS_CFLAGS", "-O1 -g").split()
+    config = subprocess.run(["pkg-config", "--cflags", "--libs", "libcurl", "libpq", "libcrypto", "libprotobuf-c"],
+                            stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    for name in ("main", "unit"):
+        subprocess.run(["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-pthread", "-w", *flags, "-I" + executors, "-I" + SOURCES,
+                        "-I" + out, "-I" + os.path.join(out, "proto"), *sources, os.path.join(HERE, "executors", name + ".c"),
+                        "-o", os.path.join(out, name), *config], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-D_GNU_SOURCE", os.path.join(HERE, "executors", "names.c"), "-ldl",
+                    "-o", os.path.join(out, "names.so")], check=True)
+    return out
+
+
+def setUpModule():
+    global cluster, admin, work, program
+    work = tempfile.mkdtemp(prefix="garbagetruck-executors-")
+    stack.callback(shutil.rmtree, work, ignore_errors=True)
+    program = build(work)
+    cluster = stack.enter_context(Cluster(preload=not os.environ.get("EXECUTORS_NO_PRELOAD")))
+    cluster.start()
+    admin = cluster.connect()
+    query(admin, "CREATE EXTENSION garbagetruck")
+    query(admin, "CREATE ROLE sidecar LOGIN")
+    query(admin, "SELECT gt_allow('sidecar')")
+    for name in ("http_endpoint", "grpc_endpoint"):
+        query(admin, "SELECT gt_handler_grant(%s, 'sidecar', 'claim')", (name,))
+
+
+def tearDownModule():
+    stack.close()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def listening(port):
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
+
+
+class Process:
+    """A child that is stopped, by its own pid, at the end of the block."""
+
+    def __init__(self, command, **kwargs):
+        self.child = subprocess.Popen(command, **kwargs)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        if self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(20)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        for pipe in (self.child.stdin, self.child.stdout, self.child.stderr):
+            if pipe:
+                pipe.close()
+
+
+class Sidecar(Process):
+    """The executors, in a process of their own."""
+
+    def __init__(self, *arguments, env=None, user="sidecar", allow=("127.0.0.1",), dsn=None):
+        command = [os.path.join(program, "main"), "--db", dsn or cluster.dsn(user=user)]
+        for target in allow:
+            command += ["--allow-target", target]
+        self.log = tempfile.TemporaryFile(dir=work)
+        super().__init__(command + list(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+                         text=True, env=dict(os.environ, **(env or {})))
+
+    def ask(self, question):
+        self.child.stdin.write(question + "\n")
+        self.child.stdin.flush()
+
+    def stats(self):
+        self.ask("stats")
+        return json.loads(self.child.stdout.readline())
+
+    def problems(self):
+        self.ask("problems")
+        lines = []
+        while (line := self.child.stdout.readline().rstrip("\n")) != ".":
+            lines.append(line)
+        return "\n".join(lines)
+
+    def stop(self):
+        self.child.stdin.close()
+        return self.child.wait(60)
+
+    def output(self):
+        self.log.seek(0)
+        return self.log.read().decode()
+
+
+class Requests(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle_one(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        self.server.seen.append((self.command, self.path, dict(self.headers), body))
+        status, headers, answer = self.server.answer(self, body)
+        if status is None:
+            return
+        self.send_response(status)
+        for name, text in headers.items():
+            self.send_header(name, text)
+        if "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(answer)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = handle_one
+
+    def log_message(self, *unused):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """An HTTP server that notes what it is asked; `answer` gives (status, headers, body), None to say nothing."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, answer=None):
+        super().__init__(("127.0.0.1", 0), Requests)
+        self.seen = []
+        self.answer = answer or (lambda request, body: (200, {}, b"ok"))
+        self.gone = threading.Event()
+        self.port = self.server_address[1]
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def hang(self, request, body):
+        self.gone.wait()
+        return None, {}, b""
+
+    def __exit__(self, *unused):
+        self.gone.set()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, *unused):
+        pass
+
+    def paths(self):
+        return [path for _, path, _, _ in list(self.seen)]
+
+
+names = (f"t{n}" for n in range(1, 10000))
+
+
+def handler(kind, command, **options):
+    """Registers a handler that the sidecar may claim; returns its name."""
+    name = next(names)
+    extra = "".join(f", {key} => %({key})s" for key in options)
+    query(admin, f"SELECT gt_handler_create(%(n)s, %(k)s, %(c)s{extra})", dict(options, n=name, k=kind, c=command))
+    query(admin, "SELECT gt_handler_grant(%s, 'sidecar', 'claim')", (name,))
+    return name
+
+
+def garbage(handler_name, object_id, payload=None, metadata=None, object_type="custom", **options):
+    """Makes one piece of garbage, by a lease that is released at once; returns the lease."""
+    extra = "".join(f", {key} => %({key})s" for key in options)
+    lease = value(admin, f"""SELECT gt_lease_create(%(o)s, %(t)s, 'svc', cleanup => %(h)s, payload => %(p)s::jsonb,
+        metadata => %(m)s::jsonb{extra})""",
+                  dict(options, o=object_id, t=object_type, h=handler_name,
+                       p=None if payload is None else json.dumps(payload),
+                       m=None if metadata is None else json.dumps(metadata)))
+    query(admin, "SELECT gt_release(%s)", (lease,))
+    return lease
+
+
+def many(handler_name, count, url):
+    """Makes much garbage with payload {"url": url || n}."""
+    query(admin, """SELECT gt_release(gt_lease_create(%s || '-' || n, 'custom', 'svc', cleanup => %s,
+        payload => jsonb_build_object('url', %s || n::text))) FROM generate_series(1, %s) AS n""",
+          (next(names), handler_name, url, count))
+
+
+def left(handler_name):
+    return value(admin, "SELECT count(*) FROM gt_garbage WHERE handler = %s", (handler_name,))
+
+
+def row(handler_name):
+    """The one piece of garbage of a handler: (attempts, error), or None."""
+    rows = query(admin, "SELECT attempts, error FROM gt_garbage WHERE handler = %s", (handler_name,))
+    return rows[0] if rows else None
+
+
+class Test(unittest.TestCase):
+    longMessage = True
+
+    def until(self, condition, what, sidecar=None):
+        result = wait_until(condition, LIMIT, 0.05)
+        self.assertTrue(result, what + (("\n" + sidecar.output()) if sidecar else ""))
+        return result
+
+    def gone(self, handler_name, sidecar=None):
+        self.until(lambda: left(handler_name) == 0, f"{handler_name} is cleaned: {row(handler_name)}", sidecar)
+
+    def failed(self, handler_name, text, sidecar=None):
+        """Its attempt failed with this text in the error."""
+        self.until(lambda: (row(handler_name) or (0, None))[1], f"{handler_name} has an error", sidecar)
+        self.assertIn(text, row(handler_name)[1])
+
+
+class Http(Test):
+    def test_endpoint(self):
+        """The built-in handler: the body that existing services expect."""
+        with Server() as server, Sidecar() as sidecar:
+            lease = garbage("http_endpoint", "o/1 é", {"url": f"http://127.0.0.1:{server.port}/x?y=1", "payload": "p\"q"},
+                            {"a": "b"}, "blob_storage")
+            self.gone("http_endpoint", sidecar)
+            method, path, headers, body = server.seen[0]
+            self.assertEqual((method, path, headers["Content-Type"]), ("POST", "/x?y=1", "application/json"))
+            self.assertEqual(json.loads(body), {
+                "lease_id": lease, "object_id": "o/1 é", "object_type": "BlobStorage", "service_id": "svc",
+                "metadata": {"a": "b"}, "payload": "p\"q"})
+            self.until(lambda: sidecar.stats()["acked"] == 1, "acknowledged")
+            garbage("http_endpoint", "o2", {"url": f"http://127.0.0.1:{server.port}/"}, None, "something")
+            self.gone("http_endpoint", sidecar)
+            body = json.loads(server.seen[1][3])
+            self.assertEqual((body["object_type"], body["payload"], body["metadata"]), ("Custom", "", {}))
+
+    def test_status(self):
+        """2xx is success and nothing else; the error is kept; a later 2xx ends it."""
+        answers = collections.defaultdict(lambda: 500)
+
+        def answer(request, body):
+            return answers[request.path], {"Location": "/redirected"}, b"because"
+
+        with Server(answer) as server, Sidecar() as sidecar:
+            for status in (204, 299):
+                answers[f"/{status}"] = status
+                h = handler("http", f"http://127.0.0.1:{server.port}/{status}")
+                garbage(h, "o")
+                self.gone(h, sidecar)
+            for status in (301, 302, 307, 308, 400, 404, 410, 500, 503):
+                answers[f"/{status}"] = status
+                h = handler("http", f"http://127.0.0.1:{server.port}/{status}", retry_delay="1 h")
+                garbage(h, "o")
+                self.failed(h, f"status {status}", sidecar)
+            self.assertNotIn("/redirected", server.paths())
+            h = handler("http", f"http://127.0.0.1:{server.port}/later", retry_delay="100 ms")
+            garbage(h, "o")
+            self.failed(h, "status 500: because", sidecar)
+            answers["/later"] = 200
+            self.gone(h, sidecar)
+
+    def test_methods(self):
+        with Server(lambda r, b: (410 if r.path == "/gone" else 404 if r.path == "/none" else 200, {}, b"")) as server, Sidecar() as sidecar:
+            base = f"http://127.0.0.1:{server.port}"
+            for command in (f"DELETE {base}/none", f"DELETE {base}/gone", f"PUT {base}/p", f"GET {base}/g", f"HEAD {base}/h"):
+                h = handler("http", command)
+                garbage(h, "o", {"k": 1})
+                self.gone(h, sidecar)
+            seen = {path: (method, body) for method, path, _, body in server.seen}
+            self.assertEqual(seen["/none"], ("DELETE", b""))
+            self.assertEqual(seen["/g"], ("GET", b""))
+            self.assertEqual(seen["/p"][0], "PUT")
+            claim = json.loads(seen["/p"][1])
+            self.assertEqual(claim["payload"], {"k": 1})
+            self.assertEqual((claim["object_id"], claim["attempt"], claim["kind"]), ("o", 1, "http"))
+            self.assertIn("cleanup_id", claim)
+            self.assertIn("fence", claim)
+
+    def test_placeholders(self):
+        with Server() as server, Sidecar() as sidecar:
+            h = handler("http", f"http://127.0.0.1:{server.port}/{{object_type}}/{{object_id}}/{{service_id}}/{{payload.s}}/{{payload.n}}/{{payload.b}}?l={{lease_id}}")
+            lease = garbage(h, "a/b?c#d e", {"s": "%é&", "n": 1.5, "b": False}, object_type="my/type")
+            self.gone(h, sidecar)
+            self.assertEqual(server.paths(), [f"/my%2Ftype/a%2Fb%3Fc%23d%20e/svc/%25%C3%A9%26/1.5/false?l={lease}"])
+
+    def test_no_value(self):
+        """An absent, null, empty or not scalar value: no call is made."""
+        with Server() as server, Sidecar() as sidecar:
+            for payload in (None, {}, {"k": None}, {"k": ""}, {"k": {"a": 1}}, {"k": [1]}, [1], "k"):
+                h = handler("http", f"http://127.0.0.1:{server.port}/{{payload.k}}", retry_delay="1 h")
+                garbage(h, "o", payload)
+                self.failed(h, "{payload.k} has no value", sidecar)
+            h = handler("http", f"http://127.0.0.1:{server.port}/{{payload.k}}", retry_delay="1 h")
+            garbage(h, "o", {"k": ".."})
+            self.failed(h, "segment", sidecar)
+            self.assertEqual(server.seen, [])
+
+    def test_bounds(self):
+        """Endless bodies, endless headers, slow answers, no answers: each ends in time."""
+        def answer(request, body):
+            with contextlib.suppress(OSError):
+                if request.path == "/body":
+                    request.wfile.write(b"HTTP/1.1 500 No\r\n\r\n")
+                    while True:
+                        request.wfile.write(b"x" * 65536)
+                elif request.path == "/big":
+                    return 200, {}, b"x" * 10_000_000
+                elif request.path == "/headers":
+                    request.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                    while True:
+                        request.wfile.write(b"X-A: " + b"x" * 1000 + b"\r\n")
+                elif request.path == "/slow":
+                    request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                    while True:
+                        request.wfile.write(b"x")
+                        time.sleep(0.1)
+                elif request.path == "/nothing":
+                    request.connection.shutdown(socket.SHUT_RDWR)
+                elif request.path == "/rubbish":
+                    request.wfile.write(b"rubbish\r\n\r\n")
+                    request.connection.shutdown(socket.SHUT_RDWR)
+            return None, {}, b""
+
+        with Server(answer) as server, Sidecar() as sidecar:
+            base = f"http://127.0.0.1:{server.port}"
+            texts = {"/body": "status 500", "/headers": "too long", "/slow": "no answer within", "/nothing": "port",
+                     "/rubbish": "port"}
+            made = {path: handler("http", base + path, timeout="1 s", retry_delay="1 h") for path in texts}
+            big = handler("http", base + "/big")
+            garbage(big, "o")
+            for h in made.values():
+                garbage(h, "o")
+            for path, h in made.items():
+                self.failed(h, texts[path], sidecar)
+            self.gone(big, sidecar)
+            h = handler("http", f"http://127.0.0.1:{free_port()}/", retry_delay="1 h")
+            garbage(h, "o")
+            self.failed(h, "connect", sidecar)
+
+    def test_hanging_target(self):
+        """Much garbage of a target that hangs; another target's is cleaned as if nothing were."""
+        with Server() as bad, Server() as good, Sidecar() as sidecar:
+            bad.answer = bad.hang
+            many("http_endpoint", 2000, f"http://127.0.0.1:{bad.port}/")
+            self.until(lambda: bad.seen, "the hanging target is called", sidecar)
+            fixed = handler("http", f"http://127.0.0.1:{bad.port}/{{object_id}}")
+            many(fixed, 500, "")
+            many("http_endpoint", 200, f"http://127.0.0.1:{good.port}/")
+            other = handler("http", f"http://127.0.0.1:{good.port}/fixed/{{object_id}}")
+            many(other, 100, "")
+            self.until(lambda: len(good.seen) >= 300, f"the good target's are called: {len(good.seen)}", sidecar)
+            self.gone(other, sidecar)
+            self.until(lambda: left("http_endpoint") == 2000, "only the bad are left", sidecar)
+            self.assertEqual(len(set(good.paths())), 300)
+            self.assertLessEqual(sidecar.stats()["http"]["in_flight"], 64)
+            # what waits has not used up attempts
+            self.assertEqual(value(admin, "SELECT count(*) FROM gt_garbage WHERE attempts > 1"), 0)
+            query(admin, "SELECT count(*) FROM (SELECT cleanup_id FROM gt_garbage) g")
+            sidecar.child.kill()
+        clear()
+
+
+def clear():
+    """Discards what a test leaves behind, so that the next one finds an idle queue."""
+    def discard():
+        query(admin, "SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE state = 'claimed'")
+        query(admin, """SELECT gt_ack(c.cleanup_id, c.attempt) FROM
+            (SELECT array_agg(cleanup_id) AS ids, array_agg(DISTINCT handler) AS handlers
+             FROM (SELECT cleanup_id, handler FROM gt_garbage LIMIT 1000) g) w, gt_claim(w.handlers, 1000, '1 minute', w.ids) c
+            WHERE w.ids IS NOT NULL""")
+        return value(admin, "SELECT count(*) FROM gt_garbage") == 0
+
+    wait_until(discard, LIMIT)
+
+
+class Targets(Test):
+    """What a lease may name."""
+
+    def tearDown(self):
+        clear()
+
+    def test_refused(self):
+        """Not named, or an address that is never called, however it is written: no connection is made."""
+        with Server() as server:
+            env = {"LD_PRELOAD": os.path.join(program, "names.so")}
+            p = server.port
+            allow = ("good.test:80", "mapped.test", "loopback6.test", "metadata.test", "linklocal.test", "any.test",
+                     "turn.test", "loopback.test", "0.0.0.0/0", "::/0")
+            with Sidecar(env=env, allow=allow) as sidecar:
+                for host in ("127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0", "[::1]", "localhost",
+                             "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "good.test",
+                             "loopback.test", "mapped.test", "loopback6.test", "metadata.test", "linklocal.test",
+                             "any.test", "127.0.0.1%2f@loopback.test", "169.254.169.254", "[fe80::1]", "other.test",
+                             "loopback.test.", "LOOPBACK.test"):
+                    h = handler("http", "{payload.url}", retry_delay="1 h", timeout="5 s")
+                    garbage(h, "o", {"url": f"http://{host}:{p}/"})
+                    self.failed(h, "", sidecar)
+                    self.assertIn("--allow-target", row(h)[1], host)
+                for url in (f"ftp://loopback.test:{p}/", "file:///etc/passwd", f"gopher://loopback.test:{p}/",
+                            f"http:/\\127.0.0.1:{p}/", f"//127.0.0.1:{p}/", f"http://a b:{p}/", f"dict://127.0.0.1:{p}/"):
+                    h = handler("http", "{payload.url}", retry_delay="1 h")
+                    garbage(h, "o", {"url": url})
+                    self.failed(h, "", sidecar)
+            self.assertEqual(server.seen, [])
+
+    def test_turning_name(self):
+        """A name that resolves now to this and now to that never reaches loopback."""
+        env = {"LD_PRELOAD": os.path.join(program, "names.so")}
+        with Server() as server, Sidecar(env=env, allow=("turn.test",)) as sidecar:
+            h = handler("http", "{payload.url}", retry_delay="50 ms", timeout="300 ms", max_attempts=4)
+            garbage(h, "o", {"url": f"http://turn.test:{server.port}/"})
+            self.until(lambda: value(admin, "SELECT count(*) FROM gt_dead WHERE handler = %s", (h,)), "it is dead", sidecar)
+            self.assertEqual(server.seen, [])
+
+    def test_named(self):
+        env = {"LD_PRELOAD": os.path.join(program, "names.so")}
+        with Server() as server, Sidecar(env=env, allow=("good.test", "127.0.0.0/8", "localhost")) as sidecar:
+            for host in ("good.test", "GOOD.test", "127.0.0.1", "localhost", "2130706433"):
+                h = handler("http", "http://{payload.host}:%d/x" % server.port)
+                garbage(h, "o", {"host": host})
+                self.gone(h, sidecar)
+
+    def test_connection_of_another(self):
+        """A connection that a handler's own target opened is not used for what a lease may not name."""
+        env = {"LD_PRELOAD": os.path.join(program, "names.so")}
+        with Server() as server, Sidecar(env=env, allow=("loopback.test",)) as sidecar:
+            own = handler("http", f"http://loopback.test:{server.port}/own")
+            lease = handler("http", "{payload.url}", retry_delay="1 h")
+            garbage(own, "o")
+            self.gone(own, sidecar)
+            garbage(lease, "o", {"url": f"http://loopback.test:{server.port}/lease"})
+            self.failed(lease, "--allow-target", sidecar)
+            self.assertEqual(server.paths(), ["/own"])
+
+    def test_hanging_name(self):
+        """A look-up that hangs delays nobody else, and not the end of the process either."""
+        env = {"LD_PRELOAD": os.path.join(program, "names.so")}
+        with Server() as server, Sidecar(env=env, allow=("hang.test", "127.0.0.1")) as sidecar:
+            bad = handler("http", "{payload.url}", retry_delay="1 h", timeout="1 s")
+            for n in range(20):
+                garbage(bad, f"o{n}", {"url": "http://hang.test/"})
+            self.until(lambda: sidecar.stats()["http"]["in_flight"], "the hanging look-up is begun", sidecar)
+            good = handler("http", "{payload.url}")
+            garbage(good, "o", {"url": f"http://127.0.0.1:{server.port}/"})
+            self.gone(good, sidecar)
+            self.until(lambda: sidecar.stats()["http"]["timed_out"] >= 2, "they time out", sidecar)
+            self.assertEqual(sidecar.stop(), 0)
+
+    def test_proxy_is_not_used(self):
+        with Server() as server, Server() as proxy:
+            env = {"http_proxy": f"http://127.0.0.1:{proxy.port}", "ALL_PROXY": f"http://127.0.0.1:{proxy.port}"}
+            with Sidecar(env=env) as sidecar:
+                garbage("http_endpoint", "o", {"url": f"http://127.0.0.1:{server.port}/"})
+                self.gone("http_endpoint", sidecar)
+            self.assertEqual((len(server.seen), len(proxy.seen)), (1, 0))
+
+
+class File(Test):
+    def tearDown(self):
+        clear()
+
+    def test_files(self):
+        root = os.path.join(work, "files")
+        os.makedirs(root + "/d/e")
+        outside = os.path.join(work, "outside")
+        for path in (root + "/a", root + "/d/e/b c", root + "/é\"", outside):
+            open(path, "w", encoding="utf-8").close()
+        os.symlink("..", root + "/up")
+        os.symlink(work, root + "/abs")
+        with Sidecar("--file-root", root) as sidecar:
+            h = handler("file", "{object_id}")
+            for path in ("a", "d/e/b c", "é\"", "never/was"):
+                garbage(h, path)
+            self.gone(h, sidecar)
+            self.assertEqual([os.path.exists(root + p) for p in ("/a", "/d/e/b c", "/é\"")], [False] * 3)
+            for path in ("../outside", "d/../../outside", "up/outside", "abs/outside", outside, "d", "d/e", "d/", "/", "."):
+                h = handler("file", "{payload.p}", retry_delay="1 h")
+                garbage(h, "o", {"p": path})
+                self.failed(h, "", sidecar)
+            self.assertTrue(os.path.exists(outside))
+            self.assertTrue(os.path.isdir(root + "/d/e"))
+
+    def test_without_root(self):
+        with Sidecar() as sidecar:
+            h = handler("file", "{object_id}", retry_delay="1 h")
+            garbage(h, "a")
+            self.failed(h, "--file-root", sidecar)
+
+
+def certificate(directory):
+    """A self-signed certificate for 127.0.0.1; returns (certificate, key)."""
+    os.makedirs(directory, exist_ok=True)
+    crt, key = os.path.join(directory, "tls.crt"), os.path.join(directory, "tls.key")
+    if not os.path.exists(crt):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+                        "-keyout", key, "-out", crt], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return crt, key
+
+
+def resp(port, *commands):
+    """Sends commands to redis and returns all that it answers."""
+    with socket.create_connection(("127.0.0.1", port), 10) as s:
+        answer = b""
+        for command in commands + (("PING", "the end"),):
+            words = [w if isinstance(w, bytes) else str(w).encode() for w in command]
+            s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+        while b"the end" not in answer:
+            answer += s.recv(65536)
+    return answer
+
+
+class Redis(Test):
+    @classmethod
+    def setUpClass(cls):
+        cls.crt, cls.key = certificate(os.path.join(work, "tls"))
+        cls.port, cls.tls = free_port(), free_port()
+        cls.processes = contextlib.ExitStack()
+        home = os.path.join(work, "redis")
+        os.makedirs(home)
+        cls.processes.enter_context(Process(
+            ["redis-server", "--port", str(cls.port), "--tls-port", str(cls.tls), "--tls-cert-file", cls.crt,
+             "--tls-key-file", cls.key, "--tls-auth-clients", "no", "--bind", "127.0.0.1", "--requirepass", "secret word",
+             "--save", "", "--dir", home], stdout=subprocess.DEVNULL))
+        if not wait_until(lambda: listening(cls.port) and listening(cls.tls), LIMIT):
+            raise RuntimeError("redis-server does not listen")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.processes.close()
+        clear()
+
+    def test_unlink(self):
+        keys = ["plain", "with/slash", "with space", "é%\"'", "a\x01b", "*", "a:{b}"]
+        resp(self.port, ("AUTH", "secret word"), *[("SET", k, "v") for k in keys], ("SELECT", 3), ("SET", "x/plain", "v"), ("SET", "plain", "v"))
+        with Sidecar("--tls-ca", self.crt, env={"REDIS_PASSWORD": "secret word"}) as sidecar:
+            h = handler("redis", f"redis://127.0.0.1:{self.port}/0/{{payload.k}}")
+            for n, key in enumerate(keys[:-1]):
+                garbage(h, f"o{n}", {"k": key})
+            self.gone(h, sidecar)
+            self.assertIn(b":1\r\n", resp(self.port, ("AUTH", "secret word"), ("DBSIZE",)))
+            secure = handler("redis", f"rediss://127.0.0.1:{self.tls}/{{payload.db}}/x/{{object_id}}")
+            garbage(secure, "plain", {"db": 3})
+            garbage(secure, "absent", {"db": 3})
+            self.gone(secure, sidecar)
+            answer = resp(self.port, ("AUTH", "secret word"), ("SELECT", 3), ("KEYS", "*"))
+            self.assertIn(b"plain", answer)
+            self.assertNotIn(b"x/plain", answer)
+
+    def test_failures(self):
+        with Server() as web, Sidecar(env={"REDIS_PASSWORD": "wrong"}) as sidecar:
+            for target, text in ((f"redis://127.0.0.1:{self.port}/0/k", "AUTH"),
+                                 (f"rediss://127.0.0.1:{self.tls}/0/k", "certificate"),
+                                 (f"redis://127.0.0.1:{web.port}/0/k", "redis"),
+                                 (f"redis://127.0.0.1:{free_port()}/0/k", "connect"),
+                                 (f"redis://127.0.0.1:{self.port}/x/k", "/DB/KEY"),
+                                 (f"redis://127.0.0.1:{self.port}/0/", "/DB/KEY"),
+                                 (f"redis://127.0.0.1:{self.port}/0", "/DB/KEY"),
+                                 (f"redis://127.0.0.1:{self.port}@x/0/k", "host:port"),
+                                 (f"http://127.0.0.1:{self.port}/0/k", "redis://")):
+                h = handler("redis", target, retry_delay="1 h", timeout="3 s")
+                garbage(h, "o")
+                self.failed(h, text, sidecar)
+        with Sidecar(env={"REDIS_PASSWORD": "secret word"}, allow=()) as sidecar:
+            resp(self.port, ("AUTH", "secret word"), ("SET", "stays", "v"))
+            h = handler("redis", f"redis://127.0.0.1:{self.port}/999/stays", retry_delay="1 h")
+            garbage(h, "o")
+            self.failed(h, "SELECT", sidecar)
+            self.assertIn(b"$1\r\nv", resp(self.port, ("AUTH", "secret word"), ("GET", "stays")))
+            h = handler("redis", "redis://{payload.h}/0/stays", retry_delay="1 h")
+            garbage(h, "o", {"h": f"127.0.0.1:{self.port}"})
+            self.failed(h, "--allow-target", sidecar)
+
+    def test_hanging(self):
+        with socket.socket() as silent, Sidecar() as sidecar:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(16)
+            h = handler("redis", f"redis://127.0.0.1:{silent.getsockname()[1]}/0/k", retry_delay="1 h", timeout="500 ms")
+            garbage(h, "o")
+            self.failed(h, "no answer within", sidecar)
+
+
+def signature(secret, request, date, region="eu-test-1"):
+    key = ("AWS4" + secret).encode()
+    for part in (date[:8], region, "s3", "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    text = f"AWS4-HMAC-SHA256\n{date}\n{date[:8]}/{region}/s3/aws4_request\n{hashlib.sha256(request.encode()).hexdigest()}"
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+class S3(Test):
+    def tearDown(self):
+        clear()
+
+    def test_signature_of_every_byte(self):
+        """A server of our own checks the signature as the documentation describes it, for keys of all characters."""
+        keys = []
+        wrong = []
+
+        def answer(request, body):
+            fields = dict(part.split("=", 1) for part in request.headers["Authorization"].split(" ", 1)[1].replace(" ", "").split(","))
+            signed = fields["SignedHeaders"].split(";")
+            date = request.headers["x-amz-date"]
+            path = request.path
+            decoded = urllib.parse.unquote_to_bytes(path)
+            canonical = "\n".join(["DELETE", urllib.parse.quote(decoded, safe="/-._~"), "",
+                                   *[f"{name}:{request.headers[name].strip()}" for name in signed], "", ";".join(signed),
+                                   hashlib.sha256(body).hexdigest()])
+            keys.append(decoded.split(b"/", 2)[2])
+            if fields["Signature"] != signature("s/e+c=ret", canonical, date) or "x-amz-security-token" not in signed:
+                wrong.append(path)
+                return 403, {}, b"<Error>SignatureDoesNotMatch</Error>"
+            return 404 if b"absent" in decoded else 204, {}, b""
+
+        characters = [chr(c) for c in range(1, 0x180)] + ["€", "😀"]
+        with Server(answer) as server:
+            env = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}", "AWS_REGION": "eu-test-1", "AWS_ACCESS_KEY_ID": "id",
+                   "AWS_SECRET_ACCESS_KEY": "s/e+c=ret", "AWS_SESSION_TOKEN": "to/ken+=="}
+            with Sidecar(env=env, allow=()) as sidecar:
+                h = handler("s3", "s3://buck.et-1/{payload.k}", retry_delay="1 h")
+                expected = ["a/" + c + "/b" for c in characters] + ["".join(characters), "absent", "/lead", "a//b/", "a/../b", "."]
+                for n, key in enumerate(expected):
+                    garbage(h, f"o{n}", {"k": key})
+                self.gone(h, sidecar)
+        self.assertEqual(wrong, [])
+        self.assertEqual(sorted(set(keys)), sorted(k.encode() for k in expected))
+
+    def test_server(self):
+        """Against a server of another make, which checks the signature too."""
+        module = npm("s3rver")
+        port = free_port()
+        data = os.path.join(work, "s3")
+        os.makedirs(data + "/bucket")
+        with Process(["node", os.path.join(module, "bin", "s3rver.js"), "-a", "127.0.0.1", "-p", str(port), "-d", data,
+                      "--configure-bucket", "bucket", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            self.until(lambda: listening(port), "s3rver listens")
+            url = f"http://127.0.0.1:{port}/bucket/"
+            for key in ("a", "d/e%20f", "%C3%A9"):
+                urllib.request.urlopen(urllib.request.Request(url + key, b"x", method="PUT", headers=sign_put(port, "/bucket/" + key, b"x")))
+            env = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "S3RVER",
+                   "AWS_SECRET_ACCESS_KEY": "S3RVER"}
+            with Sidecar(env=env, allow=()) as sidecar:
+                h = handler("s3", "s3://bucket/{object_id}", retry_delay="1 h")
+                for key in ("a", "d/e f", "é", "was/never/there"):
+                    garbage(h, key)
+                self.gone(h, sidecar)
+            left_there = [f for _, _, files in os.walk(data) for f in files if "object" in f]
+            self.assertEqual(left_there, [])
+            with Sidecar(env=dict(env, AWS_SECRET_ACCESS_KEY="wrong"), allow=()) as sidecar:
+                h = handler("s3", "s3://bucket/{object_id}", retry_delay="1 h")
+                garbage(h, "a")
+                self.failed(h, "status 403", sidecar)
+
+    def test_failures(self):
+        with Sidecar(env={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}) as sidecar:
+            for target, text in (("s3://b/k", "AWS_ACCESS_KEY_ID"), ("s3://b", "s3://bucket/key"), ("s3://b/", "s3://bucket/key"),
+                                 ("s3:///k", "s3://bucket/key"), ("http://b/k", "s3://bucket/key")):
+                h = handler("s3", target, retry_delay="1 h")
+                garbage(h, "o")
+                self.failed(h, text, sidecar)
+
+
+def npm(package):
+    """Installs a package of the npm registry into the temporary directory; returns its directory."""
+    base = os.environ.get("EXECUTORS_NPM") or os.path.join(work, "npm")
+    module = os.path.join(base, "node_modules", package)
+    if not os.path.isdir(module):
+        os.makedirs(base, exist_ok=True)
+        subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", base, package], check=True,
+                       stdout=subprocess.DEVNULL, timeout=300)
+    return module
+
+
+def sign_put(port, path, body):
+    date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    digest = hashlib.sha256(body).hexdigest()
+    request = f"PUT\n{path}\n\nhost:127.0.0.1:{port}\nx-amz-content-sha256:{digest}\nx-amz-date:{date}\n\nhost;x-amz-content-sha256;x-amz-date\n{digest}"
+    proof = signature("S3RVER", request, date, "us-east-1")
+    return {"x-amz-date": date, "x-amz-content-sha256": digest,
+            "Authorization": f"AWS4-HMAC-SHA256 Credential=S3RVER/{date[:8]}/us-east-1/s3/aws4_request, "
+                             f"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature={proof}"}
+
+
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+def azure_sas(permissions):
+    """A shared access signature for the whole account."""
+    fields = {"sv": "2020-10-02", "ss": "b", "srt": "sco", "sp": permissions, "se": "2099-01-01T00:00:00Z", "spr": "https,http"}
+    text = "\n".join([ACCOUNT, fields["sp"], fields["ss"], fields["srt"], "", fields["se"], "", fields["spr"], fields["sv"], "", ""])
+    proof = base64.b64encode(hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()).decode()
+    return urllib.parse.urlencode(dict(fields, sig=proof))
+
+
+class Azure(Test):
+    @classmethod
+    def setUpClass(cls):
+        module = npm("azurite")
+        cls.port = free_port()
+        cls.processes = contextlib.ExitStack()
+        cls.processes.enter_context(Process(
+            ["node", os.path.join(module, "dist", "src", "blob", "main.js"), "--blobHost", "127.0.0.1", "--blobPort", str(cls.port),
+             "--location", os.path.join(work, "azurite"), "--silent", "--skipApiVersionCheck", "--disableTelemetry"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=work))
+        if not wait_until(lambda: listening(cls.port), LIMIT):
+            raise RuntimeError("azurite does not listen")
+        cls.base = f"http://127.0.0.1:{cls.port}/{ACCOUNT}"
+        cls.connection = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={cls.base};"
+        cls.call("PUT", "/box?restype=container")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.processes.close()
+        clear()
+
+    @classmethod
+    def call(cls, method, path, body=None):
+        url = cls.base + path + ("&" if "?" in path else "?") + azure_sas("rwdlac")
+        request = urllib.request.Request(url, body, method=method, headers={"x-ms-version": "2020-10-02", "x-ms-blob-type": "BlockBlob"})
+        with contextlib.suppress(urllib.error.HTTPError):
+            return urllib.request.urlopen(request).status
+        return None
+
+    def put(self, *blobs):
+        for blob in blobs:
+            self.assertEqual(self.call("PUT", "/box/" + urllib.parse.quote(blob), b"x"), 201)
+
+    def has(self, blob):
+        return self.call("GET", "/box/" + urllib.parse.quote(blob)) == 200
+
+    def test_shared_key(self):
+        blobs = ["a", "d/e f", "é+&%25?x", "q'(1)"]
+        self.put(*blobs)
+        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}, allow=()) as sidecar:
+            h = handler("azure_blob", "azure://box/{object_id}", retry_delay="1 h")
+            for blob in blobs + ["never"]:
+                garbage(h, blob)
+            self.gone(h, sidecar)
+            self.assertEqual([self.has(b) for b in blobs], [False] * len(blobs))
+        wrong = self.connection.replace("Eby8", "Eby9")
+        self.put("b")
+        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": wrong}, allow=()) as sidecar:
+            h = handler("azure_blob", "azure://box/{object_id}", retry_delay="1 h")
+            garbage(h, "b")
+            self.failed(h, "status 403", sidecar)
+            self.assertTrue(self.has("b"))
+
+    def test_sas_and_urls(self):
+        self.put("s", "t/u v", "w")
+        sas = f"BlobEndpoint={self.base};SharedAccessSignature={azure_sas('rwd')}"
+        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": sas}) as sidecar:
+            h = handler("azure_blob", "azure://box/{object_id}", retry_delay="1 h")
+            garbage(h, "s")
+            self.gone(h, sidecar)
+            h = handler("azure_blob", self.base + "/box/{object_id}", retry_delay="1 h")
+            garbage(h, "t/u v")
+            self.gone(h, sidecar)
+        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": ""}) as sidecar:
+            h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
+            garbage(h, "o", {"url": f"{self.base}/box/w?{azure_sas('d')}"})
+            self.gone(h, sidecar)
+            self.assertEqual([self.has(b) for b in ("s", "t/u v", "w")], [False] * 3)
+            for target, text in (("azure://box/x", "AZURE_STORAGE"), ("azure://box", "azure://container/blob"), ("ftp://x/y", "blob")):
+                h = handler("azure_blob", target, retry_delay="1 h")
+                garbage(h, "o")
+                self.failed(h, text, sidecar)
+
+    def test_credentials_stay(self):
+        """Another host than the account's gets neither signature nor SAS."""
+        with Server() as server:
+            for connection in (self.connection, f"BlobEndpoint={self.base};SharedAccessSignature={azure_sas('rwd')}"):
+                with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": connection}) as sidecar:
+                    h = handler("azure_blob", "{payload.url}")
+                    garbage(h, "o", {"url": f"http://127.0.0.1:{server.port}/box/x"})
+                    self.gone(h, sidecar)
+            for _, path, headers, _ in server.seen:
+                self.assertNotIn("Authorization", headers)
+                self.assertEqual(path, "/box/x")
+            with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}, allow=()) as sidecar:
+                h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
+                garbage(h, "o", {"url": f"http://127.0.0.1:{server.port}/box/x"})
+                self.failed(h, "--allow-target", sidecar)
+
+
+def field(number, data):
+    """A length-delimited field of a protobuf message."""
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+class Grpc(Test):
+    """A server made with grpcio; the messages are read and written by hand."""
+
+    def tearDown(self):
+        clear()
+
+    @contextlib.contextmanager
+    def server(self, answer, tls=None):
+        import concurrent.futures
+
+        import grpc
+        handlers = grpc.method_handlers_generic_handler("distributed_gc.CleanupService", {
+            "CleanupObject": grpc.unary_unary_rpc_method_handler(answer)})
+        server = grpc.server(concurrent.futures.ThreadPoolExecutor(32), handlers=(handlers,))
+        if tls:
+            crt, key = (open(f, "rb").read() for f in tls)
+            port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, crt)]))
+        else:
+            port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield port
+        finally:
+            server.stop(0).wait()
+
+    def test_endpoint(self):
+        seen = []
+        crt = certificate(os.path.join(work, "tls"))
+
+        def answer(request, context):
+            seen.append((request, context.time_remaining()))
+            return b"\x08\x01"
+
+        for tls in (None, crt):
+            with self.server(answer, tls) as port, Sidecar("--tls-ca", crt[0]) as sidecar:
+                lease = garbage("grpc_endpoint", "o/é", {"url": f"http{'s' if tls else ''}://127.0.0.1:{port}", "payload": "p"},
+                                {"a": "b", "n": 1}, "cache_entry")
+                self.gone("grpc_endpoint", sidecar)
+            message, remaining = seen.pop()
+            self.assertTrue(0 < remaining <= 30.1, remaining)
+            self.assertEqual(message, field(1, lease.encode()) + field(2, "o/é".encode()) + b"\x18\x05" + field(4, b"svc") +
+                             field(5, field(1, b"a") + field(2, b"b")) + field(5, field(1, b"n") + field(2, b"1")) + field(6, b"p"))
+
+    def test_failures(self):
+        import grpc
+
+        def answer(request, context):
+            if b"status" in request:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now")
+            if b"false" in request:
+                return field(2, b"busy")
+            if b"rubbish" in request:
+                return b"\xff\xff"
+            if b"large" in request:
+                return b"\x08\x01" + b"\x1a\xff\xff\x3f" + b"x" * 0xfffff
+            if b"slow" in request:
+                time.sleep(3)
+            return b""
+
+        with self.server(answer) as port, Server() as web, Sidecar() as sidecar:
+            for object_id, text in (("status", "not now"), ("false", "busy"), ("rubbish", "CleanupObjectResponse"),
+                                    ("large", "too long"), ("slow", "no answer within"), ("none", "success is false")):
+                h = handler("grpc", f"http://127.0.0.1:{port}", retry_delay="1 h", timeout="1 s")
+                garbage(h, object_id)
+                self.failed(h, text, sidecar)
+            for target, text in ((f"http://127.0.0.1:{web.port}", "port"), (f"http://127.0.0.1:{port}/path", "host:port"),
+                                 (f"https://127.0.0.1:{port}", "port"), ("redis://x", "host:port")):
+                h = handler("grpc", target, retry_delay="1 h", timeout="3 s")
+                garbage(h, "o")
+                self.failed(h, text, sidecar)
+
+
+class Database(Test):
+    """Crashes, several sidecars, a database that goes away, rights."""
+
+    def tearDown(self):
+        clear()
+
+    def overlaps(self, server):
+        """Ids that were called again before the first call had ended."""
+        return [i for i, spans in server.spans.items()
+                for a, b in zip(sorted(spans), sorted(spans)[1:]) if b[0] < a[1]]
+
+    def counting(self, delay=0.0):
+        """A server that notes from when to when each object was called."""
+        server = Server()
+        server.spans = collections.defaultdict(list)
+
+        def answer(request, body):
+            began = time.monotonic()
+            time.sleep(delay)
+            server.spans[json.loads(body)["object_id"]].append((began, time.monotonic()))
+            return 200, {}, b""
+
+        server.answer = answer
+        return server
+
+    def test_kill(self):
+        """Killed with 2000 outstanding: another one does all of them, nothing is acknowledged that was not done."""
+        with self.counting(0.01) as server:
+            many("http_endpoint", 2000, f"http://127.0.0.1:{server.port}/")
+            for _ in range(3):
+                with Sidecar("--visibility-ms", "2000") as sidecar:
+                    before = len(server.spans)
+                    self.until(lambda: len(server.spans) > before + 200, "some are done", sidecar)
+                    sidecar.child.kill()
+                    sidecar.child.wait()
+                self.assertGreaterEqual(len(server.spans), 2000 - left("http_endpoint"))
+            with Sidecar("--visibility-ms", "2000") as sidecar:
+                self.gone("http_endpoint", sidecar)
+            self.assertEqual(len(server.spans), 2000)
+
+    def test_several(self):
+        """Five on one database: each object once, and never twice at a time."""
+        with self.counting(0.005) as server, contextlib.ExitStack() as sidecars:
+            all_of_them = [sidecars.enter_context(Sidecar()) for _ in range(5)]
+            many("http_endpoint", 2000, f"http://127.0.0.1:{server.port}/")
+            self.gone("http_endpoint", all_of_them[0])
+            self.assertEqual(len(server.spans), 2000)
+            self.assertEqual(sum(len(spans) for spans in server.spans.values()), 2000)
+            self.until(lambda: sum(s.stats()["acked"] for s in all_of_them) == 2000, "each was acknowledged once")
+            self.assertGreater(sum(s.stats()["acked"] > 0 for s in all_of_them), 1)
+
+    def test_database_goes_away(self):
+        """Restarted under load, by crash and in order: goes on by itself, nothing lost."""
+        global admin
+        with self.counting(0.02) as server, Sidecar("--visibility-ms", "4000") as sidecar:
+            many("http_endpoint", 2000, f"http://127.0.0.1:{server.port}/")
+            for mode in ("immediate", "fast"):
+                before = len(server.spans)
+                self.until(lambda: len(server.spans) > before + 100, "some are done", sidecar)
+                cluster.stop(mode)
+                self.until(lambda: not sidecar.stats()["connected"], "it is noticed", sidecar)
+                self.assertIn("database is away", sidecar.problems())
+                cluster.start()
+                admin = cluster.connect()
+            self.gone("http_endpoint", sidecar)
+            self.assertEqual(len(server.spans), 2000)
+            self.until(lambda: sidecar.problems() == "", "no problem is left", sidecar)
+            self.assertEqual(sidecar.stop(), 0)
+
+    def test_terminated_backends(self):
+        """The connection is cut again and again, also between a commit and its answer."""
+        with self.counting() as server, Sidecar("--visibility-ms", "3000") as sidecar:
+            many("http_endpoint", 1000, f"http://127.0.0.1:{server.port}/")
+            cuts = 0
+            while left("http_endpoint") and cuts < 200:
+                query(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sidecar'")
+                cuts += 1
+                wait_until(lambda: sidecar.stats()["connects"] > cuts, 3)
+            self.gone("http_endpoint", sidecar)
+            self.assertEqual(len(server.spans), 1000)
+            self.assertGreater(cuts, 1)
+
+    def test_long_call(self):
+        """A call longer than a claim: the claim is extended, and nobody else gets it."""
+        with self.counting(5) as server, Sidecar("--visibility-ms", "1000") as one, Sidecar("--visibility-ms", "1000") as other:
+            many("http_endpoint", 40, f"http://127.0.0.1:{server.port}/")
+            self.gone("http_endpoint", one)
+            self.assertEqual(sum(len(spans) for spans in server.spans.values()), 40)
+            self.until(lambda: one.stats()["acked"] + other.stats()["acked"] == 40, "each was acknowledged once")
+
+    def test_frozen(self):
+        """Stopped for longer than its claims: its calls that went on do not end in a false success."""
+        with self.counting(1) as server, Sidecar("--visibility-ms", "1000") as one:
+            many("http_endpoint", 30, f"http://127.0.0.1:{server.port}/")
+            self.until(lambda: one.stats()["http"]["in_flight"], "calls are under way", one)
+            os.kill(one.child.pid, signal.SIGSTOP)
+            with Sidecar("--visibility-ms", "1000") as other:
+                self.until(lambda: other.stats()["claimed"] > 0, "another one has them", other)
+                os.kill(one.child.pid, signal.SIGCONT)
+                self.gone("http_endpoint", other)
+            self.assertEqual(len(server.spans), 30)
+
+    def test_drain(self):
+        """The end in order: what is claimed is finished, nothing stays claimed."""
+        with self.counting(0.2) as server, Sidecar() as sidecar:
+            many("http_endpoint", 300, f"http://127.0.0.1:{server.port}/")
+            self.until(lambda: server.spans, "some are done", sidecar)
+            sidecar.ask("drain 1000")
+            self.assertEqual(sidecar.stop(), 0)
+            self.assertEqual(value(admin, "SELECT count(*) FROM gt_garbage WHERE state = 'claimed'"), 0)
+            self.assertEqual(len(server.spans), 300 - left("http_endpoint"))
+
+    def test_rights(self):
+        """What the role lacks is named; it works as soon as it is granted."""
+        query(admin, "SELECT gt_handler_revoke('http_endpoint', 'sidecar', 'claim')")
+        try:
+            with Server() as server, Sidecar() as sidecar:
+                other = handler("http", f"http://127.0.0.1:{server.port}/other")
+                garbage(other, "o")
+                self.gone(other, sidecar)
+                lack = "SELECT gt_handler_grant('http_endpoint', 'sidecar', 'claim')"
+                self.until(lambda: lack in sidecar.problems(), "the lack is named", sidecar)
+                garbage("http_endpoint", "o", {"url": f"http://127.0.0.1:{server.port}/"})
+                query(admin, lack)
+                self.gone("http_endpoint", sidecar)
+                self.until(lambda: sidecar.problems() == "", "nothing is lacking", sidecar)
+        finally:
+            query(admin, "SELECT gt_handler_grant('http_endpoint', 'sidecar', 'claim')")
+
+    def test_kinds(self):
+        """--executors leaves the other kinds to others."""
+        with Server() as server, Sidecar("--executors", "grpc,file") as sidecar:
+            garbage("http_endpoint", "o", {"url": f"http://127.0.0.1:{server.port}/"})
+            h = handler("file", "{object_id}")
+            garbage(h, "x")
+            self.failed(h, "--file-root", sidecar)
+            self.assertEqual(row("http_endpoint")[0], 0)
+        done = subprocess.run([os.path.join(program, "main"), "--executors", "http,x"], stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("\"x\" is no executor", done.stderr)
+
+    def test_identity(self):
+        """Nothing is claimed from a database of another identity."""
+        with Server() as server:
+            garbage("http_endpoint", "o", {"url": f"http://127.0.0.1:{server.port}/"})
+            with Sidecar("--expect-identity", "production") as sidecar:
+                self.until(lambda: "--expect-identity" in sidecar.problems(), "it is said", sidecar)
+                self.until(lambda: sidecar.stats()["connected"], "it is connected", sidecar)
+                self.assertEqual(sidecar.stats()["claimed"], 0)
+            with Sidecar("--expect-identity", "") as sidecar:
+                self.gone("http_endpoint", sidecar)
+
+
+class Unit(Test):
+    def test_unit(self):
+        home = os.path.join(work, "unit-files")
+        os.makedirs(home)
+        done = subprocess.run([os.path.join(program, "unit"), home], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertRegex(done.stdout, r"^[1-9][0-9]* checks, 0 failed$")
+
+
+def main():
+    loader = unittest.TestLoader()
+    loader.testNamePatterns = [f"*{name}*" for name in sys.argv[1:]] or None
+    suite = loader.loadTestsFromModule(sys.modules["__main__"])
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - failed} passed, {failed} failed")
+    sys.exit(failed > 0 or result.testsRun == 0)
+
+
+if __name__ == "__main__":
+    main()
