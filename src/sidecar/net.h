@@ -114,7 +114,8 @@ typedef struct TlsFiles
 	const char *cert;
 	const char *key;
 	const char *client_ca;		/* NULL: no client certificates asked for */
-	const char *alpn;
+	const char *alpn;			/* NULL: any */
+	bool		client_cert_optional;
 } TlsFiles;
 
 extern Tls *tls_open(const TlsFiles *files, char *error, size_t error_size);

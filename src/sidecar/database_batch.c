@@ -1,0 +1,468 @@
+/*
+ * database_batch.c
+ *		Sends the calls that wait on a connection and sorts out the results.
+ *
+ * A batch is a pipeline of segments, each ended by a sync: an implicit
+ * transaction.  As a rule it has one segment with all calls that wait.  When a
+ * segment fails at one call, that one gets its error; those before it, which
+ * were rolled back with it, and those after it, which the server skipped, run
+ * again as two segments of their own.  So each call runs at most twice for
+ * others' errors, however many fail.
+ *
+ * A result is handed on when the sync after it has come back: until then the
+ * commit can still fail.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "database_internal.h"
+#include "log.h"
+
+#define BATCH_BYTES (1024 * 1024)
+#define MAX_ATTEMPTS 5
+
+Metric		db_calls_metric = {"database_calls_total", METRIC_COUNTER, "SQL calls sent to PostgreSQL, repetitions too."};
+Metric		db_batches_metric = {"database_batches_total", METRIC_COUNTER, "Pipelined batches sent to PostgreSQL."};
+Metric		db_reruns_metric = {"database_reruns_total", METRIC_COUNTER, "Calls that ran again because another one of their batch failed."};
+Metric		db_retries_metric = {"database_retries_total", METRIC_COUNTER, "Calls that ran again after a deadlock, a serialisation failure or a lost connection."};
+Metric		db_lock_waits_metric = {"database_lock_waits_total", METRIC_COUNTER, "Calls that waited for somebody else's lock."};
+Metric		db_batch_seconds = {"database_batch_seconds", METRIC_HISTOGRAM, "Time from sending a batch to its last answer.", .bounds = metric_latency_bounds};
+
+static void send_batch(void *arg);
+
+void
+pump_soon(DbConn *conn)
+{
+	if (conn->state == DBC_IDLE && (conn->first != NULL || conn->again != NULL))
+		task_defer(&conn->pump, send_batch, conn);
+}
+
+static Segment *
+make_segment(int size)
+{
+	Segment    *segment = calloc(1, sizeof(Segment) + sizeof(DbCall *) * (size_t) size);
+
+	if (segment == NULL)
+	{
+		/* Calls would be lost without an answer. */
+		log_line(LOG_ERROR, "out of memory");
+		abort();
+	}
+	segment->failed = -1;
+	return segment;
+}
+
+static void
+free_segment(Segment *segment)
+{
+	PQclear(segment->error);
+	free(segment);
+}
+
+static void
+append_segment(Segment **list, Segment *segment)
+{
+	while (*list != NULL)
+		list = &(*list)->next;
+	segment->next = NULL;
+	*list = segment;
+}
+
+/* ---- sending ---- */
+
+/* The name under which a statement is prepared on a connection. */
+static const char *
+statement_name(const DbConn *conn, const DbStatement *statement, char *buffer, size_t size)
+{
+	if (conn->generation[statement->number] == 0)
+		return statement->name;
+	snprintf(buffer, size, "%s_%d", statement->name, conn->generation[statement->number]);
+	return buffer;
+}
+
+static void
+put_in_flight(DbConn *conn, Segment *segment)
+{
+	segment->next = NULL;
+	*conn->in_flight_end = segment;
+	conn->in_flight_end = &segment->next;
+}
+
+/* Prepare what the calls of a segment need and the connection does not have. */
+static bool
+send_preparations(DbConn *conn, const Segment *segment)
+{
+	char		name[80];
+	int			i;
+
+	for (i = 0; i < segment->count; i++)
+	{
+		DbStatement *statement = segment->calls[i]->statement;
+		Segment    *preparation;
+
+		if (conn->prepared[statement->number])
+			continue;
+		conn->prepared[statement->number] = true;
+		preparation = make_segment(0);
+		preparation->prepare = statement;
+		put_in_flight(conn, preparation);
+		if (!PQsendPrepare(conn->pg, statement_name(conn, statement, name, sizeof(name)), statement->sql, 0, NULL) ||
+			!PQpipelineSync(conn->pg))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * On the lanes where calls may take long, bound the statement by the client's
+ * patience.  A setting that is local to the transaction ends with it.
+ */
+static bool
+send_limit(DbConn *conn, Segment *segment)
+{
+	int64_t		limit = db_call_limit_us;
+	int64_t		deadline = segment->calls[0]->deadline_us;
+	char		text[32];
+	const char *params[1] = {text};
+
+	if (deadline != 0 && deadline - loop_now() < limit)
+		limit = deadline - loop_now();
+	if (limit < 1000)
+		limit = 1000;
+	segment->limited = true;
+	segment->position = -1;
+	snprintf(text, sizeof(text), "%lld", (long long) (limit / 1000));
+	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('statement_timeout', $1, true)",
+							 1, NULL, params, NULL, NULL, 0);
+}
+
+static bool
+send_segment(DbConn *conn, Segment *segment)
+{
+	char		name[80];
+	int			i;
+
+	if (!send_preparations(conn, segment))
+	{
+		put_in_flight(conn, segment);
+		return false;
+	}
+	put_in_flight(conn, segment);
+	if (conn->lane != LANE_CALLS && !send_limit(conn, segment))
+		return false;
+	for (i = 0; i < segment->count; i++)
+	{
+		DbCall	   *call = segment->calls[i];
+
+		if (!PQsendQueryPrepared(conn->pg, statement_name(conn, call->statement, name, sizeof(name)),
+								 call->statement->params, call->params, NULL, NULL,
+								 (call->statement->flags & DB_BINARY) ? 1 : 0))
+			return false;
+	}
+	metric_add(&db_calls_metric, segment->count);
+	return PQpipelineSync(conn->pg) == 1;
+}
+
+/* What waits, as one segment; NULL: nothing does. */
+static Segment *
+gather(DbConn *conn)
+{
+	int			most = conn->lane == LANE_CALLS ? (int) db_batch_max : 1;
+	Segment    *segment = NULL;
+	size_t		bytes = 0;
+
+	while (conn->first != NULL && (segment == NULL || segment->count < most) && bytes < BATCH_BYTES)
+	{
+		DbCall	   *call = queue_pop(conn);
+
+		if (call->deadline_us != 0 && call->deadline_us <= loop_now())
+		{
+			call_fail(call, "57014", "the time limit passed before the call could be started", false);
+			continue;
+		}
+		if (segment == NULL)
+			segment = make_segment(most);
+		call->in_flight = true;
+		bytes += call->bytes;
+		segment->calls[segment->count++] = call;
+	}
+	return segment;
+}
+
+static void
+send_batch(void *arg)
+{
+	DbConn	   *conn = arg;
+	Segment    *segment;
+	bool		ok = true;
+
+	if (conn->state != DBC_IDLE)
+		return;
+	while (ok && conn->again != NULL)
+	{
+		segment = conn->again;
+		conn->again = segment->next;
+		ok = send_segment(conn, segment);
+	}
+	if (ok && (segment = gather(conn)) != NULL)
+		ok = send_segment(conn, segment);
+	if (conn->in_flight == NULL)
+		return;
+	metric_add(&db_batches_metric, 1);
+	conn->state = DBC_BUSY;
+	conn->sent_us = loop_now();
+	if (!ok || PQflush(conn->pg) < 0)
+	{
+		dbconn_lost(conn, PQerrorMessage(conn->pg));
+		return;
+	}
+	dbconn_watch(conn);
+}
+
+/* ---- results ---- */
+
+static const char *
+sqlstate_of(const PGresult *result)
+{
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	return sqlstate != NULL ? sqlstate : "";
+}
+
+static void
+rerun(DbConn *conn, Segment *from, int begin, int end)
+{
+	Segment    *segment;
+	int			i;
+
+	if (begin >= end)
+		return;
+	segment = make_segment(end - begin);
+	for (i = begin; i < end; i++)
+	{
+		PQclear(from->calls[i]->result);
+		from->calls[i]->result = NULL;
+		segment->calls[segment->count++] = from->calls[i];
+	}
+	metric_add(&db_reruns_metric, end - begin);
+	append_segment(&conn->again, segment);
+}
+
+/*
+ * What to do with the call whose statement failed.  The error may be worth
+ * another try; only then the call is not answered.
+ */
+static void
+judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
+{
+	const char *sqlstate = sqlstate_of(error);
+	bool		serialisation = strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
+	bool		stale = strcmp(sqlstate, "26000") == 0 ||
+		(strcmp(sqlstate, "0A000") == 0 && strstr(PQresultErrorMessage(error), "cached plan") != NULL);
+
+	call->in_flight = false;
+	PQclear(call->result);
+	call->result = NULL;
+	if (call->done == NULL)
+	{
+		call_fail(call, sqlstate, "", false);
+		return;
+	}
+	if (stale && conn->prepare_sqlstate[0] != '\0' && strcmp(sqlstate, "26000") == 0)
+	{
+		char		why[6];
+
+		memcpy(why, conn->prepare_sqlstate, sizeof(why));
+		conn->prepare_sqlstate[0] = '\0';
+		call_fail(call, why, conn->prepare_message, false);
+		return;
+	}
+	if (stale && call->attempts < MAX_ATTEMPTS)
+	{
+		if (conn->prepared[call->statement->number])
+			conn->generation[call->statement->number]++;
+		conn->prepared[call->statement->number] = false;
+		call->attempts++;
+		call_queue_on(call, conn);
+		return;
+	}
+	if (serialisation && call->attempts + 1 < MAX_ATTEMPTS)
+	{
+		metric_add(&db_retries_metric, 1);
+		call_retry(call);
+		return;
+	}
+	if (strcmp(sqlstate, "55P03") == 0 && conn->lane == LANE_CALLS && !call->waited)
+	{
+		metric_add(&db_lock_waits_metric, 1);
+		call_wait_for_lock(call);
+		return;
+	}
+	/* Ended by us or by an administrator before it could commit: nothing happened. */
+	if (strncmp(sqlstate, "57P0", 4) == 0 && call->attempts + 1 < MAX_ATTEMPTS)
+	{
+		metric_add(&db_retries_metric, 1);
+		call->attempts++;
+		call_queue(call);
+		return;
+	}
+	call_answer(call, error);
+}
+
+static void
+finish_preparation(DbConn *conn, Segment *segment)
+{
+	if (segment->error == NULL)
+		return;
+	conn->prepared[segment->prepare->number] = false;
+	snprintf(conn->prepare_sqlstate, sizeof(conn->prepare_sqlstate), "%s", sqlstate_of(segment->error));
+	snprintf(conn->prepare_message, sizeof(conn->prepare_message), "%s",
+			 PQresultErrorField(segment->error, PG_DIAG_MESSAGE_PRIMARY));
+}
+
+/* The sync of a segment came: its calls have an outcome, or run again. */
+static void
+finish_segment(DbConn *conn, Segment *segment)
+{
+	int			i;
+
+	if (segment->prepare != NULL)
+	{
+		finish_preparation(conn, segment);
+		return;
+	}
+	if (segment->error == NULL)
+	{
+		for (i = 0; i < segment->count; i++)
+		{
+			PGresult   *result = segment->calls[i]->result;
+
+			segment->calls[i]->result = NULL;
+			call_answer(segment->calls[i], result);
+			PQclear(result);
+		}
+		return;
+	}
+	/* The commit itself failed, or the time limit: who is to blame is found one by one. */
+	if (segment->failed < 0 || segment->failed >= segment->count)
+	{
+		if (segment->count == 1)
+		{
+			judge_culprit(conn, segment->calls[0], segment->error);
+			return;
+		}
+		for (i = 0; i < segment->count; i++)
+			rerun(conn, segment, i, i + 1);
+		return;
+	}
+	rerun(conn, segment, 0, segment->failed);
+	rerun(conn, segment, segment->failed + 1, segment->count);
+	judge_culprit(conn, segment->calls[segment->failed], segment->error);
+}
+
+/* One result of the pipeline.  Takes it over. */
+static void
+take_result(DbConn *conn, PGresult *result)
+{
+	Segment    *segment = conn->in_flight;
+	ExecStatusType status = PQresultStatus(result);
+
+	if (status == PGRES_PIPELINE_SYNC)
+	{
+		PQclear(result);
+		conn->in_flight = segment->next;
+		if (conn->in_flight == NULL)
+			conn->in_flight_end = &conn->in_flight;
+		finish_segment(conn, segment);
+		free_segment(segment);
+		return;
+	}
+	if (status == PGRES_FATAL_ERROR && segment->error == NULL && sqlstate_of(result)[0] != '\0')
+	{
+		segment->error = result;
+		segment->failed = segment->prepare == NULL ? segment->position : -1;
+		return;
+	}
+	if (status == PGRES_TUPLES_OK && segment->prepare == NULL && segment->position >= 0 && segment->position < segment->count)
+	{
+		PQclear(segment->calls[segment->position]->result);
+		segment->calls[segment->position]->result = result;
+		return;
+	}
+	PQclear(result);
+}
+
+void
+batch_receive(DbConn *conn)
+{
+	while (conn->in_flight != NULL && !PQisBusy(conn->pg))
+	{
+		PGresult   *result = PQgetResult(conn->pg);
+
+		if (result != NULL)
+			take_result(conn, result);
+		else if (conn->in_flight != NULL)
+			conn->in_flight->position++;
+		if (PQstatus(conn->pg) == CONNECTION_BAD)
+			return;
+	}
+	if (conn->in_flight == NULL && conn->state == DBC_BUSY)
+	{
+		metric_observe(&db_batch_seconds, loop_clock() - conn->sent_us);
+		conn->state = DBC_IDLE;
+		dbconn_watch(conn);
+		pump_soon(conn);
+	}
+}
+
+/*
+ * A call of a segment that was cut off.  When the server had reported an error
+ * in that segment, its transaction did not commit; otherwise nobody knows.
+ */
+static void
+sort_lost_call(DbCall *call, bool rolled_back, const char *why)
+{
+	char		message[600];
+
+	call->in_flight = false;
+	PQclear(call->result);
+	call->result = NULL;
+	if (call->done != NULL && (rolled_back || call->repeatable || (call->statement->flags & DB_REPEATABLE)) &&
+		++call->attempts < MAX_ATTEMPTS)
+	{
+		metric_add(&db_retries_metric, 1);
+		call_queue(call);
+		return;
+	}
+	snprintf(message, sizeof(message), "the connection to PostgreSQL was lost while the call was in flight; it may have succeeded%s%.400s",
+			 why[0] != '\0' ? ": " : "", why);
+	call_fail(call, "08007", message, !rolled_back);
+}
+
+void
+batch_lost(DbConn *conn, const char *why)
+{
+	Segment    *segment;
+	Segment    *flying = conn->in_flight;
+	Segment    *again = conn->again;
+	int			i;
+
+	conn->in_flight = NULL;
+	conn->in_flight_end = &conn->in_flight;
+	conn->again = NULL;
+	while ((segment = flying) != NULL)
+	{
+		flying = segment->next;
+		for (i = 0; i < segment->count; i++)
+			sort_lost_call(segment->calls[i], segment->error != NULL, why);
+		free_segment(segment);
+	}
+	while ((segment = again) != NULL)
+	{
+		again = segment->next;
+		for (i = 0; i < segment->count; i++)
+			sort_lost_call(segment->calls[i], true, why);
+		free_segment(segment);
+	}
+}

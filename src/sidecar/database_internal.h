@@ -1,0 +1,155 @@
+/*
+ * database_internal.h
+ *		What the files database*.c share.
+ *
+ * database.c has the calls and decides over which connection they go;
+ * database_conn.c keeps the connections up; database_batch.c sends what waits
+ * and sorts out what comes back.
+ */
+#ifndef GT_DATABASE_INTERNAL_H
+#define GT_DATABASE_INTERNAL_H
+
+#include "database.h"
+#include "loop.h"
+#include "metrics.h"
+
+#define MAX_STATEMENTS 96
+#define MAX_CONNECTIONS 64
+
+typedef struct DbConn DbConn;
+
+struct DbCall
+{
+	DbCall	   *next,
+			   *prev;			/* in the queue of its connection */
+	DbConn	   *conn;			/* where it is queued or in flight */
+	DbStatement *statement;
+	DbDone		done;			/* NULL: forgotten */
+	void	   *arg;
+	uint64_t	route;
+	int64_t		deadline_us;
+	int64_t		queued_us;
+	bool		repeatable;
+	bool		in_flight;
+	bool		waited;			/* has been put on the waiting lane */
+	int			attempts;		/* after 40001, 40P01, a lost connection */
+	LoopTimer	again;			/* runs between attempts */
+	size_t		bytes;
+	PGresult   *result;			/* until the sync */
+	const char *params[];		/* followed by their text */
+};
+
+/* Calls, or the preparation of a statement, up to one sync. */
+typedef struct Segment
+{
+	struct Segment *next;
+	DbStatement *prepare;		/* NULL: calls */
+	int			position;		/* of the result that comes next */
+	int			failed;			/* position of the culprit; -1: none */
+	PGresult   *error;			/* its result */
+	bool		limited;		/* position 0 is a time limit's, not a call's */
+	int			count;
+	DbCall	   *calls[];
+} Segment;
+
+typedef enum DbLane
+{
+	LANE_CALLS,					/* everything, in batches; lock waits are short */
+	LANE_WAITING,				/* calls that met a lock, one at a time */
+	LANE_CONTROL				/* DB_ALONE: may be slow, delays no other call */
+} DbLane;
+
+typedef enum DbConnState
+{
+	DBC_DOWN,					/* no connection; the timer tells when to try */
+	DBC_CONNECTING,
+	DBC_SETTING_UP,				/* db_session_sql runs */
+	DBC_IDLE,
+	DBC_BUSY
+} DbConnState;
+
+struct DbConn
+{
+	DbLane		lane;
+	int			number;
+	DbConnState state;
+	PGconn	   *pg;
+	int			fd;
+	LoopFd	   *watch;
+	uint32_t	events;
+	bool		write_blocked;
+	int			setup_step;
+	LoopTimer	timer;			/* to connect again; the limit of connecting or of a batch */
+	LoopTask	pump;
+	int64_t		sent_us;		/* of the batch in flight */
+	int			failures;		/* attempts in a row to connect that failed */
+	DbCall	   *first,
+			   *last;			/* queue */
+	int			queued;
+	Segment    *again;			/* to be sent before the queue */
+	Segment    *in_flight;
+	Segment   **in_flight_end;
+	bool		prepared[MAX_STATEMENTS];
+	int			generation[MAX_STATEMENTS];
+	char		prepare_sqlstate[6];
+	char		prepare_message[512];
+};
+
+extern int64_t db_batch_max;
+extern int64_t db_lock_wait_us;
+extern int64_t db_call_limit_us;
+
+/* ---- database.c ---- */
+
+/* The call failed; it is freed. */
+extern void call_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown);
+
+/* It is answered by a result, good or bad, which is not freed; the call is. */
+extern void call_answer(DbCall *call, PGresult *result);
+
+/* Put it into the queue of a connection, chosen anew. */
+extern void call_queue(DbCall *call);
+extern void call_queue_on(DbCall *call, DbConn *conn);
+extern DbCall *queue_pop(DbConn *conn);
+
+/* Again after a while: a serialisation failure or deadlock. */
+extern void call_retry(DbCall *call);
+
+/* It met a lock: wait for that where nobody else has to. */
+extern void call_wait_for_lock(DbCall *call);
+
+/* A connection came up or went down, and why. */
+extern void conn_state_changed(DbConn *conn, const char *problem);
+
+extern void db_note_version(const char *version);
+
+/* ---- database_conn.c ---- */
+
+extern void dbconn_start(DbConn *conn);
+
+/* Watch for what the state needs. */
+extern void dbconn_watch(DbConn *conn);
+
+/* It is broken: close it, decide about its calls, connect again. */
+extern void dbconn_lost(DbConn *conn, const char *why);
+extern void dbconn_close(DbConn *conn);
+
+/* ---- database_batch.c ---- */
+
+extern void pump_soon(DbConn *conn);
+
+/* Results came. */
+extern void batch_receive(DbConn *conn);
+
+/* The connection is gone: sort the calls that were in flight. */
+extern void batch_lost(DbConn *conn, const char *why);
+
+extern Metric db_calls_metric;
+extern Metric db_batches_metric;
+extern Metric db_reruns_metric;
+extern Metric db_retries_metric;
+extern Metric db_connects_metric;
+extern Metric db_lock_waits_metric;
+extern Metric db_batch_seconds;
+
+#endif							/* GT_DATABASE_INTERNAL_H */

@@ -1,0 +1,56 @@
+/*
+ * grpc_status.h
+ *		gRPC statuses: codes, how they travel, which one an SQLSTATE becomes.
+ */
+#ifndef GT_GRPC_STATUS_H
+#define GT_GRPC_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum GrpcCode
+{
+	GRPC_OK, GRPC_CANCELLED, GRPC_UNKNOWN, GRPC_INVALID_ARGUMENT, GRPC_DEADLINE_EXCEEDED,
+	GRPC_NOT_FOUND, GRPC_ALREADY_EXISTS, GRPC_PERMISSION_DENIED, GRPC_RESOURCE_EXHAUSTED,
+	GRPC_FAILED_PRECONDITION, GRPC_ABORTED, GRPC_OUT_OF_RANGE, GRPC_UNIMPLEMENTED,
+	GRPC_INTERNAL, GRPC_UNAVAILABLE, GRPC_DATA_LOSS, GRPC_UNAUTHENTICATED,
+	GRPC_CODES					/* how many there are */
+} GrpcCode;
+
+extern const char *grpc_code_name(GrpcCode code);
+
+/* The status that an SQLSTATE becomes. */
+extern GrpcCode grpc_code_of_sqlstate(const char *sqlstate);
+
+/* The SQLSTATE of a failure that did not come from SQL. */
+extern const char *grpc_sqlstate_of_code(GrpcCode code);
+
+/*
+ * Length of the longest start of `text` that is at most `max` bytes and does
+ * not cut a UTF-8 character.
+ */
+extern size_t utf8_prefix(const char *text, size_t max);
+
+/* The longest message that is sent; see grpc_status.c. */
+#define GRPC_MAX_MESSAGE 1000
+
+/* Room for an encoded message and for encoded details. */
+#define GRPC_ENCODED_MESSAGE 1900
+#define GRPC_ENCODED_DETAILS 4096
+
+/* grpc-message: percent-coded, at most GRPC_ENCODED_MESSAGE with the NUL. */
+extern void grpc_encode_message(const char *message, char *out);
+
+/*
+ * grpc-status-details-bin: a google.rpc.Status with an ErrorInfo whose reason
+ * and metadata name the SQLSTATE; with `hint` and `detail`, where given and
+ * short; a BadRequest for bad values; a RetryInfo for what is worth a retry.
+ */
+extern void grpc_encode_details(GrpcCode code, const char *message, const char *sqlstate,
+								const char *detail, const char *hint, char *out);
+
+/* Unpadded base64 of `len` bytes; out has room for (len + 2) / 3 * 4 + 1. */
+extern void base64_encode(const uint8_t *data, size_t len, char *out);
+
+#endif							/* GT_GRPC_STATUS_H */

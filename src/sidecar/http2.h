@@ -1,0 +1,87 @@
+/*
+ * http2.h
+ *		HTTP/2 server sessions, by nghttp2, on connections of net.h.
+ *
+ * A session lists its streams.  Bodies may come and go in any pieces.  Nothing
+ * here knows of gRPC but the policies that its clients expect of a server
+ * (keepalive, two-step shutdown, refused streams).
+ */
+#ifndef GT_HTTP2_H
+#define GT_HTTP2_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "net.h"
+#include "options.h"
+
+typedef struct Http2 Http2;
+typedef struct Http2Stream Http2Stream;
+
+/* What the layer above does with a stream. */
+typedef struct Http2Handlers
+{
+	void		(*request) (Http2Stream *stream);	/* headers are complete */
+	void		(*data) (Http2Stream *stream, const uint8_t *data, size_t len);
+	void		(*ended) (Http2Stream *stream); /* the client sent all */
+
+	/* The last callback: sent completely, reset, or the connection is gone. */
+	void		(*closed) (Http2Stream *stream, bool completely);
+
+	/*
+	 * The session is being drained: finish a stream that does not end by
+	 * itself.
+	 */
+	void		(*draining) (Http2Stream *stream);
+} Http2Handlers;
+
+/* A header field to send; both NUL-terminated. */
+typedef struct Http2Field
+{
+	const char *name;
+	const char *value;
+} Http2Field;
+
+extern void http2_set_handlers(const Http2Handlers *handlers);
+
+/* For net_listen(). */
+extern const ConnHandlers http2_conn_handlers;
+
+extern const Option http2_options[];
+extern void http2_register_metrics(void);
+
+/* Of the request: ":method", ":path", "grpc-timeout", ...; NULL: absent. */
+extern const char *http2_header(const Http2Stream *stream, const char *name);
+
+/* Visit all header fields that are no pseudo-headers. */
+extern void http2_each_header(const Http2Stream *stream,
+							  void (*visit) (const char *name, const char *value, void *arg), void *arg);
+
+/* Headers alone, which end the stream. */
+extern void http2_respond_only(Http2Stream *stream, const Http2Field *fields, int count);
+
+/* Headers, to be followed by data and trailers. */
+extern void http2_respond(Http2Stream *stream, const Http2Field *fields, int count);
+extern void http2_send_data(Http2Stream *stream, const uint8_t *data, size_t len);
+extern void http2_send_trailers(Http2Stream *stream, const Http2Field *fields, int count);
+
+/* Bytes of data that wait for the client's window. */
+extern size_t http2_unsent(const Http2Stream *stream);
+
+extern void http2_reset(Http2Stream *stream, uint32_t code);
+
+extern void *http2_data(const Http2Stream *stream);
+extern void http2_set_data(Http2Stream *stream, void *data);
+extern Conn *http2_conn(const Http2Stream *stream);
+
+/* GOAWAY in two steps, then close when the last stream has ended. */
+extern void http2_drain(Http2 *session);
+static inline void
+http2_drain_conn(Conn *conn, void *arg)
+{
+	if (conn_data(conn) != NULL)
+		http2_drain(conn_data(conn));
+}
+
+#endif							/* GT_HTTP2_H */

@@ -1,0 +1,323 @@
+/*
+ * loop.c
+ *		The event loop: epoll, a heap of timers, a list of deferred tasks.
+ *
+ * One turn: wait until the first timer is due at the latest, handle the
+ * events, fire the timers, run the tasks.  Watches that are removed while
+ * events are being handled are freed at the end of the turn, as later events
+ * of the same turn may still point to them.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "loop.h"
+
+#define EVENTS_PER_TURN 256
+
+struct LoopFd
+{
+	int			fd;
+	LoopFdHandler handler;		/* NULL: removed */
+	void	   *arg;
+	struct LoopFd *next_dead;
+};
+
+static int	epoll_fd = -1;
+static int	wake_fd = -1;
+static bool stopping = false;
+static int64_t now_us;
+static LoopFd *dead_watches;
+
+static LoopTimer **heap;		/* from 1 */
+static int	heap_used;
+static int	heap_size;
+
+static LoopTask tasks = {.next = &tasks, .prev = &tasks};
+
+int64_t
+loop_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t
+loop_now(void)
+{
+	return now_us;
+}
+
+static void
+drain_wake_fd(void *arg, uint32_t events)
+{
+	uint64_t	count;
+	ssize_t		ignored = read(wake_fd, &count, sizeof(count));
+
+	(void) ignored;
+}
+
+bool
+loop_init(void)
+{
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	now_us = loop_clock();
+	return epoll_fd >= 0 && wake_fd >= 0 &&
+		loop_add(wake_fd, EPOLLIN, drain_wake_fd, NULL) != NULL;
+}
+
+void
+loop_wake(void)
+{
+	uint64_t	one = 1;
+	ssize_t		ignored = write(wake_fd, &one, sizeof(one));
+
+	(void) ignored;
+}
+
+void
+loop_stop(void)
+{
+	stopping = true;
+	loop_wake();
+}
+
+/* ---- file descriptors ---- */
+
+LoopFd *
+loop_add(int fd, uint32_t events, LoopFdHandler handler, void *arg)
+{
+	LoopFd	   *watch = calloc(1, sizeof(LoopFd));
+	struct epoll_event event = {.events = events};
+
+	if (watch == NULL)
+		return NULL;
+	watch->fd = fd;
+	watch->handler = handler;
+	watch->arg = arg;
+	event.data.ptr = watch;
+	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+	{
+		free(watch);
+		return NULL;
+	}
+	return watch;
+}
+
+void
+loop_modify(LoopFd *watch, uint32_t events)
+{
+	struct epoll_event event = {.events = events};
+
+	event.data.ptr = watch;
+	if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, watch->fd, &event) < 0)
+		log_line(LOG_ERROR, "could not change the events of a file descriptor: %s", strerror(errno));
+}
+
+void
+loop_remove(LoopFd *watch)
+{
+	if (watch == NULL)
+		return;
+	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+	watch->handler = NULL;
+	watch->next_dead = dead_watches;
+	dead_watches = watch;
+}
+
+static void
+free_dead_watches(void)
+{
+	while (dead_watches != NULL)
+	{
+		LoopFd	   *next = dead_watches->next_dead;
+
+		free(dead_watches);
+		dead_watches = next;
+	}
+}
+
+/* ---- timers ---- */
+
+static void
+heap_put(int slot, LoopTimer *timer)
+{
+	heap[slot] = timer;
+	timer->slot = slot;
+}
+
+static void
+heap_up(int slot, LoopTimer *timer)
+{
+	while (slot > 1 && heap[slot / 2]->due_us > timer->due_us)
+	{
+		heap_put(slot, heap[slot / 2]);
+		slot /= 2;
+	}
+	heap_put(slot, timer);
+}
+
+static void
+heap_down(int slot, LoopTimer *timer)
+{
+	for (;;)
+	{
+		int			child = slot * 2;
+
+		if (child > heap_used)
+			break;
+		if (child < heap_used && heap[child + 1]->due_us < heap[child]->due_us)
+			child++;
+		if (heap[child]->due_us >= timer->due_us)
+			break;
+		heap_put(slot, heap[child]);
+		slot = child;
+	}
+	heap_put(slot, timer);
+}
+
+void
+timer_stop(LoopTimer *timer)
+{
+	LoopTimer  *last;
+	int			slot = timer->slot;
+
+	if (slot == 0)
+		return;
+	timer->slot = 0;
+	last = heap[heap_used--];
+	if (last == timer)
+		return;
+	if (slot > 1 && heap[slot / 2]->due_us > last->due_us)
+		heap_up(slot, last);
+	else
+		heap_down(slot, last);
+}
+
+void
+timer_start(LoopTimer *timer, int64_t delay_us, void (*fire) (void *arg), void *arg)
+{
+	timer_stop(timer);
+	timer->due_us = now_us + (delay_us > 0 ? delay_us : 0);
+	timer->fire = fire;
+	timer->arg = arg;
+	if (heap_used + 1 >= heap_size)
+	{
+		int			size = heap_size == 0 ? 64 : heap_size * 2;
+		LoopTimer **grown = realloc(heap, sizeof(LoopTimer *) * (size_t) size);
+
+		if (grown == NULL)
+		{
+			/* A timer that never fires is a call that never ends. */
+			log_line(LOG_ERROR, "out of memory");
+			abort();
+		}
+		heap = grown;
+		heap_size = size;
+	}
+	heap_up(++heap_used, timer);
+}
+
+static void
+fire_timers(void)
+{
+	while (heap_used > 0 && heap[1]->due_us <= now_us)
+	{
+		LoopTimer  *timer = heap[1];
+
+		timer_stop(timer);
+		timer->fire(timer->arg);
+	}
+}
+
+/* ---- tasks ---- */
+
+void
+task_defer(LoopTask *task, void (*run) (void *arg), void *arg)
+{
+	if (task->queued)
+		return;
+	task->run = run;
+	task->arg = arg;
+	task->queued = true;
+	task->next = &tasks;
+	task->prev = tasks.prev;
+	tasks.prev->next = task;
+	tasks.prev = task;
+}
+
+void
+task_cancel(LoopTask *task)
+{
+	if (!task->queued)
+		return;
+	task->queued = false;
+	task->prev->next = task->next;
+	task->next->prev = task->prev;
+}
+
+/* Tasks may defer further ones: those run too, in this turn. */
+static void
+run_tasks(void)
+{
+	while (tasks.next != &tasks)
+	{
+		LoopTask   *task = tasks.next;
+
+		task_cancel(task);
+		task->run(task->arg);
+	}
+}
+
+/* ---- the turn ---- */
+
+static int
+wait_milliseconds(void)
+{
+	int64_t		delay;
+
+	if (heap_used == 0)
+		return -1;
+	delay = heap[1]->due_us - loop_clock();
+	if (delay <= 0)
+		return 0;
+	delay = (delay + 999) / 1000;
+	return delay > 60000 ? 60000 : (int) delay;
+}
+
+void
+loop_run(void)
+{
+	struct epoll_event events[EVENTS_PER_TURN];
+
+	run_tasks();
+	while (!stopping)
+	{
+		int			n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, wait_milliseconds());
+		int			i;
+
+		if (n < 0 && errno != EINTR)
+		{
+			log_line(LOG_ERROR, "could not wait for events: %s", strerror(errno));
+			return;
+		}
+		now_us = loop_clock();
+		for (i = 0; i < n; i++)
+		{
+			LoopFd	   *watch = events[i].data.ptr;
+
+			if (watch->handler != NULL)
+				watch->handler(watch->arg, events[i].events);
+		}
+		fire_timers();
+		run_tasks();
+		free_dead_watches();
+	}
+}

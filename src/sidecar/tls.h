@@ -1,0 +1,24 @@
+/*
+ * tls.h
+ *		What net.c needs of OpenSSL beside SSL_read() and SSL_write().
+ */
+#ifndef GT_TLS_H
+#define GT_TLS_H
+
+#include <openssl/ssl.h>
+
+#include "net.h"
+
+/* A server's side of a session on `fd`, with the files as last read. */
+extern SSL *tls_session(Tls *tls, int fd);
+
+/* After the handshake: was the one protocol agreed upon? */
+extern bool tls_protocol_fits(const Tls *tls, SSL *ssl);
+
+/* See conn_certificate_name(); allocated. */
+extern char *tls_peer_name(SSL *ssl);
+
+/* OpenSSL's last error, and forget it. */
+extern const char *tls_error(char *buffer, size_t size);
+
+#endif							/* GT_TLS_H */
