@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * clean.h
+ *	  What clean.c, crash.c and reclaim.c know of a chain of runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_CLEAN_H
+#define GT_CLEAN_H
+
+#include "storage/lock.h"
+
+#include "garbagetruck.h"
+
+#define GT_MAX_SQL_ITEMS	60	/* of kind sql in one transaction: 64 subtransactions are cached per process */
+#define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
+#define GT_LOWS				16	/* handlers for which the low end of the queue is remembered */
+
+/* From where on there was any garbage of a handler: see collect(). */
+typedef struct GtLow
+{
+	int			handler;
+	TimestampTz low;
+	TimestampTz looked_at_all;
+} GtLow;
+
+struct GtCleaner
+{
+	bool		unrecorded;		/* inside a transaction block: no run outlives it */
+	MemoryContext run_context;	/* of one step */
+	int64		serial;			/* gt__run.worker */
+	LOCKTAG		tag;			/* its lock tells that we live */
+	bool		locked;
+	bool		durable;		/* a run is on record and committed */
+
+	/* the chosen run */
+	int			handler;
+	bool		alone;			/* its object was in a crashed run */
+	int			nitems;
+	int64		items[GT_MAX_ITEMS];
+
+	/* what is left of a failed batch, in parts; the last is next */
+	int			nparts;
+	int			part_start[GT_MAX_PARTS];
+	int			part_n[GT_MAX_PARTS];
+	int			current_part;	/* start of the chosen run among these items; -1: it is no part */
+	int64		part_items[GT_MAX_ITEMS];
+
+	/* objects that others had locked, and when to try them again */
+	int			nbusy;
+	int64		busy[GT_MAX_ITEMS];
+	TimestampTz busy_until;
+	int64		busy_delay;
+
+	int			last_handler;	/* served last: the next one in turn comes after it */
+	TimestampTz until;			/* what is due up to here; 0: up to now */
+	GtLow		lows[GT_LOWS];
+	char		swept_file[MAXPGPATH];	/* of an eviction that has been dealt with */
+};
+
+extern void gt_clean_write_record(GtCleaner *c);
+extern void gt_clean_tally(const GtHandler *h, int runs, int failures, const char *error);
+
+#endif

@@ -1,0 +1,514 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  The process that starts workers where work is due.
+ *
+ * There is one, from the end of recovery on; it is connected to no database, so
+ * it stands in the way of no command on one.  It owns the free slots in shared
+ * memory: a slot that it gives away is STARTING until its worker has come.
+ *
+ * It sleeps until the earliest next_due of the databases (see shmem.c), at most
+ * naptime.  Commits that make an earlier one, workers that end and commands on
+ * databases that are over set its latch.  It reads pg_database when it starts,
+ * when the settings change, and before it starts a worker.
+ *
+ * A worker that could not work (no connection left, errors) makes the launcher
+ * wait before the next one there; where no background worker can be had at all,
+ * it waits for all.  A crash of this process leaves workers to themselves until
+ * the postmaster has started it again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "compat.h"
+#include "worker.h"
+
+/* A database whose workers are all busy gets another one when its work has waited for so long: most turns are shorter. */
+#define PATIENCE		(10 * 1000)
+#define FIRST_RETRY		USECS_PER_SEC
+#define START_LIMIT		(60 * USECS_PER_SEC)	/* a worker that has not come by then never will */
+
+/* What we know of the workers we have started; the slots in shared memory are the truth. */
+static BackgroundWorkerHandle *handles[GT_MAX_WORKERS];
+static int64 handle_serials[GT_MAX_WORKERS];
+
+static TimestampTz no_slot_until = 0;	/* no background worker could be had */
+static int64 no_slot_delay = 0;
+static TimestampTz no_slot_logged = 0;
+
+/* See garbagetruck.h. */
+void
+gt_launcher_init(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "garbagetruck");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "gt_launcher_main");
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "garbagetruck launcher");
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "garbagetruck launcher");
+	RegisterBackgroundWorker(&worker);
+}
+
+/* See worker.h. */
+void
+gt_database_failed(GtDatabase *db)
+{
+	int64		delay = FIRST_RETRY << Min(db->failures, 10);
+
+	db->failures++;
+	db->retry_at = gt_now() + Min(delay, (int64) gt_naptime * USECS_PER_SEC);
+}
+
+/* ---------------------------------------------------------------- which databases */
+
+/* Is this database among those of the setting? */
+static bool
+is_listed(const char *name)
+{
+	char	   *setting = pstrdup(gt_databases);
+	List	   *names;
+	ListCell   *cell;
+
+	if (!SplitGUCList(setting, ',', &names))
+		return false;			/* checked when it was set */
+	foreach(cell, names)
+	{
+		char	   *listed = lfirst(cell);
+
+		if (strcmp(listed, "*") == 0 || strcmp(listed, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_eligible(Form_pg_database form)
+{
+	return form->datallowconn && !form->datistemplate &&
+		form->datconnlimit != DATCONNLIMIT_INVALID_DB &&
+		is_listed(NameStr(form->datname));
+}
+
+/*
+ * Reads pg_database.  only: this one, and *exists tells whether it is there;
+ * else all, which are made known, with something to do in each: to see whether
+ * the extension is there.
+ */
+static bool
+read_databases(Oid only, bool *exists)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	bool		eligible = false;
+
+	*exists = false;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (OidIsValid(only) && form->oid != only)
+			continue;
+		*exists = true;
+		eligible = is_eligible(form);
+		if (!OidIsValid(only) && eligible)
+			gt_due_at(gt_database(form->oid, true), gt_now());
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	return eligible;
+}
+
+/* At start, and when the settings have changed. */
+static void
+learn(void)
+{
+	bool		exists;
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < GT_MAX_DATABASES; i++)
+		gt_shared->databases[i].retry_at = 0;
+	LWLockRelease(gt_shared->lock);
+	no_slot_until = 0;
+	no_slot_delay = 0;
+	(void) read_databases(InvalidOid, &exists);
+}
+
+/* May a worker go there? If not it is not thought of for a while, or for ever. */
+static bool
+may_serve(GtDatabase *db)
+{
+	bool		exists;
+
+	if (read_databases(db->oid, &exists))
+		return true;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	db->retry_at = gt_now() + (int64) gt_naptime * USECS_PER_SEC;
+	if (!exists)
+		pg_atomic_write_u64(&db->next_due, GT_NEVER);
+	LWLockRelease(gt_shared->lock);
+	return false;
+}
+
+/* ---------------------------------------------------------------- starting workers */
+
+/* Slots whose worker never came, or went without a word, are free again. */
+static void
+check_slots(void)
+{
+	TimestampTz now = gt_now();
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+		pid_t		pid;
+
+		if (handles[i] == NULL || GetBackgroundWorkerPid(handles[i], &pid) != BGWH_STOPPED)
+			continue;
+		pfree(handles[i]);
+		handles[i] = NULL;
+		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+		if (slot->state != GT_SLOT_FREE && slot->serial == handle_serials[i])
+		{
+			GtDatabase *db = NULL;
+			int			j;
+
+			for (j = 0; j < GT_MAX_DATABASES && db == NULL; j++)
+				if (gt_shared->databases[j].oid == slot->database)
+					db = &gt_shared->databases[j];
+			slot->state = GT_SLOT_FREE;
+			slot->pid = 0;
+			slot->procno = -1;
+			slot->database = InvalidOid;
+			if (db != NULL)
+			{
+				gt_database_failed(db);
+				db->sweep = true;
+				gt_due_at(db, now);
+			}
+		}
+		LWLockRelease(gt_shared->lock);
+	}
+}
+
+/* A free slot, now STARTING; -1: max_workers are there. */
+static int
+take_slot(GtDatabase *db)
+{
+	int			in_use = 0;
+	int			result = -1;
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		if (gt_shared->slots[i].state != GT_SLOT_FREE)
+			in_use++;
+		else if (result < 0 && handles[i] == NULL)
+			result = i;
+	}
+	if (in_use >= gt_max_workers || db->hold > 0)
+		result = -1;
+	if (result >= 0)
+	{
+		GtSlot	   *slot = &gt_shared->slots[result];
+
+		slot->state = GT_SLOT_STARTING;
+		slot->pid = 0;
+		slot->procno = -1;
+		slot->database = db->oid;
+		slot->serial = (int64) pg_atomic_fetch_add_u64(&gt_shared->serial, 1);
+		slot->handler = 0;
+		slot->nitems = 0;
+		slot->slow = slot->alone = slot->leave = false;
+		slot->since = gt_now();
+	}
+	LWLockRelease(gt_shared->lock);
+	return result;
+}
+
+/* The server has no background worker for us: max_worker_processes. */
+static void
+no_slot(void)
+{
+	TimestampTz now = gt_now();
+
+	pg_atomic_fetch_add_u64(&gt_shared->slots_missing, 1);
+	no_slot_delay = Min(no_slot_delay == 0 ? FIRST_RETRY : 2 * no_slot_delay, (int64) gt_naptime * USECS_PER_SEC);
+	no_slot_until = now + no_slot_delay;
+	if (no_slot_logged != 0 && now < no_slot_logged + 60 * USECS_PER_SEC)
+		return;
+	no_slot_logged = now;
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("garbagetruck: could not start a worker: no background worker slot is free"),
+			 errhint("Consider increasing max_worker_processes.")));
+}
+
+static bool
+start_worker(GtDatabase *db)
+{
+	BackgroundWorker worker;
+	MemoryContext old;
+	int			index = take_slot(db);
+	bool		started;
+
+	if (index < 0)
+		return false;
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid;
+	worker.bgw_main_arg = Int32GetDatum(index);
+	handle_serials[index] = gt_shared->slots[index].serial;
+	memcpy(worker.bgw_extra, &handle_serials[index], sizeof(int64));
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "garbagetruck");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "gt_worker_main");
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "garbagetruck worker of database %u", db->oid);
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "garbagetruck worker");
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	started = RegisterDynamicBackgroundWorker(&worker, &handles[index]);
+	MemoryContextSwitchTo(old);
+	if (started)
+	{
+		no_slot_delay = 0;
+		return true;
+	}
+	handles[index] = NULL;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	gt_shared->slots[index].state = GT_SLOT_FREE;
+	gt_shared->slots[index].database = InvalidOid;
+	LWLockRelease(gt_shared->lock);
+	no_slot();
+	return false;
+}
+
+/* ---------------------------------------------------------------- who needs one */
+
+typedef struct Need
+{
+	GtDatabase *db;				/* NULL: nobody */
+	int			workers;		/* that it has */
+	TimestampTz due;
+	TimestampTz wake;			/* when to look again, if nothing happens */
+} Need;
+
+/* How many workers a database has; -1: one of them, idle or starting, will see to it. Lock held. */
+static int
+workers_of(GtDatabase *db)
+{
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_FREE || slot->database != db->oid)
+			continue;
+		if (slot->state == GT_SLOT_STARTING || (slot->state == GT_SLOT_IDLE && !slot->leave))
+			return -1;
+		n++;
+	}
+	return n;
+}
+
+/* The database that needs a worker most: that with the fewest, then the one overdue for longest. */
+static void
+find_need(Need *need)
+{
+	TimestampTz now = gt_now();
+	int			i;
+
+	need->db = NULL;
+	need->wake = now + (int64) gt_naptime * USECS_PER_SEC;
+	if (no_slot_until > now)
+		need->wake = Min(need->wake, no_slot_until);
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < GT_MAX_DATABASES; i++)
+	{
+		GtDatabase *db = &gt_shared->databases[i];
+		TimestampTz due = (TimestampTz) pg_atomic_read_u64(&db->next_due);
+		int			workers;
+
+		if (!OidIsValid(db->oid) || due == GT_NEVER || db->hold > 0)
+			continue;
+		workers = workers_of(db);
+		if (workers < 0)
+			continue;
+		due = Max(due, db->retry_at);
+		if (workers > 0)
+			due += PATIENCE;
+		if (due > now)
+		{
+			need->wake = Min(need->wake, due);
+			continue;
+		}
+		if (need->db == NULL || workers < need->workers || (workers == need->workers && due < need->due))
+		{
+			need->db = db;
+			need->workers = workers;
+			need->due = due;
+		}
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
+/* There is no slot for a database that has none: who is idle elsewhere leaves, else who has more than one does soon. */
+static void
+make_room(GtDatabase *db)
+{
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	gt_shared->starving = true;
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_IDLE && slot->database != db->oid)
+		{
+			slot->leave = true;
+			gt_shared->starving = false;
+			gt_wake_procno(slot->procno);
+			break;
+		}
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
+/* Starts what workers can be started. Returns when to look again. */
+static TimestampTz
+serve_databases(void)
+{
+	Need		need;
+	int			i;
+
+	check_slots();
+	for (i = 0; i < GT_MAX_DATABASES; i++)
+	{
+		find_need(&need);
+		if (need.db == NULL || gt_max_workers == 0 || no_slot_until > gt_now())
+			break;
+		if (!may_serve(need.db))
+			continue;
+		if (!start_worker(need.db))
+		{
+			if (need.workers == 0 && no_slot_until <= gt_now())
+				make_room(need.db);
+			find_need(&need);
+			break;
+		}
+	}
+	return need.wake;
+}
+
+/* ---------------------------------------------------------------- the process */
+
+static void
+launcher_exit(int code, Datum arg)
+{
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	gt_shared->launcher_procno = -1;
+	gt_shared->launcher_pid = 0;
+	LWLockRelease(gt_shared->lock);
+	gt_clock_record();
+}
+
+/* Workers of the launcher before this one are not ours to watch: those that have not come by now never will. */
+static void
+take_over(void)
+{
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	gt_shared->launcher_procno = gt_my_procno();
+	gt_shared->launcher_pid = MyProcPid;
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_STARTING && slot->pid == 0 && slot->since + START_LIMIT < gt_now())
+			slot->state = GT_SLOT_FREE;
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
+/* See garbagetruck.h. */
+void
+gt_launcher_main(Datum arg)
+{
+	MemoryContext context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+
+	take_over();
+	before_shmem_exit(launcher_exit, (Datum) 0);
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	context = AllocSetContextCreate(TopMemoryContext, "garbagetruck launcher", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	learn();
+
+	for (;;)
+	{
+		TimestampTz wake;
+		TimestampTz now;
+
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+		gt_clock_record();
+		wake = serve_databases();
+		now = gt_now();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 wake > now ? (wake - now + 999) / 1000 : 1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending)
+			proc_exit(1);		/* not 0: who terminates us wants us to begin anew */
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			learn();
+		}
+	}
+}

@@ -1,0 +1,608 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The process that ends leases and cleans garbage in one database.
+ *
+ * The launcher starts it (launcher.c) in a slot of shared memory.  It works as
+ * long as anything is due, sleeps while something will be soon, and after ten
+ * seconds without gives its slot up.  Expiring and cleaning are transactions of
+ * their own, of bounded size, in turn.
+ *
+ * next_due of the database (see shmem.c) is taken (set to GT_NEVER) by the one
+ * who goes to look; what a look finds but does not do is lowered in again.
+ * Before a worker runs anything it publishes all else that is due, so that the
+ * launcher starts another one: that is how a slow handler stops neither expiry
+ * nor other handlers, and how several workers come to work at once.  One of them
+ * at a time is in an expiry pass; who finds it taken asks for one more.
+ *
+ * What a crash leaves: leases and garbage as they were before the transaction in
+ * progress, and the record of the run (crash.c).  The slot is given back at exit;
+ * a worker that dies without that takes the server's shared memory with it.
+ *
+ * SIGTERM ends the process at once, also in the middle of a handler.  If another
+ * process has sent it, the run on record did not happen; if this one did, it is
+ * the handler's doing, or that of its timeout, and counts as a crash.
+ *
+ * Fault points (make FAULTS=1), in the order in which a lease comes by:
+ *
+ *		worker_start	connected, nothing done yet
+ *		lease_chosen	leases whose time is over are chosen (ending.c)
+ *		ended			they are ended, and their objects garbage (ending.c)
+ *		expire_commit	before the commit of that
+ *		expired			after it
+ *		clean_chosen	a run is chosen and its record written
+ *		clean_commit	before the commit of that, and of the outcome of the run before
+ *		clean_committed	after it: the run is on record
+ *		run_locked		its objects are locked
+ *		run_done		its handler has run
+ *		outcome_written	what came of it is written
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+#include <signal.h>
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "worker.h"
+
+#define MAX_ERRORS		5		/* in a row: the worker gives up, and the launcher waits before the next */
+#define BUSY_DELAY		(50 * 1000) /* us until leases that others had locked are looked at again */
+#define LOOK_EVERY		(1 * USECS_PER_SEC)	/* is the extension still here, is it a copy: with work only */
+#define TRIM_EVERY		(60 * USECS_PER_SEC)	/* gt_history */
+
+static GtDatabase *database;
+static GtCleaner *cleaner = NULL;
+static bool connected = false;
+static bool failed = false;		/* this process ends because it could not work */
+static volatile sig_atomic_t terminated_by = 0;
+static int64 busy_delay = 0;
+
+/* what a transaction shall do */
+static GtExpiry expiry;
+static GtPass pass;
+static bool again;
+static bool working;
+
+/* ---------------------------------------------------------------- coming and going */
+
+static void
+terminate(int signo, siginfo_t *info, void *context)
+{
+	if (terminated_by == 0)
+		terminated_by = info->si_pid;
+	die(signo);
+}
+
+static void
+install_signals(void)
+{
+	struct sigaction action;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	memset(&action, 0, sizeof(action));
+	action.sa_sigaction = terminate;
+	action.sa_flags = SA_RESTART | SA_SIGINFO;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+	BackgroundWorkerUnblockSignals();
+}
+
+/* Who is idle in this database sleeps until its next_due: one of them must be left to do so. Lock held. */
+static void
+wake_idle(Oid oid)
+{
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_IDLE && slot->database == oid)
+		{
+			gt_wake_procno(slot->procno);
+			return;
+		}
+	}
+}
+
+/* At exit, whatever its cause. */
+static void
+leave(int code, Datum arg)
+{
+	GtSlot	   *slot = gt_my_slot;
+	bool		evicted = terminated_by != 0 && terminated_by != MyProcPid && !gt_run_overran;
+	bool		pending = cleaner != NULL && gt_clean_is_durable(cleaner);
+
+	if (slot == NULL)
+		return;
+	if (pending && evicted)
+		gt_clean_evicted(cleaner);
+	if (cleaner != NULL)
+		gt_clean_forget(cleaner);
+	gt_slot_release();
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	if (pending && !evicted)
+		slot->crashes++;
+	if (database->expirer == slot->serial)
+		database->expirer = 0;
+	if (pending)
+		database->sweep = true;
+	if (connected && !failed)
+		database->failures = 0;
+	else if (!evicted)
+		gt_database_failed(database);
+	slot->state = GT_SLOT_FREE;
+	slot->pid = 0;
+	slot->procno = -1;
+	slot->leave = false;
+	slot->database = InvalidOid;
+	gt_my_slot = NULL;
+	wake_idle(database->oid);
+	LWLockRelease(gt_shared->lock);
+
+	if (code != 0)
+		gt_due_at(database, gt_now());	/* what we were at is to be done */
+	gt_wake_launcher();
+}
+
+/* Makes the slot ours; false: it was taken back, or a command wants nobody in the database. */
+static bool
+attach(int index, int64 serial)
+{
+	GtSlot	   *slot = &gt_shared->slots[index];
+	bool		ours;
+
+	database = gt_database(slot->database, false);
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	ours = slot->state == GT_SLOT_STARTING && slot->serial == serial && database != NULL;
+	if (ours)
+	{
+		slot->pid = MyProcPid;
+		slot->procno = gt_my_procno();
+		if (database->hold > 0)
+		{
+			slot->state = GT_SLOT_FREE;
+			slot->pid = 0;
+			slot->procno = -1;
+			ours = false;
+		}
+	}
+	LWLockRelease(gt_shared->lock);
+	if (ours)
+	{
+		gt_my_slot = slot;
+		before_shmem_exit(leave, (Datum) 0);
+	}
+	return ours;
+}
+
+/* Whatever the cluster, the database or the role say: under these we work. */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"idle_session_timeout", "0"},
+		{"synchronous_commit", "on"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+		{"check_function_bodies", "on"},
+		{"jit", "off"}
+	};
+	int			i;
+
+	for (i = 0; i < (int) lengthof(settings); i++)
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* ---------------------------------------------------------------- transactions */
+
+static void
+sleep_after_error(int errors)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 100L << errors, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/*
+ * Runs `body` in a transaction.  An error is logged and survived: what was on
+ * record did not happen.  Several in a row end the process.
+ */
+static bool
+in_transaction(void (*body) (void), const char *activity)
+{
+	static int	errors = 0;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, activity);
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		body();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		if (cleaner != NULL)
+			gt_clean_evicted(cleaner);
+		AbortCurrentTransaction();
+		FlushErrorState();
+		ok = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	pgstat_report_stat(false);
+
+	if (ok)
+		errors = 0;
+	else
+	{
+		if (cleaner != NULL)
+			gt_clean_restart(cleaner);
+		gt_slot_release();
+		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+		database->sweep = true;
+		if (database->expirer == gt_my_slot->serial)
+			database->expirer = 0;
+		LWLockRelease(gt_shared->lock);
+		if (++errors >= MAX_ERRORS)
+		{
+			failed = true;
+			proc_exit(1);
+		}
+		gt_due_at(database, gt_now());
+		sleep_after_error(errors);
+	}
+	return ok;
+}
+
+/* Is there anything for us here? again: look once more in a while. */
+static bool
+may_work(void)
+{
+	GtPlace		place;
+	char	   *why = NULL;
+	bool		warn;
+
+	if (!OidIsValid(gt_extension()))
+	{
+		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+		database->absent = true;
+		LWLockRelease(gt_shared->lock);
+		return false;
+	}
+	/* somebody is altering or dropping it: we would stand in the way, or wait for long */
+	if (!ConditionalLockRelationOid(gt_relid(GT_OBJECT), AccessShareLock) ||
+		!ConditionalLockRelationOid(gt_relid(GT_LEASE), AccessShareLock))
+	{
+		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+		database->retry_at = gt_now() + USECS_PER_SEC;
+		LWLockRelease(gt_shared->lock);
+		again = true;
+		return false;
+	}
+
+	place = gt_place(&why);
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	database->absent = false;
+	database->place = place;
+	warn = place == GT_PLACE_COPY && !database->warned;
+	if (place == GT_PLACE_COPY)
+	{
+		database->warned = true;
+		database->retry_at = gt_now() + (int64) gt_naptime * USECS_PER_SEC;
+	}
+	LWLockRelease(gt_shared->lock);
+	if (warn)
+		ereport(WARNING,
+				(errmsg("garbagetruck does nothing in database \"%s\": it is a copy", get_database_name(MyDatabaseId)),
+				 errdetail("%s", why),
+				 errhint("If its objects are its own, an administrator says so there: SELECT gt_resume(adopt => true);")));
+	return place == GT_PLACE_OURS;
+}
+
+static void
+look_around(void)
+{
+	again = false;
+	working = may_work();
+}
+
+static void
+do_sweep(void)
+{
+	again = gt_clean_sweep(cleaner);
+}
+
+static void
+do_trim(void)
+{
+	again = gt_history_trim();
+}
+
+static void
+do_expire(void)
+{
+	memset(&expiry, 0, sizeof(expiry));
+	expiry.next = GT_NEVER;
+	working = gt_place(NULL) == GT_PLACE_OURS;
+	if (working)
+		gt_expire_pass(gt_batch_size, false, &expiry);
+	GT_POINT("expire_commit");
+}
+
+static void
+do_clean(void)
+{
+	memset(&pass, 0, sizeof(pass));
+	pass.next = GT_NEVER;
+	working = gt_place(NULL) == GT_PLACE_OURS;
+	if (working)
+		gt_clean_step(cleaner, INT_MAX, &pass);
+	GT_POINT("clean_commit");
+}
+
+/* ---------------------------------------------------------------- the work */
+
+/* Judges runs that were interrupted, one in a transaction. */
+static void
+sweep(void)
+{
+	bool		wanted;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	wanted = database->sweep;
+	database->sweep = false;
+	LWLockRelease(gt_shared->lock);
+	while (wanted)
+		wanted = in_transaction(do_sweep, "garbagetruck: judging interrupted runs") && again;
+}
+
+/* One expiry pass, unless another worker is in one. Returns when the next is due. */
+static TimestampTz
+expire(void)
+{
+	TimestampTz now;
+	TimestampTz next;
+	bool		mine;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	mine = database->expirer == 0;
+	if (mine)
+		database->expirer = gt_my_slot->serial;
+	database->expire_again = !mine;
+	LWLockRelease(gt_shared->lock);
+	if (!mine)
+		return GT_NEVER;
+
+	gt_slot_set_state(GT_SLOT_EXPIRING);
+	if (!in_transaction(do_expire, "garbagetruck: ending leases"))
+		return GT_NEVER;
+	GT_POINT("expired");
+
+	now = gt_now();
+	next = expiry.more ? now : expiry.next;
+	busy_delay = expiry.busy == 0 ? 0 : expiry.ended > 0 ? BUSY_DELAY : Min(2 * busy_delay + BUSY_DELAY, 2 * USECS_PER_SEC);
+	if (expiry.busy > 0)
+		next = expiry.ended > 0 && expiry.more ? now : Min(next == now ? GT_NEVER : next, now + busy_delay);
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	database->expirer = 0;
+	if (database->expire_again)
+		next = now;
+	database->expire_again = false;
+	LWLockRelease(gt_shared->lock);
+	return next;
+}
+
+/* What the run before came to, and the choice of the next. */
+static void
+clean(void)
+{
+	if (!in_transaction(do_clean, gt_clean_pending(cleaner) ?
+						psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
+						"garbagetruck: choosing what to clean"))
+		return;
+	gt_clean_committed(cleaner);
+	GT_POINT("clean_committed");
+	gt_due_at(database, pass.next);
+}
+
+/* Does somebody else need this slot more, or is there to be none any more? */
+static bool
+must_leave(TimestampTz began)
+{
+	GtSlot	   *slot = gt_my_slot;
+	int			here = 0;
+	int			in_use = 0;
+	bool		result;
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		in_use += gt_shared->slots[i].state != GT_SLOT_FREE;
+		here += gt_shared->slots[i].state != GT_SLOT_FREE && gt_shared->slots[i].database == database->oid;
+	}
+	result = slot->leave || database->hold > 0 || in_use > gt_max_workers ||
+		(gt_shared->starving && (here > 1 || gt_now() > began + GT_SLOW));
+	if (result)
+		gt_shared->starving = false;
+	LWLockRelease(gt_shared->lock);
+	return result;
+}
+
+/*
+ * Sleeps until there is something to do; false: there has been nothing for long.
+ * The first idle worker of a database is who keeps its time.
+ */
+static bool
+idle(TimestampTz *idle_since)
+{
+	TimestampTz limit = *idle_since + Min(GT_IDLE_LIMIT, (int64) gt_naptime * USECS_PER_SEC);
+	TimestampTz until = limit;
+	TimestampTz now;
+	TimestampTz due;
+	int			i;
+
+	gt_slot_set_state(GT_SLOT_IDLE);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+
+	due = (TimestampTz) pg_atomic_read_u64(&database->next_due);
+	now = gt_now();
+	if (due <= now)
+		return true;
+	if (now >= limit)
+		return false;
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot == gt_my_slot)
+			until = Min(until, due);
+		if (slot->state == GT_SLOT_IDLE && slot->database == database->oid)
+			break;
+	}
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 (until - now + 999) / 1000, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	return true;
+}
+
+static void
+reload(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+/* One turn: expiry if it is due, and one step of cleaning. */
+static void
+work(bool taken)
+{
+	static TimestampTz trimmed_at = 0;
+	TimestampTz next = GT_NEVER;
+
+	sweep();
+	if (taken)
+	{
+		next = expire();
+		/* we have not looked at the queues yet, and are going to be busy */
+		if (gt_clean_pending(cleaner))
+			next = gt_now();
+	}
+	gt_due_at(database, next);
+	clean();
+	if (gt_now() > trimmed_at + TRIM_EVERY)
+	{
+		if (in_transaction(do_trim, "garbagetruck: trimming the history") && !again)
+			trimmed_at = gt_now();
+	}
+}
+
+static void
+serve(void)
+{
+	TimestampTz began = gt_now();
+	TimestampTz idle_since = began;
+	TimestampTz looked_at = began;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "garbagetruck worker",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		bool		taken;
+
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+		CHECK_FOR_INTERRUPTS();
+		reload();
+
+		taken = (TimestampTz) pg_atomic_read_u64(&database->next_due) <= gt_now();
+		if (!gt_clean_pending(cleaner) && must_leave(began))
+			break;
+		if (!taken && !gt_clean_pending(cleaner))
+		{
+			if (!idle(&idle_since))
+				break;
+			continue;
+		}
+		if (taken)
+			taken = (TimestampTz) pg_atomic_exchange_u64(&database->next_due, GT_NEVER) != GT_NEVER;
+		idle_since = gt_now();
+		if (gt_now() > looked_at + LOOK_EVERY && !gt_clean_pending(cleaner))
+		{
+			looked_at = gt_now();
+			if (!in_transaction(look_around, "garbagetruck: looking around"))
+				continue;
+			if (!working)
+				break;
+		}
+		work(taken);
+		if (!working)
+			looked_at = 0;
+	}
+}
+
+/* See garbagetruck.h. */
+void
+gt_worker_main(Datum arg)
+{
+	int64		serial;
+
+	install_signals();
+	memcpy(&serial, MyBgworkerEntry->bgw_extra, sizeof(serial));
+	if (!attach(DatumGetInt32(arg), serial))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(database->oid, InvalidOid, 0);
+	connected = true;
+	pin_settings();
+	cleaner = gt_cleaner_create(true);
+	GT_POINT("worker_start");
+
+	if (in_transaction(look_around, "garbagetruck: looking around") && working)
+	{
+		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+		database->sweep = true;
+		LWLockRelease(gt_shared->lock);
+		serve();
+	}
+	if (again)
+		gt_due_at(database, gt_now());
+	proc_exit(0);
+}
