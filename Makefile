@@ -12,20 +12,29 @@ DATA = garbagetruck--1.0.sql
 
 OBJS = \
 	src/allow.o \
+	src/claim.o \
+	src/clean.o \
 	src/clock.o \
+	src/crash.o \
 	src/database.o \
 	src/ending.o \
+	src/garbage.o \
 	src/garbagetruck.o \
+	src/grant.o \
 	src/handler.o \
 	src/launcher.o \
 	src/lease.o \
+	src/metrics.o \
+	src/notify.o \
 	src/observe.o \
 	src/plan.o \
 	src/queue.o \
+	src/reclaim.o \
 	src/register.o \
 	src/rights.o \
 	src/run.o \
 	src/shmem.o \
+	src/slots.o \
 	src/table.o \
 	src/worker.o
 

@@ -57,6 +57,18 @@ gt_no_tid(void)
 }
 #endif
 
+/* minor releases of 2023: a database whose DROP was interrupted */
+#ifndef DATCONNLIMIT_INVALID_DB
+#define DATCONNLIMIT_INVALID_DB (-2)
+#endif
+
+/* 16: ownership is asked of one function */
+#if PG_VERSION_NUM < 160000
+#define gt_database_ownercheck(database, role) pg_database_ownercheck(database, role)
+#else
+#define gt_database_ownercheck(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#endif
+
 /* 17: process numbers count from 0 and pgprocno is gone */
 #if PG_VERSION_NUM < 170000
 #define gt_my_procno()		(MyProc->pgprocno)

@@ -83,7 +83,7 @@ startup(void)
 			pg_atomic_init_u64(&gt_shared->counters[i].released, 0);
 			pg_atomic_init_u64(&gt_shared->counters[i].expired, 0);
 		}
-		for (i = 0; i < GT_MAX_WORKERS; i++)
+		for (i = 0; i < GT_SLOTS; i++)
 			gt_shared->slots[i].procno = -1;
 	}
 	gt_observe_init();
@@ -131,6 +131,8 @@ gt_database(Oid database, bool create)
 		unused->failures = 0;
 		unused->retry_at = 0;
 		unused->place = GT_PLACE_NONE;
+		unused->warned = unused->sweep = unused->denied = unused->expire_again = false;
+		unused->expirer = 0;
 		pg_atomic_write_u64(&unused->next_due, GT_NEVER);
 	}
 	LWLockRelease(gt_shared->lock);
@@ -149,8 +151,9 @@ gt_my_database(void)
 	return mine;
 }
 
-static void
-wake_procno(int procno)
+/* Sets the latch of a process; one that has gone in the meantime does no harm. */
+void
+gt_wake_procno(int procno)
 {
 	if (procno >= 0 && procno < (int) ProcGlobal->allProcCount)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
@@ -161,7 +164,7 @@ gt_wake_launcher(void)
 {
 	/* read without the lock: a stale number wakes a process that looks again and sleeps on */
 	if (gt_shared != NULL)
-		wake_procno(gt_shared->launcher_procno);
+		gt_wake_procno(gt_shared->launcher_procno);
 }
 
 /* There is work at this time: lowers next_due and wakes whoever can do it. Safe in a commit callback. */
@@ -186,7 +189,7 @@ gt_due_at(GtDatabase *db, TimestampTz when)
 
 		if (slot->state == GT_SLOT_IDLE && slot->database == db->oid)
 		{
-			wake_procno(slot->procno);
+			gt_wake_procno(slot->procno);
 			return;
 		}
 	}
