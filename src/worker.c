@@ -248,7 +248,9 @@ in_transaction(void (*body) (void), const char *activity)
 	PG_TRY();
 	{
 		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());	/* a worker has no portal that holds one */
 		body();
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
