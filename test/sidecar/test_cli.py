@@ -300,7 +300,7 @@ class Hold(CliTest):
         self.assertIn("held by s", err)
 
     def test_stops_when_lost(self):
-        child = self.start("sh", "-c", "trap 'echo stopping; exit 0' TERM; sleep 60 & wait")
+        child = self.start("sh", "-c", "trap 'echo stopping; exit 0' TERM; while :; do sleep 0.05; done")
         self.fake.wait_calls("RenewBatch", 1)
         self.fake.leases.clear()
         out, err = self.finish(child, 1)
@@ -343,7 +343,7 @@ class Hold(CliTest):
     def test_forwards_signals(self):
         for name in ("TERM", "INT", "HUP", "USR1", "QUIT"):
             with self.subTest(name):
-                child = self.start("sh", "-c", f"trap 'echo got {name}; exit 9' {name}; echo ready; sleep 60 & wait")
+                child = self.start("sh", "-c", f"trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done")
                 self.assertEqual(child.stdout.readline(), "ready\n")
                 child.send_signal(getattr(signal, "SIG" + name))
                 out, _ = self.finish(child, 9)
