@@ -77,6 +77,8 @@ class Lease:
         return self.born[1] <= a and not self.maybe_released(b) and self.d_low(a) > b
 
     def surely_over(self, t, without=None):
+        if t < self.asked:              # it may yet be created, by the end of the call that is judged
+            return False
         if self.status == "no" and self.undone <= t:
             return True
         if self.parent and self.parent.status == "no" and self.parent.undone <= t:
@@ -303,7 +305,7 @@ class Checker:
         if self.ended_by_own(op, lease):
             return
         if self.is_own(op, lease):
-            if lease.status != "no" and not lease.parent:
+            if lease.status != "no" and not lease.parent and lease.op["seq"] < op["seq"]:
                 self.report("I5", lease.object, f"{answer}, to the transaction that creates it", lease.op, op)
             return
         if lease.surely_running(op["inv"], op["ret"]):
@@ -362,7 +364,8 @@ class Checker:
         own = self.is_own(op, lease)
         if lease.status == "no" and not own:
             self.report("I5", obj, "a lease whose creation was rolled back was released", lease.op, op)
-        if lease.surely_released(op["inv"], op):
+        # a child counts until the worker has ended it, even after the release of its parent
+        if any(r["status"] == "yes" and r["to"] <= op["inv"] and r is not op for r in lease.releases):
             self.report("I3", obj, "a lease was released twice", *lease.releases)
         elif op["status"] == "yes":
             twice = [r for r in lease.releases if r["status"] == "yes" and r is not op]
