@@ -237,9 +237,10 @@ take_slot(GtDatabase *db)
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	for (i = 0; i < GT_MAX_WORKERS; i++)
 	{
-		if (gt_shared->slots[i].state != GT_SLOT_FREE)
+		/* a worker that has left its slot is a process for a while yet: the server counts those too */
+		if (gt_shared->slots[i].state != GT_SLOT_FREE || handles[i] != NULL)
 			in_use++;
-		else if (result < 0 && handles[i] == NULL)
+		else if (result < 0)
 			result = i;
 	}
 	if (in_use >= gt_max_workers || db->hold > 0)
@@ -269,6 +270,7 @@ no_slot(void)
 	TimestampTz now = gt_now();
 
 	pg_atomic_fetch_add_u64(&gt_shared->slots_missing, 1);
+	pg_atomic_write_u64(&gt_shared->slots_missing_at, (uint64) now);
 	no_slot_delay = Min(no_slot_delay == 0 ? FIRST_RETRY : 2 * no_slot_delay, (int64) gt_naptime * USECS_PER_SEC);
 	no_slot_until = now + no_slot_delay;
 	if (no_slot_logged != 0 && now < no_slot_logged + 60 * USECS_PER_SEC)

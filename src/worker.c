@@ -123,20 +123,32 @@ wake_idle(Oid oid)
 	}
 }
 
-/* At exit, whatever its cause. */
+/* Was this process terminated by another one? */
+static bool
+is_evicted(void)
+{
+	return terminated_by != 0 && terminated_by != MyProcPid && !gt_run_overran;
+}
+
+/* At exit, before the transaction in progress is aborted and our lock on the record goes with it. */
+static void
+leave_record(int code, Datum arg)
+{
+	if (is_evicted())
+		gt_clean_evicted(cleaner);
+	gt_clean_forget(cleaner);
+}
+
+/* At exit, whatever its cause, after that. */
 static void
 leave(int code, Datum arg)
 {
 	GtSlot	   *slot = gt_my_slot;
-	bool		evicted = terminated_by != 0 && terminated_by != MyProcPid && !gt_run_overran;
+	bool		evicted = is_evicted();
 	bool		pending = cleaner != NULL && gt_clean_is_durable(cleaner);
 
 	if (slot == NULL)
 		return;
-	if (pending && evicted)
-		gt_clean_evicted(cleaner);
-	if (cleaner != NULL)
-		gt_clean_forget(cleaner);
 	gt_slot_release();
 
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
@@ -595,6 +607,7 @@ gt_worker_main(Datum arg)
 	connected = true;
 	pin_settings();
 	cleaner = gt_cleaner_create(true);
+	before_shmem_exit(leave_record, (Datum) 0);
 	GT_POINT("worker_start");
 
 	if (in_transaction(look_around, "garbagetruck: looking around") && working)
