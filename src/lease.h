@@ -21,7 +21,7 @@ typedef struct GtFail
 
 /* grant.c */
 extern bool gt_fail(GtFail *f, int sqlstate, const char *fmt,...) pg_attribute_printf(3, 4);
-extern void gt_raise(const GtFail *f) pg_attribute_noreturn();
+extern void gt_raise(const GtFail *f);	/* does not return */
 extern bool gt_check_duration(Interval *duration, int64 *us, GtFail *f);
 extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
 
