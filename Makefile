@@ -18,10 +18,12 @@ OBJS = \
 	src/crash.o \
 	src/database.o \
 	src/ending.o \
+	src/forecast.o \
 	src/garbage.o \
 	src/garbagetruck.o \
 	src/grant.o \
 	src/handler.o \
+	src/health.o \
 	src/launcher.o \
 	src/lease.o \
 	src/metrics.o \
@@ -30,6 +32,7 @@ OBJS = \
 	src/plan.o \
 	src/queue.o \
 	src/reclaim.o \
+	src/redrive.o \
 	src/register.o \
 	src/rights.o \
 	src/run.o \
@@ -42,6 +45,8 @@ OUR_HEADERS = \
 	src/compat.h \
 	src/garbagetruck.h \
 	src/handler.h \
+	src/observe.h \
+	src/queue.h \
 	src/rights.h
 
 # FAULTS=1 compiles in the named fault points of the tests. A normal build has none.

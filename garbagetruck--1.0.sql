@@ -199,7 +199,8 @@ CREATE TABLE gt__history (
 	service_id  text COLLATE "C",
 	lag         interval,
 	took        interval,
-	error       text
+	error       text,
+	handler_id  int                         -- the error is for those who may claim this very handler, not its namesake
 );
 CREATE INDEX gt__history_at ON gt__history (at);
 CREATE INDEX gt__history_object ON gt__history (object_type, object_id);
@@ -400,3 +401,232 @@ COMMENT ON FUNCTION gt_redrive(bigint[], text, int) IS 'Gives dead garbage anoth
 CREATE PROCEDURE gt_reclaim(max_items int DEFAULT NULL, INOUT done bigint DEFAULT 0)
 AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE gt_reclaim(int, bigint) IS 'The workers'' job in the foreground.';
+
+-- ---------------------------------------------------------------------------
+-- Observation: src/observe.c, src/metrics.c, src/health.c, src/forecast.c
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION gt_forecast(horizon interval DEFAULT '1 hour')
+RETURNS TABLE (minute timestamptz, object_type text, handler text, leases bigint)
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION gt_forecast(interval) IS 'What ends within the horizon if nobody renews, by minute.';
+
+CREATE FUNCTION gt_health() RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 11;
+COMMENT ON FUNCTION gt_health() IS 'What is wrong here, and the SQL or setting that helps: one row for each check.';
+
+CREATE FUNCTION gt_metrics()
+RETURNS TABLE (name text, kind text, labels jsonb, value double precision, help text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION gt_metrics() IS 'The numbers of this database for Prometheus. Needs preload.';
+
+CREATE FUNCTION gt__workers()
+RETURNS TABLE (pid int, role text, database name, state text, handler text, since timestamptz,
+	next_due_at timestamptz, crashes int)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5;
+CREATE FUNCTION gt__running_items() RETURNS SETOF bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
+CREATE FUNCTION gt__handler_may(handler int, privilege text) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+CREATE FUNCTION gt__handler_suspended(handler int) RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+
+-- ---------------------------------------------------------------------------
+-- Views.  They read the tables as the extension's owner and ask about the caller:
+-- gt__acts_for(), gt__may() and gt__handler_may() see current_user.  Monitors see
+-- every row, but commands, payloads, metadata and error texts only as anybody.
+-- ---------------------------------------------------------------------------
+
+CREATE VIEW gt_leases WITH (security_barrier) AS
+SELECT v.lease_id, v.object_id, v.object_type, v.service_id, v.state, v.created_at, v.renewed_at, v.expires_at,
+	v.duration, v.renewals, v.fence, v.exclusive, v.parent, v.cleanup,
+	CASE WHEN @extschema@.gt__acts_for(v.owner) THEN v.payload END AS payload,
+	CASE WHEN @extschema@.gt__acts_for(v.owner) THEN v.metadata END AS metadata,
+	v.attempts, v.max_attempts, v.retry_delay,
+	pg_catalog.pg_get_userbyid(v.owner) AS owner
+FROM @extschema@.gt__lease_view v
+WHERE (SELECT @extschema@.gt__may('monitor')) OR @extschema@.gt__acts_for(v.owner);
+COMMENT ON VIEW gt_leases IS 'Leases that have not ended: one''s own, or all for monitors.';
+
+CREATE VIEW gt_garbage WITH (security_barrier) AS
+SELECT o.cleanup_id, o.object_type, o.object_id, pg_catalog.pg_get_userbyid(o.owner) AS owner,
+	h.name AS handler, h.kind,
+	CASE WHEN j.dead THEN 'dead'
+		WHEN o.state OPERATOR(pg_catalog.=) 'c' AND NOT j.lapsed THEN 'claimed'
+		WHEN r.id IS NOT NULL THEN 'running'
+		ELSE 'waiting' END AS state,
+	o.attempts, j.max_attempts, o.since,
+	CASE WHEN NOT j.dead THEN o.due_at END AS next_attempt_at,
+	CASE WHEN o.state OPERATOR(pg_catalog.=) 'c' THEN o.claimed_until END AS claimed_until,
+	CASE WHEN h.may_claim THEN o.error END AS error,
+	CASE WHEN h.may_claim OR @extschema@.gt__acts_for(o.owner) THEN o.payload END AS payload,
+	o.lease_id, o.service_id, o.fence
+FROM @extschema@.gt_object o
+	JOIN (SELECT i.id, i.name, i.kind, i.max_attempts, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim
+		FROM @extschema@.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) o.handler
+	LEFT JOIN @extschema@.gt__running_items() r(id) ON r.id OPERATOR(pg_catalog.=) o.cleanup_id
+	CROSS JOIN (SELECT @extschema@.gt_clock() AS now OFFSET 0) c
+	CROSS JOIN LATERAL (SELECT m.max_attempts, m.lapsed,
+		o.state OPERATOR(pg_catalog.=) 'd' OR
+			(m.lapsed AND o.attempts OPERATOR(pg_catalog.>=) m.max_attempts) AS dead
+		FROM (SELECT coalesce(o.max_attempts, h.max_attempts) OPERATOR(pg_catalog.+) o.extra_attempts AS max_attempts,
+			o.state OPERATOR(pg_catalog.=) 'c' AND o.claimed_until OPERATOR(pg_catalog.<=) c.now AS lapsed) m) j
+WHERE o.cleanup_id IS NOT NULL
+	AND ((SELECT @extschema@.gt__may('monitor')) OR h.may_claim OR @extschema@.gt__acts_for(o.owner));
+COMMENT ON VIEW gt_garbage IS 'Objects whose last lease has ended and that are not clean yet.';
+
+CREATE VIEW gt_dead WITH (security_barrier) AS
+SELECT g.cleanup_id, g.object_type, g.object_id, g.owner, g.handler, g.kind, g.state, g.attempts, g.max_attempts,
+	g.since, g.next_attempt_at, g.claimed_until, g.error, g.payload, g.lease_id, g.service_id, g.fence
+FROM @extschema@.gt_garbage g
+WHERE g.state OPERATOR(pg_catalog.=) 'dead';
+COMMENT ON VIEW gt_dead IS 'Garbage that used up its attempts: gt_redrive() gives it more, gt_ack() discards it.';
+
+CREATE VIEW gt_handlers WITH (security_barrier) AS
+SELECT h.name, h.kind, CASE WHEN h.may_claim THEN h.command END AS command,
+	h.owner_name AS owner, h.run_as_name AS run_as, h.max_attempts,
+	h.retry_delay OPERATOR(pg_catalog.*) interval '1 microsecond' AS retry_delay,
+	h.timeout OPERATOR(pg_catalog.*) interval '1 microsecond' AS timeout,
+	h.concurrency, h.rate_limit,
+	h.grace OPERATOR(pg_catalog.*) interval '1 microsecond' AS grace,
+	h.paused OR h.suspended IS NOT NULL AS paused,
+	coalesce(h.suspended, h.paused_reason) AS paused_reason,
+	coalesce(t.runs, 0) AS runs, coalesce(t.failures, 0) AS failures, t.last_run_at,
+	CASE WHEN h.may_claim THEN t.last_error END AS last_error
+FROM (SELECT i.*, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim,
+		@extschema@.gt__handler_suspended(i.id) AS suspended
+		FROM @extschema@.gt__handler i
+		WHERE (SELECT @extschema@.gt__may('monitor')) OR @extschema@.gt__handler_may(i.id, 'claim')
+			OR @extschema@.gt__handler_may(i.id, 'use') OFFSET 0) h
+	LEFT JOIN LATERAL (SELECT pg_catalog.sum(y.runs)::pg_catalog.int8 AS runs,
+		pg_catalog.sum(y.failures)::pg_catalog.int8 AS failures, pg_catalog.max(y.last_run_at) AS last_run_at,
+		(pg_catalog.array_agg(y.last_error ORDER BY y.last_error_at USING OPERATOR(pg_catalog.>))
+			FILTER (WHERE y.last_error IS NOT NULL))[1] AS last_error
+		FROM @extschema@.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) h.id) t ON true;
+COMMENT ON VIEW gt_handlers IS 'Handlers that the caller may use or claim, or all for monitors, and how their runs went.';
+
+CREATE VIEW gt_history WITH (security_barrier) AS
+SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
+	e.lag, e.took, CASE WHEN h.may_claim THEN e.error END AS error,
+	pg_catalog.pg_get_userbyid(e.owner) AS owner
+FROM @extschema@.gt__history e
+	LEFT JOIN (SELECT i.id, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim
+		FROM @extschema@.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
+WHERE (SELECT @extschema@.gt__may('monitor')) OR h.may_claim OR @extschema@.gt__acts_for(e.owner);
+COMMENT ON VIEW gt_history IS 'What became of objects, as far back as garbagetruck.history_retention.';
+
+CREATE VIEW gt_workers WITH (security_barrier) AS
+SELECT w.pid, w.role, w.database, w.state, w.handler, w.since, w.next_due_at, w.crashes
+FROM @extschema@.gt__workers() w;
+COMMENT ON VIEW gt_workers IS 'The launcher and the workers of the whole cluster, for monitors. Needs preload.';
+
+-- ---------------------------------------------------------------------------
+-- Rights: nothing but what follows; gt_allow() gives the rest.
+-- ---------------------------------------------------------------------------
+
+REVOKE ALL ON FUNCTION @extschema@.gt_clock() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_grant_each(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_renew(uuid, interval, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_renew_many(uuid[], interval, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_release(uuid, boolean, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_release_many(uuid[], boolean, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_update(uuid, jsonb, jsonb, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_get(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_list(text, text, text, int, uuid, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_fence(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_fence_check(text, text, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__deadline(uuid, timestamptz, bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__running(uuid, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__acts_for(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__may(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_handler_drop(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_handler_grant(text, name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_handler_revoke(text, name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_allow(name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_disallow(name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_share(name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_unshare(name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_pause(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_resume(text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_claim(text[], int, interval, bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_ack(bigint, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_extend(bigint, int, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_ack_many(bigint[], int[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.gt_reclaim(int, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_forecast(interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_health() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_metrics() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__workers() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__running_items() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__handler_may(int, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__handler_suspended(int) FROM PUBLIC;
+REVOKE ALL ON TABLE @extschema@.gt_object,
+	@extschema@.gt_lease,
+	@extschema@.gt__orphan,
+	@extschema@.gt__handler,
+	@extschema@.gt__handler_right,
+	@extschema@.gt__share,
+	@extschema@.gt__role,
+	@extschema@.gt__tally,
+	@extschema@.gt__run,
+	@extschema@.gt__start,
+	@extschema@.gt__place,
+	@extschema@.gt__paused,
+	@extschema@.gt__history,
+	@extschema@.gt__lease_view,
+	@extschema@.gt_leases,
+	@extschema@.gt_garbage,
+	@extschema@.gt_dead,
+	@extschema@.gt_handlers,
+	@extschema@.gt_history,
+	@extschema@.gt_workers FROM PUBLIC;
+REVOKE ALL ON SEQUENCE @extschema@.gt__cleanup_id, @extschema@.gt__handler_id FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION @extschema@.gt_clock() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt_health() TO PUBLIC;
+GRANT SELECT ON TABLE @extschema@.gt_leases, @extschema@.gt_garbage, @extschema@.gt_dead, @extschema@.gt_handlers,
+	@extschema@.gt_history, @extschema@.gt_workers TO PUBLIC;
+-- the views call these as their reader; they tell nothing that the views do not
+GRANT EXECUTE ON FUNCTION @extschema@.gt__deadline(uuid, timestamptz, bigint, bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__running(uuid, timestamptz) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__acts_for(oid) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__may(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__workers() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__running_items() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__handler_may(int, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__handler_suspended(int) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt_metrics() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.gt_forecast(interval) TO pg_monitor;
+
+-- ---------------------------------------------------------------------------
+-- The handlers that are there from the start; they are not dumped.
+-- ---------------------------------------------------------------------------
+
+INSERT INTO @extschema@.gt__handler (id, name, kind, command, owner, owner_name, max_attempts, retry_delay, timeout,
+	grace, paused, builtin, version, crashes)
+SELECT b.id, b.name, b.kind, '{payload.url}', r.oid, r.rolname, 25, 1000000, 30000000, 0, false, true, 1, 0
+FROM (VALUES (1, 'http_endpoint', 'http'), (2, 'grpc_endpoint', 'grpc')) b(id, name, kind)
+	JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) current_user;
+
+-- ---------------------------------------------------------------------------
+-- What pg_dump keeps: the users' rows. What is known of one server run is not among them.
+-- ---------------------------------------------------------------------------
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt_object', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt_lease', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__orphan', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__handler', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__handler_right', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__share', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__role', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__place', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__paused', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__history', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__cleanup_id', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__handler_id', '');

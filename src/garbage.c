@@ -409,6 +409,7 @@ gt_history_add(const char *event, const GtRow *object, const char *handler, int 
 	copy_column(&row, HI_CLEANUP_ID, object, O_CLEANUP_ID);
 	copy_column(&row, HI_LEASE_ID, object, O_LEASE_ID);
 	copy_column(&row, HI_SERVICE_ID, object, O_SERVICE_ID);
+	copy_column(&row, HI_HANDLER_ID, object, O_HANDLER);
 	if (attempt >= 0)
 		GT_SET(&row, HI_ATTEMPT, Int32GetDatum(attempt));
 	if (handler != NULL)

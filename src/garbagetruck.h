@@ -154,7 +154,7 @@ enum
 enum
 {
 	HI_AT, HI_EVENT, HI_OBJECT_TYPE, HI_OBJECT_ID, HI_OWNER, HI_CLEANUP_ID, HI_ATTEMPT, HI_HANDLER, HI_LEASE_ID,
-	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_NATTS
+	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_HANDLER_ID, HI_NATTS
 };
 #define GT_MAX_ATTS 32
 
@@ -312,6 +312,7 @@ typedef struct GtShared
 	int			launcher_procno;	/* -1: none.  Under lock */
 	pid_t		launcher_pid;
 	pg_atomic_uint64 slots_missing; /* times that no background worker slot was free */
+	pg_atomic_uint64 slots_missing_at;	/* gt_clock() time of the last one; 0: never */
 	GtCounters	counters[GT_MAX_DATABASES];
 	GtDatabase	databases[GT_MAX_DATABASES];
 	bool		starving;		/* a database with due work has no worker, and no slot is free. Under lock */

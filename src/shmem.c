@@ -74,6 +74,7 @@ startup(void)
 		gt_shared->clock_base = gt_clock_anchor();
 		pg_atomic_init_u64(&gt_shared->serial, 1);
 		pg_atomic_init_u64(&gt_shared->slots_missing, 0);
+		pg_atomic_init_u64(&gt_shared->slots_missing_at, 0);
 		gt_shared->launcher_procno = -1;
 		for (i = 0; i < GT_MAX_DATABASES; i++)
 		{

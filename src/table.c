@@ -72,6 +72,7 @@ struct GtScan
 	GtTable    *table;
 	Snapshot	snapshot;
 	IndexScanDesc scan;
+	MemoryContext context;		/* index scans allocate as they go on; callers may reset theirs between rows */
 };
 
 /* A relation has changed: forget what we know if it is one of ours. */
@@ -497,6 +498,7 @@ begin(GtTable *t, GtIndexId id, int nkeys, ScanKeyData *scankeys)
 	GtScan	   *scan = palloc(sizeof(GtScan));
 
 	scan->table = t;
+	scan->context = CurrentMemoryContext;
 	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan->scan = gt_index_beginscan(t->rel, index_of(t, id), scan->snapshot, nkeys);
 	index_rescan(scan->scan, scankeys, nkeys, NULL, 0);
@@ -535,10 +537,13 @@ gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int 
 bool
 gt_scan_next(GtScan *scan, GtRow *row)
 {
-	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->table->slot))
-		return false;
-	copy_row(scan->table, row);
-	return true;
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		found = index_getnext_slot(scan->scan, ForwardScanDirection, scan->table->slot);
+
+	MemoryContextSwitchTo(old);
+	if (found)
+		copy_row(scan->table, row);
+	return found;
 }
 
 void

@@ -1,0 +1,500 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  gt_claim(): starts attempts that the caller will make.
+ *
+ * Sessions run this.  Rows are chosen in the order in which they are due, one
+ * from each handler in turn, passing over what others have locked; each is
+ * locked, judged again and becomes claimed by this transaction.  Its commit is
+ * the durable count of the attempt.  A claim lapses at claimed_until without
+ * anybody's doing: such a row is simply due.
+ *
+ * Limits.  How many claims of a handler run is counted in the table, for claims
+ * outlive the server.  What open transactions have claimed is not seen there,
+ * so shared memory adds it up: it is reserved there before the table is looked
+ * at and given back when the transaction has ended, so that a claim is counted
+ * twice for a moment, never not at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "garbagetruck.h"
+#include "observe.h"
+#include "queue.h"
+
+PG_FUNCTION_INFO_V1(gt_claim);
+
+#define MAX_CLAIM		10000	/* max_items at most */
+#define FLIGHT			USECS_PER_HOUR	/* after claimed_until: a slow attempt may still be at work */
+
+/* One handler of a call. */
+typedef struct Source
+{
+	GtHandler  *h;
+	GtScan	   *scan;			/* NULL: not begun, or at its end */
+	int			allowed;		/* how many more may start; -1: not asked yet */
+	bool		ended;
+} Source;
+
+/* Claims of this transaction that are in GtHandlerEntry.pending. */
+typedef struct Pending
+{
+	int			handler;
+	int			n;
+	struct Pending *next;
+} Pending;
+
+static Pending *pending = NULL; /* in TopTransactionContext */
+
+static void
+give_back_pending(XactEvent event, void *arg)
+{
+	Pending    *p;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	if (pending == NULL)
+		return;
+	gt_observe_lock();
+	for (p = pending; p != NULL; p = p->next)
+	{
+		GtHandlerEntry *entry = gt_handler_entry(p->handler);
+
+		if (entry != NULL)
+			entry->pending -= p->n;
+	}
+	gt_observe_unlock();
+	pending = NULL;
+}
+
+static Pending *
+pending_of(int handler)
+{
+	static bool registered = false;
+	Pending    *p;
+
+	for (p = pending; p != NULL; p = p->next)
+		if (p->handler == handler)
+			return p;
+	if (!registered)
+	{
+		RegisterXactCallback(give_back_pending, NULL);
+		registered = true;
+	}
+	p = MemoryContextAllocZero(TopTransactionContext, sizeof(Pending));
+	p->handler = handler;
+	p->next = pending;
+	pending = p;
+	return p;
+}
+
+/* ---------------------------------------------------------------- limits */
+
+/* How many starts the rate has left in the second that ends now. */
+static int
+rate_left(GtRate *rate, int limit, TimestampTz now)
+{
+	int64		number = now / GT_RATE_BUCKET;
+	int			started = 0;
+	int			i;
+
+	if (number - rate->newest >= GT_RATE_BUCKETS || number < rate->newest)
+		memset(rate->starts, 0, sizeof(rate->starts));
+	else
+		while (rate->newest < number)
+			rate->starts[++rate->newest % GT_RATE_BUCKETS] = 0;
+	rate->newest = number;
+	for (i = 0; i < GT_RATE_BUCKETS; i++)
+		started += rate->starts[i];
+	return Max(limit - started, 0);
+}
+
+/* After gt_resume() a handler's rate begins at a tenth and is whole again in ten seconds. */
+static int
+rate_now(const GtHandler *h, TimestampTz now)
+{
+	int64		elapsed = now - h->resumed_at;
+
+	if (h->resumed_at == 0 || elapsed >= 10 * USECS_PER_SEC)
+		return h->rate_limit;
+	return Max((int) ((int64) h->rate_limit * (elapsed / USECS_PER_SEC + 1) / 10), 1);
+}
+
+/* How many claims of the handler run, as the table has it. */
+static int
+count_running(GtTable *objects, const GtHandler *h, TimestampTz now)
+{
+	Datum		key = Int32GetDatum(h->id);
+	GtScan	   *scan;
+	GtRow		row;
+	int			n = 0;
+
+	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber,
+							   TimestampTzGetDatum(now));
+	while (n < h->concurrency && gt_scan_next(scan, &row))
+		if (GT_CHAR(&row, O_STATE) == 'c')
+			n++;
+	gt_scan_end(scan);
+	return n;
+}
+
+/* Reserves up to `want` starts of the handler and returns how many it may have. */
+static int
+reserve(GtTable *objects, const GtHandler *h, int want, TimestampTz now)
+{
+	GtHandlerEntry *entry;
+	int			others = 0;
+	int			n = want;
+
+	/* memory first: nothing may fail between the reservation and the note of it */
+	Pending    *mine = h->concurrency > 0 ? pending_of(h->id) : NULL;
+
+	gt_observe_lock();
+	entry = gt_handler_entry(h->id);
+	if (entry != NULL)
+	{
+		entry->claimed_at = now;
+		if (h->rate_limit > 0)
+		{
+			n = Min(n, rate_left(&entry->rate, rate_now(h, now), now));
+			entry->rate.starts[entry->rate.newest % GT_RATE_BUCKETS] += n;
+		}
+		if (mine != NULL)
+		{
+			others = entry->pending - mine->n;
+			entry->pending += n;
+			mine->n += n;
+		}
+	}
+	gt_observe_unlock();
+
+	if (mine != NULL && n > 0)
+	{
+		int			room = h->concurrency - others - count_running(objects, h, now);
+
+		if (room < n)
+		{
+			gt_claim_give_back(h, n - Max(room, 0));
+			n = Max(room, 0);
+		}
+	}
+	return n;
+}
+
+/* Starts that were reserved and not made. */
+void
+gt_claim_give_back(const GtHandler *h, int n)
+{
+	GtHandlerEntry *entry;
+
+	if (n <= 0 || (h->rate_limit == 0 && h->concurrency == 0))
+		return;
+	gt_observe_lock();
+	entry = gt_handler_entry(h->id);
+	if (entry != NULL)
+	{
+		if (h->rate_limit > 0)
+		{
+			int		   *starts = &entry->rate.starts[entry->rate.newest % GT_RATE_BUCKETS];
+
+			*starts = Max(*starts - n, 0);
+		}
+		if (h->concurrency > 0)
+		{
+			Pending    *p;
+
+			entry->pending -= n;
+			for (p = pending; p != NULL; p = p->next)
+				if (p->handler == h->id)
+					p->n -= n;
+		}
+	}
+	gt_observe_unlock();
+}
+
+/* ---------------------------------------------------------------- which rows */
+
+/* May an attempt start on this garbage now? */
+static bool
+may_start(const GtRow *row, const GtHandler *h, TimestampTz now, bool any_time)
+{
+	if (row->isnull[O_CLEANUP_ID] || row->isnull[O_HANDLER] || GT_INT32(row, O_HANDLER) != h->id)
+		return false;
+	if (gt_garbage_has_lapsed(row, now))
+		return true;
+	if (GT_CHAR(row, O_STATE) != 'w')
+		return false;
+	/* once announced, it waits for somebody to come, not for a time: due_at is when it is announced again */
+	return any_time || GT_TIME(row, O_DUE_AT) <= now ||
+		(h->kind == GT_KIND_NOTIFY && GT_INT32(row, O_SENDS) > 0);
+}
+
+/* Locks and judges a row. Others' are passed over. */
+static bool
+take(GtTable *objects, GtRow *row, const GtHandler *h, TimestampTz now, bool any_time)
+{
+	if (!may_start(row, h, now, any_time) ||
+		gt_lock(objects, row, LockTupleNoKeyExclusive, true) != GT_LOCKED ||
+		!may_start(row, h, now, any_time))
+		return false;
+	return GT_CHAR(row, O_STATE) != 'c' || gt_garbage_lapsed(objects, row, h);
+}
+
+/* The next row of a handler, locked. */
+static bool
+take_next(GtTable *objects, Source *source, int max, TimestampTz now, GtRow *row)
+{
+	if (source->ended)
+		return false;
+	if (source->scan == NULL)
+	{
+		Datum		key = Int32GetDatum(source->h->id);
+
+		source->allowed = reserve(objects, source->h, max, now);
+		if (source->h->kind == GT_KIND_NOTIFY)
+			source->scan = gt_scan_begin(objects, GT_OBJECT_DUE, 1, &key);
+		else
+			source->scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber,
+											   TimestampTzGetDatum(now));
+	}
+	while (source->allowed > 0 && gt_scan_next(source->scan, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (take(objects, row, source->h, now, false))
+		{
+			source->allowed--;
+			return true;
+		}
+	}
+	source->ended = true;
+	return false;
+}
+
+/* One row of each handler in turn, beginning anywhere, until there are enough. */
+static int
+choose(GtTable *objects, Source *sources, int nsources, int max, TimestampTz now, GtItem *items, Source **of)
+{
+	int			start = nsources > 1 ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, nsources - 1) : 0;
+	int			n = 0;
+	bool		any = true;
+	int			i;
+
+	while (any && n < max)
+	{
+		any = false;
+		for (i = 0; i < nsources && n < max; i++)
+		{
+			Source	   *source = &sources[(start + i) % nsources];
+
+			if (take_next(objects, source, max, now, &items[n].row))
+			{
+				of[n++] = source;
+				any = true;
+			}
+		}
+	}
+	for (i = 0; i < nsources; i++)
+	{
+		if (sources[i].scan != NULL)
+			gt_scan_end(sources[i].scan);
+	}
+	return n;
+}
+
+static int
+by_int64(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The rows with these cleanup ids, whenever they are due. */
+static int
+choose_by_id(GtTable *objects, Source *sources, int nsources, ArrayType *ids, int max, TimestampTz now,
+			 GtItem *items, Source **of)
+{
+	int64	   *id;
+	int			nids = gt_int8_array(ids, &id);
+	int			n = 0;
+	int			i;
+
+	qsort(id, nids, sizeof(int64), by_int64);
+	for (i = 0; i < nids && n < max; i++)
+	{
+		Datum		key = Int64GetDatum(id[i]);
+		GtRow	   *row = &items[n].row;
+		Source	   *source = NULL;
+		int			s;
+
+		CHECK_FOR_INTERRUPTS();
+		if ((i > 0 && id[i] == id[i - 1]) ||
+			!gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, row) || row->isnull[O_HANDLER])
+			continue;
+		for (s = 0; s < nsources; s++)
+			if (sources[s].h->id == GT_INT32(row, O_HANDLER))
+				source = &sources[s];
+		if (source == NULL)
+			continue;
+		if (source->allowed < 0)
+			source->allowed = reserve(objects, source->h, Min(max, nids), now);
+		if (source->allowed > 0 && take(objects, row, source->h, now, true))
+		{
+			source->allowed--;
+			of[n++] = source;
+		}
+	}
+	return n;
+}
+
+/* ---------------------------------------------------------------- the claim */
+
+/*
+ * Writes the claim.  An announced token (kind notify) may be in the hands of a
+ * listener, so the claim takes the number after it; the limit grows by one with
+ * it, since that one was no attempt.
+ */
+static void
+claim(GtTable *objects, GtItem *item, const GtHandler *h, TimestampTz now, int64 visibility)
+{
+	GtRow	   *row = &item->row;
+	bool		announced = GT_CHAR(row, O_STATE) == 'w' && GT_INT32(row, O_SENDS) > 0;
+	TimestampTz until = now + visibility;
+
+	if (GT_INT32(row, O_ATTEMPTS) == 0 && !announced)
+		gt_observe_lag(gt_garbage_lag(row, h));
+	item->cleanup_id = GT_INT64(row, O_CLEANUP_ID);
+	item->attempt = GT_INT32(row, O_ATTEMPTS) + (announced ? 2 : 1);
+	if (announced)
+		GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(GT_INT32(row, O_EXTRA_ATTEMPTS) + 1));
+	GT_SET(row, O_STATE, CharGetDatum('c'));
+	GT_SET(row, O_ATTEMPTS, Int32GetDatum(item->attempt));
+	GT_SET(row, O_SENDS, Int32GetDatum(0));
+	GT_SET(row, O_EVICTED, Int32GetDatum(0));
+	GT_SET(row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));
+	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(until));
+	GT_SET(row, O_FLIGHT_UNTIL, TimestampTzGetDatum(until + FLIGHT));
+	gt_update(objects, row);
+	if (h->kind == GT_KIND_NOTIFY)
+		gt_due_after_commit(until); /* to be announced again */
+}
+
+static void
+put(ReturnSetInfo *rsinfo, const GtItem *item, const GtHandler *h)
+{
+	static const int columns[] = {O_OBJECT_ID, O_OBJECT_TYPE, -1, -1, -1, O_PAYLOAD, O_METADATA, O_LEASE_ID,
+	O_SERVICE_ID, O_FENCE, O_CLAIMED_UNTIL};
+	const GtRow *row = &item->row;
+	Datum		v[13];
+	bool		nulls[13];
+	int			i;
+
+	memset(nulls, 0, sizeof(nulls));
+	v[0] = Int64GetDatum(item->cleanup_id);
+	v[1] = Int32GetDatum(item->attempt);
+	for (i = 0; i < (int) lengthof(columns); i++)
+	{
+		if (columns[i] < 0)
+			continue;
+		v[i + 2] = row->v[columns[i]];
+		nulls[i + 2] = row->isnull[columns[i]];
+	}
+	v[4] = CStringGetTextDatum(h->name);
+	v[5] = CStringGetTextDatum(gt_kind_names[h->kind]);
+	nulls[6] = (h->command == NULL);
+	v[6] = nulls[6] ? (Datum) 0 : CStringGetTextDatum(h->command);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, v, nulls);
+}
+
+/* The handlers that a call names, or all that the caller may claim; without those that are stopped. */
+static int
+find_sources(ArrayType *names, Source **sources)
+{
+	List	   *handlers = gt_claimable_handlers(names);
+	ListCell   *lc;
+	int			n = 0;
+
+	*sources = palloc0(Max(list_length(handlers), 1) * sizeof(Source));
+	foreach(lc, handlers)
+	{
+		GtHandler  *h = lfirst(lc);
+
+		if (h->paused || gt_handler_suspended(h) != NULL)
+			continue;
+		(*sources)[n].h = h;
+		(*sources)[n++].allowed = -1;
+	}
+	return n;
+}
+
+Datum
+gt_claim(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			max;
+	int64		visibility;
+	char	   *why;
+	GtTable		objects;
+	GtItem	   *items;
+	Source	   *sources;
+	Source	  **of;
+	int			nsources;
+	TimestampTz now;
+	int			n;
+	int			i;
+
+	gt_mark_write("gt_claim");
+	InitMaterializedSRF(fcinfo, 0);
+	gt_need_value(fcinfo, 1, "max_items");
+	gt_need_value(fcinfo, 2, "visibility");
+	max = PG_GETARG_INT32(1);
+	if (max < 1 || max > MAX_CLAIM)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_items %d is out of range", max),
+				 errdetail("It is between 1 and %d.", MAX_CLAIM)));
+	visibility = gt_visibility(PG_GETARG_INTERVAL_P(2));
+	nsources = find_sources(PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0), &sources);
+	if (gt_place(&why) == GT_PLACE_COPY)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is a copy: its garbage is not claimed"),
+				 errdetail("%s.", why),
+				 errhint("If its objects are its own: SELECT gt_resume(adopt => true);")));
+	gt_start_ensure();
+	if (nsources == 0 || gt_database_paused())
+		return (Datum) 0;
+
+	if (!PG_ARGISNULL(3))
+		max = Min(max, Max(ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(3)), ARR_DIMS(PG_GETARG_ARRAYTYPE_P(3))), 1));
+	items = palloc_extended(max * sizeof(GtItem), MCXT_ALLOC_HUGE);
+	of = palloc(max * sizeof(Source *));
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	now = gt_now();
+	n = PG_ARGISNULL(3) ?
+		choose(&objects, sources, nsources, max, now, items, of) :
+		choose_by_id(&objects, sources, nsources, PG_GETARG_ARRAYTYPE_P(3), max, now, items, of);
+	for (i = 0; i < nsources; i++)
+		gt_claim_give_back(sources[i].h, sources[i].allowed);
+
+	now = gt_now();
+	for (i = 0; i < n; i++)
+	{
+		claim(&objects, &items[i], of[i]->h, now, visibility);
+		put(rsinfo, &items[i], of[i]->h);
+	}
+	gt_close(&objects);
+	return (Datum) 0;
+}

@@ -1,0 +1,178 @@
+/*-------------------------------------------------------------------------
+ *
+ * forecast.c
+ *	  gt_forecast(): which leases end within a while if nobody renews them.
+ *
+ * Sessions run this, on a standby too; nothing is written.  It reads the leases
+ * that can end so soon, in the order in which the workers will look at them, and
+ * their children; monitors are told of all, others of their own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "garbagetruck.h"
+#include "queue.h"
+
+PG_FUNCTION_INFO_V1(gt_forecast);
+
+/* One row of the answer. */
+typedef struct Ending
+{
+	struct EndingKey
+	{
+		TimestampTz minute;
+		int			handler;	/* 0: none */
+		char		object_type[256];
+	}			key;
+	int64		leases;
+} Ending;
+
+static void
+count_lease(HTAB *endings, const GtRow *lease, TimestampTz over_at)
+{
+	struct EndingKey key;
+	Ending	   *ending;
+	bool		found;
+
+	memset(&key, 0, sizeof(key));
+	key.minute = over_at - over_at % USECS_PER_MINUTE;
+	if (key.minute > over_at)
+		key.minute -= USECS_PER_MINUTE;
+	key.handler = lease->isnull[L_HANDLER] ? 0 : GT_INT32(lease, L_HANDLER);
+	text_to_cstring_buffer(DatumGetTextPP(lease->v[L_OBJECT_TYPE]), key.object_type, sizeof(key.object_type));
+	ending = hash_search(endings, &key, HASH_ENTER, &found);
+	if (!found)
+		ending->leases = 0;
+	ending->leases++;
+}
+
+/* A lease and its children end at the same instant. */
+static void
+count_family(HTAB *endings, GtTable *leases, const GtRow *lease, TimestampTz over_at, bool all)
+{
+	GtScan	   *scan;
+	GtRow		child;
+
+	if (all || gt_acts_for(GT_OID(lease, L_OWNER)))
+		count_lease(endings, lease, over_at);
+	if (!lease->isnull[L_PARENT])
+		return;
+	scan = gt_scan_begin(leases, GT_LEASE_PARENT, 1, &lease->v[L_ID]);
+	while (gt_scan_next(scan, &child))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (all || gt_acts_for(GT_OID(&child, L_OWNER)))
+			count_lease(endings, &child, over_at);
+	}
+	gt_scan_end(scan);
+}
+
+static void
+count_all(HTAB *endings, TimestampTz now, TimestampTz until, bool all)
+{
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	GtTable		leases;
+	GtScan	   *scan;
+	GtRow		lease;
+
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	scan = gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTLessEqualStrategyNumber,
+							   TimestampTzGetDatum(until));
+	old = MemoryContextSwitchTo(row_context);
+	while (gt_scan_next(scan, &lease))
+	{
+		TimestampTz over_at = gt_effective_deadline(&lease);
+
+		CHECK_FOR_INTERRUPTS();
+		/* what is over and has not been ended yet ends now */
+		if (over_at <= until)
+			count_family(endings, &leases, &lease, Max(over_at, now), all);
+		MemoryContextReset(row_context);
+	}
+	MemoryContextSwitchTo(old);
+	gt_scan_end(scan);
+	gt_close(&leases);
+	MemoryContextDelete(row_context);
+}
+
+static int
+ending_order(const void *a, const void *b)
+{
+	const Ending *x = *(Ending *const *) a;
+	const Ending *y = *(Ending *const *) b;
+
+	if (x->key.minute != y->key.minute)
+		return x->key.minute < y->key.minute ? -1 : 1;
+	if (strcmp(x->key.object_type, y->key.object_type) != 0)
+		return strcmp(x->key.object_type, y->key.object_type);
+	return x->key.handler - y->key.handler;
+}
+
+/* Rows in the order of time. */
+static void
+put_all(ReturnSetInfo *rsinfo, HTAB *endings)
+{
+	Ending	  **sorted = palloc(Max(hash_get_num_entries(endings), 1) * sizeof(Ending *));
+	Ending	   *ending;
+	HASH_SEQ_STATUS status;
+	int			n = 0;
+	int			i;
+
+	hash_seq_init(&status, endings);
+	while ((ending = hash_seq_search(&status)) != NULL)
+		sorted[n++] = ending;
+	qsort(sorted, n, sizeof(Ending *), ending_order);
+	for (i = 0; i < n; i++)
+	{
+		GtHandler	h;
+		Datum		v[4];
+		bool		nulls[4] = {false, false, false, false};
+
+		v[0] = TimestampTzGetDatum(sorted[i]->key.minute);
+		v[1] = CStringGetTextDatum(sorted[i]->key.object_type);
+		nulls[2] = sorted[i]->key.handler == 0 || !gt_handler_by_id(sorted[i]->key.handler, &h);
+		v[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(h.name);
+		v[3] = Int64GetDatum(sorted[i]->leases);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, v, nulls);
+	}
+}
+
+Datum
+gt_forecast(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = gt_now();
+	HASHCTL		info;
+	HTAB	   *endings;
+	int64		horizon;
+	bool		ok;
+
+	InitMaterializedSRF(fcinfo, 0);
+	gt_need_value(fcinfo, 0, "horizon");
+	horizon = gt_interval_us(PG_GETARG_INTERVAL_P(0), &ok);
+	if (!ok || horizon < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("horizon \"%s\" is out of range",
+						DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(0)))),
+				 errdetail("It is not negative.")));
+	horizon = Min(horizon, 10 * 365 * USECS_PER_DAY);
+
+	memset(&info, 0, sizeof(info));
+	info.keysize = sizeof(struct EndingKey);
+	info.entrysize = sizeof(Ending);
+	info.hcxt = CurrentMemoryContext;
+	endings = hash_create("gt_forecast", 256, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	count_all(endings, now, now + horizon, gt_is_monitor());
+	put_all((ReturnSetInfo *) fcinfo->resultinfo, endings);
+	return (Datum) 0;
+}

@@ -1,0 +1,571 @@
+/*-------------------------------------------------------------------------
+ *
+ * metrics.c
+ *	  gt_metrics(), the numbers of this database for Prometheus, and the functions
+ *	  behind the views: who runs what, who may see what.
+ *
+ * Sessions run this, and write nothing but the start of the gauges in shared
+ * memory, see observe.c.  What is not counted there is read at the ends of
+ * indexes, never by a scan of a table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/json.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "garbagetruck.h"
+#include "observe.h"
+
+PG_FUNCTION_INFO_V1(gt_metrics);
+PG_FUNCTION_INFO_V1(gt__workers);
+PG_FUNCTION_INFO_V1(gt__running_items);
+PG_FUNCTION_INFO_V1(gt__handler_may);
+PG_FUNCTION_INFO_V1(gt__handler_suspended);
+
+#define MAX_LOOK		1000	/* rows at the end of an index that are looked at */
+#define STALLED			(5 * USECS_PER_MINUTE)
+
+/* ---------------------------------------------------------------- gauges */
+
+/* Rows of a table, of objects those that are garbage and those that are dead. */
+static void
+count_table(GtTableId id, int64 *rows, int64 *garbage, int64 *dead)
+{
+	GtTable		t;
+	TableScanDesc scan;
+
+	gt_open(&t, id, AccessShareLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(t.rel, GetActiveSnapshot(), 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, t.slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		(*rows)++;
+		if (id == GT_OBJECT)
+		{
+			bool		isnull;
+			char		state = DatumGetChar(slot_getattr(t.slot, O_STATE + 1, &isnull));
+
+			*garbage += (state == 'w' || state == 'c' || state == 'd');
+			*dead += (state == 'd');
+		}
+	}
+	table_endscan(scan);
+	PopActiveSnapshot();
+	gt_close(&t);
+}
+
+/* What the counters say of the number of leases: since the server started. */
+static int64
+net_leases(void)
+{
+	GtCounters *counters = &gt_shared->counters[gt_my_database() - gt_shared->databases];
+
+	return (int64) pg_atomic_read_u64(&counters->created) - (int64) pg_atomic_read_u64(&counters->released) -
+		(int64) pg_atomic_read_u64(&counters->expired);
+}
+
+/* The current numbers; counted, where nobody has in this server run. */
+static void
+gauges(int64 *leases, int64 *garbage, int64 *dead)
+{
+	GtDatabaseEntry *entry;
+	GtDatabaseEntry before;
+	int64		net = net_leases();
+	int64		objects = 0;
+	bool		counted;
+
+	gt_observe_lock();
+	before = *gt_database_entry();
+	gt_observe_unlock();
+	*leases = before.leases + net;
+	*garbage = before.garbage;
+	*dead = before.dead;
+	if (before.counted)
+		return;
+
+	*leases = *garbage = *dead = 0;
+	count_table(GT_LEASE, leases, garbage, dead);
+	count_table(GT_OBJECT, &objects, garbage, dead);
+
+	/* what this transaction has written is in, and would come in again when it commits */
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
+	gt_observe_lock();
+	entry = gt_database_entry();
+	counted = entry->counted;
+	if (!counted)
+	{
+		entry->leases = *leases - net;
+		entry->garbage += *garbage - before.garbage;
+		entry->dead += *dead - before.dead;
+		entry->counted = true;
+	}
+	gt_observe_unlock();
+}
+
+/* ---------------------------------------------------------------- what is overdue */
+
+static int
+by_int64(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Cleanup ids that processes in this database run now, sorted. */
+static int
+running_items(int64 **items)
+{
+	int			n = 0;
+	int			i;
+
+	*items = palloc(GT_SLOTS * lengthof(gt_shared->slots[0].items) * sizeof(int64));
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	for (i = 0; i < GT_SLOTS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_FREE || slot->database != MyDatabaseId || slot->nitems <= 0)
+			continue;
+		memcpy(*items + n, slot->items, slot->nitems * sizeof(int64));
+		n += slot->nitems;
+	}
+	LWLockRelease(gt_shared->lock);
+	qsort(*items, n, sizeof(int64), by_int64);
+	return n;
+}
+
+/* Since when the oldest garbage of this handler is due and not in hand; GT_NEVER. */
+static TimestampTz
+overdue_garbage(GtTable *objects, const GtHandler *h, bool all, const int64 *running, int nrunning)
+{
+	TimestampTz oldest = GT_NEVER;
+	Datum		key = Int32GetDatum(h->id);
+	int			looked = 0;
+	GtScan	   *scan;
+	GtRow		row;
+
+	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessStrategyNumber,
+							   TimestampTzGetDatum(gt_now()));
+	while (oldest == GT_NEVER && looked++ < MAX_LOOK + nrunning && gt_scan_next(scan, &row))
+	{
+		int64		id = row.isnull[O_CLEANUP_ID] ? 0 : GT_INT64(&row, O_CLEANUP_ID);
+
+		if (id != 0 && (all || gt_acts_for(GT_OID(&row, O_OWNER)) || gt_handler_may_claim(h)) &&
+			(nrunning == 0 || bsearch(&id, running, nrunning, sizeof(int64), by_int64) == NULL))
+			oldest = GT_TIME(&row, O_DUE_AT);
+	}
+	gt_scan_end(scan);
+	return oldest;
+}
+
+/* Since when the oldest lease is over that nobody has ended; GT_NEVER. */
+static TimestampTz
+overdue_lease(bool all)
+{
+	TimestampTz now = gt_now();
+	TimestampTz oldest = GT_NEVER;
+	int			looked = 0;
+	GtTable		leases;
+	GtScan	   *scan;
+	GtRow		row;
+
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	scan = gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTLessStrategyNumber, TimestampTzGetDatum(now));
+	while (oldest == GT_NEVER && looked++ < MAX_LOOK && gt_scan_next(scan, &row))
+	{
+		TimestampTz over_at = gt_effective_deadline(&row);
+
+		if (over_at < now && (all || gt_acts_for(GT_OID(&row, L_OWNER))) &&
+			!gt_created_here(DatumGetUUIDP(row.v[L_ID])))
+			oldest = over_at;
+	}
+	gt_scan_end(scan);
+	gt_close(&leases);
+	return oldest;
+}
+
+/*
+ * Since when the oldest work of the workers is due and not begun: leases to end,
+ * garbage to clean.  What is paused or suspended waits for somebody else.
+ * `all`: whoever's it is, else only the caller's.
+ */
+TimestampTz
+gt_observe_overdue(bool all)
+{
+	TimestampTz oldest;
+	int64	   *running = NULL;
+	int			nrunning = 0;
+	GtTable		objects;
+	ListCell   *lc;
+
+	if (gt_place(NULL) == GT_PLACE_COPY)
+		return GT_NEVER;
+	oldest = overdue_lease(all);
+	if (gt_database_paused())
+		return oldest;
+	if (gt_shared != NULL)
+		nrunning = running_items(&running);
+	gt_open(&objects, GT_OBJECT, AccessShareLock);
+	foreach(lc, gt_handler_list())
+	{
+		GtHandler  *h = lfirst(lc);
+
+		if (!GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && gt_handler_suspended(h) == NULL)
+			oldest = Min(oldest, overdue_garbage(&objects, h, all, running, nrunning));
+	}
+	gt_close(&objects);
+	return oldest;
+}
+
+/* ---------------------------------------------------------------- gt_metrics */
+
+/* What the rows of one call share. */
+typedef struct Output
+{
+	ReturnSetInfo *rsinfo;
+	const char *name;			/* of the metric, without the prefix */
+	const char *kind;
+	const char *help;
+} Output;
+
+/* One sample. suffix, label and label2: "" or NULL where there is none. */
+static void
+put(const Output *o, const char *suffix, const char *label, const char *value, const char *label2,
+	const char *value2, double number)
+{
+	StringInfoData labels;
+	Datum		v[5];
+	bool		nulls[5] = {false, false, false, false, false};
+
+	initStringInfo(&labels);
+	appendStringInfoChar(&labels, '{');
+	if (label != NULL)
+	{
+		escape_json(&labels, label);
+		appendStringInfoString(&labels, ": ");
+		escape_json(&labels, value);
+	}
+	if (label2 != NULL)
+	{
+		appendStringInfoString(&labels, label != NULL ? ", " : "");
+		escape_json(&labels, label2);
+		appendStringInfoString(&labels, ": ");
+		escape_json(&labels, value2);
+	}
+	appendStringInfoChar(&labels, '}');
+
+	v[0] = PointerGetDatum(cstring_to_text(psprintf("garbagetruck_%s%s", o->name, suffix)));
+	v[1] = CStringGetTextDatum(o->kind);
+	v[2] = DirectFunctionCall1(jsonb_in, CStringGetDatum(labels.data));
+	v[3] = Float8GetDatum(number);
+	v[4] = CStringGetTextDatum(o->help);
+	tuplestore_putvalues(o->rsinfo->setResult, o->rsinfo->setDesc, v, nulls);
+}
+
+static void
+put_one(ReturnSetInfo *rsinfo, const char *name, const char *kind, const char *help, double number)
+{
+	Output		o = {rsinfo, name, kind, help};
+
+	put(&o, "", NULL, NULL, NULL, NULL, number);
+}
+
+static void
+put_histogram(const Output *o, const char *label, const char *value, const GtHistogram *h)
+{
+	uint64		sum = 0;
+	int			i;
+
+	for (i = 0; i < GT_NBOUNDS; i++)
+	{
+		sum += h->bucket[i];
+		put(o, "_bucket", label, value, "le", psprintf("%g", gt_bounds[i]), (double) sum);
+	}
+	put(o, "_bucket", label, value, "le", "+Inf", (double) h->count);
+	put(o, "_sum", label, value, NULL, NULL, h->sum);
+	put(o, "_count", label, value, NULL, NULL, (double) h->count);
+}
+
+static void
+put_counters(ReturnSetInfo *rsinfo)
+{
+	GtCounters *counters = &gt_shared->counters[gt_my_database() - gt_shared->databases];
+
+	put_one(rsinfo, "leases_created_total", "counter", "Leases created.",
+			(double) pg_atomic_read_u64(&counters->created));
+	put_one(rsinfo, "leases_renewed_total", "counter", "Renewals of leases.",
+			(double) pg_atomic_read_u64(&counters->renewed));
+	put_one(rsinfo, "leases_released_total", "counter", "Leases ended by release.",
+			(double) pg_atomic_read_u64(&counters->released));
+	put_one(rsinfo, "leases_expired_total", "counter", "Leases ended past their deadline.",
+			(double) pg_atomic_read_u64(&counters->expired));
+}
+
+static void
+put_handlers(ReturnSetInfo *rsinfo)
+{
+	List	   *handlers = gt_handler_list();
+	int			n = list_length(handlers);
+	GtHandlerEntry *entries = palloc0(Max(n, 1) * sizeof(GtHandlerEntry));
+	Output		cleanups = {rsinfo, "cleanups_total", "counter", "Attempts to clean an object, by their result."};
+	Output		seconds = {rsinfo, "cleanup_seconds", "histogram", "How long attempts took that workers made."};
+	Output		paused = {rsinfo, "handler_paused", "gauge", "1 while the handler is paused or suspended."};
+	int			i;
+
+	gt_observe_lock();
+	for (i = 0; i < n; i++)
+	{
+		GtHandlerEntry *entry = gt_handler_entry(((GtHandler *) list_nth(handlers, i))->id);
+
+		if (entry != NULL)
+			entries[i] = *entry;
+	}
+	gt_observe_unlock();
+
+	for (i = 0; i < n; i++)
+	{
+		const char *name = ((GtHandler *) list_nth(handlers, i))->name;
+
+		put(&cleanups, "", "handler", name, "result", "cleaned", (double) entries[i].cleaned);
+		put(&cleanups, "", "handler", name, "result", "failed", (double) entries[i].failed);
+	}
+	for (i = 0; i < n; i++)
+		put_histogram(&seconds, "handler", ((GtHandler *) list_nth(handlers, i))->name, &entries[i].took);
+	for (i = 0; i < n; i++)
+	{
+		GtHandler  *h = list_nth(handlers, i);
+
+		put(&paused, "", "handler", h->name, NULL, NULL, h->paused || gt_handler_suspended(h) != NULL);
+	}
+}
+
+static void
+put_overdue(ReturnSetInfo *rsinfo, const GtDatabaseEntry *entry)
+{
+	TimestampTz now = gt_now();
+	TimestampTz overdue = RecoveryInProgress() ? GT_NEVER : gt_observe_overdue(true);
+	bool		is_overdue = overdue != GT_NEVER && overdue < now;
+
+	put_one(rsinfo, "oldest_overdue_seconds", "gauge",
+			"Age of the oldest work that is due and has not begun: leases to end, objects to clean.",
+			is_overdue ? (double) (now - overdue) / USECS_PER_SEC : 0);
+	put_one(rsinfo, "stalled", "gauge", "1 while something is overdue and nothing was cleaned for 5 minutes.",
+			is_overdue && now - Max(overdue, entry->progress_at) > STALLED);
+}
+
+static void
+put_workers(ReturnSetInfo *rsinfo)
+{
+	int			workers = 0;
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+		workers += gt_shared->slots[i].state != GT_SLOT_FREE;
+	LWLockRelease(gt_shared->lock);
+	put_one(rsinfo, "workers", "gauge", "Workers that run now, in all databases.", workers);
+	put_one(rsinfo, "worker_slots_missing_total", "counter",
+			"Times that a worker could not be started, since max_worker_processes are in use.",
+			(double) pg_atomic_read_u64(&gt_shared->slots_missing));
+}
+
+static void
+check_monitor(const char *function)
+{
+	if (!gt_is_monitor())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for %s", function),
+				 errhint("SELECT gt_allow(%s, 'monitor');", quote_literal_cstr(gt_role_name(GetUserId())))));
+	if (gt_shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s needs the library to be loaded at server start", function),
+				 errhint("Add garbagetruck to shared_preload_libraries and restart the server.")));
+	if (gt_my_database() == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there are more than %d databases", GT_MAX_DATABASES)));
+}
+
+Datum
+gt_metrics(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Output		lag = {rsinfo, "reclaim_lag_seconds", "histogram",
+	"From the deadline or release, plus grace, to the start of the first attempt."};
+	Output		margin = {rsinfo, "renewal_margin_ratio", "gauge",
+	"Smallest part of a lease's duration that was left at a renewal, of the last minutes."};
+	GtDatabaseEntry entry;
+	int64		leases;
+	int64		garbage;
+	int64		dead;
+	ListCell   *lc;
+
+	check_monitor("gt_metrics()");
+	InitMaterializedSRF(fcinfo, 0);
+	gauges(&leases, &garbage, &dead);
+	gt_observe_lock();
+	entry = *gt_database_entry();
+	gt_observe_unlock();
+
+	put_one(rsinfo, "leases", "gauge", "Leases that have not ended.", (double) Max(leases, 0));
+	put_one(rsinfo, "garbage", "gauge", "Objects whose last lease has ended and that are not clean, dead ones too.",
+			(double) Max(garbage, 0));
+	put_one(rsinfo, "dead", "gauge", "Garbage that used up its attempts.", (double) Max(dead, 0));
+	put_counters(rsinfo);
+	put_handlers(rsinfo);
+	put_histogram(&lag, NULL, NULL, &entry.lag);
+	put_overdue(rsinfo, &entry);
+	put_workers(rsinfo);
+	foreach(lc, gt_observe_margins())
+	{
+		GtMargin   *m = lfirst(lc);
+
+		put(&margin, "", "service_id", m->service_id, NULL, NULL, m->ratio);
+	}
+	put_one(rsinfo, "renewal_buffer_entries", "gauge", "Renewals that are in shared memory only.", 0);
+	return (Datum) 0;
+}
+
+/* ---------------------------------------------------------------- behind the views */
+
+static const char *const state_names[] = {"free", "starting", "idle", "expiring", "cleaning"};
+
+static void
+put_worker(ReturnSetInfo *rsinfo, pid_t pid, const char *role, Oid database, const char *state,
+		   const char *handler, TimestampTz since, TimestampTz next_due, int crashes)
+{
+	char	   *name = OidIsValid(database) ? get_database_name(database) : NULL;
+	Datum		v[8];
+	bool		nulls[8];
+	NameData	namedata;
+
+	memset(nulls, 0, sizeof(nulls));
+	v[0] = Int32GetDatum(pid);
+	v[1] = CStringGetTextDatum(role);
+	nulls[2] = (name == NULL);
+	if (name != NULL)
+	{
+		namestrcpy(&namedata, name);
+		v[2] = NameGetDatum(&namedata);
+	}
+	v[3] = CStringGetTextDatum(state);
+	nulls[4] = (handler == NULL || handler[0] == '\0');
+	if (!nulls[4])
+		v[4] = CStringGetTextDatum(handler);
+	nulls[5] = (since == 0);
+	v[5] = TimestampTzGetDatum(since);
+	nulls[6] = (next_due == GT_NEVER);
+	v[6] = TimestampTzGetDatum(next_due);
+	v[7] = Int32GetDatum(crashes);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, v, nulls);
+}
+
+/* Behind the view gt_workers: the processes of the whole cluster. */
+Datum
+gt__workers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz next_due = GT_NEVER;
+	GtSlot	   *slots;
+	pid_t		launcher;
+	int			i;
+
+	check_monitor("gt_workers");
+	InitMaterializedSRF(fcinfo, 0);
+	slots = palloc(sizeof(gt_shared->slots));
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	memcpy(slots, gt_shared->slots, sizeof(gt_shared->slots));
+	launcher = gt_shared->launcher_procno >= 0 ? gt_shared->launcher_pid : 0;
+	LWLockRelease(gt_shared->lock);
+
+	for (i = 0; i < GT_MAX_DATABASES; i++)
+		if (OidIsValid(gt_shared->databases[i].oid))
+			next_due = Min(next_due, (TimestampTz) pg_atomic_read_u64(&gt_shared->databases[i].next_due));
+	if (launcher != 0)
+		put_worker(rsinfo, launcher, "launcher", InvalidOid, "waiting", NULL, 0, next_due, 0);
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &slots[i];
+		GtDatabase *db;
+
+		if (slot->state == GT_SLOT_FREE || slot->pid == 0)
+			continue;
+		db = gt_database(slot->database, false);
+		put_worker(rsinfo, slot->pid, "worker", slot->database, state_names[slot->state],
+				   slot->handler != 0 ? slot->handler_name : NULL, slot->since,
+				   db != NULL ? (TimestampTz) pg_atomic_read_u64(&db->next_due) : GT_NEVER, slot->crashes);
+	}
+	return (Datum) 0;
+}
+
+/* Cleanup ids of garbage of this database that is being run now. */
+Datum
+gt__running_items(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64	   *items;
+	int			n;
+	int			i;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (gt_shared == NULL)
+		return (Datum) 0;
+	n = running_items(&items);
+	for (i = 0; i < n; i++)
+	{
+		Datum		v = Int64GetDatum(items[i]);
+		bool		null = false;
+
+		if (i == 0 || items[i] != items[i - 1])
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &v, &null);
+	}
+	return (Datum) 0;
+}
+
+/* May the caller use, or claim, this handler? false: there is none. */
+Datum
+gt__handler_may(PG_FUNCTION_ARGS)
+{
+	GtHandler	h;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || !gt_handler_by_id(PG_GETARG_INT32(0), &h))
+		PG_RETURN_BOOL(false);
+	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(1)), "use") == 0)
+		PG_RETURN_BOOL(gt_handler_may_use(&h));
+	PG_RETURN_BOOL(gt_handler_may_claim(&h));
+}
+
+/* Why this handler is suspended; NULL: it is not, or the caller may not know of it. */
+Datum
+gt__handler_suspended(PG_FUNCTION_ARGS)
+{
+	GtHandler	h;
+	const char *why;
+
+	if (PG_ARGISNULL(0) || !gt_handler_by_id(PG_GETARG_INT32(0), &h) ||
+		!(gt_handler_may_use(&h) || gt_handler_may_claim(&h) || gt_is_monitor()))
+		PG_RETURN_NULL();
+	why = gt_handler_suspended(&h);
+	if (why == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(why));
+}

@@ -1,0 +1,78 @@
+/*-------------------------------------------------------------------------
+ *
+ * observe.h
+ *	  What claim.c, metrics.c, health.c and observe.c share of the shared memory
+ *	  that observe.c owns.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_OBSERVE_H
+#define GT_OBSERVE_H
+
+#include "garbagetruck.h"
+
+/* upper bounds in seconds of the histograms' buckets; the last bucket has none */
+#define GT_NBOUNDS 14
+extern const double gt_bounds[GT_NBOUNDS];
+
+typedef struct GtHistogram
+{
+	uint64		bucket[GT_NBOUNDS + 1]; /* not cumulative */
+	uint64		count;
+	double		sum;			/* s */
+} GtHistogram;
+
+#define GT_RATE_BUCKET	(100 * INT64CONST(1000))	/* us */
+#define GT_RATE_BUCKETS 11		/* a second and one, since the oldest is partly over */
+
+/* Starts of the last second, for rate_limit. */
+typedef struct GtRate
+{
+	int64		newest;			/* number of its 100 ms since the epoch */
+	int			starts[GT_RATE_BUCKETS];	/* by number modulo the size */
+} GtRate;
+
+#define GT_MAX_HANDLER_ENTRIES 2048 /* handlers of all databases that were used since the server started */
+
+/* What is known of one handler. In shared memory, or of this session alone without preload. */
+typedef struct GtHandlerEntry
+{
+	Oid			database;		/* InvalidOid: free */
+	int			handler;
+	uint64		cleaned;
+	uint64		failed;
+	GtHistogram took;
+	GtRate		rate;			/* of gt_claim() */
+	int			pending;		/* claims made by transactions that are open */
+	TimestampTz claimed_at;		/* last gt_claim() that asked for it */
+} GtHandlerEntry;
+
+/* Known of one database; the same number as in GtShared.databases. */
+typedef struct GtDatabaseEntry
+{
+	Oid			database;
+	bool		counted;		/* the gauges below have their start */
+	int64		leases;			/* counted at that start, less what the counters said then */
+	int64		garbage;
+	int64		dead;
+	TimestampTz progress_at;	/* something was cleaned or had ended */
+	GtHistogram lag;
+} GtDatabaseEntry;
+
+/* Locked, they are valid until gt_observe_unlock(); NULL: no room. */
+extern GtHandlerEntry *gt_handler_entry(int handler);
+extern GtDatabaseEntry *gt_database_entry(void);	/* NULL: not preloaded */
+extern void gt_observe_lock(void);
+extern void gt_observe_unlock(void);
+
+/* Copies of what there is, for gt_metrics(). */
+typedef struct GtMargin
+{
+	char	   *service_id;
+	double		ratio;
+} GtMargin;
+extern List *gt_observe_margins(void);	/* of GtMargin * */
+extern void gt_observe_count(void);	/* the gauges' start in this server run, once */
+extern TimestampTz gt_observe_overdue(bool all);	/* since when the oldest work is due that should have begun; GT_NEVER */
+
+#endif

@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *	  What claim.c, queue.c and redrive.c share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_QUEUE_H
+#define GT_QUEUE_H
+
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+
+#include "garbagetruck.h"
+
+/* 22004 where the argument is NULL */
+extern void gt_need_value(FunctionCallInfo fcinfo, int argument, const char *name);
+extern int	gt_int8_array(ArrayType *array, int64 **values);	/* NULL elements are passed over */
+extern int64 gt_visibility(Interval *i);	/* us; 22023 where it is out of range */
+/*
+ * Of GtHandler *: those named (GT007, 22023 where nobody can claim its kind,
+ * 42501), or with NULL all that current_user may claim.
+ */
+extern List *gt_claimable_handlers(ArrayType *names);
+
+/* The handler with this name, or of this row (`known`: those that this call has met): GT007, 42501. */
+extern GtHandler *gt_claim_handler(const char *name);
+extern const GtHandler *gt_claim_handler_of(const GtRow *row, List **known);
+
+/* Garbage to be locked in its turn. */
+typedef struct GtToken
+{
+	int64		cleanup_id;
+	int			attempt;
+	GtRow		row;
+} GtToken;
+
+extern GtToken *gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt);	/* NULL: there is none */
+extern int	gt_token_order(const void *a, const void *b);	/* for qsort of GtToken *: as objects are locked */
+
+/* claim.c: starts that were reserved and not made */
+extern void gt_claim_give_back(const GtHandler *h, int n);
+
+#endif
