@@ -5,9 +5,6 @@
  * Runs in the process of every command but `serve`.  The commands are a table,
  * from which their help and their checks are made.
  */
-#include <ctype.h>
-#include <errno.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +12,6 @@
 #include <curl/curl.h>
 
 #include "cli_flags.h"
-
-#ifndef GT_VERSION
-#define GT_VERSION "1.0"
-#endif
 
 typedef struct Command
 {

@@ -79,13 +79,6 @@ extern int	cli_lease_list(Cli *cli);
 extern int	cli_lease_hold(Cli *cli);
 
 /*
- * Milliseconds of "90", "500ms", "30s", "5m", "2h" or "7d"; fractions are
- * fine down to a millisecond.  False for anything else, and what is negative
- * or does not fit.
- */
-extern bool cli_parse_duration(const char *text, int64_t *ms);
-
-/*
  * What the calls share (cli_call.c).  cli_call() sends `request` to `path` and
  * unpacks the answer; NULL after a failure, which has been reported.
  * cli_call_quiet() reports nothing but returns the reply, for a caller that

@@ -13,6 +13,10 @@
 #include <string.h>
 
 #include "cli_flags.h"
+#include "options.h"
+
+/* Ten thousand years, about what a timestamp holds. */
+#define LONGEST_US INT64_C(300000000000000000)
 
 #define AT(field) offsetof(Cli, field)
 
@@ -60,38 +64,16 @@ cli_usage(const Cli *cli, const char *format,...)
 	return CLI_USAGE;
 }
 
-bool
-cli_parse_duration(const char *text, int64_t *ms)
+/* Milliseconds: what the commands count in. */
+static bool
+parse_duration_ms(const char *text, int64_t *ms)
 {
-	static const struct
-	{
-		const char *unit;
-		double		ms;
-	}			units[] =
-	{
-		{"", 1e3}, {"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}
-	};
-	size_t		digits = strspn(text, "0123456789.");
-	char	   *end;
-	double		value;
-	size_t		i;
+	int64_t		us;
 
-	/* strtod alone would take signs, hex and "infinity" */
-	if (!isdigit((unsigned char) text[0]))
+	if (!parse_duration_us(text, &us) || us > LONGEST_US)
 		return false;
-	value = strtod(text, &end);
-	if (end != text + digits)
-		return false;
-	for (i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (strcmp(end, units[i].unit) == 0)
-		{
-			value *= units[i].ms;
-			if (value > 3e14)	/* ten thousand years */
-				return false;
-			*ms = (int64_t) (value + 0.5);
-			return *ms > 0 || value == 0;
-		}
-	return false;
+	*ms = us / 1000;
+	return *ms > 0 || us == 0;
 }
 
 /* GARBAGETRUCK_OBJECT_ID for object-id; NULL when unset or empty. */
@@ -135,7 +117,7 @@ store(Cli *cli, const CliFlag *flag, const char *value)
 			cli->metadata[cli->metadata_count++] = value;
 			return true;
 		case DURATION:
-			if (cli_parse_duration(value, (int64_t *) field))
+			if (parse_duration_ms(value, (int64_t *) field))
 				return true;
 			cli_usage(cli, "--%s takes seconds or 500ms, 30s, 5m, 2h, 7d, not \"%s\"", flag->name, value);
 			return false;

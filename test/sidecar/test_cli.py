@@ -78,7 +78,7 @@ class Arguments(CliTest):
                 method, request, _ = self.fake.calls[-1]
                 given = request.lease_duration_seconds if method == "CreateLease" else request.duration.ToMilliseconds() / 1000
                 self.assertEqual(given, seconds)
-        for text in ("-5", "5 m", "soon", "", "1w", "0x10", "inf", "1e3", "9" * 30, "5mm"):
+        for text in ("-5", "5 m", "soon", "", "1w", "0x10", "inf", "0.1ms", "9" * 30, "5mm"):
             with self.subTest(text):
                 self.assert_usage("lease", "create", "--object-id", "x", "--duration", text, says="30s")
 
