@@ -82,6 +82,12 @@ db_conninfo(void)
 	return conninfo;
 }
 
+void
+db_set_conninfo(const char *given)
+{
+	conninfo = given;
+}
+
 uint64_t
 db_route(const void *data, size_t len)
 {
@@ -202,7 +208,7 @@ conn_state_changed(DbConn *conn, const char *why)
 	while ((call = all) != NULL)
 	{
 		all = call->next;
-		call_queue(call);
+		dbcall_queue(call);
 	}
 }
 
@@ -238,7 +244,7 @@ queue_pop(DbConn *conn)
 }
 
 void
-call_queue_on(DbCall *call, DbConn *conn)
+dbcall_queue_on(DbCall *call, DbConn *conn)
 {
 	call->conn = conn;
 	call->next = NULL;
@@ -264,17 +270,17 @@ is_hot(uint64_t route)
 static void
 fail_as_away(void *arg)
 {
-	call_fail(arg, "08006", db_problem(), false);
+	dbcall_fail(arg, "08006", db_problem(), false);
 }
 
 static void
 fail_as_overloaded(void *arg)
 {
-	call_fail(arg, "08006", "too many calls wait for the database (--db-queue)", false);
+	dbcall_fail(arg, "08006", "too many calls wait for the database (--db-queue)", false);
 }
 
 void
-call_queue(DbCall *call)
+dbcall_queue(DbCall *call)
 {
 	DbLane		lane = LANE_CALLS;
 	DbConn	   *conn;
@@ -293,7 +299,7 @@ call_queue(DbCall *call)
 		timer_start(&call->again, 0, fail_as_away, call);
 		return;
 	}
-	call_queue_on(call, conn);
+	dbcall_queue_on(call, conn);
 }
 
 /* ---- the outcome of calls ---- */
@@ -307,7 +313,7 @@ free_call(DbCall *call)
 }
 
 void
-call_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown)
+dbcall_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown)
 {
 	DbOutcome	outcome = {.message = message, .unknown = unknown};
 
@@ -318,7 +324,7 @@ call_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown)
 }
 
 void
-call_answer(DbCall *call, PGresult *result)
+dbcall_answer(DbCall *call, PGresult *result)
 {
 	DbOutcome	outcome = {.result = result, .sqlstate = "00000", .message = ""};
 	const char *field;
@@ -341,11 +347,11 @@ call_answer(DbCall *call, PGresult *result)
 static void
 queue_again(void *arg)
 {
-	call_queue(arg);
+	dbcall_queue(arg);
 }
 
 void
-call_retry(DbCall *call)
+dbcall_retry(DbCall *call)
 {
 	int64_t		pause = RETRY_US << call->attempts;
 
@@ -354,7 +360,7 @@ call_retry(DbCall *call)
 }
 
 void
-call_wait_for_lock(DbCall *call)
+dbcall_wait_for_lock(DbCall *call)
 {
 	int			slot = (int) (call->route % HOT_ROUTES);
 
@@ -364,7 +370,7 @@ call_wait_for_lock(DbCall *call)
 		hot_routes[slot].until_us = loop_now() + HOT_US;
 	}
 	call->waited = true;
-	call_queue(call);
+	dbcall_queue(call);
 }
 
 /* ---- the interface ---- */
@@ -431,7 +437,7 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 	if (queued_total >= queue_max)
 		timer_start(&call->again, 0, fail_as_overloaded, call);
 	else
-		call_queue(call);
+		dbcall_queue(call);
 	return call;
 }
 

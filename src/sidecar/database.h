@@ -98,6 +98,9 @@ extern const Option database_options[];
 /* --db, for those who make connections of their own. */
 extern const char *db_conninfo(void);
 
+/* Before db_start(): connect there, whatever --db says. */
+extern void db_set_conninfo(const char *conninfo);
+
 /*
  * What a new session runs first, one statement: search_path and the settings
  * that calls rely upon.  Returns one row: the extension's version, its schema,

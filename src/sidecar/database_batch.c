@@ -178,7 +178,7 @@ gather(DbConn *conn)
 
 		if (call->deadline_us != 0 && call->deadline_us <= loop_now())
 		{
-			call_fail(call, "57014", "the time limit passed before the call could be started", false);
+			dbcall_fail(call, "57014", "the time limit passed before the call could be started", false);
 			continue;
 		}
 		if (segment == NULL)
@@ -266,7 +266,7 @@ judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
 	call->result = NULL;
 	if (call->done == NULL)
 	{
-		call_fail(call, sqlstate, "", false);
+		dbcall_fail(call, sqlstate, "", false);
 		return;
 	}
 	if (stale && conn->prepare_sqlstate[0] != '\0' && strcmp(sqlstate, "26000") == 0)
@@ -275,7 +275,7 @@ judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
 
 		memcpy(why, conn->prepare_sqlstate, sizeof(why));
 		conn->prepare_sqlstate[0] = '\0';
-		call_fail(call, why, conn->prepare_message, false);
+		dbcall_fail(call, why, conn->prepare_message, false);
 		return;
 	}
 	if (stale && call->attempts < MAX_ATTEMPTS)
@@ -284,19 +284,19 @@ judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
 			conn->generation[call->statement->number]++;
 		conn->prepared[call->statement->number] = false;
 		call->attempts++;
-		call_queue_on(call, conn);
+		dbcall_queue_on(call, conn);
 		return;
 	}
 	if (serialisation && call->attempts + 1 < MAX_ATTEMPTS)
 	{
 		metric_add(&db_retries_metric, 1);
-		call_retry(call);
+		dbcall_retry(call);
 		return;
 	}
 	if (strcmp(sqlstate, "55P03") == 0 && conn->lane == LANE_CALLS && !call->waited)
 	{
 		metric_add(&db_lock_waits_metric, 1);
-		call_wait_for_lock(call);
+		dbcall_wait_for_lock(call);
 		return;
 	}
 	/* Ended by us or by an administrator before it could commit: nothing happened. */
@@ -304,10 +304,10 @@ judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
 	{
 		metric_add(&db_retries_metric, 1);
 		call->attempts++;
-		call_queue(call);
+		dbcall_queue(call);
 		return;
 	}
-	call_answer(call, error);
+	dbcall_answer(call, error);
 }
 
 static void
@@ -339,7 +339,7 @@ finish_segment(DbConn *conn, Segment *segment)
 			PGresult   *result = segment->calls[i]->result;
 
 			segment->calls[i]->result = NULL;
-			call_answer(segment->calls[i], result);
+			dbcall_answer(segment->calls[i], result);
 			PQclear(result);
 		}
 		return;
@@ -432,12 +432,12 @@ sort_lost_call(DbCall *call, bool rolled_back, const char *why)
 		++call->attempts < MAX_ATTEMPTS)
 	{
 		metric_add(&db_retries_metric, 1);
-		call_queue(call);
+		dbcall_queue(call);
 		return;
 	}
 	snprintf(message, sizeof(message), "the connection to PostgreSQL was lost while the call was in flight; it may have succeeded%s%.400s",
 			 why[0] != '\0' ? ": " : "", why);
-	call_fail(call, "08007", message, !rolled_back);
+	dbcall_fail(call, "08007", message, !rolled_back);
 }
 
 void

@@ -28,7 +28,7 @@ Metric		db_connects_metric = {"database_connects_total", METRIC_COUNTER, "Connec
  */
 const char	db_session_sql[] =
 "SELECT e.extversion, n.nspname, pg_catalog.pg_is_in_recovery(),"
-" pg_catalog.set_config('search_path', pg_catalog.quote_ident(n.nspname) || ', pg_catalog, pg_temp', false),"
+" pg_catalog.set_config('search_path', 'pg_catalog, ' || pg_catalog.quote_ident(n.nspname) || ', pg_temp', false),"
 " pg_catalog.set_config('default_transaction_isolation', 'read committed', false),"
 " pg_catalog.set_config('default_transaction_deferrable', 'off', false),"
 " pg_catalog.set_config('default_transaction_read_only', 'off', false),"

@@ -102,21 +102,21 @@ extern int64_t db_call_limit_us;
 /* ---- database.c ---- */
 
 /* The call failed; it is freed. */
-extern void call_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown);
+extern void dbcall_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown);
 
 /* It is answered by a result, good or bad, which is not freed; the call is. */
-extern void call_answer(DbCall *call, PGresult *result);
+extern void dbcall_answer(DbCall *call, PGresult *result);
 
 /* Put it into the queue of a connection, chosen anew. */
-extern void call_queue(DbCall *call);
-extern void call_queue_on(DbCall *call, DbConn *conn);
+extern void dbcall_queue(DbCall *call);
+extern void dbcall_queue_on(DbCall *call, DbConn *conn);
 extern DbCall *queue_pop(DbConn *conn);
 
 /* Again after a while: a serialisation failure or deadlock. */
-extern void call_retry(DbCall *call);
+extern void dbcall_retry(DbCall *call);
 
 /* It met a lock: wait for that where nobody else has to. */
-extern void call_wait_for_lock(DbCall *call);
+extern void dbcall_wait_for_lock(DbCall *call);
 
 /* A connection came up or went down, and why. */
 extern void conn_state_changed(DbConn *conn, const char *problem);

@@ -1,0 +1,403 @@
+/*
+ * serve.c
+ *		The command `serve`: start, reload, drain, stop.
+ *
+ * The main thread runs the loop; the executors have a thread of their own.
+ * SIGHUP reads certificates and tokens again.  SIGTERM and SIGINT drain: no new
+ * connections, GOAWAY on the old ones, calls may finish; a second one stops at
+ * once.  A crash leaves nothing behind: leases live by their deadlines and
+ * claims lapse.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "admin.h"
+#include "callers.h"
+#include "database.h"
+#include "ephemeral.h"
+#include "grpc.h"
+#include "http2.h"
+#include "log.h"
+#include "metrics.h"
+#include "net.h"
+#include "serve.h"
+#include "services.h"
+
+#define DRAIN_CHECK_US 20000
+
+static const char *listen_address;
+static const char *tls_cert;
+static const char *tls_key;
+static const char *tls_client_ca;
+static const char *token_file;
+static bool insecure;
+static int64_t max_connections;
+static int64_t handshake_us;
+static int64_t shutdown_us;
+static const char *executor_list;
+static const char *file_root;
+static const char *expect_identity;
+static const char *target_tls_ca;
+static int64_t executor_calls;
+static int64_t executor_host_calls;
+static int64_t executor_visibility_us;
+static const char *log_level;
+static const char *log_format;
+static bool ephemeral;
+static const char *ephemeral_bindir;
+static bool show_config;
+
+static const Option serve_options[] =
+{
+	{"listen", OPTION_TEXT, &listen_address, "127.0.0.1:50051", "ADDR", "where gRPC is served: HOST:PORT, [V6]:PORT, :PORT or unix:/PATH"},
+	{"tls-cert", OPTION_TEXT, &tls_cert, NULL, "FILE", "serve TLS with this certificate chain; read again on SIGHUP"},
+	{"tls-key", OPTION_TEXT, &tls_key, NULL, "FILE", "its key"},
+	{"tls-client-ca", OPTION_TEXT, &tls_client_ca, NULL, "FILE", "ask clients for certificates of this CA; their names (first DNS or URI name, else CN) name the callers"},
+	{"token-file", OPTION_TEXT, &token_file, NULL, "FILE", "lines of TOKEN SERVICE_ID [claim=H1,H2] [admin]: callers must send authorization: Bearer TOKEN; read again on SIGHUP. A TOKEN of - gives rights to the client certificate of that name"},
+	{"insecure", OPTION_SWITCH, &insecure, NULL, NULL, "serve without TLS on other addresses than loopback"},
+	{"max-connections", OPTION_NUMBER, &max_connections, "10000", "N", "gRPC connections at once", 1, 1000000},
+	{"handshake-timeout", OPTION_DURATION, &handshake_us, "10s", "D", "the longest TLS handshake", 1000, 3600000000LL},
+	{"shutdown-timeout", OPTION_DURATION, &shutdown_us, "30s", "D", "how long calls may go on after SIGTERM", 0, 86400000000LL},
+	{"executors", OPTION_TEXT, &executor_list, "http,grpc,s3,azure_blob,file,redis", "LIST", "kinds of cleanups to carry out here, none to leave them to others"},
+	{"expect-identity", OPTION_TEXT, &expect_identity, NULL, "TEXT", "claim nothing from a database whose garbagetruck.identity differs"},
+	{"file-root", OPTION_TEXT, &file_root, NULL, "DIR", "the directory beneath which the executor `file` may remove files; none by default"},
+	{"target-tls-ca", OPTION_TEXT, &target_tls_ca, NULL, "FILE", "certificates to trust in targets of cleanups (default: the system's)"},
+	{"executor-calls", OPTION_NUMBER, &executor_calls, "256", "N", "cleanups in flight at once", 1, 100000},
+	{"executor-host-calls", OPTION_NUMBER, &executor_host_calls, "16", "N", "cleanups in flight at once to one host", 1, 100000},
+	{"executor-visibility", OPTION_DURATION, &executor_visibility_us, "30s", "D", "length of the executors' claims, which are extended while a call lasts", 1000000, 3600000000LL},
+	{"log-level", OPTION_TEXT, &log_level, "info", "LEVEL", "error, warning, info or debug"},
+	{"log-format", OPTION_TEXT, &log_format, "text", "FORMAT", "text or json"},
+	{"ephemeral", OPTION_SWITCH, &ephemeral, NULL, NULL, "start a private PostgreSQL in a temporary directory, with the extension, and remove it at the end: for development"},
+	{"pg-bindir", OPTION_TEXT, &ephemeral_bindir, NULL, "DIR", "PostgreSQL's programs for --ephemeral"},
+	{"show-config", OPTION_SWITCH, &show_config, NULL, NULL, "print every option with its value and where that comes from, and exit"},
+	OPTION_END
+};
+
+static const Option *const all_options[] =
+{serve_options, database_options, services_options, admin_options, http2_options, grpc_options, NULL};
+
+static struct timespec started;
+static bool draining;
+static Listener *listener;
+static Tls *tls;
+static Executors *executors;
+static Ephemeral ephemeral_server;
+static LoopTimer drain_timer;
+static int64_t drain_until_us;
+
+bool
+serve_draining(void)
+{
+	return draining;
+}
+
+struct timespec
+serve_started(void)
+{
+	return started;
+}
+
+Executors *
+serve_executors(void)
+{
+	return executors;
+}
+
+const AllowList *
+serve_allow_list(void)
+{
+	return services_allow_list();
+}
+
+/* ---- telling systemd ---- */
+
+static void
+notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t		len;
+	int			fd;
+
+	if (path == NULL || (len = strlen(path)) == 0 || len >= sizeof(address.sun_path))
+		return;
+	memcpy(address.sun_path, path, len);
+	if (address.sun_path[0] == '@')
+		address.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *) &address,
+		   (socklen_t) (offsetof(struct sockaddr_un, sun_path) + len));
+	close(fd);
+}
+
+/* ---- reload ---- */
+
+static void
+reload(void)
+{
+	char		error[512];
+
+	notify("RELOADING=1");
+	if (tls != NULL && !tls_reload(tls, error, sizeof(error)))
+		log_line(LOG_ERROR, "the certificates stay as they were: %s", error);
+	if (!callers_load(token_file, tls_client_ca != NULL, error, sizeof(error)))
+		log_line(LOG_ERROR, "the tokens stay as they were: %s", error);
+	log_line(LOG_INFO, "certificates and tokens were read again");
+	notify("READY=1");
+}
+
+/* ---- shutdown ---- */
+
+static void
+check_drained(void *arg)
+{
+	if ((listener_connections(listener) == 0 && db_idle()) || loop_now() >= drain_until_us)
+	{
+		loop_stop();
+		return;
+	}
+	timer_start(&drain_timer, DRAIN_CHECK_US, check_drained, NULL);
+}
+
+static void
+drain(void)
+{
+	if (draining)
+	{
+		loop_stop();
+		return;
+	}
+	draining = true;
+	drain_until_us = loop_now() + shutdown_us;
+	log_line(LOG_INFO, "shutting down: calls in progress have %g s to finish", (double) shutdown_us / 1e6);
+	notify("STOPPING=1");
+	health_set_serving(false);
+	if (executors != NULL)
+		executors_drain(executors, (int) (shutdown_us / 1000));
+	listener_stop(listener);
+	listener_each(listener, http2_drain_conn, NULL);
+	timer_start(&drain_timer, DRAIN_CHECK_US, check_drained, NULL);
+}
+
+static void
+handle_signal(void *arg, uint32_t events)
+{
+	struct signalfd_siginfo info;
+	int			fd = *(int *) arg;
+
+	while (read(fd, &info, sizeof(info)) == (ssize_t) sizeof(info))
+	{
+		if (info.ssi_signo == SIGHUP)
+			reload();
+		else
+			drain();
+	}
+}
+
+/* Before there are threads: they inherit the mask. */
+static bool
+catch_signals(void)
+{
+	static int	fd;
+	sigset_t	set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return false;
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	return fd >= 0 && loop_add(fd, EPOLLIN, handle_signal, &fd) != NULL;
+}
+
+/* ---- start ---- */
+
+static void
+raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max)
+	{
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static bool
+check_options(char *error, size_t error_size)
+{
+	if (!log_configure(log_level, log_format))
+		snprintf(error, error_size, "--log-level is error, warning, info or debug; --log-format is text or json");
+	else if ((tls_cert == NULL) != (tls_key == NULL))
+		snprintf(error, error_size, "--tls-cert and --tls-key go together");
+	else if (tls_client_ca != NULL && tls_cert == NULL)
+		snprintf(error, error_size, "--tls-client-ca needs --tls-cert and --tls-key");
+	else if (tls_cert == NULL && !insecure && !net_is_loopback(listen_address))
+		snprintf(error, error_size, "without TLS only loopback is served: give --tls-cert and --tls-key, or --insecure, to listen on %s", listen_address);
+	else
+		return true;
+	return false;
+}
+
+static bool
+start_listening(char *error, size_t error_size)
+{
+	ListenOptions options = {&http2_conn_handlers, NULL, (int) max_connections, handshake_us};
+
+	if (tls_cert != NULL)
+	{
+		TlsFiles	files = {tls_cert, tls_key, tls_client_ca, "h2", token_file != NULL};
+
+		tls = tls_open(&files, error, error_size);
+		if (tls == NULL)
+			return false;
+		options.tls = tls;
+	}
+	listener = net_listen(listen_address, &options, error, error_size);
+	return listener != NULL;
+}
+
+static void
+log_executor_line(ExecutorLogLevel level, const char *line)
+{
+	static const LogLevel levels[] = {LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
+
+	log_line(levels[level], "executors: %s", line);
+}
+
+static bool
+start_executors(char *error, size_t error_size)
+{
+	ExecutorsConfig config = {0};
+
+	if (!executors_parse_kinds(executor_list, &config.kinds, error, error_size))
+		return false;
+	if (config.kinds == 0)
+		return true;
+	config.conninfo = db_conninfo();
+	config.expect_identity = expect_identity;
+	config.file_root = file_root;
+	config.tls_ca = target_tls_ca;
+	config.allow = services_allow_list();
+	config.max_in_flight = (int) executor_calls;
+	config.max_per_host = (int) executor_host_calls;
+	config.visibility_ms = (int) (executor_visibility_us / 1000);
+	config.log = log_executor_line;
+	executors = executors_start(&config, error, error_size);
+	return executors != NULL;
+}
+
+static bool
+start_database(char *error, size_t error_size)
+{
+	const char *why;
+
+	if (ephemeral)
+	{
+		if (!ephemeral_start(&ephemeral_server, ephemeral_bindir, &why))
+		{
+			snprintf(error, error_size, "--ephemeral: %s", why);
+			ephemeral = false;
+			return false;
+		}
+		db_set_conninfo(ephemeral_server.conninfo);
+	}
+	return db_start(error, error_size);
+}
+
+/* In this order: threads come last. */
+static bool
+start_all(char *error, size_t error_size)
+{
+	if (!loop_init() || !catch_signals())
+	{
+		snprintf(error, error_size, "could not set up the event loop: %s", strerror(errno));
+		return false;
+	}
+	raise_file_limit();
+	if (!callers_load(token_file, tls_client_ca != NULL, error, error_size) ||
+		!services_start(error, error_size))
+		return false;
+	http2_register_metrics();
+	grpc_set_authenticate(callers_authenticate);
+	grpc_start();
+	grpc_register_metrics();
+	return start_database(error, error_size) &&
+		start_listening(error, error_size) &&
+		admin_start(error, error_size) &&
+		start_executors(error, error_size);
+}
+
+static void
+print_help(void)
+{
+	printf("garbagetruck serve: the gRPC server for leases in PostgreSQL\n\n"
+		   "usage: garbagetruck serve [--db CONNINFO] [--listen ADDR] [--admin ADDR] [OPTION ...]\n\n"
+		   "Every option is also read from the environment: --some-name as GARBAGETRUCK_SOME_NAME.\n"
+		   "Try it: garbagetruck serve --ephemeral\n\n");
+	options_help(all_options, stdout);
+}
+
+int
+serve_main(int argc, char **argv)
+{
+	char		error[1024] = "";
+	bool		help;
+
+	clock_gettime(CLOCK_REALTIME, &started);
+	srandom((unsigned) (started.tv_nsec ^ getpid()));
+	if (!options_parse(all_options, argc, argv, &help, error, sizeof(error)))
+	{
+		fprintf(stderr, "garbagetruck serve: %s\n", error);
+		return 2;
+	}
+	if (help)
+	{
+		print_help();
+		return 0;
+	}
+	if (show_config)
+	{
+		options_show(all_options, stdout);
+		return 0;
+	}
+	if (!check_options(error, sizeof(error)))
+	{
+		fprintf(stderr, "garbagetruck serve: %s\n", error);
+		return 2;
+	}
+	if (!start_all(error, sizeof(error)))
+	{
+		log_line(LOG_ERROR, "%s", error);
+		if (ephemeral)
+			ephemeral_stop(&ephemeral_server);
+		return 1;
+	}
+	log_line(LOG_INFO, "garbagetruck %s serves gRPC on %s%s%s%s", GT_VERSION, listener_address(listener),
+			 tls != NULL ? " (TLS)" : "", admin_address() != NULL ? ", its admin port is " : "",
+			 admin_address() != NULL ? admin_address() : "");
+	notify("READY=1");
+	loop_run();
+
+	if (executors != NULL)
+		executors_stop(executors);
+	admin_stop();
+	db_stop();
+	if (ephemeral)
+		ephemeral_stop(&ephemeral_server);
+	log_line(LOG_INFO, "stopped");
+	return 0;
+}

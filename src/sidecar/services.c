@@ -1,0 +1,143 @@
+/*
+ * services.c
+ *		What the services share: options, waiting for SQL, routes.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "services.h"
+
+static OptionList cleanup_list;
+static OptionList allow_target_list;
+static AllowList *allow_list;
+
+const Option services_options[] =
+{
+	{"cleanup", OPTION_LIST, &cleanup_list, NULL, "TYPE=HANDLER", "handler for objects of a type whose CreateLease names no cleanup; repeatable", 0, 0},
+	{"allow-target", OPTION_LIST, &allow_target_list, NULL, "HOST[:PORT]", "host that a lease may name as the target of its cleanup: a name, *.name, an address or a network; repeatable, none by default", 0, 0},
+	OPTION_END
+};
+
+bool
+services_start(char *error, size_t error_size)
+{
+	char		why[256];
+	int			i;
+
+	allow_list = allow_create();
+	for (i = 0; i < allow_target_list.count; i++)
+	{
+		if (!allow_add(allow_list, allow_target_list.items[i], why, sizeof(why)))
+		{
+			snprintf(error, error_size, "--allow-target %s: %s", allow_target_list.items[i], why);
+			return false;
+		}
+	}
+	for (i = 0; i < cleanup_list.count; i++)
+	{
+		const char *equals = strchr(cleanup_list.items[i], '=');
+
+		if (equals == NULL || equals == cleanup_list.items[i] || equals[1] == '\0')
+		{
+			snprintf(error, error_size, "--cleanup %s: TYPE=HANDLER is expected", cleanup_list.items[i]);
+			return false;
+		}
+	}
+	grpc_add_methods(gc_methods);
+	grpc_add_methods(v1_methods);
+	grpc_add_methods(health_methods);
+	grpc_add_methods(reflection_methods);
+	return true;
+}
+
+const AllowList *
+services_allow_list(void)
+{
+	return allow_list;
+}
+
+/* TYPE as in SQL, or with - for _ as on the command line. */
+static bool
+same_type(const char *given, size_t len, const char *object_type)
+{
+	size_t		i;
+
+	if (strlen(object_type) != len)
+		return false;
+	for (i = 0; i < len; i++)
+	{
+		if (given[i] != object_type[i] && !(given[i] == '-' && object_type[i] == '_'))
+			return false;
+	}
+	return true;
+}
+
+const char *
+cleanup_of_type(const char *object_type)
+{
+	int			i;
+
+	for (i = 0; i < cleanup_list.count; i++)
+	{
+		const char *equals = strchr(cleanup_list.items[i], '=');
+
+		if (same_type(cleanup_list.items[i], (size_t) (equals - cleanup_list.items[i]), object_type))
+			return equals + 1;
+	}
+	return NULL;
+}
+
+/* ---- waiting for SQL ---- */
+
+void
+call_sql(GrpcCall *call, DbStatement *statement, const char *const *params,
+		 uint64_t route, bool repeatable, DbDone done)
+{
+	DbHow		how = {.route = route, .deadline_us = grpc_deadline(call), .repeatable = repeatable};
+
+	grpc_set_state(call, db_call(statement, params, &how, done, call));
+}
+
+void
+call_sql_over(GrpcCall *call)
+{
+	DbCall	   *waiting = grpc_state(call);
+
+	grpc_set_state(call, NULL);
+	if (waiting != NULL)
+		db_forget(waiting);
+}
+
+bool
+call_sql_done(GrpcCall *call, const DbOutcome *outcome)
+{
+	grpc_set_state(call, NULL);
+	if (outcome->result != NULL)
+		return true;
+	grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+	return false;
+}
+
+uint64_t
+route_of_object(const char *object_type, const char *object_id)
+{
+	return db_route(object_type, strlen(object_type)) * 31 + db_route(object_id, strlen(object_id));
+}
+
+uint64_t
+route_of_lease(const char *lease_id)
+{
+	char		lower[37];
+	int			i;
+
+	for (i = 0; i < 36 && lease_id[i] != '\0'; i++)
+		lower[i] = lease_id[i] >= 'A' && lease_id[i] <= 'F' ? (char) (lease_id[i] + 32) : lease_id[i];
+	return db_route(lower, (size_t) i);
+}
+
+void
+fail_unknown_lease(GrpcCall *call, const char *lease_id)
+{
+	grpc_fail_sql(call, "GT001", "lease not found", lease_id, NULL);
+}

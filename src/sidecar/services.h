@@ -1,0 +1,99 @@
+/*
+ * services.h
+ *		The services, and what they share.
+ *
+ * Each service is a table of methods (grpc.h) whose functions check a request,
+ * call one SQL statement and make the answer of its rows.  A unary call's
+ * state is the SQL call that it waits for.
+ */
+#ifndef GT_SERVICES_H
+#define GT_SERVICES_H
+
+#include "callers.h"
+#include "executors/executors.h"
+#include "database.h"
+#include "grpc.h"
+#include "metrics.h"
+#include "values.h"
+
+extern const GrpcMethod gc_methods[];
+extern const GrpcMethod v1_methods[];
+extern const GrpcMethod health_methods[];
+extern const GrpcMethod reflection_methods[];
+
+/* --cleanup, --allow-target and what else the services read. */
+extern const Option services_options[];
+
+/* Add all methods; to be called once, before grpc_start(). */
+extern bool services_start(char *error, size_t error_size);
+
+/* The server drains: health says NOT_SERVING. */
+extern void health_set_serving(bool serving);
+
+/* What leases may name as targets (--allow-target). */
+extern const AllowList *services_allow_list(void);
+
+/* --cleanup's handler of a type; NULL: it has none. */
+extern const char *cleanup_of_type(const char *object_type);
+
+/*
+ * Have a unary call wait for SQL.  `done` gets the call as its argument; it is
+ * not called once the call is over.  `route` as in DbHow.
+ */
+extern void call_sql(GrpcCall *call, DbStatement *statement, const char *const *params,
+					 uint64_t route, bool repeatable, DbDone done);
+
+/* `over` of every method that uses call_sql(). */
+extern void call_sql_over(GrpcCall *call);
+
+/*
+ * What each `done` begins with: the call no longer waits.  False after it has
+ * failed the call, for which the outcome has the reason.
+ */
+extern bool call_sql_done(GrpcCall *call, const DbOutcome *outcome);
+
+extern uint64_t route_of_object(const char *object_type, const char *object_id);
+extern uint64_t route_of_lease(const char *lease_id);
+
+/* Fail the call as for an unknown lease. */
+extern void fail_unknown_lease(GrpcCall *call, const char *lease_id);
+
+/*
+ * Parameters for statements that show a named caller only its own services'
+ * leases: its name, or NULL.  They judge by
+ *		($n IS NULL OR service_id = $n OR starts_with(service_id, $n || '/'))
+ */
+#define OWN_SERVICE(param) \
+	"(" param "::text IS NULL OR g.service_id = " param " OR pg_catalog.starts_with(g.service_id, " param " || '/'))"
+
+/* ---- methods of garbagetruck.v1, by file ---- */
+
+/* service_renew.c */
+extern void v1_keep_alive(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_keep_alive_end(GrpcCall *call);
+extern void v1_keep_alive_over(GrpcCall *call);
+extern void v1_renew_batch(GrpcCall *call, const ProtobufCMessage *message);
+
+/* service_create.c */
+extern void v1_create(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_create_batch(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_create_batch_over(GrpcCall *call);
+
+/* service_queue.c */
+extern void v1_claim(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_claim_over(GrpcCall *call);
+extern void v1_ack(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_nack(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_extend(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_redrive(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_pause(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_resume(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_forecast(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_health(GrpcCall *call, const ProtobufCMessage *message);
+
+/* service_watch.c */
+extern void v1_watch(GrpcCall *call, const ProtobufCMessage *message);
+extern void v1_watch_end(GrpcCall *call);
+extern void v1_watch_over(GrpcCall *call);
+
+#endif							/* GT_SERVICES_H */
