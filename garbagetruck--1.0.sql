@@ -11,11 +11,11 @@
 -- a new version of a system collation can not corrupt an index of ours.
 -- ---------------------------------------------------------------------------
 
-CREATE SEQUENCE gt__cleanup_id;
-CREATE SEQUENCE gt__handler_id MINVALUE 100 START 100;
+CREATE SEQUENCE @extschema@.gt__cleanup_id;
+CREATE SEQUENCE @extschema@.gt__handler_id MINVALUE 100 START 100;
 
 -- One row per object that has leases or is garbage: the lock per object and the cleanup queue.
-CREATE TABLE gt_object (
+CREATE TABLE @extschema@.gt_object (
 	object_type   text COLLATE "C" NOT NULL,
 	object_id     text COLLATE "C" NOT NULL,
 	owner         oid NOT NULL,             -- role of the first lease
@@ -44,15 +44,15 @@ CREATE TABLE gt_object (
 	sends         int NOT NULL,             -- kind notify: how often announced in this attempt
 	error         text,
 	CONSTRAINT gt_object_pkey PRIMARY KEY (object_type, object_id) WITH (fillfactor = 80),
-	CONSTRAINT gt_object_held CHECK ((state = 'h') = (leases > 0))
+	CONSTRAINT gt_object_held CHECK ((state OPERATOR(pg_catalog.=) 'h') OPERATOR(pg_catalog.=) (leases OPERATOR(pg_catalog.>) 0))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX gt_object_due ON gt_object (handler, due_at) WHERE due_at IS NOT NULL;
-CREATE UNIQUE INDEX gt_object_cleanup ON gt_object (cleanup_id) WHERE cleanup_id IS NOT NULL;
-CREATE INDEX gt_object_dead ON gt_object (handler, cleanup_id) WHERE state = 'd';
+CREATE INDEX gt_object_due ON @extschema@.gt_object (handler, due_at) WHERE due_at IS NOT NULL;
+CREATE UNIQUE INDEX gt_object_cleanup ON @extschema@.gt_object (cleanup_id) WHERE cleanup_id IS NOT NULL;
+CREATE INDEX gt_object_dead ON @extschema@.gt_object (handler, cleanup_id) WHERE state OPERATOR(pg_catalog.=) 'd';
 
 -- One row per lease that has not ended.
-CREATE TABLE gt_lease (
+CREATE TABLE @extschema@.gt_lease (
 	id           uuid NOT NULL,
 	object_type  text COLLATE "C" NOT NULL,
 	object_id    text COLLATE "C" NOT NULL,
@@ -78,20 +78,20 @@ CREATE TABLE gt_lease (
 	CONSTRAINT gt_lease_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX gt_lease_check ON gt_lease (check_at) WHERE check_at IS NOT NULL;
-CREATE INDEX gt_lease_object ON gt_lease (object_type, object_id);
-CREATE INDEX gt_lease_service ON gt_lease (service_id, id);
-CREATE INDEX gt_lease_parent ON gt_lease (parent) WHERE parent IS NOT NULL;
-CREATE UNIQUE INDEX gt_lease_request ON gt_lease (owner, service_id, request_key) WHERE request_key IS NOT NULL;
+CREATE INDEX gt_lease_check ON @extschema@.gt_lease (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX gt_lease_object ON @extschema@.gt_lease (object_type, object_id);
+CREATE INDEX gt_lease_service ON @extschema@.gt_lease (service_id, id);
+CREATE INDEX gt_lease_parent ON @extschema@.gt_lease (parent) WHERE parent IS NOT NULL;
+CREATE UNIQUE INDEX gt_lease_request ON @extschema@.gt_lease (owner, service_id, request_key) WHERE request_key IS NOT NULL;
 
 -- Leases that ended while they had children: the worker ends those in batches.
-CREATE TABLE gt__orphan (
+CREATE TABLE @extschema@.gt__orphan (
 	parent    uuid NOT NULL CONSTRAINT gt__orphan_pkey PRIMARY KEY,
 	expired   boolean NOT NULL,
 	ended_at  timestamptz NOT NULL
 );
 
-CREATE TABLE gt__handler (
+CREATE TABLE @extschema@.gt__handler (
 	id            int NOT NULL CONSTRAINT gt__handler_pkey PRIMARY KEY,
 	name          text COLLATE "C" NOT NULL,
 	kind          text COLLATE "C" NOT NULL,
@@ -117,7 +117,7 @@ CREATE TABLE gt__handler (
 ) WITH (fillfactor = 70);
 
 -- privilege: use | claim
-CREATE TABLE gt__handler_right (
+CREATE TABLE @extschema@.gt__handler_right (
 	handler   int NOT NULL,
 	role      oid NOT NULL,
 	role_name name NOT NULL,
@@ -126,7 +126,7 @@ CREATE TABLE gt__handler_right (
 );
 
 -- gt_share: role may lease the objects of owner (of one type; '': of all)
-CREATE TABLE gt__share (
+CREATE TABLE @extschema@.gt__share (
 	owner       oid NOT NULL,
 	role        oid NOT NULL,
 	object_type text COLLATE "C" NOT NULL,
@@ -136,13 +136,13 @@ CREATE TABLE gt__share (
 );
 
 -- The name that each role had when it first owned something here: tells roles apart in a copy.
-CREATE TABLE gt__role (
+CREATE TABLE @extschema@.gt__role (
 	role oid NOT NULL CONSTRAINT gt__role_pkey PRIMARY KEY,
 	name name NOT NULL
 );
 
 -- What the runs of each handler came to: a row for each writer's slot, so that workers do not wait for each other.
-CREATE TABLE gt__tally (
+CREATE TABLE @extschema@.gt__tally (
 	handler     int NOT NULL,
 	slot        int NOT NULL,
 	runs        bigint NOT NULL,
@@ -154,7 +154,7 @@ CREATE TABLE gt__tally (
 ) WITH (fillfactor = 50);
 
 -- Intent of the worker that wrote it; without a living worker: a crashed run.  See src/worker.c.
-CREATE TABLE gt__run (
+CREATE TABLE @extschema@.gt__run (
 	worker    bigint NOT NULL,              -- unique in the life of the cluster
 	handler   int NOT NULL,
 	alone     boolean NOT NULL,
@@ -164,7 +164,7 @@ CREATE TABLE gt__run (
 ) WITH (fillfactor = 50);
 
 -- One row: the server run that is recorded here, and when it began.  See src/clock.c.
-CREATE TABLE gt__start (
+CREATE TABLE @extschema@.gt__start (
 	run          bigint NOT NULL,
 	started_at   timestamptz NOT NULL,
 	grace        bigint NOT NULL,
@@ -172,7 +172,7 @@ CREATE TABLE gt__start (
 ) WITH (fillfactor = 50);
 
 -- Where this database lives; a row that tells of another place makes it a copy.  See src/database.c.
-CREATE TABLE gt__place (
+CREATE TABLE @extschema@.gt__place (
 	identity  text COLLATE "C" NOT NULL,
 	database  oid NOT NULL,
 	adopted_at timestamptz,                 -- gt_resume(adopt => true): the grace counts from here, with the full duration
@@ -181,12 +181,12 @@ CREATE TABLE gt__place (
 );
 
 -- gt_pause(): the switch of the whole database; a row means paused.
-CREATE TABLE gt__paused (
+CREATE TABLE @extschema@.gt__paused (
 	at   timestamptz NOT NULL,
 	role name NOT NULL
 );
 
-CREATE TABLE gt__history (
+CREATE TABLE @extschema@.gt__history (
 	at          timestamptz NOT NULL,
 	event       text COLLATE "C" NOT NULL,
 	object_type text COLLATE "C",
@@ -202,115 +202,115 @@ CREATE TABLE gt__history (
 	error       text,
 	handler_id  int                         -- the error is for those who may claim this very handler, not its namesake
 );
-CREATE INDEX gt__history_at ON gt__history (at);
-CREATE INDEX gt__history_object ON gt__history (object_type, object_id);
+CREATE INDEX gt__history_at ON @extschema@.gt__history (at);
+CREATE INDEX gt__history_object ON @extschema@.gt__history (object_type, object_id);
 
 -- ---------------------------------------------------------------------------
 -- Leases: src/lease.c, src/renewal.c
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION gt_clock() RETURNS timestamptz
+CREATE FUNCTION @extschema@.gt_clock() RETURNS timestamptz
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_clock() IS 'The clock by which leases are judged: monotonic within a server run, alike in all processes.';
+COMMENT ON FUNCTION @extschema@.gt_clock() IS 'The clock by which leases are judged: monotonic within a server run, alike in all processes.';
 
-CREATE FUNCTION gt_lease_create(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
+CREATE FUNCTION @extschema@.gt_lease_create(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
 	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
 	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
 	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
 RETURNS uuid AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
+COMMENT ON FUNCTION @extschema@.gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
 IS 'Creates a lease on an object and returns its id.';
 
-CREATE FUNCTION gt_lease_grant(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
+CREATE FUNCTION @extschema@.gt_lease_grant(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
 	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
 	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
 	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
 RETURNS TABLE (lease_id uuid, fence bigint, expires_at timestamptz, ttl interval, created boolean, attempts int)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1;
-COMMENT ON FUNCTION gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
+COMMENT ON FUNCTION @extschema@.gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
 IS 'Creates a lease on an object and returns all there is to know about it.';
 
-CREATE FUNCTION gt_lease_create_many(object_ids text[], object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
+CREATE FUNCTION @extschema@.gt_lease_create_many(object_ids text[], object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
 	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
 	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
 	max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
 RETURNS uuid[] AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval)
+COMMENT ON FUNCTION @extschema@.gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval)
 IS 'Creates a lease on each object, or on none; equal ids get the same lease.';
 
-CREATE FUNCTION gt_lease_grant_each(requests jsonb)
+CREATE FUNCTION @extschema@.gt_lease_grant_each(requests jsonb)
 RETURNS TABLE (n int, sqlstate text, message text, lease_id uuid, fence bigint, expires_at timestamptz, created boolean)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_lease_grant_each(jsonb)
+COMMENT ON FUNCTION @extschema@.gt_lease_grant_each(jsonb)
 IS 'Creates a lease for each element of an array of objects with the arguments of gt_lease_create; each succeeds or fails by itself.';
 
-CREATE FUNCTION gt_renew(lease_id uuid, duration interval DEFAULT NULL, service_id text DEFAULT NULL)
+CREATE FUNCTION @extschema@.gt_renew(lease_id uuid, duration interval DEFAULT NULL, service_id text DEFAULT NULL)
 RETURNS timestamptz AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_renew(uuid, interval, text) IS 'Renews a lease and returns its new deadline.';
+COMMENT ON FUNCTION @extschema@.gt_renew(uuid, interval, text) IS 'Renews a lease and returns its new deadline.';
 
-CREATE FUNCTION gt_renew_many(lease_ids uuid[], duration interval DEFAULT NULL, service_id text DEFAULT NULL)
+CREATE FUNCTION @extschema@.gt_renew_many(lease_ids uuid[], duration interval DEFAULT NULL, service_id text DEFAULT NULL)
 RETURNS TABLE (lease_id uuid, status text, ttl interval, expires_at timestamptz)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_renew_many(uuid[], interval, text)
+COMMENT ON FUNCTION @extschema@.gt_renew_many(uuid[], interval, text)
 IS 'Renews leases and tells of each: renewed, expired, not_found, denied or child.';
 
-CREATE FUNCTION gt_release(lease_id uuid, keep boolean DEFAULT false, service_id text DEFAULT NULL)
+CREATE FUNCTION @extschema@.gt_release(lease_id uuid, keep boolean DEFAULT false, service_id text DEFAULT NULL)
 RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_release(uuid, boolean, text) IS 'Ends a lease; with keep the object is not cleaned. False: it had ended.';
+COMMENT ON FUNCTION @extschema@.gt_release(uuid, boolean, text) IS 'Ends a lease; with keep the object is not cleaned. False: it had ended.';
 
-CREATE FUNCTION gt_release_many(lease_ids uuid[], keep boolean DEFAULT false, service_id text DEFAULT NULL)
+CREATE FUNCTION @extschema@.gt_release_many(lease_ids uuid[], keep boolean DEFAULT false, service_id text DEFAULT NULL)
 RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_release_many(uuid[], boolean, text) IS 'Ends leases and returns how many had not ended.';
+COMMENT ON FUNCTION @extschema@.gt_release_many(uuid[], boolean, text) IS 'Ends leases and returns how many had not ended.';
 
-CREATE FUNCTION gt_lease_update(lease_id uuid, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, service_id text DEFAULT NULL)
+CREATE FUNCTION @extschema@.gt_lease_update(lease_id uuid, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, service_id text DEFAULT NULL)
 RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_lease_update(uuid, jsonb, jsonb, text) IS 'Replaces payload and metadata of a lease; NULL leaves as it is.';
+COMMENT ON FUNCTION @extschema@.gt_lease_update(uuid, jsonb, jsonb, text) IS 'Replaces payload and metadata of a lease; NULL leaves as it is.';
 
-CREATE FUNCTION gt_lease_get(lease_id uuid)
+CREATE FUNCTION @extschema@.gt_lease_get(lease_id uuid)
 RETURNS TABLE (lease_id uuid, object_id text, object_type text, service_id text, state text,
 	created_at timestamptz, renewed_at timestamptz, expires_at timestamptz, duration interval,
 	renewals bigint, fence bigint, exclusive boolean, parent uuid, cleanup text, payload jsonb,
 	metadata jsonb, attempts int, max_attempts int, retry_delay interval)
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1;
-COMMENT ON FUNCTION gt_lease_get(uuid) IS 'Shows a lease of one''s own: one row, or none.';
+COMMENT ON FUNCTION @extschema@.gt_lease_get(uuid) IS 'Shows a lease of one''s own: one row, or none.';
 
-CREATE FUNCTION gt_lease_list(service_id text DEFAULT NULL, object_type text DEFAULT NULL, state text DEFAULT NULL,
+CREATE FUNCTION @extschema@.gt_lease_list(service_id text DEFAULT NULL, object_type text DEFAULT NULL, state text DEFAULT NULL,
 	max_rows int DEFAULT 100, after uuid DEFAULT NULL, object_id text DEFAULT NULL)
 RETURNS TABLE (lease_id uuid, object_id text, object_type text, service_id text, state text,
 	created_at timestamptz, renewed_at timestamptz, expires_at timestamptz, duration interval,
 	renewals bigint, fence bigint, exclusive boolean, parent uuid, cleanup text, payload jsonb,
 	metadata jsonb, attempts int, max_attempts int, retry_delay interval)
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100;
-COMMENT ON FUNCTION gt_lease_list(text, text, text, int, uuid, text) IS 'Lists one''s own leases by id, a page at a time.';
+COMMENT ON FUNCTION @extschema@.gt_lease_list(text, text, text, int, uuid, text) IS 'Lists one''s own leases by id, a page at a time.';
 
-CREATE FUNCTION gt_fence(lease_id uuid) RETURNS bigint
+CREATE FUNCTION @extschema@.gt_fence(lease_id uuid) RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION gt_fence(uuid) IS 'The fence of a running lease.';
+COMMENT ON FUNCTION @extschema@.gt_fence(uuid) IS 'The fence of a running lease.';
 
-CREATE FUNCTION gt_fence_check(object_id text, object_type text, fence bigint) RETURNS boolean
+CREATE FUNCTION @extschema@.gt_fence_check(object_id text, object_type text, fence bigint) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_fence_check(text, text, bigint)
+COMMENT ON FUNCTION @extschema@.gt_fence_check(text, text, bigint)
 IS 'True exactly if a running lease of the object has this fence; share-locks the object to the end of the transaction.';
 
 -- what the views and the read functions judge a lease by; NULL deadline: over
-CREATE FUNCTION gt__deadline(id uuid, deadline timestamptz, duration bigint, run bigint) RETURNS timestamptz
+CREATE FUNCTION @extschema@.gt__deadline(id uuid, deadline timestamptz, duration bigint, run bigint) RETURNS timestamptz
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-CREATE FUNCTION gt__running(id uuid, deadline timestamptz) RETURNS boolean
+CREATE FUNCTION @extschema@.gt__running(id uuid, deadline timestamptz) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
-CREATE FUNCTION gt__acts_for(role oid) RETURNS boolean
+CREATE FUNCTION @extschema@.gt__acts_for(role oid) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-CREATE FUNCTION gt__may(what text) RETURNS boolean
+CREATE FUNCTION @extschema@.gt__may(what text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 
 -- A lease as its reader sees it; the functions and the view gt_leases choose the rows.
-CREATE VIEW gt__lease_view AS
+CREATE VIEW @extschema@.gt__lease_view AS
 SELECT l.id AS lease_id, l.object_id, l.object_type, l.service_id,
 	CASE WHEN @extschema@.gt__running(d.id, d.expires_at) THEN 'active' ELSE 'expired' END AS state,
 	l.created_at, l.renewed_at, d.expires_at,
-	l.duration * interval '1 microsecond' AS duration,
+	l.duration OPERATOR(pg_catalog.*) interval '1 microsecond' AS duration,
 	l.renewals, l.fence, l.exclusive, l.parent, h.name AS cleanup, l.payload, l.metadata, l.attempts,
 	coalesce(l.max_attempts, h.max_attempts) AS max_attempts,
-	coalesce(l.retry_delay, h.retry_delay) * interval '1 microsecond' AS retry_delay,
+	coalesce(l.retry_delay, h.retry_delay) OPERATOR(pg_catalog.*) interval '1 microsecond' AS retry_delay,
 	l.owner
 FROM @extschema@.gt_lease l
 	LEFT JOIN @extschema@.gt_lease p ON p.id OPERATOR(pg_catalog.=) l.parent
@@ -324,111 +324,111 @@ FROM @extschema@.gt_lease l
 -- Handlers and rights: src/handler.c, src/rights.c
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION gt_handler_create(name text, kind text, command text DEFAULT NULL, max_attempts int DEFAULT 25,
+CREATE FUNCTION @extschema@.gt_handler_create(name text, kind text, command text DEFAULT NULL, max_attempts int DEFAULT 25,
 	retry_delay interval DEFAULT '1 second', timeout interval DEFAULT '30 seconds',
 	grace interval DEFAULT '0', concurrency int DEFAULT NULL, rate_limit int DEFAULT NULL, run_as name DEFAULT NULL)
 RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name)
+COMMENT ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name)
 IS 'Registers or replaces a handler: a named way to clean objects.';
 
-CREATE FUNCTION gt_handler_drop(name text) RETURNS boolean
+CREATE FUNCTION @extschema@.gt_handler_drop(name text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_handler_drop(text) IS 'Drops a handler that no lease and no garbage uses. False: there was none.';
+COMMENT ON FUNCTION @extschema@.gt_handler_drop(text) IS 'Drops a handler that no lease and no garbage uses. False: there was none.';
 
-CREATE FUNCTION gt_handler_grant(name text, role name, privilege text DEFAULT 'use') RETURNS void
+CREATE FUNCTION @extschema@.gt_handler_grant(name text, role name, privilege text DEFAULT 'use') RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_handler_grant(text, name, text) IS 'Lets a role use a handler, or claim its garbage.';
+COMMENT ON FUNCTION @extschema@.gt_handler_grant(text, name, text) IS 'Lets a role use a handler, or claim its garbage.';
 
-CREATE FUNCTION gt_handler_revoke(name text, role name, privilege text DEFAULT 'use') RETURNS void
+CREATE FUNCTION @extschema@.gt_handler_revoke(name text, role name, privilege text DEFAULT 'use') RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_handler_revoke(text, name, text) IS 'Takes back what gt_handler_grant gave.';
+COMMENT ON FUNCTION @extschema@.gt_handler_revoke(text, name, text) IS 'Takes back what gt_handler_grant gave.';
 
-CREATE FUNCTION gt_allow(role name, what text DEFAULT 'lease') RETURNS void
+CREATE FUNCTION @extschema@.gt_allow(role name, what text DEFAULT 'lease') RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_allow(name, text) IS 'Lets a role lease, register handlers (handler), see everything (monitor) or administer (admin).';
+COMMENT ON FUNCTION @extschema@.gt_allow(name, text) IS 'Lets a role lease, register handlers (handler), see everything (monitor) or administer (admin).';
 
-CREATE FUNCTION gt_disallow(role name, what text DEFAULT 'lease') RETURNS void
+CREATE FUNCTION @extschema@.gt_disallow(role name, what text DEFAULT 'lease') RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_disallow(name, text) IS 'Takes back what gt_allow gave.';
+COMMENT ON FUNCTION @extschema@.gt_disallow(name, text) IS 'Takes back what gt_allow gave.';
 
-CREATE FUNCTION gt_share(role name, object_type text DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.gt_share(role name, object_type text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_share(name, text) IS 'Lets a role lease my objects, of one type or of all.';
+COMMENT ON FUNCTION @extschema@.gt_share(name, text) IS 'Lets a role lease my objects, of one type or of all.';
 
-CREATE FUNCTION gt_unshare(role name, object_type text DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.gt_unshare(role name, object_type text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_unshare(name, text) IS 'Takes back what gt_share gave.';
+COMMENT ON FUNCTION @extschema@.gt_unshare(name, text) IS 'Takes back what gt_share gave.';
 
-CREATE FUNCTION gt_pause(handler text DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.gt_pause(handler text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_pause(text) IS 'Stops the attempts of a handler; without a name, all of this database. Expiry goes on.';
+COMMENT ON FUNCTION @extschema@.gt_pause(text) IS 'Stops the attempts of a handler; without a name, all of this database. Expiry goes on.';
 
-CREATE FUNCTION gt_resume(handler text DEFAULT NULL, adopt boolean DEFAULT false) RETURNS void
+CREATE FUNCTION @extschema@.gt_resume(handler text DEFAULT NULL, adopt boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_resume(text, boolean) IS 'Ends gt_pause; with adopt, makes a copy act on its objects.';
+COMMENT ON FUNCTION @extschema@.gt_resume(text, boolean) IS 'Ends gt_pause; with adopt, makes a copy act on its objects.';
 
 -- ---------------------------------------------------------------------------
 -- The queue of garbage: src/queue.c, src/worker.c
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION gt_claim(handlers text[] DEFAULT NULL, max_items int DEFAULT 10, visibility interval DEFAULT '1 minute',
+CREATE FUNCTION @extschema@.gt_claim(handlers text[] DEFAULT NULL, max_items int DEFAULT 10, visibility interval DEFAULT '1 minute',
 	cleanup_ids bigint[] DEFAULT NULL)
 RETURNS TABLE (cleanup_id bigint, attempt int, object_id text, object_type text, handler text, kind text,
 	command text, payload jsonb, metadata jsonb, lease_id uuid, service_id text, fence bigint, claimed_until timestamptz)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION gt_claim(text[], int, interval, bigint[]) IS 'Starts attempts on garbage that the caller will clean and acknowledge.';
+COMMENT ON FUNCTION @extschema@.gt_claim(text[], int, interval, bigint[]) IS 'Starts attempts on garbage that the caller will clean and acknowledge.';
 
-CREATE FUNCTION gt_ack(cleanup_id bigint, attempt int) RETURNS boolean
+CREATE FUNCTION @extschema@.gt_ack(cleanup_id bigint, attempt int) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_ack(bigint, int) IS 'The object is clean. False: stale, somebody else has it now.';
+COMMENT ON FUNCTION @extschema@.gt_ack(bigint, int) IS 'The object is clean. False: stale, somebody else has it now.';
 
-CREATE FUNCTION gt_nack(cleanup_id bigint, attempt int, error text, retry_after interval DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION @extschema@.gt_nack(cleanup_id bigint, attempt int, error text, retry_after interval DEFAULT NULL) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_nack(bigint, int, text, interval) IS 'The attempt failed. False: stale, somebody else has it now.';
+COMMENT ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval) IS 'The attempt failed. False: stale, somebody else has it now.';
 
-CREATE FUNCTION gt_extend(cleanup_id bigint, attempt int, visibility interval) RETURNS boolean
+CREATE FUNCTION @extschema@.gt_extend(cleanup_id bigint, attempt int, visibility interval) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_extend(bigint, int, interval) IS 'Sets the end of a claim to now + visibility. False: stale.';
+COMMENT ON FUNCTION @extschema@.gt_extend(bigint, int, interval) IS 'Sets the end of a claim to now + visibility. False: stale.';
 
-CREATE FUNCTION gt_ack_many(cleanup_ids bigint[], attempts int[]) RETURNS bigint
+CREATE FUNCTION @extschema@.gt_ack_many(cleanup_ids bigint[], attempts int[]) RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_ack_many(bigint[], int[]) IS 'Acknowledges many and returns how many tokens were current.';
+COMMENT ON FUNCTION @extschema@.gt_ack_many(bigint[], int[]) IS 'Acknowledges many and returns how many tokens were current.';
 
-CREATE FUNCTION gt_redrive(cleanup_ids bigint[] DEFAULT NULL, handler text DEFAULT NULL, max_items int DEFAULT NULL)
+CREATE FUNCTION @extschema@.gt_redrive(cleanup_ids bigint[] DEFAULT NULL, handler text DEFAULT NULL, max_items int DEFAULT NULL)
 RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION gt_redrive(bigint[], text, int) IS 'Gives dead garbage another max_attempts attempts and returns how many.';
+COMMENT ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) IS 'Gives dead garbage another max_attempts attempts and returns how many.';
 
-CREATE PROCEDURE gt_reclaim(max_items int DEFAULT NULL, INOUT done bigint DEFAULT 0)
+CREATE PROCEDURE @extschema@.gt_reclaim(max_items int DEFAULT NULL, INOUT done bigint DEFAULT 0)
 AS 'MODULE_PATHNAME' LANGUAGE C;
-COMMENT ON PROCEDURE gt_reclaim(int, bigint) IS 'The workers'' job in the foreground.';
+COMMENT ON PROCEDURE @extschema@.gt_reclaim(int, bigint) IS 'The workers'' job in the foreground.';
 
 -- ---------------------------------------------------------------------------
 -- Observation: src/observe.c, src/metrics.c, src/health.c, src/forecast.c
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION gt_forecast(horizon interval DEFAULT '1 hour')
+CREATE FUNCTION @extschema@.gt_forecast(horizon interval DEFAULT '1 hour')
 RETURNS TABLE (minute timestamptz, object_type text, handler text, leases bigint)
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION gt_forecast(interval) IS 'What ends within the horizon if nobody renews, by minute.';
+COMMENT ON FUNCTION @extschema@.gt_forecast(interval) IS 'What ends within the horizon if nobody renews, by minute.';
 
-CREATE FUNCTION gt_health() RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
+CREATE FUNCTION @extschema@.gt_health() RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 11;
-COMMENT ON FUNCTION gt_health() IS 'What is wrong here, and the SQL or setting that helps: one row for each check.';
+COMMENT ON FUNCTION @extschema@.gt_health() IS 'What is wrong here, and the SQL or setting that helps: one row for each check.';
 
-CREATE FUNCTION gt_metrics()
+CREATE FUNCTION @extschema@.gt_metrics()
 RETURNS TABLE (name text, kind text, labels jsonb, value double precision, help text)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
-COMMENT ON FUNCTION gt_metrics() IS 'The numbers of this database for Prometheus. Needs preload.';
+COMMENT ON FUNCTION @extschema@.gt_metrics() IS 'The numbers of this database for Prometheus. Needs preload.';
 
-CREATE FUNCTION gt__workers()
+CREATE FUNCTION @extschema@.gt__workers()
 RETURNS TABLE (pid int, role text, database name, state text, handler text, since timestamptz,
 	next_due_at timestamptz, crashes int)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5;
-CREATE FUNCTION gt__running_items() RETURNS SETOF bigint
+CREATE FUNCTION @extschema@.gt__running_items() RETURNS SETOF bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
-CREATE FUNCTION gt__handler_may(handler int, privilege text) RETURNS boolean
+CREATE FUNCTION @extschema@.gt__handler_may(handler int, privilege text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-CREATE FUNCTION gt__handler_suspended(handler int) RETURNS text
+CREATE FUNCTION @extschema@.gt__handler_suspended(handler int) RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 
 -- ---------------------------------------------------------------------------
@@ -437,7 +437,7 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 -- every row, but commands, payloads, metadata and error texts only as anybody.
 -- ---------------------------------------------------------------------------
 
-CREATE VIEW gt_leases WITH (security_barrier) AS
+CREATE VIEW @extschema@.gt_leases WITH (security_barrier) AS
 SELECT v.lease_id, v.object_id, v.object_type, v.service_id, v.state, v.created_at, v.renewed_at, v.expires_at,
 	v.duration, v.renewals, v.fence, v.exclusive, v.parent, v.cleanup,
 	CASE WHEN @extschema@.gt__acts_for(v.owner) THEN v.payload END AS payload,
@@ -446,9 +446,9 @@ SELECT v.lease_id, v.object_id, v.object_type, v.service_id, v.state, v.created_
 	pg_catalog.pg_get_userbyid(v.owner) AS owner
 FROM @extschema@.gt__lease_view v
 WHERE (SELECT @extschema@.gt__may('monitor')) OR @extschema@.gt__acts_for(v.owner);
-COMMENT ON VIEW gt_leases IS 'Leases that have not ended: one''s own, or all for monitors.';
+COMMENT ON VIEW @extschema@.gt_leases IS 'Leases that have not ended: one''s own, or all for monitors.';
 
-CREATE VIEW gt_garbage WITH (security_barrier) AS
+CREATE VIEW @extschema@.gt_garbage WITH (security_barrier) AS
 SELECT o.cleanup_id, o.object_type, o.object_id, pg_catalog.pg_get_userbyid(o.owner) AS owner,
 	h.name AS handler, h.kind,
 	CASE WHEN j.dead THEN 'dead'
@@ -473,16 +473,16 @@ FROM @extschema@.gt_object o
 			o.state OPERATOR(pg_catalog.=) 'c' AND o.claimed_until OPERATOR(pg_catalog.<=) c.now AS lapsed) m) j
 WHERE o.cleanup_id IS NOT NULL
 	AND ((SELECT @extschema@.gt__may('monitor')) OR h.may_claim OR @extschema@.gt__acts_for(o.owner));
-COMMENT ON VIEW gt_garbage IS 'Objects whose last lease has ended and that are not clean yet.';
+COMMENT ON VIEW @extschema@.gt_garbage IS 'Objects whose last lease has ended and that are not clean yet.';
 
-CREATE VIEW gt_dead WITH (security_barrier) AS
+CREATE VIEW @extschema@.gt_dead WITH (security_barrier) AS
 SELECT g.cleanup_id, g.object_type, g.object_id, g.owner, g.handler, g.kind, g.state, g.attempts, g.max_attempts,
 	g.since, g.next_attempt_at, g.claimed_until, g.error, g.payload, g.lease_id, g.service_id, g.fence
 FROM @extschema@.gt_garbage g
 WHERE g.state OPERATOR(pg_catalog.=) 'dead';
-COMMENT ON VIEW gt_dead IS 'Garbage that used up its attempts: gt_redrive() gives it more, gt_ack() discards it.';
+COMMENT ON VIEW @extschema@.gt_dead IS 'Garbage that used up its attempts: gt_redrive() gives it more, gt_ack() discards it.';
 
-CREATE VIEW gt_handlers WITH (security_barrier) AS
+CREATE VIEW @extschema@.gt_handlers WITH (security_barrier) AS
 SELECT h.name, h.kind, CASE WHEN h.may_claim THEN h.command END AS command,
 	h.owner_name AS owner, h.run_as_name AS run_as, h.max_attempts,
 	h.retry_delay OPERATOR(pg_catalog.*) interval '1 microsecond' AS retry_delay,
@@ -503,9 +503,9 @@ FROM (SELECT i.*, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim,
 		(pg_catalog.array_agg(y.last_error ORDER BY y.last_error_at USING OPERATOR(pg_catalog.>))
 			FILTER (WHERE y.last_error IS NOT NULL))[1] AS last_error
 		FROM @extschema@.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) h.id) t ON true;
-COMMENT ON VIEW gt_handlers IS 'Handlers that the caller may use or claim, or all for monitors, and how their runs went.';
+COMMENT ON VIEW @extschema@.gt_handlers IS 'Handlers that the caller may use or claim, or all for monitors, and how their runs went.';
 
-CREATE VIEW gt_history WITH (security_barrier) AS
+CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
 SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
 	e.lag, e.took, CASE WHEN h.may_claim THEN e.error END AS error,
 	pg_catalog.pg_get_userbyid(e.owner) AS owner
@@ -513,12 +513,12 @@ FROM @extschema@.gt__history e
 	LEFT JOIN (SELECT i.id, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM @extschema@.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
 WHERE (SELECT @extschema@.gt__may('monitor')) OR h.may_claim OR @extschema@.gt__acts_for(e.owner);
-COMMENT ON VIEW gt_history IS 'What became of objects, as far back as garbagetruck.history_retention.';
+COMMENT ON VIEW @extschema@.gt_history IS 'What became of objects, as far back as garbagetruck.history_retention.';
 
-CREATE VIEW gt_workers WITH (security_barrier) AS
+CREATE VIEW @extschema@.gt_workers WITH (security_barrier) AS
 SELECT w.pid, w.role, w.database, w.state, w.handler, w.since, w.next_due_at, w.crashes
 FROM @extschema@.gt__workers() w;
-COMMENT ON VIEW gt_workers IS 'The launcher and the workers of the whole cluster, for monitors. Needs preload.';
+COMMENT ON VIEW @extschema@.gt_workers IS 'The launcher and the workers of the whole cluster, for monitors. Needs preload.';
 
 -- ---------------------------------------------------------------------------
 -- Rights: nothing but what follows; gt_allow() gives the rest.
