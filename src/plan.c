@@ -116,7 +116,7 @@ parse_command(const GtHandler *h)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("command of handler \"%s\" is a %s statement", h->name, statement_name(statement)),
+			 errmsg("command of handler \"%s\" must not be %s", h->name, statement_name(statement)),
 			 errdetail("It must be one SELECT, INSERT, UPDATE, DELETE, MERGE or CALL.")));
 	return NULL;				/* keep compiler quiet */
 }

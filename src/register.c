@@ -161,16 +161,15 @@ search_path_to_store(const char *handler)
 
 /*
  * How many leases and how many pieces of garbage need the handler; the caller
- * has locked gt_handler_hold() out.  An object that is held may owe the handler
- * to a lease that has ended: then its leases count.
+ * has locked gt_handler_hold() out.  Where no lease names it, an object that is
+ * held may owe it to one that has ended: then the leases of that count.
  */
 static void
 count_users(int id, int64 *leases, int64 *garbage)
 {
 	const char *schema = quote_identifier(get_namespace_name(gt_schema()));
-	char	   *sql = psprintf("SELECT (SELECT count(*) FROM %1$s.gt_lease l WHERE l.handler = $1 OR EXISTS"
-							   " (SELECT FROM %1$s.gt_object o WHERE o.object_type = l.object_type"
-							   " AND o.object_id = l.object_id AND o.handler = $1)),"
+	char	   *sql = psprintf("SELECT coalesce(nullif((SELECT count(*) FROM %1$s.gt_lease WHERE handler = $1), 0),"
+							   " (SELECT sum(leases) FROM %1$s.gt_object WHERE handler = $1 AND state = 'h'), 0),"
 							   " (SELECT count(*) FROM %1$s.gt_object WHERE handler = $1 AND state IN ('w', 'c', 'd'))",
 							   schema);
 	Oid			types[1] = {INT4OID};
