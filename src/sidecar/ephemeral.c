@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "ephemeral.h"
+#include "log.h"
 
 #define START_LIMIT_S 60
 #define STOP_LIMIT_S 10
@@ -133,8 +134,6 @@ find_programs(const char *wanted, char *bindir, size_t size)
 {
 	char		program[512];
 
-	if (wanted == NULL || *wanted == '\0')
-		wanted = getenv("GARBAGETRUCK_PG_BINDIR");
 	if (wanted != NULL && *wanted != '\0')
 	{
 		snprintf(program, sizeof(program), "%s/initdb", wanted);
@@ -145,7 +144,7 @@ find_programs(const char *wanted, char *bindir, size_t size)
 	}
 	if (find_installed(bindir, size) || find_in_path(bindir, size))
 		return true;
-	return fail("no PostgreSQL found: install postgresql and the garbagetruck extension, or name the directory of initdb in GARBAGETRUCK_PG_BINDIR");
+	return fail("no PostgreSQL found: install postgresql and the garbagetruck extension, or name the directory of initdb with --pg-bindir");
 }
 
 /* In a child: give root's rights up, for PostgreSQL does not run with them. */
@@ -164,6 +163,7 @@ run(const Ephemeral *server, const struct passwd *user, char *const argv[])
 	pid_t		keeper = getpid();
 	pid_t		pid = fork();
 	char		path[512];
+	sigset_t	none;
 	int			log;
 
 	if (pid != 0)
@@ -171,6 +171,8 @@ run(const Ephemeral *server, const struct passwd *user, char *const argv[])
 	snprintf(path, sizeof(path), "%s/log", server->directory);
 	if (!become_user(user) || chdir(server->directory) != 0)
 		_exit(127);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGQUIT);
 	if (getppid() != keeper)
 		_exit(127);
@@ -261,7 +263,7 @@ connect_when_up(const Ephemeral *server, pid_t postmaster)
 		if (waitpid(postmaster, NULL, WNOHANG) == postmaster)
 		{
 			if (strstr(last_log_line(server), "\"garbagetruck\"") != NULL)
-				fail("that PostgreSQL does not have the garbagetruck extension: install it there, or name another's programs in GARBAGETRUCK_PG_BINDIR");
+				fail("that PostgreSQL does not have the garbagetruck extension: install it there, or name another's programs in --pg-bindir or GARBAGETRUCK_PG_BINDIR");
 			else
 				fail("PostgreSQL did not start: %s", last_log_line(server));
 			return NULL;
@@ -443,7 +445,9 @@ ephemeral_start(Ephemeral *server, const char *bindir, const char **error)
 	server->lifeline = lifeline[1];
 	ok = read_report(report[0]);
 	close(report[0]);
-	if (!ok)
+	if (ok)
+		log_line(LOG_INFO, "a private PostgreSQL runs until this ends: psql '%s'", server->conninfo);
+	else
 		ephemeral_stop(server);
 	return ok;
 }

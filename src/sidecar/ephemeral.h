@@ -19,8 +19,8 @@ typedef struct Ephemeral
 /*
  * Start a server in a new temporary directory, with the extension preloaded
  * and created.  Call it before there are threads.  `bindir` holds PostgreSQL's
- * programs; NULL: GARBAGETRUCK_PG_BINDIR, else the newest installed server that
- * has the extension, else what PATH finds.  As root the server runs as the user
+ * programs; NULL: those of the newest installed server that has the extension,
+ * else of what PATH finds.  As root the server runs as the user
  * postgres.  False when it does not come up: *error (static) says why, and
  * nothing is left behind.
  */

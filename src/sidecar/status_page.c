@@ -81,8 +81,7 @@ static DbStatement statements[SECTIONS] =
 		" FROM gt_workers ORDER BY role, database, pid LIMIT 100",
 	0, DB_REPEATABLE},
 	{"gt_status_sidecars",
-		"SELECT coalesce(host(client_addr), 'local socket') || CASE WHEN application_name ~ '^garbagetruck '"
-		" THEN regexp_replace(application_name, '^garbagetruck', '') ELSE '' END, usename, count(*),"
+		"SELECT coalesce(host(client_addr), 'local socket'), usename, count(*),"
 		" extract(epoch FROM clock_timestamp() - min(backend_start)), bool_or(pid = pg_backend_pid())"
 		" FROM pg_stat_activity WHERE application_name LIKE 'garbagetruck%' AND backend_type = 'client backend'"
 		" AND datname = current_database() GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 100",
