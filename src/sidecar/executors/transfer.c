@@ -238,6 +238,28 @@ set_request(Call *call)
 	return set;
 }
 
+/*
+ * gRPC needs HTTP/2, the others do well with 1.1.  A connection of HTTP/2 is
+ * for one call: what a peer does to one stream is then no other call's loss.
+ */
+static bool
+set_version(Call *call)
+{
+	CURL	   *easy = call->easy;
+	long		version = CURL_HTTP_VERSION_1_1;
+	bool		set = true;
+
+	if (call->kind == EXEC_GRPC)
+	{
+		version = strncasecmp(call->url, "https:", 6) == 0 ?
+			CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+		SET(CURLOPT_FRESH_CONNECT, 1L);
+		SET(CURLOPT_FORBID_REUSE, 1L);
+	}
+	SET(CURLOPT_HTTP_VERSION, version);
+	return set;
+}
+
 bool
 transfer_start(Context *context, Call *call, bool connect_only)
 {
@@ -261,10 +283,8 @@ transfer_start(Context *context, Call *call, bool connect_only)
 			curl_easy_setopt(call->easy, CURLOPT_SSL_ENABLE_ALPN, 0L) == CURLE_OK;
 	else if (ready)
 		ready = set_request(call);
-	if (ready && call->kind == EXEC_GRPC)
-		ready = curl_easy_setopt(call->easy, CURLOPT_HTTP_VERSION,
-								 strncasecmp(call->url, "https:", 6) == 0 ?
-								 (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE) == CURLE_OK;
+	if (ready)
+		ready = set_version(call);
 	if (ready && curl_multi_add_handle(context->multi, call->easy) == CURLM_OK)
 		return true;
 	snprintf(call->error, sizeof(call->error), "could not prepare the request");
