@@ -297,7 +297,7 @@ check_dead(Health *health)
 		put(health, "dead", true, "no object has used up its attempts", NULL);
 	else
 		put(health, "dead", false,
-			psprintf("%d%s objects have used up their attempts, of %s", n, n >= MAX_COUNT ? " or more" : "",
+			psprintf("objects that used up their attempts: %d%s, of %s", n, n >= MAX_COUNT ? " or more" : "",
 					 names_text(&names)),
 			psprintf("SELECT * FROM gt_dead; once its cause is gone: SELECT gt_redrive(handler => %s);",
 					 quote_literal_cstr(first)));

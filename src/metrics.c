@@ -82,11 +82,11 @@ net_leases(void)
 static void
 gauges(int64 *leases, int64 *garbage, int64 *dead)
 {
+	Oid			extension = gt_extension();
 	GtDatabaseEntry *entry;
 	GtDatabaseEntry before;
 	int64		net = net_leases();
 	int64		objects = 0;
-	bool		counted;
 
 	gt_observe_lock();
 	before = *gt_database_entry();
@@ -94,7 +94,7 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	*leases = before.leases + net;
 	*garbage = before.garbage;
 	*dead = before.dead;
-	if (before.counted)
+	if (before.extension == extension)
 		return;
 
 	*leases = *garbage = *dead = 0;
@@ -106,13 +106,12 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 		return;
 	gt_observe_lock();
 	entry = gt_database_entry();
-	counted = entry->counted;
-	if (!counted)
+	if (entry->extension == before.extension)
 	{
 		entry->leases = *leases - net;
 		entry->garbage += *garbage - before.garbage;
 		entry->dead += *dead - before.dead;
-		entry->counted = true;
+		entry->extension = extension;
 	}
 	gt_observe_unlock();
 }

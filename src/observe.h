@@ -51,7 +51,7 @@ typedef struct GtHandlerEntry
 typedef struct GtDatabaseEntry
 {
 	Oid			database;
-	bool		counted;		/* the gauges below have their start */
+	Oid			extension;		/* whose gauges have had their start; another one: dropped and created again */
 	int64		leases;			/* counted at that start, less what the counters said then */
 	int64		garbage;
 	int64		dead;
