@@ -116,7 +116,7 @@ find_in_path(char *bindir, size_t size)
 	while (path != NULL && *path != '\0')
 	{
 		size_t		len = strcspn(path, ":");
-		char		program[512];
+		char		program[640];
 
 		snprintf(program, sizeof(program), "%.*s/initdb", (int) len, path);
 		if (len > 0 && access(program, X_OK) == 0)
@@ -132,7 +132,7 @@ find_in_path(char *bindir, size_t size)
 static bool
 find_programs(const char *wanted, char *bindir, size_t size)
 {
-	char		program[512];
+	char		program[640];
 
 	if (wanted != NULL && *wanted != '\0')
 	{
@@ -218,7 +218,7 @@ last_log_line(const Ephemeral *server)
 static bool
 init_database(const Ephemeral *server, const struct passwd *user, const char *bindir)
 {
-	char		program[512];
+	char		program[640];
 	char		data[512];
 	char		conf[544];
 	char	   *argv[] = {
@@ -331,7 +331,7 @@ static void
 keep(const Ephemeral *server, const struct passwd *user, const char *bindir,
 	 int lifeline, int report)
 {
-	char		program[512];
+	char		program[640];
 	char		data[512];
 	char	   *argv[] = {program, "-D", data, NULL};
 	pid_t		postmaster = 0;

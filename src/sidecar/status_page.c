@@ -73,7 +73,7 @@ static DbStatement statements[SECTIONS] =
 		" coalesce(h.runs, 0), coalesce(h.failures, 0), extract(epoch FROM gt_clock() - h.last_run_at),"
 		" left(coalesce(h.last_error, ''), 200), coalesce(h.paused, false), coalesce(h.paused_reason, '')"
 		" FROM kept AS k FULL JOIN gt_handlers AS h ON h.name = k.handler"
-		" ORDER BY 7 DESC, 5 + 6 DESC, 4 DESC, 2, 1 LIMIT 200",
+		" ORDER BY k.dead DESC NULLS LAST, k.waiting + k.running DESC NULLS LAST, k.ending DESC NULLS LAST, 2, 1 LIMIT 200",
 	0, DB_REPEATABLE | DB_ALONE},
 	{"gt_status_workers",
 		"SELECT pid, role, coalesce(database::text, ''), coalesce(state, ''), coalesce(handler, ''),"

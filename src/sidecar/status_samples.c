@@ -290,7 +290,11 @@ lag_tile(FILE *out)
 
 	/* each point looks a minute back, so that a lone cleanup shows */
 	for (i = 0; i < WINDOW; i++)
-		values[i] = lag_quantile(sample_at(WINDOW - 1 - i + 4), sample_at(WINDOW - 1 - i), .99);
+	{
+		int			back = WINDOW - 1 - i;
+
+		values[i] = lag_quantile(sample_at(back + 4 < taken ? back + 4 : taken - 1), sample_at(back), .99);
+	}
 	fputs("<div class=\"card\"><div class=\"tile-name\">Lag, p99</div><div class=\"tile-value\">", out);
 	if (isnan(p99))
 		fputs("&ndash;", out);
