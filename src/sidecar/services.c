@@ -119,6 +119,21 @@ call_sql_done(GrpcCall *call, const DbOutcome *outcome)
 	return false;
 }
 
+bool
+read_duration(GrpcCall *call, const char *field, const Google__Protobuf__Duration *duration,
+			  char *buffer, const char **param)
+{
+	int64_t		us;
+
+	if (!duration_us(duration, &us))
+	{
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s is negative or out of range", field);
+		return false;
+	}
+	*param = us == 0 ? NULL : interval_param(us, buffer);
+	return true;
+}
+
 uint64_t
 route_of_object(const char *object_type, const char *object_id)
 {
@@ -139,5 +154,9 @@ route_of_lease(const char *lease_id)
 void
 fail_unknown_lease(GrpcCall *call, const char *lease_id)
 {
-	grpc_fail_sql(call, "GT001", "lease not found", lease_id, NULL);
+	char		message[200];
+
+	snprintf(message, sizeof(message), "lease %.100s not found", lease_id);
+	message[utf8_prefix(message, sizeof(message) - 1)] = '\0';
+	grpc_fail_sql(call, "GT001", message, NULL, NULL);
 }

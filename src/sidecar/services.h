@@ -52,6 +52,13 @@ extern void call_sql_over(GrpcCall *call);
  */
 extern bool call_sql_done(GrpcCall *call, const DbOutcome *outcome);
 
+/*
+ * The parameter of a duration, NULL when it is absent or zero.  False after it
+ * has failed the call: it is negative, or out of all range.
+ */
+extern bool read_duration(GrpcCall *call, const char *field, const Google__Protobuf__Duration *duration,
+						  char *buffer, const char **param);
+
 extern uint64_t route_of_object(const char *object_type, const char *object_id);
 extern uint64_t route_of_lease(const char *lease_id);
 
@@ -72,6 +79,7 @@ extern void fail_unknown_lease(GrpcCall *call, const char *lease_id);
 extern void v1_keep_alive(GrpcCall *call, const ProtobufCMessage *message);
 extern void v1_keep_alive_end(GrpcCall *call);
 extern void v1_keep_alive_over(GrpcCall *call);
+extern void v1_renew_batch_over(GrpcCall *call);
 extern void v1_renew_batch(GrpcCall *call, const ProtobufCMessage *message);
 
 /* service_create.c */

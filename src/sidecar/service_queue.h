@@ -1,0 +1,55 @@
+/*
+ * service_queue.h
+ *		What Claim and WatchCleanups share.
+ */
+#ifndef GT_SERVICE_QUEUE_H
+#define GT_SERVICE_QUEUE_H
+
+#include "garbagetruck_v1.pb-c.h"
+#include "services.h"
+
+#define MAX_CLAIM 1000
+
+/* Nobody tells when garbage is due: ask, more and more seldom while none is. */
+#define POLL_FIRST_US 20000
+#define POLL_MOST_US 500000
+
+/* gt_claim($1 handlers, $2 max_items, $3 visibility); cleanup_read() reads its rows. */
+extern DbStatement claim_statement;
+
+/* gt_ack, gt_nack, gt_extend; see outcome_params(). */
+extern DbStatement ack_statement;
+extern DbStatement nack_statement;
+extern DbStatement extend_statement;
+
+typedef struct CleanupRow
+{
+	Garbagetruck__V1__Cleanup message;
+	char		lease_id[UUID_SIZE];
+	Google__Protobuf__Timestamp claimed_until;
+} CleanupRow;
+
+extern void cleanup_read(const PGresult *result, int row, CleanupRow *out);
+
+/*
+ * The handlers to claim of, as an array's text, or NULL for all; the caller
+ * frees it.  False after it has failed the call: one of them is not the
+ * caller's.
+ */
+extern bool claim_handlers(GrpcCall *call, char *const *names, size_t count, char **param);
+
+/* Parameters of a token; the text lives in the struct. */
+typedef struct OutcomeParams
+{
+	const char *params[5];
+	char		cleanup_id[24],
+				attempt[16],
+				delay[INTERVAL_SIZE];
+	ArrayParam	handlers;
+} OutcomeParams;
+
+/* NULL, or what is wrong with it. */
+extern const char *outcome_params(GrpcCall *call, const Garbagetruck__V1__Outcome *outcome, OutcomeParams *out);
+extern void outcome_params_free(OutcomeParams *params);
+
+#endif							/* GT_SERVICE_QUEUE_H */
