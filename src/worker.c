@@ -598,6 +598,7 @@ void
 gt_worker_main(Datum arg)
 {
 	int64		serial;
+	TimestampTz due;
 
 	install_signals();
 	memcpy(&serial, MyBgworkerEntry->bgw_extra, sizeof(serial));
@@ -610,11 +611,14 @@ gt_worker_main(Datum arg)
 	before_shmem_exit(leave_record, (Datum) 0);
 	GT_POINT("worker_start");
 
+	/* taken before we look: what comes up from here on, the extension itself perhaps, is told of anew */
+	due = (TimestampTz) pg_atomic_exchange_u64(&database->next_due, (uint64) GT_NEVER);
 	if (in_transaction(look_around, "garbagetruck: looking around") && working)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		database->sweep = true;
 		LWLockRelease(gt_shared->lock);
+		gt_due_at(database, due);
 		serve();
 	}
 	if (again)
