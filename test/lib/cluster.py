@@ -146,7 +146,11 @@ class Cluster:
                                           for p in [pid] + children), 60)
         if not gone:
             raise Failed("processes of the killed server are still there after a minute")
+        # its pid may be a zombie's for long, and these would be taken for a living server's
         os.unlink(os.path.join(self.data, "postmaster.pid"))
+        for name in os.listdir(self.home):
+            if name.startswith(".s.PGSQL.") and name.endswith(".lock"):
+                os.unlink(os.path.join(self.home, name))
 
     @staticmethod
     def _children(pid):
