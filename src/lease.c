@@ -298,13 +298,13 @@ text_arg(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-/* May the caller change this lease, acting for this service (NULL: not said)? */
+/* May the caller change this lease, acting for this service (NULL: not said)? An administrator may only release others'. */
 static bool
-check_rights(const GtRow *lease, const char *service, GtFail *f)
+check_rights(const GtRow *lease, const char *service, bool releasing, GtFail *f)
 {
 	const char *id = gt_uuid_cstring(DatumGetUUIDP(lease->v[L_ID]));
 
-	if (!gt_acts_for(GT_OID(lease, L_OWNER)) && !gt_is_admin())
+	if (!gt_acts_for(GT_OID(lease, L_OWNER)) && !(releasing && gt_is_admin()))
 		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", id);
 	if (service != NULL && strcmp(TextDatumGetCString(lease->v[L_SERVICE_ID]), service) != 0)
 		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to service \"%s\", not \"%s\"",
@@ -368,7 +368,7 @@ renew(GtTable *leases, Renewal *r, int64 duration, const char *service)
 	r->child = false;
 	if (r->id == NULL || !gt_fetch(leases, GT_LEASE_PKEY, 1, &id, &row))
 		return gt_fail_not_found(r->id, &r->fail);
-	if (!check_rights(&row, service, &r->fail))
+	if (!check_rights(&row, service, false, &r->fail))
 		return false;
 	if (!row.isnull[L_PARENT])
 		return fail_child(leases, &row, r);
@@ -551,7 +551,7 @@ release(pg_uuid_t **ids, int n, bool keep, const char *service)
 			f.detail = pstrdup("It has ended, and its object may have been cleaned: it was not kept.");
 			gt_raise(&f);
 		}
-		if (!check_rights(&lease, service, &f))
+		if (!check_rights(&lease, service, true, &f))
 			gt_raise(&f);
 		if (keep && gt_fetch(&objects, GT_OBJECT_PKEY, 2, &lease.v[L_OBJECT_TYPE], &object) &&
 			!gt_acts_for(GT_OID(&object, O_OWNER)) && !gt_is_admin())
@@ -635,7 +635,7 @@ gt_lease_update(PG_FUNCTION_ARGS)
 		gt_fail_not_found(id, &f);
 		gt_raise(&f);
 	}
-	if (!check_rights(&row, text_arg(fcinfo, 3), &f))
+	if (!check_rights(&row, text_arg(fcinfo, 3), false, &f))
 		gt_raise(&f);
 	if (gt_lock(&leases, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
 	{
@@ -897,7 +897,7 @@ gt_fence(PG_FUNCTION_ARGS)
 		gt_fail_not_found(id, &f);
 		gt_raise(&f);
 	}
-	if (!check_rights(&row, NULL, &f))
+	if (!check_rights(&row, NULL, false, &f))
 		gt_raise(&f);
 	if (!gt_lease_running(&leases, &row, gt_now()))
 	{
