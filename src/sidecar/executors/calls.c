@@ -343,7 +343,7 @@ calls_check_times(Context *context)
 			for (call = host->waiting.head; call != NULL; call = next)
 			{
 				next = call->next;
-				if (context->draining && now >= context->drain_until)
+				if (context->draining && now >= context->start_until)
 				{
 					call->release = true;
 					snprintf(call->error, sizeof(call->error), "the sidecar stopped before the call");

@@ -291,7 +291,8 @@ struct Context
 	int			handler_count;
 
 	bool		draining;
-	int64_t		drain_until;
+	int64_t		start_until;	/* what waits then is given back */
+	int64_t		drain_until;	/* what runs then is left to its claim */
 
 	ExecutorsStats stats;		/* copied to the public one once a turn */
 	char	   *problem;		/* of the database; NULL: none */

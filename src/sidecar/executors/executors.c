@@ -139,6 +139,7 @@ exchange(Executors *executors)
 	{
 		context->draining = true;
 		context->drain_until = exec_now() + executors->drain_ms;
+		context->start_until = exec_now() + executors->drain_ms / 2;
 	}
 	pthread_mutex_unlock(&executors->lock);
 }
@@ -155,6 +156,8 @@ turn_timeout(const Context *context)
 		next = calls;
 	if (context->draining && context->drain_until > now && context->drain_until < next)
 		next = context->drain_until;
+	if (context->draining && context->start_until > now && context->start_until < next)
+		next = context->start_until;
 	if (next <= now)
 		return context->draining ? 10 : 1;
 	return next - now < MAX_TURN_MS ? (int) (next - now) : MAX_TURN_MS;
