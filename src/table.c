@@ -356,6 +356,7 @@ gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 			return GT_BUSY;
 		case TM_Deleted:
 		case TM_SelfModified:
+		case TM_Invisible:		/* this very transaction has written a newer version since row was read */
 			ExecClearTuple(t->slot);
 			return GT_GONE;
 		default:
