@@ -100,6 +100,25 @@ TRUNCATE seen;
 SELECT object_id FROM gt_leases WHERE object_type = 'r_nested' ORDER BY 1;
 SELECT count(gt_release(lease_id)) FROM gt_leases WHERE object_type = 'r_nested';
 
+-- a run may lease, end or acknowledge its own object: that is what counts
+SET ROLE regress_r_app;
+SELECT try($$ BEGIN
+	CASE id
+		WHEN 'ack' THEN PERFORM gt_ack(cleanup_id, attempts + 1) FROM gt_garbage WHERE object_type = 'r' AND object_id = id;
+		WHEN 'again' THEN PERFORM gt_release(gt_lease_create(id, 'r', cleanup => 'r_run', max_attempts => 1));
+		WHEN 'keep' THEN PERFORM gt_release(gt_lease_create(id, 'r'), keep => true);
+		WHEN 'lease' THEN PERFORM gt_lease_create(id, 'r');
+		WHEN 'renew' THEN PERFORM gt_renew(gt_lease_create(id, 'r')); RAISE 'and fail';
+	END CASE;
+END $$, 'ack', 'again', 'keep', 'lease', 'renew');
+RESET ROLE;
+BEGIN;
+CALL gt_reclaim();
+SELECT object_id, state, attempts, error FROM gt_garbage WHERE object_type = 'r' ORDER BY 1;
+SELECT object_id, state FROM gt_leases WHERE object_type = 'r' ORDER BY 1;
+ROLLBACK;
+SELECT count(gt_release(gt_lease_create(object_id, 'r'), keep => true)) FROM gt_garbage WHERE object_type = 'r';
+
 -- deferred triggers and constraints fire inside the run, as its role
 SET ROLE regress_r_app;
 CREATE FUNCTION deferred() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
