@@ -253,7 +253,7 @@ write_outcomes(GtCleaner *c, const GtHandler *h, GtTable *objects, GtItem *items
 		if (item->done)
 			gt_garbage_done(objects, row, h, item->attempt, item->took);
 		else if (item->excused)
-			gt_garbage_excused(objects, row, h, item->error, false, -1);
+			gt_garbage_excused(objects, row, h, item->error, item->evicted, -1);
 		else
 		{
 			gt_garbage_failed(objects, row, h, item->attempt, item->error, -1, item->took);

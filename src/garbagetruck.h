@@ -491,6 +491,7 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
 	GtRow		row;			/* of gt_object */
 	bool		done;			/* out of a run: it went well */
 	bool		excused;		/* the run did not happen: no attempt */
+	bool		evicted;		/* excused because somebody canceled it */
 	char	   *error;			/* else why not */
 	int64		took;			/* us */
 } GtItem;

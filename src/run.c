@@ -361,6 +361,7 @@ note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 	{
 		items[i].done = false;
 		items[i].error = text;
+		items[i].evicted = foreign;
 		items[i].excused = foreign ||
 			(!timed_out && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 							error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED));
@@ -393,7 +394,7 @@ run_once(Runs *runs, GtItem *items, int n)
 		for (i = 0; i < n; i++)
 		{
 			items[i].done = true;
-			items[i].excused = false;
+			items[i].excused = items[i].evicted = false;
 			items[i].error = NULL;
 		}
 	}
