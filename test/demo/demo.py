@@ -174,7 +174,7 @@ class Demo:
     def kill_owner(self, process):
         process.kill()
         # what the database promised to its leases last: nobody renews them any more
-        self.until(lambda: not query(self.link, "SELECT FROM pg_stat_activity WHERE application_name = %s", (process.name,)),
+        self.until(lambda: not query(self.link, "SELECT 1 FROM pg_stat_activity WHERE application_name = %s", (process.name,)),
                    "its sessions are gone")
         query(self.link, "INSERT INTO promised SELECT object_id::bigint, expires_at, expires_at FROM gt_leases"
                          " WHERE service_id = %s AND object_type = 'database_row'", (process.name,))
