@@ -936,7 +936,7 @@ class Database(Test):
         clear()
 
     def overlaps(self, server):
-        """Ids that were called again before the first call had ended."""
+        """Objects that were called again before an earlier call had ended."""
         return [i for i, spans in server.spans.items()
                 for a, b in zip(sorted(spans), sorted(spans)[1:]) if b[0] < a[1]]
 
@@ -968,6 +968,7 @@ class Database(Test):
             with Sidecar("--visibility-ms", "2000") as sidecar:
                 self.gone("http_endpoint", sidecar)
             self.assertEqual(len(server.spans), 2000)
+            self.assertEqual(self.overlaps(server), [])
 
     def test_several(self):
         """Five on one database: each object once, and never twice at a time."""
@@ -977,6 +978,7 @@ class Database(Test):
             self.gone("http_endpoint", all_of_them[0])
             self.assertEqual(len(server.spans), 2000)
             self.assertEqual(sum(len(spans) for spans in server.spans.values()), 2000)
+            self.assertEqual(self.overlaps(server), [])
             self.until(lambda: sum(s.stats()["acked"] for s in all_of_them) == 2000, "each was acknowledged once")
             self.assertGreater(sum(s.stats()["acked"] > 0 for s in all_of_them), 1)
 

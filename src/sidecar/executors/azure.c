@@ -274,7 +274,7 @@ add_proof(Call *call, const Account *account, const char *date)
 		return true;
 	done = shared_key(account, path, len, date, &text);
 	if (done)
-		call->headers = curl_slist_append(call->headers, text.data);
+		call->headers = exec_header(call->headers, text.data);
 	buffer_free(&text);
 	return done;
 }
@@ -292,9 +292,9 @@ azure_start(Context *context, Call *call)
 	gmtime_r(&now, &utc);
 	strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &utc);
 	snprintf(line, sizeof(line), "x-ms-date: %s", date);
-	call->headers = curl_slist_append(call->headers, line);
-	call->headers = curl_slist_append(call->headers, "x-ms-version: " API_VERSION);
-	call->headers = curl_slist_append(call->headers, "x-ms-delete-snapshots: include");
+	call->headers = exec_header(call->headers, line);
+	call->headers = exec_header(call->headers, "x-ms-version: " API_VERSION);
+	call->headers = exec_header(call->headers, "x-ms-delete-snapshots: include");
 	read_account(&account);
 	done = add_proof(call, &account, date);
 	account_free(&account);

@@ -203,12 +203,16 @@ start_call(Context *context, Host *host)
 	Call	   *call = host->waiting.head;
 	const ExecutorOps *ops = kind_ops[call->kind];
 
+	bool		crowded = host_crowded(context, host);
+
 	if (exec_now() >= call->lapses_at)
 	{
 		give_up(context, call);
 		return;
 	}
 	leave_list(context, call);
+	if (crowded && !host_crowded(context, host))
+		database_wake(context);
 	call->state = CALL_RUNNING;
 	call->started_at = exec_now();
 	call->deadline = call->started_at + call->timeout_ms;

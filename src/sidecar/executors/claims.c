@@ -17,7 +17,8 @@
 #include "claims.h"
 
 #define BATCH_CLAIM		100
-#define MAX_WAITING		256		/* claimed, not yet started */
+#define BATCH_CROWDED	20		/* while a host has too many */
+#define MAX_WAITING		1024	/* claimed, not yet started */
 #define HANDLERS_MS		2000	/* how often gt_handlers is read */
 #define DENIED_MS		5000	/* how often a refused handler is tried */
 #define PAUSE_MIN_MS	20		/* between claims without rows */
@@ -167,7 +168,8 @@ send_claim(Context *context)
 	char		size[16];
 	char		visibility[40];
 	const char *values[4];
-	bool		sent = false;
+	bool		sent;
+	int			crowded_count;
 	int			room = context->settings.max_in_flight + MAX_WAITING - context->in_flight - context->waiting;
 
 	free(database->claiming);
@@ -185,17 +187,18 @@ send_claim(Context *context)
 		buffer_free(&names);
 		return false;
 	}
-	database->claim_size = room < BATCH_CLAIM ? room : BATCH_CLAIM;
+	crowded_count = crowded_hosts(context, &crowded);
+	database->claim_size = crowded_count > 0 ? BATCH_CROWDED : BATCH_CLAIM;
+	if (room < database->claim_size)
+		database->claim_size = room;
 	snprintf(size, sizeof(size), "%d", database->claim_size);
 	snprintf(visibility, sizeof(visibility), "%d milliseconds", context->settings.visibility_ms);
 	values[0] = names.data;
 	values[1] = size;
 	values[2] = visibility;
-	if (crowded_hosts(context, &crowded) > 0)
-	{
-		values[3] = crowded.data;
+	values[3] = crowded.data;
+	if (crowded_count > 0)
 		sent = send_statement(context, STATEMENT_CLAIM, claim_uncrowded_sql, 4, values);
-	}
 	else
 		sent = send_statement(context, STATEMENT_CLAIM, claim_sql, 3, values);
 	buffer_free(&names);

@@ -37,6 +37,9 @@ extern void *exec_alloc(size_t size);	/* zeroed */
 extern void *exec_realloc(void *old, size_t size);
 extern char *exec_strdup(const char *text); /* NULL for NULL */
 
+/* Append a header. */
+extern struct curl_slist *exec_header(struct curl_slist *headers, const char *line);
+
 extern void buffer_add(Buffer *buffer, const void *data, size_t len);
 extern void buffer_text(Buffer *buffer, const char *text);
 extern void buffer_printf(Buffer *buffer, const char *format,...)

@@ -112,10 +112,10 @@ grpc_start(Context *context, Call *call)
 	/* the header holds at most eight digits */
 	snprintf(timeout, sizeof(timeout), "grpc-timeout: %lldm",
 			 (long long) (call->timeout_ms < 99999999 ? call->timeout_ms : 99999999));
-	call->headers = curl_slist_append(call->headers, "Content-Type: application/grpc");
-	call->headers = curl_slist_append(call->headers, "TE: trailers");
-	call->headers = curl_slist_append(call->headers, "Expect:");
-	call->headers = curl_slist_append(call->headers, timeout);
+	call->headers = exec_header(call->headers, "Content-Type: application/grpc");
+	call->headers = exec_header(call->headers, "TE: trailers");
+	call->headers = exec_header(call->headers, "Expect:");
+	call->headers = exec_header(call->headers, timeout);
 	return true;
 }
 

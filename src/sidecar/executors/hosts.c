@@ -2,8 +2,9 @@
  * hosts.c
  *		The queue of each target host.
  *
- * Calls to one host are bounded, and the bound shrinks while the host does not
- * answer, so that a hanging target holds few of the slots that all share.
+ * Calls to one host are bounded; the bound grows with each answer and shrinks
+ * while there is none, so that a hanging target holds few of the slots that all
+ * share.
  * While too many calls wait for a host, nothing more is claimed for it (see
  * claims.c): a claim is an attempt, and attempts are not to be used up by
  * waiting.
@@ -14,6 +15,7 @@
 #include "exec.h"
 
 #define IDLE_MS 60000
+#define FIRST_LIMIT 4			/* until it has answered */
 
 void
 list_add(CallList *list, Call *call)
@@ -72,7 +74,7 @@ host_get(Context *context, const char *key)
 	}
 	host = exec_alloc(sizeof(*host));
 	host->key = exec_strdup(key);
-	host->limit = context->settings.max_per_host;
+	host->limit = context->settings.max_per_host < FIRST_LIMIT ? context->settings.max_per_host : FIRST_LIMIT;
 	host->next = *bucket;
 	*bucket = host;
 	context->host_count++;

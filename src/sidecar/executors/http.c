@@ -64,12 +64,12 @@ http_prepare(Context *context, Call *call)
 static bool
 http_start(Context *context, Call *call)
 {
-	call->headers = curl_slist_append(call->headers, "Expect:");
+	call->headers = exec_header(call->headers, "Expect:");
 	if (strcmp(call->method, "POST") == 0 || strcmp(call->method, "PUT") == 0)
 	{
 		call->send = (const uint8_t *) (call->body != NULL ? call->body : "{}");
 		call->send_len = strlen((const char *) call->send);
-		call->headers = curl_slist_append(call->headers, "Content-Type: application/json");
+		call->headers = exec_header(call->headers, "Content-Type: application/json");
 	}
 	return true;
 }

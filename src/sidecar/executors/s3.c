@@ -179,7 +179,7 @@ add_header(Call *call, const char *name, const char *value)
 	Buffer		line = {NULL, 0, 0};
 
 	buffer_printf(&line, "%s: %s", name, value);
-	call->headers = curl_slist_append(call->headers, line.data);
+	call->headers = exec_header(call->headers, line.data);
 	OPENSSL_cleanse(line.data, line.len);
 	buffer_free(&line);
 }

@@ -54,6 +54,15 @@ exec_strdup(const char *text)
 	return copy;
 }
 
+struct curl_slist *
+exec_header(struct curl_slist *headers, const char *line)
+{
+	headers = curl_slist_append(headers, line);
+	if (headers == NULL)
+		out_of_memory();
+	return headers;
+}
+
 static void
 buffer_reserve(Buffer *buffer, size_t more)
 {

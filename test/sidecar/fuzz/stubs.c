@@ -1,0 +1,31 @@
+/*
+ * stubs.c
+ *		What the fuzzed files call and the fuzzing never reaches.
+ */
+#include <stdlib.h>
+
+#include "exec.h"
+
+void
+call_succeed(Context *context, Call *call)
+{
+	abort();
+}
+
+void
+call_fail(Context *context, Call *call, bool timed_out)
+{
+	abort();
+}
+
+bool
+transfer_split_url(Call *call)
+{
+	abort();
+}
+
+void
+transfer_error(Call *call, CURLcode code)
+{
+	abort();
+}
