@@ -1,0 +1,99 @@
+-- What CREATE EXTENSION makes, to whom it belongs, and what PUBLIC may do; and the helpers of the other files.
+CREATE EXTENSION garbagetruck;
+SELECT extversion, extrelocatable FROM pg_extension WHERE extname = 'garbagetruck';
+SELECT superuser, trusted, relocatable FROM pg_available_extension_versions WHERE name = 'garbagetruck' AND version = '1.0';
+
+-- every name is ours
+SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
+	AND (classid = 'pg_proc'::regclass AND (SELECT proname FROM pg_proc WHERE oid = objid) NOT LIKE 'gt\_%'
+		OR classid = 'pg_class'::regclass AND (SELECT relname FROM pg_class WHERE oid = objid) NOT LIKE 'gt\_%'
+		OR classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass));
+
+-- what PUBLIC may call and read (the internal functions that the views need aside)
+SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
+WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
+	AND p.proname NOT LIKE 'gt\_\_%'
+	AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
+ORDER BY 1;
+SELECT c.relname, a.privilege_type FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
+	CROSS JOIN aclexplode(c.relacl) a
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
+	AND a.grantee = 0
+ORDER BY 1, 2;
+
+-- no function is SECURITY DEFINER; each public function says what it is for
+SELECT p.proname, p.prosecdef, obj_description(p.oid, 'pg_proc') IS NULL AS mute FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
+WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
+	AND (p.prosecdef OR p.proname NOT LIKE 'gt\_\_%' AND obj_description(p.oid, 'pg_proc') IS NULL);
+
+-- user rows go into a dump
+SELECT c.relname FROM pg_extension e, unnest(e.extconfig) r JOIN pg_class c ON c.oid = r
+WHERE e.extname = 'garbagetruck' AND c.relname IN ('gt_object', 'gt_lease', 'gt__cleanup_id') ORDER BY 1;
+
+-- it goes without a trace, and comes again
+DROP EXTENSION garbagetruck;
+SELECT count(*) FROM pg_proc WHERE proname LIKE 'gt\_%';
+SELECT count(*) FROM pg_class WHERE relname LIKE 'gt\_%';
+CREATE SCHEMA elsewhere;
+CREATE EXTENSION garbagetruck SCHEMA elsewhere;
+SELECT elsewhere.gt_release(elsewhere.gt_lease_create('in another schema'));
+CALL elsewhere.gt_reclaim();
+DROP EXTENSION garbagetruck;
+DROP SCHEMA elsewhere;
+CREATE EXTENSION garbagetruck;
+
+-- the clock
+SELECT abs(extract(epoch FROM gt_clock() - clock_timestamp())) < 1 AS near_the_system_clock;
+SELECT bool_and(b >= a) AS monotonic FROM (SELECT gt_clock() AS a, gt_clock() AS b FROM generate_series(1, 1000) OFFSET 0) c;
+
+-- helpers ---------------------------------------------------------------------------------------------------------
+CREATE SCHEMA t;
+
+-- the SQLSTATE and message that a command fails with, without what differs from run to run
+CREATE FUNCTION t.mask(message text) RETURNS text LANGUAGE sql AS $$
+	SELECT regexp_replace(regexp_replace(message,
+		'[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}', '<id>', 'g'),
+		'[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:.]+\+00', '<time>', 'g')
+$$;
+CREATE FUNCTION t.fails(command text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	RETURN 'does not fail';
+EXCEPTION WHEN OTHERS THEN
+	RETURN format('%s %s', sqlstate, t.mask(sqlerrm));
+END $$;
+-- the SQLSTATE alone
+CREATE FUNCTION t.state(command text) RETURNS text LANGUAGE sql AS $$ SELECT split_part(replace(t.fails(command), 'does not fail', 'fine'), ' ', 1) $$;
+
+-- waits until a lease's deadline has passed
+CREATE FUNCTION t.until_over(id uuid) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	seen text;
+BEGIN
+	FOR i IN 1 .. 10000 LOOP
+		SELECT state INTO seen FROM gt_lease_get(id);
+		EXIT WHEN seen IS DISTINCT FROM 'active';
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+	RETURN coalesce(seen, 'none');
+END $$;
+
+-- what was cleaned: the handler t_clean writes it down
+CREATE TABLE t.cleaned (n serial, object_type text, object_id text, payload jsonb, metadata jsonb, service_id text, attempt int);
+SELECT gt_handler_create('t_clean', 'sql',
+	'INSERT INTO t.cleaned (object_id, object_type, payload, metadata, service_id, attempt) VALUES ($1, $2, $3, $4, $6, $8)');
+-- does the workers' job, and tells what was cleaned since the last time
+CREATE FUNCTION t.cleaned() RETURNS text LANGUAGE sql AS $$
+	WITH gone AS (DELETE FROM t.cleaned RETURNING object_id)
+	SELECT coalesce(string_agg(object_id, ' ' ORDER BY object_id COLLATE "C"), 'nothing') FROM gone
+$$;
+-- how many object and lease rows there are for objects with this prefix
+CREATE FUNCTION t.rows(prefix text, OUT objects bigint, OUT leases bigint) LANGUAGE sql AS $$
+	SELECT (SELECT count(*) FROM gt_object WHERE starts_with(object_id, prefix)),
+		(SELECT count(*) FROM gt_lease WHERE starts_with(object_id, prefix))
+$$;

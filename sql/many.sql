@@ -1,0 +1,54 @@
+-- gt_lease_create_many and gt_lease_grant_each.
+\set VERBOSITY terse
+-- in input order; equal elements get the same lease
+SELECT gt_lease_create_many(ARRAY['many b', 'many a', 'many b', 'many c'], 'temporary_file', 's', '1 hour', 't_clean',
+	'{"p": 1}', '{"m": 1}', max_attempts => 2, retry_delay => '3 seconds') AS ids \gset
+SELECT (:'ids'::uuid[])[1] = (:'ids'::uuid[])[3] AS folded, cardinality(:'ids'::uuid[]);
+SELECT g.object_id, g.object_type, g.service_id, g.duration, g.cleanup, g.payload, g.metadata, g.max_attempts, g.retry_delay
+FROM unnest(:'ids'::uuid[]) WITH ORDINALITY i(id, n), gt_lease_get(id) g ORDER BY n;
+SELECT * FROM t.rows('many');
+SELECT gt_lease_create_many('{}');
+
+-- all or nothing
+SELECT gt_lease_create('many x', exclusive => true) IS NOT NULL AS x;
+SELECT t.fails($$SELECT gt_lease_create_many(ARRAY['many d', 'many x', 'many e'])$$);
+SELECT t.fails($$SELECT gt_lease_create_many(ARRAY['many d', NULL])$$);
+SELECT t.fails($$SELECT gt_lease_create_many(ARRAY['many d', ''])$$);
+SELECT t.fails($$SELECT gt_lease_create_many(NULL)$$);
+SELECT * FROM t.rows('many d');
+
+SELECT gt_lease_create_many(ARRAY['many f', 'many g'], exclusive => true) IS NOT NULL AS exclusive;
+SELECT gt_lease_create('many parent') AS p \gset
+SELECT gt_lease_create_many(ARRAY['many h', 'many i'], parent => :'p') AS ids \gset
+SELECT bool_and(parent = :'p') AS children FROM unnest(:'ids'::uuid[]) id, gt_lease_get(id);
+SELECT cardinality(gt_lease_create_many(array_agg('many n ' || n), cleanup => 't_clean')) FROM generate_series(1, 3000) n;
+SELECT gt_release_many(array_agg(lease_id)) FROM gt_leases WHERE object_id LIKE 'many n %';
+CALL gt_reclaim() \g /dev/null
+SELECT count(*), count(DISTINCT object_id) FROM t.cleaned;
+DELETE FROM t.cleaned;
+
+-- each is 00000 or fails by itself
+SELECT n, sqlstate, t.mask(message) AS message, lease_id IS NOT NULL AS lease, fence IS NOT NULL AS fence, expires_at IS NOT NULL AS expires, created
+FROM gt_lease_grant_each('[{"object_id": "each 1"},
+	{"object_id": "each 2", "object_type": "temporary_file", "service_id": "s", "duration": "1 hour", "cleanup": "t_clean",
+		"payload": {"a": 1}, "metadata": {"b": 2}, "exclusive": true, "request_key": "k", "max_attempts": 2, "retry_delay": "1 s"},
+	{"object_id": "many x"},
+	{"object_id": "each 3", "cleanup": "no such handler"},
+	{"object_id": "each 4", "colour": "red"},
+	{"object_type": "custom"},
+	{"object_id": "each 5", "duration": "31 days"},
+	{"object_id": "each 6", "duration": "not an interval"},
+	{"object_id": "each 7", "parent": "not a uuid"},
+	{"object_id": "each 8", "exclusive": "perhaps"},
+	{"object_id": "each 2", "object_type": "temporary_file", "service_id": "s", "request_key": "k"},
+	17,
+	null,
+	{"object_id": "each 9"}]');
+SELECT object_id, object_type, service_id, duration, cleanup, payload, metadata, exclusive, max_attempts, retry_delay
+FROM gt_leases WHERE object_id LIKE 'each%' ORDER BY 1;
+SELECT count(*) FROM gt_lease_grant_each('[]');
+SELECT t.fails($$SELECT gt_lease_grant_each('{}')$$);
+SELECT t.fails($$SELECT gt_lease_grant_each(NULL)$$);
+SELECT t.fails($$SELECT gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'z' || n)) FROM generate_series(1, 1001) n))$$);
+SELECT count(*), count(DISTINCT lease_id), min(n), max(n), bool_and(sqlstate = '00000') AS fine
+FROM gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'z' || n)) FROM generate_series(1, 1000) n));

@@ -1,0 +1,54 @@
+-- Renewing.
+\set VERBOSITY terse
+SELECT gt_lease_create('renew 1', duration => '1 minute') AS a \gset
+SELECT expires_at AS before FROM gt_lease_get(:'a') \gset
+SELECT gt_renew(:'a') AS new \gset
+SELECT :'new' > :'before' AS later;
+SELECT renewals, renewed_at > created_at AS renewed, expires_at >= :'new' AS shown, duration FROM gt_lease_get(:'a');
+
+-- never shortens; a longer one raises the duration
+SELECT gt_renew(:'a', '1 hour') AS hour \gset
+SELECT gt_renew(:'a', '1 second') = :'hour' AS not_shorter, duration FROM gt_lease_get(:'a');
+SELECT gt_renew(:'a') > :'hour' AS by_its_own_duration;
+SELECT t.fails(format('SELECT gt_renew(%L, %L)', :'a', d)) FROM unnest(ARRAY['0', '-1 s', '31 days', '1000000 years']) d;
+
+-- the service must be the lease's where it is given
+SELECT service_id AS service FROM gt_lease_get(:'a') \gset
+SELECT gt_renew(:'a', service_id => :'service') IS NOT NULL AS renewed;
+SELECT t.fails(format('SELECT gt_renew(%L, service_id => %L)', :'a', 'another'));
+
+-- many: each by itself, in input order, duplicates too
+SELECT gt_lease_create('renew 2', duration => '1 ms') AS over \gset
+SELECT gt_lease_create('renew 3', service_id => 'another') AS other \gset
+SELECT gt_lease_create('renew 4', parent => :'a') AS child \gset
+SELECT t.until_over(:'over');
+SELECT status, ttl BETWEEN '59 minutes' AND '1 hour' AS ttl, expires_at IS NOT NULL AS expires, array_position(ARRAY[:'a', :'over', :'other', :'child']::uuid[], lease_id) AS which
+FROM gt_renew_many(ARRAY[:'a', :'over', NULL, :'other', :'child', '00000000-0000-7000-8000-000000000000', :'a']::uuid[], service_id => :'service')
+	WITH ORDINALITY ORDER BY ordinality;
+SELECT count(*) FROM gt_renew_many('{}');
+SELECT t.state('SELECT gt_renew_many(NULL)');
+SELECT t.state(format('SELECT gt_renew_many(%L, %L)', ARRAY[:'a']::uuid[], '31 days'));
+
+-- a child is never renewed
+SELECT t.fails(format('SELECT gt_renew(%L)', :'child'));
+
+-- a durable renewal rolls back with the transaction
+SELECT gt_lease_create('renew 5', duration => '1 minute') AS r \gset
+SELECT expires_at AS before FROM gt_lease_get(:'r') \gset
+BEGIN;
+SELECT gt_renew(:'r', '1 hour') > :'before' AS renewed;
+ROLLBACK;
+SELECT expires_at = :'before' AS as_before FROM gt_lease_get(:'r');
+
+-- within the transaction that creates it
+BEGIN;
+SELECT gt_lease_create('renew 6', duration => '1 minute') AS r \gset
+SELECT gt_renew(:'r', '1 hour') > gt_clock() + interval '59 minutes' AS renewed;
+COMMIT;
+SELECT expires_at > gt_clock() + interval '59 minutes' AS kept, duration FROM gt_lease_get(:'r');
+
+-- as HOT updates: a renewal writes to no index
+SELECT gt_lease_create('renew 7', duration => '1 minute') AS r \gset
+SELECT check_at AS before FROM gt_lease WHERE id = :'r' \gset
+SELECT gt_renew(:'r', '2 minutes') IS NOT NULL AS renewed;
+SELECT check_at = :'before' AS left_alone, deadline > check_at AS moved FROM gt_lease WHERE id = :'r';

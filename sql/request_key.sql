@@ -1,0 +1,26 @@
+-- Request keys make a create idempotent.
+\set VERBOSITY terse
+SELECT lease_id AS a, created FROM gt_lease_grant('key 1', request_key => 'k', service_id => 'ks', duration => '1 hour', cleanup => 't_clean') \gset
+SELECT lease_id = :'a' AS same, created, ttl > '59 minutes' AS ttl FROM gt_lease_grant('key 1', request_key => 'k', service_id => 'ks', duration => '1 minute');
+SELECT gt_lease_create('key 1', request_key => 'k', service_id => 'ks') = :'a' AS same;
+SELECT * FROM t.rows('key 1');
+-- of another service or another key: another lease
+SELECT gt_lease_create('key 1', request_key => 'k', service_id => 'ks2') <> :'a' AS another;
+SELECT gt_lease_create('key 1', request_key => 'k2', service_id => 'ks') <> :'a' AS another;
+-- with another object: refused
+SELECT t.fails($$SELECT gt_lease_create('key 2', request_key => 'k', service_id => 'ks')$$);
+SELECT t.fails($$SELECT gt_lease_create('key 1', 'blob_storage', request_key => 'k', service_id => 'ks')$$);
+-- of an exclusive lease
+SELECT gt_lease_create('key 3', request_key => 'x', exclusive => true) = gt_lease_create('key 3', request_key => 'x', exclusive => true) AS same;
+-- within a transaction, and after it was rolled back
+BEGIN;
+SELECT gt_lease_create('key 4', request_key => 'r') = gt_lease_create('key 4', request_key => 'r') AS same;
+ROLLBACK;
+SELECT created FROM gt_lease_grant('key 4', request_key => 'r');
+-- once its lease is over the key is free again, and that lease has ended
+SELECT gt_lease_create('key 5', request_key => 'e', duration => '1 ms') AS a \gset
+SELECT t.until_over(:'a');
+SELECT lease_id <> :'a' AS another, created FROM gt_lease_grant('key 5', request_key => 'e');
+SELECT t.fails(format('SELECT gt_renew(%L)', :'a'));
+SELECT gt_release(lease_id) FROM gt_lease_list(object_id => 'key 5');
+SELECT created FROM gt_lease_grant('key 6', request_key => 'e');
