@@ -28,6 +28,7 @@ typedef struct Watch
 {
 	GrpcCall   *call;
 	bool		begun;
+	bool		ended;			/* the client will send no more */
 	uint64_t	credit;
 	char	   *handlers;
 	char		visibility[INTERVAL_SIZE];
@@ -116,6 +117,11 @@ claimed(void *arg, const DbOutcome *outcome)
 	}
 	if (count > 0)
 		watch->pause_us = POLL_FIRST_US;
+	if (watch->ended && watch->credit == 0)
+	{
+		grpc_ok(call);
+		return;
+	}
 	timer_start(&watch->again, count > 0 ? 0 : watch->pause_us, claim_more, watch);
 	if (count == 0 && watch->pause_us < POLL_MOST_US)
 		watch->pause_us *= 2;
@@ -142,23 +148,44 @@ claim_more(void *arg)
 
 /* ---- extending ---- */
 
-/* The stream is not told: whoever acks learns whether the token was current. */
-static void
-ignore_outcome(void *arg, const DbOutcome *outcome)
+/* An outcome on its way to SQL.  The call is held meanwhile. */
+typedef struct Settling
 {
+	GrpcCall   *call;
+	int64_t		cleanup_id;
+	uint32_t	attempt;
+} Settling;
+
+/* A token that is not current any more, settled by Ack or lapsed, is forgotten. */
+static void
+settled(void *arg, const DbOutcome *outcome)
+{
+	Settling   *settling = arg;
+
+	if (!grpc_over(settling->call) && outcome->result != NULL && !get_bool(outcome->result, 0, 0))
+		remove_token(grpc_state(settling->call), settling->cleanup_id, settling->attempt);
+	grpc_release(settling->call);
+	free(settling);
 }
 
 static void
 send_outcome(Watch *watch, DbStatement *statement, const Garbagetruck__V1__Outcome *outcome)
 {
 	OutcomeParams params;
+	Settling   *settling = malloc(sizeof(Settling));
 
-	if (outcome_params(watch->call, outcome, &params) == NULL)
+	if (outcome_params(watch->call, outcome, &params) == NULL && settling != NULL)
 	{
 		DbHow		how = {.route = db_route(params.cleanup_id, strlen(params.cleanup_id))};
 
-		db_call(statement, params.params, &how, ignore_outcome, NULL);
+		settling->call = watch->call;
+		settling->cleanup_id = outcome->cleanup_id;
+		settling->attempt = outcome->attempt;
+		grpc_hold(watch->call);
+		db_call(statement, params.params, &how, settled, settling);
 	}
+	else
+		free(settling);
 	outcome_params_free(&params);
 }
 
@@ -250,11 +277,19 @@ v1_watch(GrpcCall *call, const ProtobufCMessage *message)
 		claim_more(watch);
 }
 
-/* The client has no more to say, so what it was sent would never be settled. */
+/*
+ * The client has no more to say: it still gets what it gave credit for, and
+ * settles that by Ack.
+ */
 void
 v1_watch_end(GrpcCall *call)
 {
-	grpc_ok(call);
+	Watch	   *watch = grpc_state(call);
+
+	if (watch == NULL || watch->credit == 0)
+		grpc_ok(call);
+	else
+		watch->ended = true;
 }
 
 void

@@ -1,0 +1,555 @@
+#!/usr/bin/python3
+"""The transport: HTTP/2 and gRPC as raw frames, as gRPC's interoperability cases, and over TLS; tokens and reload."""
+import gzip
+import os
+import select
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import time
+import unittest
+
+import grpc
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+
+from harness import (GC, HERE, SOURCES, V1, WORK, Clock, Sidecar, call, failure, method, start_cluster, until_serving,
+                     wait_until)
+import distributed_gc_pb2 as gc
+import garbagetruck_v1_pb2 as v1
+import health_pb2
+
+cluster = None
+sidecar = None
+
+
+def setUpModule():
+    global cluster, sidecar
+    cluster = start_cluster()
+    sidecar = until_serving(Sidecar(cluster, "--max-streams", "5", "--keepalive-min", "1h", "--max-message", "65536"))
+
+
+def tearDownModule():
+    sidecar.stop()
+    cluster.close()
+
+
+def frame(message, flag=0):
+    data = message if isinstance(message, bytes) else message.SerializeToString()
+    return struct.pack(">BI", flag, len(data)) + data
+
+
+CREATE = GC + "CreateLease"
+
+
+def create(name="x"):
+    return gc.CreateLeaseRequest(object_id=name, service_id="s")
+
+
+class Raw:
+    """A client that sends what it is told."""
+
+    def __init__(self, port, **settings):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8",
+                                                                       validate_outbound_headers=False))
+        self.h2.initiate_connection()
+        self.events = []
+        self.open = True
+        self.send()
+
+    def send(self):
+        try:
+            self.socket.sendall(self.h2.data_to_send())
+        except OSError:
+            self.open = False
+
+    def headers(self, stream, path=CREATE, end=False, **more):
+        fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x",
+                  "content-type": "application/grpc", "te": "trailers"}
+        for name, value in more.items():
+            name = (":" + name[1:]) if name.startswith("_") else name.replace("_", "-")
+            fields[name] = value
+        ordered = sorted(((n, v) for n, v in fields.items() if v is not None), key=lambda f: not f[0].startswith(":"))
+        self.h2.send_headers(stream, ordered, end_stream=end)
+        self.send()
+
+    def data(self, stream, data, end=True):
+        self.h2.send_data(stream, data, end_stream=end)
+        self.send()
+
+    def wait(self, condition, limit=20):
+        """Read until condition(events) is true; what it gave."""
+        clock = Clock(limit)
+        while True:
+            value = condition(self.events)
+            if value or not self.open or not clock:
+                return value
+            if not select.select([self.socket], [], [], 0.2)[0]:
+                continue
+            data = b""
+            try:
+                data = self.socket.recv(65536)
+            except OSError:
+                pass
+            if not data:
+                self.open = False
+                continue
+            self.events += self.h2.receive_data(data)
+            self.send()
+
+    def of(self, stream, kind):
+        return [e for e in self.events if isinstance(e, kind) and getattr(e, "stream_id", None) == stream]
+
+    def result(self, stream):
+        """(headers with trailers, data) of a stream that ended."""
+        self.wait(lambda e: self.of(stream, h2.events.StreamEnded) or self.of(stream, h2.events.StreamReset))
+        fields = {}
+        for event in self.of(stream, h2.events.ResponseReceived) + self.of(stream, h2.events.TrailersReceived):
+            fields.update(event.headers)
+        return fields, b"".join(e.data for e in self.of(stream, h2.events.DataReceived))
+
+    def ask(self, stream, body, path=CREATE, **more):
+        self.headers(stream, path, **more)
+        self.data(stream, body)
+        return self.result(stream)
+
+    def close(self):
+        self.socket.close()
+
+
+class RawTest(unittest.TestCase):
+    def setUp(self):
+        self.raw = Raw(sidecar.port)
+        self.addCleanup(lambda: self.raw.close())
+
+    def test_a_plain_call(self):
+        fields, data = self.raw.ask(1, frame(create()))
+        self.assertEqual((fields[":status"], fields["grpc-status"], fields["content-type"]), ("200", "0", "application/grpc"))
+        self.assertTrue(gc.CreateLeaseResponse.FromString(data[5:]).success)
+
+    def test_foreign_content_type_is_415(self):
+        self.assertEqual(self.raw.ask(1, b"", content_type="text/html")[0][":status"], "415")
+        self.assertEqual(self.raw.ask(3, b"", content_type=None)[0][":status"], "415")
+        self.assertEqual(self.raw.ask(5, b"", content_type="application/grpc-web")[0][":status"], "415")
+
+    def test_get_is_405(self):
+        self.raw.headers(1, end=True, _method="GET")
+        self.assertEqual(self.raw.result(1)[0][":status"], "405")
+
+    def test_content_type_with_parameters(self):
+        self.assertEqual(self.raw.ask(1, frame(create()), content_type="application/grpc+proto;v=1")[0]["grpc-status"], "0")
+
+    def test_unknown_method_and_service_are_unimplemented(self):
+        for stream, path in ((1, GC + "Nothing"), (3, "/no.Service/CreateLease"), (5, "/"), (7, "/a")):
+            fields, _ = self.raw.ask(stream, frame(create()), path)
+            self.assertEqual((fields[":status"], fields["grpc-status"]), ("200", "12"), path)
+            self.assertEqual(fields["content-type"], "application/grpc")
+
+    def test_a_message_in_single_bytes(self):
+        self.raw.headers(1)
+        body = frame(create())
+        for i, byte in enumerate(body):
+            self.raw.data(1, bytes([byte]), end=i == len(body) - 1)
+        self.assertEqual(self.raw.result(1)[0]["grpc-status"], "0")
+
+    def test_end_of_stream_in_a_frame_of_its_own(self):
+        self.raw.headers(1)
+        self.raw.data(1, frame(create()), end=False)
+        self.raw.data(1, b"")
+        self.assertEqual(self.raw.result(1)[0]["grpc-status"], "0")
+
+    def test_two_messages_none_and_half_a_message(self):
+        self.assertEqual(self.raw.ask(1, frame(create()) * 2)[0]["grpc-status"], "13")
+        self.assertEqual(self.raw.ask(3, b"")[0]["grpc-status"], "13")
+        self.assertEqual(self.raw.ask(5, frame(create())[:-1])[0]["grpc-status"], "13")
+
+    def test_gzip_both_ways(self):
+        body = frame(gzip.compress(create("g" * 500).SerializeToString()), 1)
+        self.assertEqual(self.raw.ask(1, body, grpc_encoding="gzip")[0]["grpc-status"], "0")
+        for i in range(40):
+            call(sidecar.channel(), CREATE, create("zip%d" % i), gc.CreateLeaseResponse)
+        fields, data = self.raw.ask(3, frame(gc.ListLeasesRequest()), GC + "ListLeases", grpc_accept_encoding="identity,gzip")
+        self.assertEqual((fields["grpc-encoding"], data[0]), ("gzip", 1))
+        self.assertGreater(len(gc.ListLeasesResponse.FromString(gzip.decompress(data[5:])).leases), 39)
+        self.assertEqual(self.raw.ask(5, frame(gc.ListLeasesRequest()), GC + "ListLeases")[1][0], 0)
+
+    def test_compressed_without_saying_how(self):
+        self.assertEqual(self.raw.ask(1, frame(gzip.compress(b""), 1))[0]["grpc-status"], "13")
+
+    def test_unknown_compression_names_the_known(self):
+        fields, _ = self.raw.ask(1, frame(create()), grpc_encoding="snappy")
+        self.assertEqual(fields["grpc-status"], "12")
+        self.assertIn("gzip", fields["grpc-accept-encoding"])
+
+    def test_what_is_not_gzip(self):
+        self.assertEqual(self.raw.ask(1, frame(b"abc", 1), grpc_encoding="gzip")[0]["grpc-status"], "13")
+
+    def test_inflated_size_is_capped(self):
+        body = frame(gzip.compress(b"\0" * 10_000_000), 1)
+        self.assertEqual(self.raw.ask(1, body, grpc_encoding="gzip")[0]["grpc-status"], "8")
+
+    def test_message_size_is_capped(self):
+        self.raw.headers(1)
+        self.raw.data(1, struct.pack(">BI", 0, 65537), end=False)
+        self.assertEqual(self.raw.result(1)[0]["grpc-status"], "8")
+
+    def test_an_early_answer_ends_with_no_error(self):
+        self.raw.headers(1)
+        self.raw.data(1, struct.pack(">BI", 0, 1 << 31), end=False)
+        self.assertEqual(self.raw.result(1)[0]["grpc-status"], "8")
+        reset = self.raw.wait(lambda e: self.raw.of(1, h2.events.StreamReset))
+        self.assertEqual(reset[0].error_code, h2.errors.ErrorCodes.NO_ERROR)
+
+    def test_malformed_protobuf_and_utf8_and_nul(self):
+        for stream, body in ((1, b"\x0a\x05a"), (3, b"\xff\xff"), (5, b"\x0a\x02\xc3\x28"), (7, b"\x0a\x02a\x00"), (9, b"\x0b")):
+            self.assertEqual(self.raw.ask(stream, frame(body))[0]["grpc-status"], "3", body)
+
+    def test_a_number_that_does_not_fit(self):
+        body = gc.CreateLeaseRequest(object_id="n", service_id="s").SerializeToString()
+        config = b"\x20\xff\xff\xff\xff\xff\x01"  # max_retries: 2^36
+        self.assertEqual(self.raw.ask(1, frame(body + b"\x32" + bytes([len(config)]) + config))[0]["grpc-status"], "3")
+
+    def test_malformed_timeout(self):
+        for stream, text in ((1, "1"), (3, "S"), (5, "123456789S"), (7, "-1S"), (9, "1x")):
+            self.assertEqual(self.raw.ask(stream, frame(create()), grpc_timeout=text)[0]["grpc-status"], "13", text)
+
+    def test_past_the_deadline_nothing_is_started(self):
+        fields, _ = self.raw.ask(1, frame(create("late")), grpc_timeout="1n")
+        self.assertEqual(fields["grpc-status"], "4")
+        self.assertEqual(cluster.tool("psql", "-Atc", "SELECT count(*) FROM gt_leases WHERE object_id = 'late'"), "0\n")
+
+    def test_odd_metadata_does_not_matter(self):
+        fields, _ = self.raw.ask(1, frame(create()), x_bin="AAE", y_bin="AAE=,AAI", z="a b\tc", grpc_reserved="1")
+        self.assertEqual(fields["grpc-status"], "0")
+
+    def test_headers_that_are_too_large(self):
+        self.assertEqual(self.raw.ask(1, frame(create()), x="a" * 17000)[0][":status"], "431")
+        self.assertEqual(self.raw.ask(3, frame(create()))[0]["grpc-status"], "0")
+
+    def test_errors_are_percent_coded_and_short(self):
+        fields, _ = self.raw.ask(1, frame(v1.GetRequest(lease_id="ü%\n" * 3000)), V1 + "Get")
+        self.assertEqual(fields["grpc-status"], "5")
+        self.assertIn("%C3%BC%25%0A", fields["grpc-message"])
+        self.assertLess(sum(len(n) + len(v) for n, v in fields.items()), 6000)
+
+    def test_streams_over_the_limit_are_refused(self):
+        ids = [1 + 2 * i for i in range(8)]
+        self.raw.wait(lambda e: [x for x in e if isinstance(x, h2.events.RemoteSettingsChanged)])
+        self.raw.h2.remote_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = 100
+        self.raw.h2.remote_settings.acknowledge()
+        for stream in ids:
+            self.raw.headers(stream, V1 + "KeepAlive")
+        refused = self.raw.wait(lambda e: [x for x in e if isinstance(x, h2.events.StreamReset)][2:])
+        self.assertTrue(refused)
+        for event in self.raw.events:
+            if isinstance(event, h2.events.StreamReset):
+                self.assertIn(event.stream_id, ids[5:])
+                self.assertEqual(event.error_code, h2.errors.ErrorCodes.REFUSED_STREAM)
+        self.raw.data(1, b"")
+        self.assertEqual(self.raw.result(1)[0]["grpc-status"], "0")
+
+    def test_too_many_pings(self):
+        for i in range(4):
+            self.raw.h2.ping(struct.pack(">Q", i))
+            self.raw.send()
+        gone = self.raw.wait(lambda e: [x for x in e if isinstance(x, h2.events.ConnectionTerminated)])
+        self.assertEqual(gone[0].error_code, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+        self.assertEqual(gone[0].additional_data, b"too_many_pings")
+        self.raw.wait(lambda e: not self.raw.open)
+        self.assertFalse(self.raw.open)
+
+    def test_a_cancelled_call_harms_nobody(self):
+        for stream in range(1, 401, 2):
+            self.raw.headers(stream)
+            self.raw.data(stream, frame(create("c%d" % stream)))
+            self.raw.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+            self.raw.send()
+        self.assertEqual(self.raw.ask(401, frame(create()))[0]["grpc-status"], "0")
+
+    def test_garbage_instead_of_http2(self):
+        for text in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(100), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(100)):
+            with socket.create_connection(("127.0.0.1", sidecar.port)) as s:
+                s.settimeout(20)
+                s.sendall(text)
+                try:
+                    while s.recv(4096):
+                        pass
+                except ConnectionError:
+                    pass
+        self.assertEqual(self.raw.ask(1, frame(create()))[0]["grpc-status"], "0")
+
+
+class ShutdownTest(unittest.TestCase):
+    def test_goaway_in_two_steps_and_calls_finish(self):
+        own = until_serving(Sidecar(cluster))
+        raw = Raw(own.port)
+        raw.ask(1, frame(create()))
+        raw.headers(3)
+        own.signal(signal.SIGTERM)
+        first = raw.wait(lambda e: [x for x in e if isinstance(x, h2.events.ConnectionTerminated)])
+        self.assertEqual((first[0].error_code, first[0].last_stream_id), (0, 2**31 - 1))
+        raw.h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN  # h2 takes the notice for the end
+        raw.data(3, frame(create()))
+        self.assertEqual(raw.result(3)[0]["grpc-status"], "0")
+        self.assertEqual(own.stop(), 0, own.log())
+
+    def test_streams_and_watchers_are_told(self):
+        own = until_serving(Sidecar(cluster))
+        channel = own.channel()
+        watch = method(channel, "/grpc.health.v1.Health/Watch", health_pb2.HealthCheckResponse, "unary_stream")(
+            health_pb2.HealthCheckRequest())
+        self.assertEqual(next(watch).status, 1)
+        own.signal(signal.SIGTERM)
+        seen = []
+        with self.assertRaises(grpc.RpcError) as caught:
+            for answer in watch:
+                seen.append(answer.status)
+        self.assertEqual(seen, [2])
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        self.assertEqual(own.stop(), 0)
+
+    def test_max_connection_age(self):
+        own = until_serving(Sidecar(cluster, "--max-connection-age", "300ms", "--max-connection-age-grace", "5s"))
+        raw = Raw(own.port)
+        self.assertTrue(raw.wait(lambda e: [x for x in e if isinstance(x, h2.events.ConnectionTerminated)]))
+        raw.wait(lambda e: not raw.open)
+        self.assertFalse(raw.open)
+        own.stop()
+
+    def test_the_server_pings_silent_clients(self):
+        own = until_serving(Sidecar(cluster, "--keepalive-time", "200ms", "--keepalive-timeout", "200ms"))
+        silent = socket.create_connection(("127.0.0.1", own.port))
+        silent.settimeout(20)
+        silent.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        while silent.recv(4096):
+            pass
+        silent.close()
+        raw = Raw(own.port)
+        self.assertTrue(raw.wait(lambda e: len([x for x in e if isinstance(x, h2.events.PingReceived)]) > 2))
+        self.assertTrue(raw.open)
+        own.stop()
+
+
+class InteropTest(unittest.TestCase):
+    """gRPC's cases for a plain server, by Python's client, against the same transport with the test service."""
+
+    @classmethod
+    def setUpClass(cls):
+        out = os.path.join(WORK, "interop")
+        os.makedirs(out, exist_ok=True)
+        subprocess.run(["make", "-s", "-C", os.path.join(HERE, "interop"), "SIDECAR=" + SOURCES, "OUT=" + out], check=True)
+        subprocess.run(["protoc", "-I", os.path.join(HERE, "interop"), "--python_out", out, "testing.proto"], check=True)
+        import sys
+        sys.path.insert(0, out)
+        import testing_pb2
+        cls.pb = testing_pb2
+        cls.server = subprocess.Popen([os.path.join(out, "interop-server"), "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
+        cls.channel = grpc.insecure_channel(cls.server.stdout.readline().strip())
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.channel.close()
+        cls.server.kill()
+        cls.server.wait()
+        cls.server.stdout.close()
+
+    def rpc(self, name, answer, kind="unary_unary"):
+        return method(self.channel, "/grpc.testing.TestService/" + name, answer, kind)
+
+    def unary(self, request, **more):
+        return self.rpc("UnaryCall", self.pb.SimpleResponse)(request, timeout=20, **more)
+
+    def duplex(self, requests, **more):
+        return self.rpc("FullDuplexCall", self.pb.StreamingOutputCallResponse, "stream_stream")(requests, timeout=20, **more)
+
+    def output(self, size, **more):
+        return self.pb.StreamingOutputCallRequest(response_parameters=[self.pb.ResponseParameters(size=size, **more)],
+                                                  payload=self.pb.Payload(body=b"\0" * 100))
+
+    def test_empty_unary(self):
+        self.assertEqual(self.rpc("EmptyCall", self.pb.Empty)(self.pb.Empty(), timeout=20), self.pb.Empty())
+
+    def test_large_unary(self):
+        request = self.pb.SimpleRequest(response_size=314159, payload=self.pb.Payload(body=b"\0" * 271828))
+        for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+            self.assertEqual(len(self.unary(request, compression=compression).payload.body), 314159)
+
+    def test_client_streaming(self):
+        sizes = (27182, 8, 1828, 45904)
+        answer = self.rpc("StreamingInputCall", self.pb.StreamingInputCallResponse, "stream_unary")(
+            iter([self.pb.StreamingInputCallRequest(payload=self.pb.Payload(body=b"\0" * s)) for s in sizes]), timeout=20)
+        self.assertEqual(answer.aggregated_payload_size, sum(sizes))
+
+    def test_server_streaming(self):
+        sizes = [31415, 9, 2653, 58979]
+        request = self.pb.StreamingOutputCallRequest(response_parameters=[self.pb.ResponseParameters(size=s) for s in sizes])
+        answers = self.rpc("StreamingOutputCall", self.pb.StreamingOutputCallResponse, "unary_stream")(request, timeout=20)
+        self.assertEqual([len(a.payload.body) for a in answers], sizes)
+
+    def test_ping_pong(self):
+        sizes = [31415, 9, 2653, 58979]
+        self.assertEqual([len(a.payload.body) for a in self.duplex(iter([self.output(s) for s in sizes]))], sizes)
+
+    def test_empty_stream(self):
+        self.assertEqual(list(self.duplex(iter([]))), [])
+
+    def test_custom_metadata(self):
+        sent = (("x-grpc-test-echo-initial", "test_initial_metadata_value"),
+                ("x-grpc-test-echo-trailing-bin", b"\x0a\x0b\x0a\x0b\x0a\x0b"))
+        unary = self.rpc("UnaryCall", self.pb.SimpleResponse).future(self.pb.SimpleRequest(response_size=1), metadata=sent)
+        self.assertIn(sent[0], [tuple(m) for m in unary.initial_metadata()])
+        self.assertIn(sent[1], [tuple(m) for m in unary.trailing_metadata()])
+        stream = self.duplex(iter([self.output(1)]), metadata=sent)
+        list(stream)
+        self.assertIn(sent[0], [tuple(m) for m in stream.initial_metadata()])
+        self.assertIn(sent[1], [tuple(m) for m in stream.trailing_metadata()])
+
+    def test_status_code_and_message(self):
+        status = self.pb.EchoStatus(code=2, message="\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n")
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.unary(self.pb.SimpleRequest(response_status=status))
+        self.assertEqual((caught.exception.code(), caught.exception.details()), (grpc.StatusCode.UNKNOWN, status.message))
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(self.duplex(iter([self.pb.StreamingOutputCallRequest(response_status=status)])))
+        self.assertEqual((caught.exception.code(), caught.exception.details()), (grpc.StatusCode.UNKNOWN, status.message))
+
+    def test_unimplemented(self):
+        for path in ("/grpc.testing.TestService/UnimplementedCall", "/grpc.testing.UnimplementedService/UnimplementedCall"):
+            self.assertEqual(failure(self.channel, path, self.pb.Empty(), self.pb.Empty).code(), grpc.StatusCode.UNIMPLEMENTED)
+
+    def test_cancel_after_begin(self):
+        hold = iter(lambda: time.sleep(30) or None, None)
+        pending = self.rpc("StreamingInputCall", self.pb.StreamingInputCallResponse, "stream_unary").future(hold)
+        pending.cancel()
+        self.assertEqual(pending.code(), grpc.StatusCode.CANCELLED)
+
+    def test_cancel_after_first_response(self):
+        stream = self.duplex(iter([self.output(31415), self.output(10, interval_us=30_000_000)]))
+        self.assertEqual(len(next(stream).payload.body), 31415)
+        stream.cancel()
+        self.assertEqual(stream.code(), grpc.StatusCode.CANCELLED)
+
+    def test_timeout_on_sleeping_server(self):
+        stream = self.rpc("FullDuplexCall", self.pb.StreamingOutputCallResponse, "stream_stream")(
+            iter([self.output(10, interval_us=20_000_000)]), timeout=0.2)
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(stream)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def make_certificates(directory):
+    """A CA, a server's certificate for localhost, and a client's with a URI name and one with a CN only."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=directory)
+    os.makedirs(directory, exist_ok=True)
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out",
+            "ca.pem", "-subj", "/CN=test CA", "-days", "2")
+    for name, subject, extension in (("server", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+                                     ("uri", "/CN=other", "subjectAltName=URI:spiffe://app/billing"),
+                                     ("cn", "/CN=media", None)):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out",
+                name + ".csr", "-subj", subject)
+        with open(os.path.join(directory, name + ".ext"), "w") as file:
+            file.write((extension or "basicConstraints=CA:FALSE") + "\n")
+        openssl("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
+                name + ".pem", "-days", "2", "-extfile", name + ".ext")
+
+
+class TlsTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = os.path.join(WORK, "tls")
+        make_certificates(cls.dir)
+
+    def file(self, name):
+        return os.path.join(self.dir, name)
+
+    def content(self, name):
+        with open(self.file(name), "rb") as file:
+            return file.read()
+
+    def start(self, *options):
+        own = Sidecar(cluster, "--tls-cert", self.file("server.pem"), "--tls-key", self.file("server.key"),
+                      "--handshake-timeout", "500ms", *options)
+        self.addCleanup(own.kill)
+        return own
+
+    def channel(self, own, client=None):
+        credentials = grpc.ssl_channel_credentials(self.content("ca.pem"),
+                                                   self.content(client + ".key") if client else None,
+                                                   self.content(client + ".pem") if client else None)
+        channel = grpc.secure_channel(f"localhost:{own.port}", credentials)
+        self.addCleanup(channel.close)
+        return channel
+
+    def try_create(self, channel, service, name="tls"):
+        try:
+            call(channel, CREATE, gc.CreateLeaseRequest(object_id=name, service_id=service), gc.CreateLeaseResponse,
+                 wait_for_ready=True)
+            return "OK"
+        except grpc.RpcError as error:
+            return error.code().name
+
+    def test_tls_with_alpn(self):
+        own = self.start()
+        self.assertEqual(self.try_create(self.channel(own), "s"), "OK")
+        context = ssl.create_default_context(cafile=self.file("ca.pem"))
+        for offered in (["http/1.1"], None):
+            if offered:
+                context.set_alpn_protocols(offered)
+            else:
+                context = ssl.create_default_context(cafile=self.file("ca.pem"))
+            with self.assertRaises((ssl.SSLError, ConnectionError, AssertionError)):
+                with socket.create_connection(("127.0.0.1", own.port)) as plain:
+                    plain.settimeout(20)
+                    with context.wrap_socket(plain, server_hostname="localhost") as secure:
+                        self.assertTrue(secure.recv(10))
+        self.assertEqual(own.stop(), 0)
+
+    def test_a_handshake_that_never_ends(self):
+        own = self.start()
+        with socket.create_connection(("127.0.0.1", own.port)) as silent:
+            silent.settimeout(20)
+            self.assertEqual(silent.recv(10), b"")
+
+    def test_client_certificates_name_the_caller(self):
+        own = self.start("--tls-client-ca", self.file("ca.pem"))
+        self.assertEqual(self.try_create(self.channel(own, "uri"), "spiffe://app/billing"), "OK")
+        self.assertEqual(self.try_create(self.channel(own, "uri"), "other"), "PERMISSION_DENIED")
+        self.assertEqual(self.try_create(self.channel(own, "cn"), "media/thumbs"), "OK")
+        with self.assertRaises(grpc.RpcError):
+            call(self.channel(own), CREATE, create(), gc.CreateLeaseResponse, timeout=3)
+
+    def test_reload(self):
+        own = self.start()
+        before = ssl.get_server_certificate(("127.0.0.1", own.port))
+        kept = self.channel(own)
+        self.assertEqual(self.try_create(kept, "s"), "OK")
+        make_certificates(self.dir)
+        own.signal(signal.SIGHUP)
+        self.assertTrue(wait_until(lambda: ssl.get_server_certificate(("127.0.0.1", own.port)) != before, 20))
+        self.assertEqual(self.try_create(kept, "s"), "OK")
+        self.assertEqual(self.try_create(self.channel(own), "s"), "OK")
+        with open(self.file("server.pem"), "w") as file:
+            file.write("no certificate")
+        own.signal(signal.SIGHUP)
+        self.assertTrue(wait_until(lambda: "stay as they were" in own.log(), 20))
+        self.assertEqual(self.try_create(self.channel(own), "s"), "OK")
+        make_certificates(self.dir)
+
+    def test_only_loopback_without_tls(self):
+        with self.assertRaises(RuntimeError) as caught:
+            Sidecar(cluster, "--listen", "0.0.0.0:0")
+        self.assertIn("--insecure", str(caught.exception))
+        own = Sidecar(cluster, "--listen", "0.0.0.0:0", "--insecure")
+        self.assertEqual(own.stop(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
