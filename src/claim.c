@@ -471,7 +471,7 @@ gt_claim(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database is a copy: its garbage is not claimed"),
-				 errdetail("%s.", why),
+				 errdetail_internal("%s", why),
 				 errhint("If its objects are its own: SELECT gt_resume(adopt => true);")));
 	gt_start_ensure();
 	if (nsources == 0 || gt_database_paused())

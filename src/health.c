@@ -366,7 +366,7 @@ check_place(Health *health)
 	char	   *why = NULL;
 
 	if (gt_place(&why) == GT_PLACE_COPY)
-		put(health, "place", false, psprintf("nothing ends and nothing is cleaned here: %s", why),
+		put(health, "place", false, psprintf("nothing ends and nothing is cleaned here. %s", why),
 			"if the objects are this database's own: SELECT gt_resume(adopt => true);");
 	else
 		put(health, "place", true, "this database acts on its own objects", NULL);

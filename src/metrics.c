@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -36,6 +37,7 @@ PG_FUNCTION_INFO_V1(gt__handler_may);
 PG_FUNCTION_INFO_V1(gt__handler_suspended);
 
 #define MAX_LOOK		1000	/* rows at the end of an index that are looked at */
+#define STANDBY_COUNTS	(10 * USECS_PER_SEC)
 #define STALLED			(5 * USECS_PER_MINUTE)
 
 /* ---------------------------------------------------------------- gauges */
@@ -94,7 +96,8 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	*leases = before.leases + net;
 	*garbage = before.garbage;
 	*dead = before.dead;
-	if (before.extension == extension)
+	if (before.extension == extension ||
+		(RecoveryInProgress() && before.counted_at > gt_now() - STANDBY_COUNTS))
 		return;
 
 	*leases = *garbage = *dead = 0;
@@ -111,7 +114,9 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 		entry->leases = *leases - net;
 		entry->garbage += *garbage - before.garbage;
 		entry->dead += *dead - before.dead;
-		entry->extension = extension;
+		/* no commit keeps them on a standby; after its promotion they are counted once more */
+		entry->extension = RecoveryInProgress() ? InvalidOid : extension;
+		entry->counted_at = gt_now();
 	}
 	gt_observe_unlock();
 }
