@@ -146,12 +146,15 @@ bar(FILE *out, const ChartBars *bars, int minute, double top)
 	double		sum = 0;
 	int			s;
 
+	for (s = 0; s < bars->series; s++)
+		sum += bars->values[s][minute];
+	if (sum <= 0)
+		return;
 	fputs("<g>", out);
 	for (s = 0; s < bars->series; s++)
 	{
 		double		height = bars->values[s][minute] / top * BARS_HEIGHT;
 
-		sum += bars->values[s][minute];
 		if (height <= 0)
 			continue;
 		y -= height;

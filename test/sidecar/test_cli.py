@@ -14,14 +14,14 @@ from pathlib import Path
 import grpc
 
 from fake_server import FakeServer
+from harness import BINARY
 
-BINARY = os.environ.get("GARBAGETRUCK", str(Path(__file__).resolve().parents[2] / "src/sidecar/garbagetruck"))
 LEASE = "01900000-0000-7000-8000-000000000000"
 
 
 def environment(**more):
     """This one's, without what would be taken for a flag."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("GARBAGETRUCK")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GARBAGETRUCK_")}
     return {**kept, **more}
 
 
