@@ -111,7 +111,7 @@ function_oid(const char *name)
 	return result;
 }
 
-/* Can current_user execute the marker of this right? */
+/* Can current_user execute the marker of this right? The views ask for each row, so the OIDs are kept. */
 bool
 gt_has_right(int bit)
 {
@@ -122,17 +122,14 @@ gt_has_right(int bit)
 
 	if (!OidIsValid(now))
 		return false;
+	for (i = 0; rights[i].bit != bit; i++)
+		;
 	if (extension != now)
-	{
-		extension = InvalidOid;
-		for (i = 0; i < (int) lengthof(rights); i++)
-			marker[i] = function_oid(rights[i].marker);
-		extension = now;
-	}
-	for (i = 0; i < (int) lengthof(rights); i++)
-		if (rights[i].bit == bit)
-			return object_aclcheck(ProcedureRelationId, marker[i], GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
-	return false;
+		memset(marker, 0, sizeof(marker));
+	extension = now;
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(marker[i])))
+		marker[i] = function_oid(rights[i].marker);
+	return object_aclcheck(ProcedureRelationId, marker[i], GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
 }
 
 /* Was EXECUTE on the marker granted to this very role (membership and PUBLIC aside)? */

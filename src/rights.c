@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -322,7 +323,8 @@ type_argument(FunctionCallInfo fcinfo)
 	if (strlen(type) < 1 || strlen(type) > 255)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("object_type \"%.64s\" has %zu bytes, it must have 1 to 255", type, strlen(type))));
+				 errmsg("object_type \"%.*s\" has %zu bytes, it must have 1 to 255",
+						pg_mbcliplen(type, strlen(type), 64), type, strlen(type))));
 	for (p = type; *p != '\0'; p++)
 		if ((unsigned char) *p < 0x20 || *p == 0x7f)
 			ereport(ERROR,
