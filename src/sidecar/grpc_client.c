@@ -21,6 +21,7 @@
 /* An answer may hold a thousand leases with payloads; this is to bound a bug. */
 #define MAX_REPLY_BYTES (128u * 1024 * 1024)
 #define FRAME_HEADER 5
+#define MAX_TRIES 50
 #define CONNECT_TIMEOUT_MS 5000L
 
 struct GrpcClient
@@ -463,6 +464,21 @@ judge(GrpcClient *client, CURLcode rc, Answer *answer, GrpcReply *reply)
 		http_failure(client, http, reply);
 }
 
+/*
+ * A server that refuses a call by its headers answers and closes the stream at
+ * once.  When that overtakes our body, libcurl 7.88 drops the answer.  As the
+ * server did not get the message, it is safe to ask again, and soon the body
+ * wins.
+ */
+static bool
+refused_unread(GrpcClient *client, CURLcode rc, const Answer *answer, size_t len)
+{
+	curl_off_t	sent = 0;
+
+	curl_easy_getinfo(client->curl, CURLINFO_SIZE_UPLOAD_T, &sent);
+	return rc == CURLE_HTTP2_STREAM && answer->status < 0 && (size_t) sent < len;
+}
+
 void
 grpc_client_call(GrpcClient *client, const char *path, const char *request_key,
 				 const uint8_t *data, size_t len, long timeout_ms,
@@ -473,6 +489,7 @@ grpc_client_call(GrpcClient *client, const char *path, const char *request_key,
 	uint8_t    *body = malloc(FRAME_HEADER + len);
 	char	   *url = NULL;
 	CURLcode	rc = CURLE_OUT_OF_MEMORY;
+	int			tries = 0;
 
 	memset(reply, 0, sizeof(*reply));
 	client->error[0] = '\0';
@@ -497,7 +514,9 @@ grpc_client_call(GrpcClient *client, const char *path, const char *request_key,
 		curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, timeout_ms);
 		curl_easy_setopt(client->curl, CURLOPT_CONNECTTIMEOUT_MS,
 						 timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS);
-		rc = curl_easy_perform(client->curl);
+		do
+			rc = curl_easy_perform(client->curl);
+		while (refused_unread(client, rc, &answer, FRAME_HEADER + len) && ++tries < MAX_TRIES);
 		curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, NULL);
 		curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, NULL);
 	}
