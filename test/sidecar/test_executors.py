@@ -603,7 +603,9 @@ class Redis(Test):
             for n, key in enumerate(keys[:-1]):
                 garbage(h, f"o{n}", {"k": key})
             self.gone(h, sidecar)
-            self.assertIn(b":1\r\n", resp(self.port, ("AUTH", "secret word"), ("DBSIZE",)))
+            answer = resp(self.port, ("AUTH", "secret word"), *[("EXISTS", k) for k in keys])
+            self.assertEqual(answer.count(b":0\r\n"), len(keys) - 1)
+            self.assertEqual(answer.count(b":1\r\n"), 1)
             secure = handler("redis", f"rediss://127.0.0.1:{self.tls}/{{payload.db}}/x/{{object_id}}")
             garbage(secure, "plain", {"db": 3})
             garbage(secure, "absent", {"db": 3})
@@ -1059,6 +1061,14 @@ class Database(Test):
                 self.until(lambda: sidecar.problems() == "", "nothing is lacking", sidecar)
         finally:
             query(admin, "SELECT gt_handler_grant('http_endpoint', 'sidecar', 'claim')")
+
+    def test_no_rights(self):
+        """A role that was given nothing is told what it needs."""
+        query(admin, "CREATE ROLE nobody LOGIN")
+        with Sidecar(user="nobody") as sidecar:
+            for what in ("SELECT gt_allow('nobody')", "SELECT gt_handler_grant('http_endpoint', 'nobody', 'claim')"):
+                self.until(lambda: what in sidecar.problems(), what, sidecar)
+                self.until(lambda: what in sidecar.output(), what + " in the log", sidecar)
 
     def test_kinds(self):
         """--executors leaves the other kinds to others."""

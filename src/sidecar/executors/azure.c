@@ -176,34 +176,27 @@ url_of_name(Call *call, const Account *account)
 
 /* Is the target, before it is filled in, a name and not a URL? */
 static bool
-is_name_form(const Call *call, const TargetValues *values)
+is_name_form(Call *call)
 {
-	Target		target;
-	char		error[EXEC_ERROR_SIZE];
 	bool		is_name;
 
 	if (call->command[0] != '{')
 		return strncmp(call->command, "azure://", 8) == 0;
 	/* the beginning comes from the lease */
-	is_name = target_expand(call->command, TARGET_NAME, values, &target, error, sizeof(error)) &&
-		strncmp(target.text.data, "azure://", 8) == 0;
-	target_free(&target);
+	is_name = call_expand(call, call->command, TARGET_NAME) &&
+		strncmp(call->target.text.data, "azure://", 8) == 0;
+	target_free(&call->target);
 	return is_name;
 }
 
 static bool
 azure_prepare(Context *context, Call *call)
 {
-	TargetValues values = {
-		call->object_id, call->object_type, call->lease_id, call->service_id,
-		call->payload, call->payload_count
-	};
-	bool		name_form = is_name_form(call, &values);
+	bool		name_form = is_name_form(call);
 	Account		account;
 	bool		valid;
 
-	if (!target_expand(call->command, name_form ? TARGET_NAME : TARGET_BLOB_URL, &values, &call->target,
-					   call->error, sizeof(call->error)))
+	if (!call_expand(call, call->command, name_form ? TARGET_NAME : TARGET_BLOB_URL))
 		return false;
 	read_account(&account);
 	valid = true;

@@ -35,6 +35,17 @@ call_create(Context *context)
 	return exec_alloc(sizeof(Call));
 }
 
+bool
+call_expand(Call *call, const char *template, TargetForm form)
+{
+	TargetValues values = {
+		call->object_id, call->object_type, call->lease_id, call->service_id,
+		call->payload, call->payload_count
+	};
+
+	return target_expand(template, form, &values, &call->target, call->error, sizeof(call->error));
+}
+
 /* Free what the run needed, and leave the outcome. */
 static void
 end_run(Context *context, Call *call)

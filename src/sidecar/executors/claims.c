@@ -29,9 +29,10 @@
 #define SQL_HEX(value) "encode(convert_to(" value ", 'UTF8'), 'hex')"
 
 static const char handlers_sql[] =
-"SELECT name, kind, (extract(epoch FROM timeout) * 1000)::bigint,"
-" coalesce(current_setting('garbagetruck.identity', true), '')"
-" FROM gt_handlers WHERE kind = ANY ($1::text[])";
+"SELECT h.name, h.kind, (extract(epoch FROM h.timeout) * 1000)::bigint,"
+" coalesce(current_setting('garbagetruck.identity', true), ''),"
+" has_function_privilege('gt_claim(text[], int, interval, bigint[])', 'EXECUTE')"
+" FROM (SELECT) AS always LEFT JOIN gt_handlers AS h ON h.kind = ANY ($1::text[])";
 
 /* From the function's rows to what we need; two claims share it. */
 #define CLAIM_COLUMNS \
@@ -121,13 +122,10 @@ take_handlers_result(Context *context, PGresult *result)
 		exec_problem(context, "The handlers could not be read: %s", PQresultErrorMessage(result));
 		return;
 	}
-	/* without a row there is nothing that could be claimed */
-	if (PQntuples(result) > 0 && !identity_fits(context, PQgetvalue(result, 0, 3)))
-	{
-		database->ready = false;
+	database->ready = PQntuples(result) > 0 && identity_fits(context, PQgetvalue(result, 0, 3));
+	if (!database->ready)
 		return;
-	}
-	database->ready = true;
+	database->may_claim = PQgetvalue(result, 0, 4)[0] == 't';
 	handlers_take(context, result);
 	if (handlers_untried(context, exec_now()) != NULL)
 		database->claim_at = 0;
@@ -263,9 +261,6 @@ take_claim_error(Context *context, PGresult *result)
 			handlers_doubt(context);
 		else
 		{
-			if (handler->state != HANDLER_DENIED)
-				exec_log(context, EXEC_LOG_WARNING, "executors: no right to claim handler \"%s\": %s", handler->name,
-						 message != NULL ? message : "");
 			handler->state = HANDLER_DENIED;
 			handler->retry_at = exec_now() + DENIED_MS;
 			context->problems_changed = true;
@@ -337,11 +332,13 @@ claims_send_next(Context *context)
 
 	if (database->claim_pause == 0)
 		database->claim_pause = PAUSE_MIN_MS;
-	if (send_extend(context, now) ||
-		send_outcomes(context, &context->succeeded, STATEMENT_ACK) ||
-		send_outcomes(context, &context->failed, STATEMENT_NACK))
+	/* nothing is said to a database before it is known to be the right one */
+	if (database->ready &&
+		(send_extend(context, now) ||
+		 send_outcomes(context, &context->succeeded, STATEMENT_ACK) ||
+		 send_outcomes(context, &context->failed, STATEMENT_NACK)))
 		return true;
-	if (now >= database->handlers_at && !context->draining)
+	if (now >= database->handlers_at && (!context->draining || !database->ready))
 		return send_handlers(context);
 	if (may_claim(context) && now >= database->claim_at)
 		return send_claim(context);
@@ -387,6 +384,8 @@ claims_next_time(const Context *context)
 	int64_t		next = database->handlers_at;
 	const Call *call;
 
+	if (!database->ready)
+		return next;
 	if (may_claim(context) && database->claim_at < next)
 		next = database->claim_at;
 	for (call = context->succeeded.head; call != NULL; call = call->next)

@@ -43,7 +43,8 @@ struct Database
 	int			claim_size;
 
 	char	   *user;
-	bool		ready;			/* set up, and the identity is right */
+	bool		ready;			/* it is the database that we expect */
+	bool		may_claim;		/* our role may call gt_claim at all */
 	int64_t		handlers_at;	/* when to read gt_handlers again */
 	int64_t		claim_at;		/* when to claim again */
 	int64_t		claim_pause;	/* how long to wait after a claim without rows */

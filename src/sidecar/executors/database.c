@@ -52,7 +52,7 @@ lose_connection(Context *context, const char *reason)
 	Database   *database = context->database;
 
 	if (!database->told_down)
-		exec_log(context, EXEC_LOG_WARNING, "executors: the database is away: %s", reason);
+		exec_log(context, EXEC_LOG_WARNING, "the database is away: %s", reason);
 	exec_problem(context, "The database is away: %s", reason);
 	database->told_down = true;
 	claims_connection_lost(context);
@@ -151,14 +151,13 @@ take_setup(Context *context, PGresult *result)
 	{
 		free(database->user);
 		database->user = exec_strdup(PQgetvalue(result, 0, 0));
-		database->ready = true;
 		database->retry_delay = RETRY_MIN_MS;
 		database->handlers_at = database->claim_at = 0;
 		exec_problem(context, NULL);
 		context->stats.connects++;
 		context->stats.connected = true;
 		if (database->told_down)
-			exec_log(context, EXEC_LOG_INFO, "executors: the database is back");
+			exec_log(context, EXEC_LOG_INFO, "the database is back");
 		database->told_down = false;
 	}
 }

@@ -300,6 +300,7 @@ struct Context
 	ExecutorsStats stats;		/* copied to the public one once a turn */
 	char	   *problem;		/* of the database; NULL: none */
 	bool		problems_changed;
+	char	   *lacks;			/* what the role lacks, as last logged */
 };
 
 extern void list_add(CallList *list, Call *call);
@@ -307,6 +308,9 @@ extern void list_remove(Call *call);
 
 extern Call *call_create(Context *context);
 extern void call_free(Context *context, Call *call);
+
+/* target_expand() with the values of the call, into its target. */
+extern bool call_expand(Call *call, const char *template, TargetForm form);
 
 /* Take a claimed call: it waits for its host, or has failed already. */
 extern void call_accept(Context *context, Call *call);

@@ -107,6 +107,26 @@ exec_problem(Context *context, const char *format,...)
 	context->problems_changed = true;
 }
 
+/* Log what the role lacks, a line each, when that is news. */
+static void
+log_lacks(Context *context, const char *lacks)
+{
+	bool		news = context->lacks == NULL || strcmp(context->lacks, lacks) != 0;
+	const char *line = lacks;
+
+	if (!news || !context->database->ready)
+		return;
+	free(context->lacks);
+	context->lacks = exec_strdup(lacks);
+	while (*line != '\0')
+	{
+		size_t		len = strcspn(line, "\n");
+
+		exec_log(context, EXEC_LOG_WARNING, "%.*s", (int) len, line);
+		line += len + (line[len] == '\n');
+	}
+}
+
 /* Exchange with the other threads; once a turn. */
 static void
 exchange(Executors *executors)
@@ -116,10 +136,14 @@ exchange(Executors *executors)
 
 	if (context->problems_changed)
 	{
+		size_t		lacks;
+
 		buffer_text(&problems, "");
 		if (context->problem != NULL)
 			buffer_printf(&problems, "%s\n", context->problem);
+		lacks = problems.len;
 		handlers_problems(context, &problems);
+		log_lacks(context, problems.data + lacks);
 		context->problems_changed = false;
 	}
 	context->stats.waiting = context->waiting;
@@ -277,6 +301,7 @@ free_all(Executors *executors)
 	handlers_free(context);
 	curl_multi_cleanup(context->multi);
 	free(context->problem);
+	free(context->lacks);
 	free(context->settings.conninfo);
 	free(context->settings.expect_identity);
 	free(context->settings.file_root);

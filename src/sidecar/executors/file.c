@@ -159,10 +159,6 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 bool
 file_prepare(Context *context, Call *call)
 {
-	TargetValues values = {
-		call->object_id, call->object_type, call->lease_id, call->service_id,
-		call->payload, call->payload_count
-	};
 
 	if (context->settings.file_root == NULL)
 	{
@@ -170,7 +166,7 @@ file_prepare(Context *context, Call *call)
 		return false;
 	}
 	call->host_name = exec_strdup("file");
-	return target_expand(call->command, TARGET_FILE, &values, &call->target, call->error, sizeof(call->error));
+	return call_expand(call, call->command, TARGET_FILE);
 }
 
 static void *

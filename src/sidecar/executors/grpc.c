@@ -18,15 +18,11 @@
 static bool
 grpc_prepare(Context *context, Call *call)
 {
-	TargetValues values = {
-		call->object_id, call->object_type, call->lease_id, call->service_id,
-		call->payload, call->payload_count
-	};
 	Buffer		url = {NULL, 0, 0};
 	const char *authority;
 	const char *path;
 
-	if (!target_expand(call->command, TARGET_URL, &values, &call->target, call->error, sizeof(call->error)))
+	if (!call_expand(call, call->command, TARGET_URL))
 		return false;
 	authority = strstr(call->target.text.data, "://");
 	path = authority != NULL ? authority + 3 + strcspn(authority + 3, "/?#") : NULL;

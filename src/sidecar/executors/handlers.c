@@ -168,11 +168,19 @@ add_literal(Buffer *text, const char *name)
 	buffer_text(text, "'");
 }
 
+/* name: of a handler; NULL: it may not claim at all. */
 static void
 add_lack(const Context *context, const char *name, Buffer *text)
 {
 	const char *user = context->database->user != NULL ? context->database->user : "";
 
+	if (name == NULL)
+	{
+		buffer_printf(text, "role \"%s\" may not claim: SELECT gt_allow(", user);
+		add_literal(text, user);
+		buffer_text(text, ");\n");
+		return;
+	}
 	buffer_printf(text, "role \"%s\" may not claim handler \"%s\": SELECT gt_handler_grant(", user, name);
 	add_literal(text, name);
 	buffer_text(text, ", ");
@@ -191,6 +199,10 @@ handlers_problems(const Context *context, Buffer *text)
 	size_t		b;
 	int			i;
 
+	if (!context->database->ready)
+		return;
+	if (!context->database->may_claim)
+		add_lack(context, NULL, text);
 	for (i = 0; i < context->handler_count; i++)
 	{
 		if (context->handlers[i].seen && context->handlers[i].state == HANDLER_DENIED)
@@ -199,8 +211,7 @@ handlers_problems(const Context *context, Buffer *text)
 	/* a role without any right does not even see these */
 	for (b = 0; b < sizeof(builtins) / sizeof(builtins[0]); b++)
 	{
-		if ((context->settings.kinds & (1u << builtins[b].kind)) != 0 && context->database->ready &&
-			context->database->handlers_at > 0 &&
+		if ((context->settings.kinds & (1u << builtins[b].kind)) != 0 &&
 			handler_find((Context *) context, builtins[b].name) == NULL)
 			add_lack(context, builtins[b].name, text);
 	}

@@ -40,10 +40,6 @@ split_method(const char *template, const char **url)
 static bool
 http_prepare(Context *context, Call *call)
 {
-	TargetValues values = {
-		call->object_id, call->object_type, call->lease_id, call->service_id,
-		call->payload, call->payload_count
-	};
 	const char *template;
 
 	call->method = split_method(call->command, &template);
@@ -52,7 +48,7 @@ http_prepare(Context *context, Call *call)
 		snprintf(call->error, sizeof(call->error), "the target begins with an unknown method: \"%.100s\"", call->command);
 		return false;
 	}
-	if (!target_expand(template, TARGET_URL, &values, &call->target, call->error, sizeof(call->error)))
+	if (!call_expand(call, template, TARGET_URL))
 		return false;
 	call->url = exec_strdup(call->target.text.data);
 	if (transfer_split_url(call))

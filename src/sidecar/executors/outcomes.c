@@ -128,7 +128,7 @@ take_outcome_result(Context *context, PGresult *result)
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1)
 	{
-		exec_log(context, EXEC_LOG_WARNING, "executors: %s: %s", ack ? "gt_ack_many" : "gt_nack",
+		exec_log(context, EXEC_LOG_WARNING, "%s: %s", ack ? "gt_ack_many" : "gt_nack",
 				 PQresultErrorMessage(result));
 		return_outcomes(context, ack ? &context->succeeded : &context->failed, true);
 		return;
@@ -245,7 +245,7 @@ take_extend_result(Context *context, PGresult *result)
 		calls_visit(context, visit_extended, &extended);
 	else
 	{
-		exec_log(context, EXEC_LOG_WARNING, "executors: gt_extend: %s", PQresultErrorMessage(result));
+		exec_log(context, EXEC_LOG_WARNING, "gt_extend: %s", PQresultErrorMessage(result));
 		calls_visit(context, visit_postpone, &extended);
 	}
 }

@@ -97,10 +97,6 @@ split_path(const char *path, Redis *redis)
 bool
 redis_prepare(Context *context, Call *call)
 {
-	TargetValues values = {
-		call->object_id, call->object_type, call->lease_id, call->service_id,
-		call->payload, call->payload_count
-	};
 	Redis	   *redis = exec_alloc(sizeof(*redis));
 	Buffer		url = {NULL, 0, 0};
 	const char *text;
@@ -108,7 +104,7 @@ redis_prepare(Context *context, Call *call)
 	bool		tls;
 
 	call->work = redis;
-	if (!target_expand(call->command, TARGET_REDIS, &values, &call->target, call->error, sizeof(call->error)))
+	if (!call_expand(call, call->command, TARGET_REDIS))
 		return false;
 	text = call->target.text.data;
 	tls = strncmp(text, "rediss://", 9) == 0;

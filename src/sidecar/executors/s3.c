@@ -134,16 +134,12 @@ region(void)
 static bool
 s3_prepare(Context *context, Call *call)
 {
-	TargetValues values = {
-		call->object_id, call->object_type, call->lease_id, call->service_id,
-		call->payload, call->payload_count
-	};
 	const char *endpoint = environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL");
 	const char *bucket;
 	const char *key;
 	Buffer		url = {NULL, 0, 0};
 
-	if (!target_expand(call->command, TARGET_NAME, &values, &call->target, call->error, sizeof(call->error)))
+	if (!call_expand(call, call->command, TARGET_NAME))
 		return false;
 	call->target.lease_host = false;	/* the host is the endpoint's */
 	bucket = call->target.text.data;

@@ -100,6 +100,7 @@ main(int argc, char **argv)
 		if (!valid)
 		{
 			fprintf(stderr, "%s %s: %s\n", flag, text, error);
+			allow_free(allow);
 			return 2;
 		}
 	}
@@ -107,6 +108,7 @@ main(int argc, char **argv)
 	if (executors == NULL)
 	{
 		fprintf(stderr, "%s\n", error);
+		allow_free(allow);
 		return 1;
 	}
 	while (fgets(line, sizeof(line), stdin) != NULL)
