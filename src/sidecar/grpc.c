@@ -570,26 +570,31 @@ exceeded_deadline(void *arg)
 	grpc_fail(arg, GRPC_DEADLINE_EXCEEDED, "the deadline that the client gave (grpc-timeout) has passed");
 }
 
-/* HTTP's own ways to say no, for clients that do not speak gRPC. */
-static bool
-refuse_foreign(Http2Stream *stream)
+/*
+ * HTTP's own ways to say no, for clients that do not speak gRPC: the status,
+ * or NULL.
+ */
+static const char *
+foreign_status(const Http2Stream *stream)
 {
 	const char *type = http2_header(stream, "content-type");
 	const char *method = http2_header(stream, ":method");
-	Http2Field	fields[2] = {{":status", "415"}};
 
-	if (type != NULL && strncmp(type, "application/grpc", 16) == 0 &&
-		(type[16] == '\0' || type[16] == ';' || strncmp(type + 16, "+proto", 6) == 0))
-	{
-		if (method != NULL && strcmp(method, "POST") == 0)
-			return false;
-		fields[0].value = "405";
-		fields[1] = (Http2Field) {"allow", "POST"};
-		http2_respond_only(stream, fields, 2);
-		return true;
-	}
-	http2_respond_only(stream, fields, 1);
-	return true;
+	if (type == NULL || strncmp(type, "application/grpc", 16) != 0 ||
+		(type[16] != '\0' && type[16] != ';' && strncmp(type + 16, "+proto", 6) != 0))
+		return "415";
+	return method != NULL && strcmp(method, "POST") == 0 ? NULL : "405";
+}
+
+static void
+answer_foreign(Http2Stream *stream)
+{
+	static const char text[] = "This is a gRPC server: POST with content-type application/grpc is expected.\n";
+	Http2Field	fields[3] = {{":status", foreign_status(stream)}, {"content-type", "text/plain"}, {"allow", "POST"}};
+
+	http2_respond(stream, fields, 3);
+	http2_send_data(stream, (const uint8_t *) text, sizeof(text) - 1);
+	http2_send_trailers(stream, NULL, 0);
 }
 
 /* Read grpc-timeout and grpc-encoding; false after a failure. */
@@ -630,7 +635,7 @@ receive_request(Http2Stream *stream)
 	GrpcCall   *call;
 	int			method;
 
-	if (refuse_foreign(stream))
+	if (foreign_status(stream) != NULL)
 		return;
 	call = calloc(1, sizeof(GrpcCall));
 	if (call == NULL)
@@ -678,7 +683,7 @@ drain_stream(Http2Stream *stream)
 		grpc_fail(call, GRPC_UNAVAILABLE, "the server ends this connection: connect anew");
 }
 
-/* A stream that was refused as foreign has no call. */
+/* A foreign stream has no call, and is answered when the client has said all. */
 static void
 data_or_nothing(Http2Stream *stream, const uint8_t *data, size_t len)
 {
@@ -687,16 +692,18 @@ data_or_nothing(Http2Stream *stream, const uint8_t *data, size_t len)
 }
 
 static void
-end_or_nothing(Http2Stream *stream)
+end_or_foreign(Http2Stream *stream)
 {
 	if (http2_data(stream) != NULL)
 		receive_end(stream);
+	else
+		answer_foreign(stream);
 }
 
 void
 grpc_start(void)
 {
-	static const Http2Handlers handlers = {receive_request, data_or_nothing, end_or_nothing, stream_closed, drain_stream};
+	static const Http2Handlers handlers = {receive_request, data_or_nothing, end_or_foreign, stream_closed, drain_stream};
 
 	http2_set_handlers(&handlers);
 }

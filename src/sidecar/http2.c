@@ -24,6 +24,9 @@
 #define DRAIN_PING_US 1000000
 #define PREFACE_US 10000000
 #define MAX_PING_STRIKES 2
+#define RESET_IDS 32
+#define FRAME_HEADER 9
+#define PREFACE 24
 
 struct Http2Stream
 {
@@ -66,7 +69,12 @@ struct Http2
 	bool		started;		/* the client's SETTINGS came */
 	bool		settings_sent;
 	bool		ping_sent;		/* our keepalive ping waits for its answer */
+	size_t		skip;			/* bytes until the next frame's header */
+	uint8_t		header[FRAME_HEADER];	/* of a frame, as far as it came */
+	unsigned	header_len;
 	bool		ending;			/* close once all is sent */
+	int32_t		reset_ids[RESET_IDS];	/* streams that we reset last */
+	unsigned	reset_count;
 	int			drain_step;		/* 0: no, 1: notice sent, 2: last GOAWAY sent */
 };
 
@@ -353,8 +361,12 @@ read_data(nghttp2_session *nghttp2, int32_t id, uint8_t *buffer, size_t length,
 		stream->out_start = stream->out_len = 0;
 		if (stream->finished)
 		{
-			*flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-			submit_trailers(stream);
+			*flags |= NGHTTP2_DATA_FLAG_EOF;
+			if (stream->trailers_len > 0)
+			{
+				*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+				submit_trailers(stream);
+			}
 		}
 	}
 	return (ssize_t) n;
@@ -421,7 +433,7 @@ http2_send_trailers(Http2Stream *stream, const Http2Field *fields, int count)
 	stream->finished = true;
 	for (i = 0; i < count; i++)
 		len += strlen(fields[i].name) + strlen(fields[i].value) + 2;
-	stream->trailers = at = malloc(len);
+	stream->trailers = at = malloc(len + 1);
 	if (at == NULL)
 	{
 		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
@@ -598,6 +610,8 @@ on_frame_send(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg)
 	Http2	   *session = arg;
 	Http2Stream *stream;
 
+	if (frame->hd.type == NGHTTP2_RST_STREAM)
+		session->reset_ids[session->reset_count++ % RESET_IDS] = frame->hd.stream_id;
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
 		return 0;
 	/* Answers are a reason for a client to ping (it measures the link). */
@@ -628,21 +642,83 @@ on_stream_close(nghttp2_session *nghttp2, int32_t id, uint32_t code, void *arg)
 	return 0;
 }
 
+/*
+ * nghttp2 is told not to keep closed streams, which would take memory on every
+ * connection for as long as it lasts, and so does not see that a frame is for
+ * one.  What we have reset may still get frames that were on their way;
+ * anything else is an error.
+ */
+static void
+judge_frame(Http2 *session, const uint8_t *header)
+{
+	uint8_t		type = header[3];
+	int32_t		id = (int32_t) ((uint32_t) (header[5] & 0x7F) << 24 | (uint32_t) header[6] << 16 |
+								(uint32_t) header[7] << 8 | header[8]);
+	unsigned	i;
+
+	if (id % 2 == 0 || id > nghttp2_session_get_last_proc_stream_id(session->nghttp2) ||
+		nghttp2_session_find_stream(session->nghttp2, id) != NULL)
+		return;
+	for (i = 0; i < RESET_IDS; i++)
+	{
+		if (session->reset_ids[i] == id)
+			return;
+	}
+	if (type == NGHTTP2_DATA)
+		nghttp2_submit_rst_stream(session->nghttp2, NGHTTP2_FLAG_NONE, id, NGHTTP2_STREAM_CLOSED);
+	else
+		nghttp2_session_terminate_session(session->nghttp2, NGHTTP2_STREAM_CLOSED);
+}
+
+static void
+feed(Http2 *session, const uint8_t *data, size_t len)
+{
+	static LogSite site;
+	ssize_t		n = session->ending ? 0 : nghttp2_session_mem_recv(session->nghttp2, data, len);
+
+	if (n >= 0)
+		return;
+	log_limited(&site, LOG_INFO, "%s does not speak HTTP/2 properly: %s", conn_peer(session->conn), nghttp2_strerror((int) n));
+	/* A GOAWAY that says why is on its way, if there is one. */
+	session->ending = true;
+}
+
+/*
+ * Follows the frames' lengths, and judges DATA and HEADERS before nghttp2 sees
+ * them.  A header that comes in two pieces is not judged.
+ */
 static void
 received(Conn *conn, const uint8_t *data, size_t len)
 {
-	static LogSite site;
 	Http2	   *session = conn_data(conn);
-	ssize_t		n;
+	size_t		fed = 0;
+	size_t		at = 0;
 
 	session->last_received_us = loop_now();
-	n = nghttp2_session_mem_recv(session->nghttp2, data, len);
-	if (n < 0)
+	while (at < len)
 	{
-		log_limited(&site, LOG_INFO, "%s does not speak HTTP/2 properly: %s", conn_peer(conn), nghttp2_strerror((int) n));
-		/* A GOAWAY that says why is on its way, if there is one. */
-		session->ending = true;
+		size_t		n = session->skip < len - at ? session->skip : len - at;
+
+		/* The preface, the rest of a frame or of its header. */
+		session->skip -= n;
+		at += n;
+		if (session->skip > 0 || at == len)
+			break;
+		if (session->header_len == 0 && len - at >= FRAME_HEADER &&
+			(data[at + 3] == NGHTTP2_DATA || data[at + 3] == NGHTTP2_HEADERS))
+		{
+			feed(session, data + fed, at - fed);
+			fed = at;
+			judge_frame(session, data + at);
+		}
+		while (at < len && session->header_len < FRAME_HEADER)
+			session->header[session->header_len++] = data[at++];
+		if (session->header_len < FRAME_HEADER)
+			break;
+		session->header_len = 0;
+		session->skip = (size_t) session->header[0] << 16 | (size_t) session->header[1] << 8 | session->header[2];
 	}
+	feed(session, data + fed, len - fed);
 	send_soon(session);
 }
 
@@ -758,6 +834,7 @@ opened(Conn *conn)
 		return;
 	}
 	session->conn = conn;
+	session->skip = PREFACE;
 	session->last_received_us = loop_now();
 	conn_set_data(conn, session);
 	nghttp2_submit_settings(session->nghttp2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0]));

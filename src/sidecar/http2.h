@@ -61,7 +61,7 @@ extern void http2_each_header(const Http2Stream *stream,
 /* Headers alone, which end the stream. */
 extern void http2_respond_only(Http2Stream *stream, const Http2Field *fields, int count);
 
-/* Headers, to be followed by data and trailers. */
+/* Headers, to be followed by data and trailers; without any, the data ends it. */
 extern void http2_respond(Http2Stream *stream, const Http2Field *fields, int count);
 extern void http2_send_data(Http2Stream *stream, const uint8_t *data, size_t len);
 extern void http2_send_trailers(Http2Stream *stream, const Http2Field *fields, int count);
