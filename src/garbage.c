@@ -194,7 +194,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason rea
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET(row, O_ALONE, BoolGetDatum(false));
 	gt_update(objects, row);
-	gt_observe_gauges(1, 0);
+	gt_observe_gauges(0, 1, 0);
 	wake_for(&h, due_at);
 }
 
@@ -211,7 +211,7 @@ gt_garbage_revive(GtRow *row)
 	char		state = GT_CHAR(row, O_STATE);
 
 	if (state != 'f')
-		gt_observe_gauges(-1, state == 'd' ? -1 : 0);
+		gt_observe_gauges(0, -1, state == 'd' ? -1 : 0);
 	clear_garbage(row);
 	GT_SET(row, O_STATE, CharGetDatum('h'));
 }
@@ -228,7 +228,7 @@ gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, i
 void
 gt_garbage_remove(GtTable *objects, GtRow *row)
 {
-	gt_observe_gauges(-1, GT_CHAR(row, O_STATE) == 'd' ? -1 : 0);
+	gt_observe_gauges(0, -1, GT_CHAR(row, O_STATE) == 'd' ? -1 : 0);
 	forget_object(objects, row);
 }
 
@@ -244,7 +244,7 @@ die(GtRow *row)
 {
 	GT_SET(row, O_STATE, CharGetDatum('d'));
 	GT_SET_NULL(row, O_DUE_AT);
-	gt_observe_gauges(0, 1);
+	gt_observe_gauges(0, 0, 1);
 }
 
 /* Waits for its next attempt, at `due_at`. */
@@ -348,7 +348,7 @@ void
 gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	if (GT_CHAR(row, O_STATE) == 'd')
-		gt_observe_gauges(0, -1);
+		gt_observe_gauges(0, 0, -1);
 	GT_SET(row, O_EXTRA_ATTEMPTS, row->v[O_ATTEMPTS]);
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);

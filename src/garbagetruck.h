@@ -220,6 +220,7 @@ extern void gt_delete(GtTable *t, GtRow *row);
 typedef struct GtScan GtScan;
 extern GtScan *gt_scan_begin(GtTable *t, GtIndexId index, int nkeys, const Datum *keys);	/* equality on leading columns */
 /* also a bound on column nkeys+1: strategy BTLess... of its btree opclass */
+extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index);	/* the leading column IS NULL */
 extern GtScan *gt_scan_begin_bound(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, int strategy, Datum bound);
 extern bool gt_scan_next(GtScan *scan, GtRow *row);
 extern void gt_scan_end(GtScan *scan);
@@ -607,7 +608,7 @@ extern void gt_observe_init(void);	/* its shared memory; from gt_shmem_init's ho
 extern Size gt_observe_shmem_size(void);
 extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
 extern void gt_observe_lag(int64 lag);	/* of an attempt that gt_claim starts; gt_observe_cleanup() has its own */
-extern void gt_observe_gauges(int garbage, int dead);	/* so many more, if this (sub)transaction commits */
+extern void gt_observe_gauges(int leases, int garbage, int dead);	/* so many more, if this (sub)transaction commits */
 extern void gt_observe_renewal(const char *service_id, int64 left, int64 duration);
 
 #endif

@@ -70,16 +70,6 @@ count_table(GtTableId id, int64 *rows, int64 *garbage, int64 *dead)
 	gt_close(&t);
 }
 
-/* What the counters say of the number of leases: since the server started. */
-static int64
-net_leases(void)
-{
-	GtCounters *counters = &gt_shared->counters[gt_my_database() - gt_shared->databases];
-
-	return (int64) pg_atomic_read_u64(&counters->created) - (int64) pg_atomic_read_u64(&counters->released) -
-		(int64) pg_atomic_read_u64(&counters->expired);
-}
-
 /* The current numbers; counted, where nobody has in this server run. */
 static void
 gauges(int64 *leases, int64 *garbage, int64 *dead)
@@ -87,13 +77,12 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	Oid			extension = gt_extension();
 	GtDatabaseEntry *entry;
 	GtDatabaseEntry before;
-	int64		net = net_leases();
 	int64		objects = 0;
 
 	gt_observe_lock();
 	before = *gt_database_entry();
 	gt_observe_unlock();
-	*leases = before.leases + net;
+	*leases = before.leases;
 	*garbage = before.garbage;
 	*dead = before.dead;
 	if (before.extension == extension ||
@@ -111,7 +100,7 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	entry = gt_database_entry();
 	if (entry->extension == before.extension)
 	{
-		entry->leases = *leases - net;
+		entry->leases += *leases - before.leases;
 		entry->garbage += *garbage - before.garbage;
 		entry->dead += *dead - before.dead;
 		/* no commit keeps them on a standby; after its promotion they are counted once more */

@@ -74,6 +74,7 @@ typedef struct Ran
 typedef struct Delta
 {
 	int			level;
+	int64		leases;
 	int64		garbage;
 	int64		dead;
 	struct Delta *next;
@@ -223,6 +224,7 @@ add_up(void)
 	}
 	if (database != NULL && deltas != NULL)
 	{
+		database->leases += deltas->leases;
 		database->garbage += deltas->garbage;
 		database->dead += deltas->dead;
 	}
@@ -258,6 +260,7 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransacti
 		deltas->level--;
 		if (deltas->next != NULL && deltas->next->level == deltas->level)
 		{
+			deltas->next->leases += deltas->leases;
 			deltas->next->garbage += deltas->garbage;
 			deltas->next->dead += deltas->dead;
 			deltas = deltas->next;
@@ -282,13 +285,13 @@ want_callbacks(void)
 	return true;
 }
 
-/* So much more garbage, and so much more of it dead, if this (sub)transaction commits. */
+/* So many more leases, so much more garbage, so much more of it dead, if this (sub)transaction commits. */
 void
-gt_observe_gauges(int garbage, int dead)
+gt_observe_gauges(int leases, int garbage, int dead)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
-	if (!want_callbacks())
+	if ((leases == 0 && garbage == 0 && dead == 0) || !want_callbacks())
 		return;
 	if (deltas == NULL || deltas->level < level)
 	{
@@ -298,6 +301,7 @@ gt_observe_gauges(int garbage, int dead)
 		delta->next = deltas;
 		deltas = delta;
 	}
+	deltas->leases += leases;
 	deltas->garbage += garbage;
 	deltas->dead += dead;
 }

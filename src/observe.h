@@ -53,7 +53,7 @@ typedef struct GtDatabaseEntry
 	Oid			database;
 	Oid			extension;		/* whose gauges have had their start; another one: dropped and created again */
 	TimestampTz counted_at;		/* on a standby they are counted again every 10 s */
-	int64		leases;			/* counted at that start, less what the counters said then */
+	int64		leases;
 	int64		garbage;
 	int64		dead;
 	TimestampTz progress_at;	/* something was cleaned or had ended */

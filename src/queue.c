@@ -399,7 +399,7 @@ gt_extend(PG_FUNCTION_ARGS)
 
 		/* a late one takes a lapsed claim up again, as long as nobody else has it */
 		if (GT_CHAR(&row, O_STATE) == 'd')
-			gt_observe_gauges(0, -1);
+			gt_observe_gauges(0, 0, -1);
 		GT_SET(&row, O_STATE, CharGetDatum('c'));
 		GT_SET(&row, O_SENDS, Int32GetDatum(0));
 		GT_SET(&row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));

@@ -266,6 +266,7 @@ gt_due_after_commit(TimestampTz when)
 void
 gt_count_created(int n)
 {
+	gt_observe_gauges(n, 0, 0);
 	if (want_callback())
 		pending_created += n;
 }
@@ -280,6 +281,7 @@ gt_count_renewed(int n)
 void
 gt_count_released(int n)
 {
+	gt_observe_gauges(-n, 0, 0);
 	if (want_callback())
 		pending_released += n;
 }
@@ -287,6 +289,7 @@ gt_count_released(int n)
 void
 gt_count_expired(int n)
 {
+	gt_observe_gauges(-n, 0, 0);
 	if (want_callback())
 		pending_expired += n;
 }
