@@ -1,0 +1,591 @@
+#!/usr/bin/python3
+"""Both services by Python's grpcio: every rpc, every status, and who may do what."""
+import os
+import queue
+import unittest
+
+import grpc
+from google.protobuf import duration_pb2, empty_pb2
+
+from harness import GC, V1, WORK, Sidecar, call, failure, method, start_cluster, until_serving, wait_until
+import distributed_gc_pb2 as gc
+import garbagetruck_v1_pb2 as v1
+import health_pb2
+import reflection_v1_pb2
+import reflection_v1alpha_pb2
+
+cluster = None
+sidecar = None
+channel = None
+UNKNOWN = "01900000-0000-7000-8000-000000000000"
+Code = grpc.StatusCode
+
+
+def setUpModule():
+    global cluster, sidecar, channel
+    cluster = start_cluster()
+    sidecar = until_serving(Sidecar(cluster, "--cleanup", "temporary-file=tidy", "--allow-target", "127.0.0.1:9"))
+    channel = sidecar.channel()
+    sql("SELECT gt_handler_create('tidy', 'queue'), gt_handler_create('q', 'queue', retry_delay => '100 ms'),"
+        " gt_handler_create('mine', 'queue'), gt_handler_create('other', 'queue')")
+
+
+def tearDownModule():
+    sidecar.stop()
+    cluster.close()
+
+
+def sql(text, user="app"):
+    return cluster.tool("psql", "-AtqX", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", text, as_role=user).strip()
+
+
+def seconds(value):
+    return duration_pb2.Duration(seconds=int(value), nanos=round((value % 1) * 1e9))
+
+
+def ask(name, request, answer, **more):
+    return call(channel, GC + name, request, answer, **more)
+
+
+def ask1(name, request, answer, **more):
+    return call(channel, V1 + name, request, answer, **more)
+
+
+def create(object_id="o", service_id="s", **more):
+    metadata = more.pop("call_metadata", None)
+    return ask("CreateLease", gc.CreateLeaseRequest(object_id=object_id, service_id=service_id, **more),
+               gc.CreateLeaseResponse, metadata=metadata)
+
+
+def info(lease_id):
+    return ask("GetLease", gc.GetLeaseRequest(lease_id=lease_id), gc.GetLeaseResponse)
+
+
+class DistributedGCTest(unittest.TestCase):
+    def refused(self, code, name, request, answer, word="", **more):
+        error = failure(channel, GC + name, request, answer, **more)
+        self.assertEqual(error.code(), code, error.details())
+        self.assertIn(word, error.details())
+        return dict(error.trailing_metadata())
+
+    def create_refused(self, code, word, **fields):
+        request = gc.CreateLeaseRequest(**{"object_id": "o", "service_id": "s", **fields})
+        return self.refused(code, "CreateLease", request, gc.CreateLeaseResponse, word)
+
+    def test_a_lease_from_create_to_release(self):
+        made = create("life", "svc", object_type=gc.BLOB_STORAGE, lease_duration_seconds=60, metadata={"a": "b", 'c"\\': "ü"})
+        self.assertTrue(made.success)
+        self.assertEqual(made.error_message, "")
+        found = info(made.lease_id)
+        self.assertTrue(found.found)
+        lease = found.lease
+        self.assertEqual((lease.lease_id, lease.object_id, lease.object_type, lease.service_id, lease.state),
+                         (made.lease_id, "life", gc.BLOB_STORAGE, "svc", gc.ACTIVE))
+        self.assertEqual(dict(lease.metadata), {"a": "b", 'c"\\': "ü"})
+        self.assertEqual(lease.expires_at, made.expires_at)
+        self.assertEqual(lease.renewal_count, 0)
+        renewed = ask("RenewLease", gc.RenewLeaseRequest(lease_id=made.lease_id, service_id="svc",
+                                                         extend_duration_seconds=120), gc.RenewLeaseResponse)
+        self.assertTrue(renewed.success)
+        self.assertGreater(renewed.new_expires_at.seconds, made.expires_at.seconds + 50)
+        self.assertEqual(info(made.lease_id).lease.renewal_count, 1)
+        release = gc.ReleaseLeaseRequest(lease_id=made.lease_id, service_id="svc")
+        self.assertTrue(ask("ReleaseLease", release, gc.ReleaseLeaseResponse).success)
+        self.refused(Code.NOT_FOUND, "ReleaseLease", release, gc.ReleaseLeaseResponse, made.lease_id)
+        self.assertFalse(info(made.lease_id).found)
+
+    def test_types(self):
+        for number, name in ((0, "custom"), (1, "database_row"), (2, "blob_storage"), (3, "temporary_file"),
+                             (4, "websocket_session"), (5, "cache_entry"), (6, "custom")):
+            made = create("type%d" % number, object_type=number)
+            self.assertEqual(sql(f"SELECT object_type FROM gt_leases WHERE lease_id = '{made.lease_id}'"), name)
+            self.assertEqual(info(made.lease_id).lease.object_type, number or 6)
+        own = sql("SELECT gt_lease_create('x', 'something else')")
+        self.assertEqual(info(own).lease.object_type, gc.CUSTOM)
+
+    def test_default_duration(self):
+        made = create("default")
+        self.assertEqual(sql(f"SELECT duration FROM gt_leases WHERE lease_id = '{made.lease_id}'"), "00:05:00")
+
+    def test_bad_values_are_named(self):
+        self.create_refused(Code.INVALID_ARGUMENT, "object_id", object_id="")
+        self.create_refused(Code.INVALID_ARGUMENT, "service_id", service_id="")
+        self.create_refused(Code.INVALID_ARGUMENT, "duration", lease_duration_seconds=31 * 86400)
+        self.create_refused(Code.INVALID_ARGUMENT, "duration", lease_duration_seconds=2**64 - 1)
+        self.create_refused(Code.INVALID_ARGUMENT, "object_type", object_type=7)
+        self.create_refused(Code.INVALID_ARGUMENT, "object_type", object_type=-1)
+        self.create_refused(Code.INVALID_ARGUMENT, "object_id", object_id="a\0b")
+        self.create_refused(Code.INVALID_ARGUMENT, "object", object_id="a" * 1025)
+        self.create_refused(Code.INVALID_ARGUMENT, "service", service_id="a" * 256)
+        self.create_refused(Code.INVALID_ARGUMENT, "NUL", metadata={"a": "\0"})
+        config = gc.CleanupConfig(cleanup_http_endpoint="http://127.0.0.1:9/x", max_retries=2**32 - 1)
+        self.create_refused(Code.INVALID_ARGUMENT, "max_retries", cleanup_config=config)
+        config = gc.CleanupConfig(cleanup_http_endpoint="http://127.0.0.1:9/x", retry_delay_seconds=2**60)
+        self.create_refused(Code.INVALID_ARGUMENT, "retry_delay", cleanup_config=config)
+        made = create("named")
+        for extend in (31 * 86400, 2**64 - 1):
+            self.refused(Code.INVALID_ARGUMENT, "RenewLease", gc.RenewLeaseRequest(
+                lease_id=made.lease_id, service_id="s", extend_duration_seconds=extend), gc.RenewLeaseResponse, "duration")
+        for bad in ("", "no uuid"):
+            self.refused(Code.INVALID_ARGUMENT, "RenewLease", gc.RenewLeaseRequest(lease_id=made.lease_id),
+                         gc.RenewLeaseResponse, "service_id")
+
+    def test_unknown_leases(self):
+        for lease_id in (UNKNOWN, "no uuid"):
+            self.refused(Code.NOT_FOUND, "RenewLease", gc.RenewLeaseRequest(lease_id=lease_id, service_id="s"),
+                         gc.RenewLeaseResponse, lease_id)
+            self.refused(Code.NOT_FOUND, "ReleaseLease", gc.ReleaseLeaseRequest(lease_id=lease_id, service_id="s"),
+                         gc.ReleaseLeaseResponse, lease_id)
+            self.assertFalse(info(lease_id).found)
+
+    def test_the_wrong_service(self):
+        made = create("wrong", "right")
+        self.refused(Code.PERMISSION_DENIED, "RenewLease", gc.RenewLeaseRequest(lease_id=made.lease_id, service_id="left"),
+                     gc.RenewLeaseResponse, "left")
+        self.refused(Code.PERMISSION_DENIED, "ReleaseLease", gc.ReleaseLeaseRequest(lease_id=made.lease_id, service_id="left"),
+                     gc.ReleaseLeaseResponse, "left")
+
+    def test_expired(self):
+        sql("SELECT gt_pause()", "postgres")
+        self.addCleanup(sql, "SELECT gt_resume()", "postgres")
+        made = create("old", lease_duration_seconds=1)
+        lease_id = made.lease_id
+        self.assertTrue(wait_until(lambda: not info(lease_id).found or info(lease_id).lease.state == gc.EXPIRED, 20))
+        error = failure(channel, GC + "RenewLease", gc.RenewLeaseRequest(lease_id=lease_id, service_id="s"), gc.RenewLeaseResponse)
+        self.assertIn(error.code(), (Code.FAILED_PRECONDITION, Code.NOT_FOUND))
+
+    def test_exclusive_elsewhere(self):
+        sql("SELECT gt_lease_create('locked', 'custom', 's', '1 hour', exclusive => true)")
+        self.create_refused(Code.ALREADY_EXISTS, "locked", object_id="locked")
+
+    def test_objects_of_another_role(self):
+        sql("SELECT gt_lease_create('theirs', 'custom', 's', '1 hour')", "postgres")
+        self.create_refused(Code.PERMISSION_DENIED, "theirs", object_id="theirs")
+
+    def test_quota(self):
+        cluster.configure(garbagetruck__max_leases_per_service=2)
+        cluster.reload()
+        self.addCleanup(lambda: (cluster.configure(garbagetruck__max_leases_per_service=0), cluster.reload()))
+
+        def exhausted():
+            try:
+                create("quota", "quota")
+            except grpc.RpcError as error:
+                self.assertEqual(error.code(), Code.RESOURCE_EXHAUSTED)
+                return dict(error.trailing_metadata())["grpc-status-details-bin"]
+        details = wait_until(exhausted, 20)
+        self.assertIn(b"GT006", details)
+        self.assertIn(b"RetryInfo", details)
+
+    def test_being_reclaimed(self):
+        made = create("claimed", object_type=gc.TEMPORARY_FILE)
+        ask("ReleaseLease", gc.ReleaseLeaseRequest(lease_id=made.lease_id, service_id="s"), gc.ReleaseLeaseResponse)
+        claimed = ask1("Claim", v1.ClaimRequest(handlers=["tidy"], wait=seconds(10)), v1.ClaimResponse)
+        self.assertEqual(claimed.cleanups[0].object_id, "claimed")
+        self.create_refused(Code.ABORTED, "claimed", object_id="claimed", object_type=gc.TEMPORARY_FILE)
+        ask1("Ack", v1.Outcome(cleanup_id=claimed.cleanups[0].cleanup_id, attempt=1), v1.OutcomeResponse)
+
+    def test_details_name_the_sqlstate(self):
+        details = self.refused(Code.NOT_FOUND, "RenewLease", gc.RenewLeaseRequest(lease_id=UNKNOWN, service_id="s"),
+                               gc.RenewLeaseResponse)["grpc-status-details-bin"]
+        self.assertIn(b"type.googleapis.com/google.rpc.ErrorInfo", details)
+        self.assertIn(b"GT001", details)
+
+    def test_idempotency_key(self):
+        key = (("idempotency-key", "once"),)
+        first = create("once", call_metadata=key)
+        self.assertEqual(create("once", call_metadata=key).lease_id, first.lease_id)
+        self.assertNotEqual(create("once").lease_id, first.lease_id)
+        error = failure(channel, GC + "CreateLease", gc.CreateLeaseRequest(object_id="twice", service_id="s"),
+                        gc.CreateLeaseResponse, metadata=key)
+        self.assertEqual(error.code(), Code.INVALID_ARGUMENT)
+
+    def test_cleanup_config(self):
+        config = gc.CleanupConfig(cleanup_endpoint="http://10.1.2.3:1", cleanup_http_endpoint="http://127.0.0.1:9/x",
+                                  cleanup_payload='a"b', max_retries=3, retry_delay_seconds=7)
+        made = create("config", cleanup_config=config, metadata={"k": "v"})
+        row = sql(f"SELECT cleanup, payload, max_attempts, retry_delay FROM gt_leases WHERE lease_id = '{made.lease_id}'")
+        self.assertEqual(row, 'http_endpoint|{"url": "http://127.0.0.1:9/x", "payload": "a\\"b"}|4|00:00:07')
+        shown = info(made.lease_id).lease.cleanup_config
+        self.assertEqual((shown.cleanup_http_endpoint, shown.cleanup_endpoint, shown.cleanup_payload, shown.max_retries,
+                          shown.retry_delay_seconds), ("http://127.0.0.1:9/x", "", 'a"b', 3, 7))
+        made = create("config2", cleanup_config=gc.CleanupConfig(cleanup_endpoint="http://127.0.0.1:9"))
+        self.assertEqual(sql(f"SELECT cleanup FROM gt_leases WHERE lease_id = '{made.lease_id}'"), "grpc_endpoint")
+
+    def test_targets_must_be_allowed(self):
+        for url in ("http://127.0.0.1:10/", "http://169.254.169.254/", "http://example.com/"):
+            self.create_refused(Code.INVALID_ARGUMENT, "--allow-target",
+                                cleanup_config=gc.CleanupConfig(cleanup_http_endpoint=url))
+            self.create_refused(Code.INVALID_ARGUMENT, "--allow-target", cleanup_config=gc.CleanupConfig(cleanup_endpoint=url))
+
+    def test_cleanup_by_type(self):
+        made = create("tmp", object_type=gc.TEMPORARY_FILE)
+        self.assertEqual(sql(f"SELECT cleanup FROM gt_leases WHERE lease_id = '{made.lease_id}'"), "tidy")
+
+    def test_list(self):
+        ids = sorted(create("list%d" % i, "lister", object_type=i % 2 + 1).lease_id for i in range(7))
+
+        def pages(**fields):
+            token, seen = "", []
+            while True:
+                answer = ask("ListLeases", gc.ListLeasesRequest(page_token=token, **fields), gc.ListLeasesResponse)
+                seen += [lease.lease_id for lease in answer.leases]
+                token = answer.next_page_token
+                if not token:
+                    return seen
+        self.assertEqual(pages(service_id="lister", limit=2), ids)
+        self.assertEqual(pages(service_id="lister", limit=100000), ids)
+        self.assertEqual(len(pages(service_id="lister", object_type=gc.DATABASE_ROW)), 4)
+        self.assertEqual(pages(service_id="lister", state=gc.EXPIRED), [])
+        self.assertEqual(pages(service_id="lister", state=gc.RELEASED), [])
+        self.assertTrue(set(ids) <= set(pages(limit=3)))
+        first = ask("ListLeases", gc.ListLeasesRequest(service_id="lister", limit=3), gc.ListLeasesResponse)
+        ask("ReleaseLease", gc.ReleaseLeaseRequest(lease_id=ids[2], service_id="lister"), gc.ReleaseLeaseResponse)
+        rest = ask("ListLeases", gc.ListLeasesRequest(service_id="lister", page_token=first.next_page_token),
+                   gc.ListLeasesResponse)
+        self.assertEqual([lease.lease_id for lease in rest.leases], ids[3:])
+        for bad in (gc.ListLeasesRequest(page_token="x"), gc.ListLeasesRequest(object_type=9), gc.ListLeasesRequest(state=3)):
+            self.refused(Code.INVALID_ARGUMENT, "ListLeases", bad, gc.ListLeasesResponse)
+
+    def test_health_and_metrics(self):
+        made = create("counted", "counted", object_type=gc.WEBSOCKET_SESSION)
+        health = ask("HealthCheck", gc.HealthCheckRequest(), gc.HealthCheckResponse)
+        self.assertTrue(health.healthy)
+        self.assertRegex(health.version, r"^\d+\.\d+")
+        self.assertGreater(health.uptime.seconds, 1_000_000_000)
+        metrics = ask("GetMetrics", gc.MetricsRequest(), gc.MetricsResponse)
+        self.assertGreater(metrics.total_leases_created, 0)
+        counted = wait_until(lambda: ask("GetMetrics", gc.MetricsRequest(), gc.MetricsResponse).leases_by_service.get("counted"), 30)
+        self.assertEqual(counted, 1)
+        self.assertIn("WebsocketSession", ask("GetMetrics", gc.MetricsRequest(), gc.MetricsResponse).leases_by_type)
+        self.assertTrue(made.success)
+
+
+class GarbageTruckTest(unittest.TestCase):
+    def refused(self, code, name, request, answer, word="", **more):
+        error = failure(channel, V1 + name, request, answer, **more)
+        self.assertEqual(error.code(), code, error.details())
+        self.assertIn(word, error.details())
+
+    def grant(self, object_id, **fields):
+        return ask1("Create", v1.CreateRequest(object_id=object_id, service_id="s", **fields), v1.Grant)
+
+    def garbage(self, handler, *objects):
+        for object_id in objects:
+            ask1("Release", v1.ReleaseRequest(lease_ids=[self.grant(object_id, cleanup=handler).lease_id]), v1.CountResponse)
+
+    def test_create_with_everything(self):
+        parent = self.grant("parent", duration=seconds(60))
+        made = self.grant("all", object_type="t", payload='{"x": 1}', metadata='{"m": [2]}', exclusive=True, cleanup="q",
+                          request_key="k", duration=seconds(1.5), max_attempts=9, retry_delay=seconds(2))
+        self.assertTrue(made.created)
+        self.assertEqual((made.ttl.seconds, made.ttl.nanos), (1, 500000000))
+        again = self.grant("all", object_type="t", request_key="k")
+        self.assertEqual((again.lease_id, again.created), (made.lease_id, False))
+        lease = ask1("Get", v1.GetRequest(lease_id=made.lease_id), v1.Lease)
+        self.assertEqual((lease.object_type, lease.payload, lease.metadata, lease.exclusive, lease.cleanup, lease.fence),
+                         ("t", '{"x": 1}', '{"m": [2]}', True, "q", made.fence))
+        child = self.grant("child", parent=parent.lease_id)
+        self.assertEqual(ask1("Get", v1.GetRequest(lease_id=child.lease_id), v1.Lease).parent, parent.lease_id)
+        self.refused(Code.ALREADY_EXISTS, "Create", v1.CreateRequest(object_id="all", object_type="t"), v1.Grant, "all")
+
+    def test_bad_values(self):
+        for word, fields in (("object_id", {"object_id": ""}), ("duration", {"duration": seconds(-1)}),
+                             ("json", {"payload": "{bad"}), ("handler", {"cleanup": "nope"}),
+                             ("max_attempts", {"max_attempts": 0}), ("max_attempts", {"max_attempts": 2**32 - 1}),
+                             ("retry_delay", {"retry_delay": duration_pb2.Duration(nanos=-1)})):
+            self.refused(Code.INVALID_ARGUMENT, "Create", v1.CreateRequest(**{"object_id": "b", **fields}), v1.Grant, word)
+        self.refused(Code.NOT_FOUND, "Create", v1.CreateRequest(object_id="b", parent="x"), v1.Grant, "parent")
+        self.refused(Code.NOT_FOUND, "Create", v1.CreateRequest(object_id="b", parent=UNKNOWN), v1.Grant)
+
+    def test_batch_is_judged_item_by_item(self):
+        requests = [v1.CreateRequest(object_id="b%d" % i if i % 5 else "", payload="{" if i == 7 else "", service_id="s")
+                    for i in range(40)]
+        items = ask1("CreateBatch", v1.CreateBatchRequest(requests=requests), v1.CreateBatchResponse).items
+        self.assertEqual(len(items), 40)
+        for i, item in enumerate(items):
+            if i % 5 == 0 or i == 7:
+                self.assertEqual(item.error.code, 3)
+                self.assertIn(item.error.sqlstate, ("22023", "22P02"))
+            else:
+                self.assertGreater(item.grant.fence, 0)
+        self.assertEqual(len(ask1("CreateBatch", v1.CreateBatchRequest(), v1.CreateBatchResponse).items), 0)
+        self.refused(Code.INVALID_ARGUMENT, "CreateBatch", v1.CreateBatchRequest(requests=requests * 26), v1.CreateBatchResponse)
+
+    def test_renew_batch_and_keep_alive(self):
+        parent = self.grant("kp", duration=seconds(60))
+        child = self.grant("kc", parent=parent.lease_id)
+        ids = [parent.lease_id, "x", UNKNOWN, child.lease_id, parent.lease_id]
+        Status = v1.RenewResult
+        expected = [Status.RENEWED, Status.NOT_FOUND, Status.NOT_FOUND, Status.CHILD, Status.RENEWED]
+        answer = ask1("RenewBatch", v1.RenewBatchRequest(lease_ids=ids, duration=seconds(90)), v1.RenewBatchResponse)
+        self.assertEqual([r.status for r in answer.results], expected)
+        self.assertEqual([r.lease_id for r in answer.results], ids)
+        self.assertGreater(answer.results[0].ttl.seconds, 80)
+        beats = [v1.KeepAliveRequest(lease_ids=ids, seq=i) for i in (7, 8, 9)]
+        answers = list(method(channel, V1 + "KeepAlive", v1.KeepAliveResponse, "stream_stream")(iter(beats), timeout=20))
+        self.assertEqual([a.seq for a in answers], [7, 8, 9])
+        self.assertEqual([r.status for r in answers[0].results], expected)
+        stream = method(channel, V1 + "KeepAlive", v1.KeepAliveResponse, "stream_stream")(
+            iter([v1.KeepAliveRequest(lease_ids=ids, duration=seconds(-1))]), timeout=20)
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(stream)
+        self.assertEqual(caught.exception.code(), Code.INVALID_ARGUMENT)
+
+    def test_release_update_get_list_fence(self):
+        made = [self.grant("many%d" % i, object_type="rel", payload="1") for i in range(3)]
+        ids = [m.lease_id for m in made]
+        ask1("Update", v1.UpdateRequest(lease_id=ids[0], metadata='{"half": true}'), empty_pb2.Empty)
+        lease = ask1("Get", v1.GetRequest(lease_id=ids[0]), v1.Lease)
+        self.assertEqual((lease.payload, lease.metadata, lease.state), ("1", '{"half": true}', "active"))
+        for lease_id in (UNKNOWN, "x"):
+            self.refused(Code.NOT_FOUND, "Get", v1.GetRequest(lease_id=lease_id), v1.Lease)
+            self.refused(Code.NOT_FOUND, "Update", v1.UpdateRequest(lease_id=lease_id), empty_pb2.Empty)
+        page = ask1("List", v1.ListRequest(object_type="rel", limit=2), v1.ListResponse)
+        rest = ask1("List", v1.ListRequest(object_type="rel", page_token=page.next_page_token), v1.ListResponse)
+        self.assertEqual(sorted(x.lease_id for x in list(page.leases) + list(rest.leases)), sorted(ids))
+        self.assertEqual(len(ask1("List", v1.ListRequest(object_id="many1"), v1.ListResponse).leases), 1)
+        self.refused(Code.INVALID_ARGUMENT, "List", v1.ListRequest(state="x"), v1.ListResponse)
+        fence = v1.FenceRequest(object_id="many1", object_type="rel", fence=made[1].fence)
+        self.assertTrue(ask1("CheckFence", fence, v1.FenceResponse).current)
+        self.assertEqual(ask1("Release", v1.ReleaseRequest(lease_ids=ids + [UNKNOWN, "x"]), v1.CountResponse).count, 3)
+        self.assertFalse(ask1("CheckFence", fence, v1.FenceResponse).current)
+        self.refused(Code.NOT_FOUND, "Release", v1.ReleaseRequest(lease_ids=ids, keep=True), v1.CountResponse)
+
+    def test_claim_ack_nack_extend(self):
+        self.garbage("q", "c1", "c2", "c3")
+        claimed = ask1("Claim", v1.ClaimRequest(handlers=["q"], max_items=2, visibility=seconds(30), wait=seconds(10)),
+                       v1.ClaimResponse).cleanups
+        self.assertEqual([(c.attempt, c.handler, c.kind) for c in claimed], [(1, "q", "queue")] * len(claimed))
+        token = v1.Outcome(cleanup_id=claimed[0].cleanup_id, attempt=1)
+        self.refused(Code.INVALID_ARGUMENT, "Extend", token, v1.OutcomeResponse, "delay")
+        token.delay.CopyFrom(seconds(60))
+        self.assertTrue(ask1("Extend", token, v1.OutcomeResponse).current)
+        self.assertTrue(ask1("Nack", v1.Outcome(cleanup_id=claimed[0].cleanup_id, attempt=1, error="no", delay=seconds(0.1)),
+                             v1.OutcomeResponse).current)
+        self.assertFalse(ask1("Ack", token, v1.OutcomeResponse).current)
+        self.refused(Code.INVALID_ARGUMENT, "Ack", v1.Outcome(attempt=2**31), v1.OutcomeResponse, "attempt")
+        left = {"c1", "c2", "c3"}
+        for cleanup in claimed[1:]:
+            self.assertTrue(ask1("Ack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt),
+                                 v1.OutcomeResponse).current)
+            left.remove(cleanup.object_id)
+        while left:
+            for cleanup in ask1("Claim", v1.ClaimRequest(handlers=["q"], wait=seconds(10)), v1.ClaimResponse).cleanups:
+                ask1("Ack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt), v1.OutcomeResponse)
+                left.remove(cleanup.object_id)
+        self.assertEqual(len(ask1("Claim", v1.ClaimRequest(handlers=["q"]), v1.ClaimResponse).cleanups), 0)
+        self.refused(Code.INVALID_ARGUMENT, "Claim", v1.ClaimRequest(handlers=["nope"]), v1.ClaimResponse, "nope")
+        self.refused(Code.INVALID_ARGUMENT, "Claim", v1.ClaimRequest(wait=seconds(-2)), v1.ClaimResponse, "wait")
+
+    def test_watch(self):
+        self.garbage("mine", "w1", "w2", "w3")
+        requests = queue.Queue()
+        requests.put(v1.WatchRequest(handlers=["mine"], credit=2, visibility=seconds(2)))
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests.get, None), timeout=60)
+        first, second = next(stream), next(stream)
+        waiting = "SELECT count(*) FROM gt_garbage WHERE handler = 'mine' AND state = 'waiting'"
+        self.assertEqual(sql(waiting), "1")
+        token = v1.Outcome(cleanup_id=first.cleanup_id, attempt=first.attempt)
+        requests.put(v1.WatchRequest(credit=1, acks=[token]))
+        third = next(stream)
+        self.assertEqual({first.object_id, second.object_id, third.object_id}, {"w1", "w2", "w3"})
+        until = f"SELECT claimed_until FROM gt_garbage WHERE cleanup_id = {second.cleanup_id}"
+        before = sql(until)
+        self.assertTrue(wait_until(lambda: sql(until) != before, 20), "the claim was not extended")
+        requests.put(v1.WatchRequest(credit=1, nacks=[v1.Outcome(cleanup_id=second.cleanup_id, attempt=second.attempt, error="x",
+                                                                 delay=seconds(0.1))]))
+        again = next(stream)
+        self.assertEqual((again.object_id, again.attempt), (second.object_id, second.attempt + 1))
+        requests.put(v1.WatchRequest(acks=[v1.Outcome(cleanup_id=c.cleanup_id, attempt=c.attempt) for c in (third, again)]))
+        self.assertTrue(wait_until(lambda: sql("SELECT count(*) FROM gt_garbage WHERE handler = 'mine'") == "0", 20))
+        requests.put(None)
+        self.assertEqual(list(stream), [])
+
+    def test_a_broken_watch_lets_claims_lapse(self):
+        self.garbage("other", "lapse")
+        requests = queue.Queue()
+        requests.put(v1.WatchRequest(handlers=["other"], credit=5, visibility=seconds(1)))
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests.get, None), timeout=60)
+        first = next(stream)
+        stream.cancel()
+        requests.put(None)
+        claimed = ask1("Claim", v1.ClaimRequest(handlers=["other"], wait=seconds(15)), v1.ClaimResponse).cleanups
+        self.assertEqual((claimed[0].object_id, claimed[0].attempt), (first.object_id, 2))
+        ask1("Ack", v1.Outcome(cleanup_id=claimed[0].cleanup_id, attempt=2), v1.OutcomeResponse)
+
+    def test_redrive_pause_resume_forecast_health(self):
+        self.assertEqual(ask1("Redrive", v1.HandlerRequest(handler="q"), v1.CountResponse).count, 0)
+        ask1("Pause", v1.HandlerRequest(handler="q"), empty_pb2.Empty)
+        self.assertEqual(sql("SELECT paused FROM gt_handlers WHERE name = 'q'"), "t")
+        ask1("Resume", v1.HandlerRequest(handler="q"), empty_pb2.Empty)
+        self.assertEqual(sql("SELECT paused FROM gt_handlers WHERE name = 'q'"), "f")
+        self.refused(Code.PERMISSION_DENIED, "Pause", v1.HandlerRequest(), empty_pb2.Empty)
+        self.grant("soon", object_type="forecast", duration=seconds(120))
+        rows = ask1("Forecast", v1.ForecastRequest(horizon=seconds(600)), v1.ForecastResponse).rows
+        self.assertEqual(sum(r.leases for r in rows if r.object_type == "forecast"), 1)
+        health = ask1("Health", empty_pb2.Empty(), v1.HealthResponse)
+        self.assertIn("preloaded", [c.name for c in health.checks])
+
+
+class StandardServicesTest(unittest.TestCase):
+    def test_health(self):
+        def check(service):
+            return call(channel, "/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(service=service),
+                        health_pb2.HealthCheckResponse).status
+        for service in ("", "distributed_gc.DistributedGCService", "garbagetruck.v1.GarbageTruck"):
+            self.assertEqual(check(service), 1)
+        error = failure(channel, "/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(service="x"),
+                        health_pb2.HealthCheckResponse)
+        self.assertEqual(error.code(), Code.NOT_FOUND)
+        watch = method(channel, "/grpc.health.v1.Health/Watch", health_pb2.HealthCheckResponse, "unary_stream")
+        for service, status in (("", 1), ("x", 3)):
+            stream = watch(health_pb2.HealthCheckRequest(service=service))
+            self.assertEqual(next(stream).status, status)
+            stream.cancel()
+
+    def test_reflection(self):
+        from google.protobuf import descriptor_pb2
+        for version, pb in (("v1", reflection_v1_pb2), ("v1alpha", reflection_v1alpha_pb2)):
+            stub = method(channel, f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+                          pb.ServerReflectionResponse, "stream_stream")
+            asked = [pb.ServerReflectionRequest(list_services=""),
+                     pb.ServerReflectionRequest(file_containing_symbol="garbagetruck.v1.GarbageTruck"),
+                     pb.ServerReflectionRequest(file_containing_symbol="distributed_gc.LeaseInfo.lease_id"),
+                     pb.ServerReflectionRequest(file_by_filename="google/protobuf/timestamp.proto"),
+                     pb.ServerReflectionRequest(file_containing_symbol="no.such.Thing"),
+                     pb.ServerReflectionRequest(all_extension_numbers_of_type="x")]
+            answers = list(stub(iter(asked), timeout=20))
+            names = [s.name for s in answers[0].list_services_response.service]
+            self.assertIn("distributed_gc.DistributedGCService", names)
+            self.assertIn("grpc.health.v1.Health", names)
+            files = [descriptor_pb2.FileDescriptorProto.FromString(f).name
+                     for f in answers[1].file_descriptor_response.file_descriptor_proto]
+            self.assertEqual(files[0], "garbagetruck_v1.proto")
+            self.assertIn("google/protobuf/duration.proto", files)
+            self.assertTrue(answers[2].file_descriptor_response.file_descriptor_proto)
+            self.assertTrue(answers[3].file_descriptor_response.file_descriptor_proto)
+            self.assertEqual(answers[4].error_response.error_code, 5)
+            self.assertEqual(answers[5].error_response.error_code, 5)
+
+
+class CallersTest(unittest.TestCase):
+    """A server with a token file."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.file = os.path.join(WORK, "tokens")
+        cls.write("t1 billing claim=mine\nt2 media\nt3 boss admin claim=*\n# a comment\n")
+        cls.sidecar = Sidecar(cluster, "--token-file", cls.file)
+        cls.channel = until_serving(cls.sidecar).channel()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.sidecar.stop()
+
+    @classmethod
+    def write(cls, text):
+        with open(cls.file, "w") as file:
+            file.write(text)
+
+    def ask(self, token, path, request, answer):
+        return call(self.channel, path, request, answer, metadata=(("authorization", "Bearer " + token),))
+
+    def code(self, token, path, request, answer):
+        try:
+            self.ask(token, path, request, answer)
+            return Code.OK
+        except grpc.RpcError as error:
+            return error.code()
+
+    def create(self, token, service, name="caller"):
+        return self.code(token, GC + "CreateLease", gc.CreateLeaseRequest(object_id=name, service_id=service),
+                         gc.CreateLeaseResponse)
+
+    def test_a_token_is_needed(self):
+        request = gc.CreateLeaseRequest(object_id="x", service_id="billing")
+        self.assertEqual(failure(self.channel, GC + "CreateLease", request, gc.CreateLeaseResponse).code(), Code.UNAUTHENTICATED)
+        self.assertEqual(self.create("wrong", "billing"), Code.UNAUTHENTICATED)
+        self.assertEqual(call(self.channel, "/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(),
+                              health_pb2.HealthCheckResponse).status, 1)
+
+    def test_a_caller_is_its_service(self):
+        self.assertEqual(self.create("t1", "billing"), Code.OK)
+        self.assertEqual(self.create("t1", "billing/eu"), Code.OK)
+        self.assertEqual(self.create("t1", "billing2"), Code.PERMISSION_DENIED)
+        self.assertEqual(self.create("t1", "media"), Code.PERMISSION_DENIED)
+        grant = self.ask("t1", V1 + "Create", v1.CreateRequest(object_id="default"), v1.Grant)
+        self.assertEqual(sql(f"SELECT service_id FROM gt_leases WHERE lease_id = '{grant.lease_id}'"), "billing")
+        self.assertEqual(self.code("t1", V1 + "Create", v1.CreateRequest(object_id="x", service_id="media"), v1.Grant),
+                         Code.PERMISSION_DENIED)
+
+    def test_only_own_leases_are_shown(self):
+        mine = self.ask("t1", V1 + "Create", v1.CreateRequest(object_id="mine", service_id="billing/x"), v1.Grant).lease_id
+        theirs = self.ask("t2", V1 + "Create", v1.CreateRequest(object_id="theirs2"), v1.Grant).lease_id
+        get = gc.GetLeaseRequest(lease_id=theirs)
+        self.assertFalse(self.ask("t1", GC + "GetLease", get, gc.GetLeaseResponse).found)
+        self.assertTrue(self.ask("t2", GC + "GetLease", get, gc.GetLeaseResponse).found)
+        self.assertEqual(self.code("t1", V1 + "Get", v1.GetRequest(lease_id=theirs), v1.Lease), Code.NOT_FOUND)
+        for path, request, answer in ((GC + "ListLeases", gc.ListLeasesRequest(limit=1000), gc.ListLeasesResponse),
+                                      (V1 + "List", v1.ListRequest(limit=1000), v1.ListResponse)):
+            shown = {lease.lease_id for lease in self.ask("t1", path, request, answer).leases}
+            self.assertIn(mine, shown)
+            self.assertNotIn(theirs, shown)
+        self.assertEqual(self.code("t1", V1 + "List", v1.ListRequest(service_id="media"), v1.ListResponse), Code.PERMISSION_DENIED)
+        results = self.ask("t1", V1 + "RenewBatch", v1.RenewBatchRequest(lease_ids=[theirs, mine]), v1.RenewBatchResponse).results
+        self.assertEqual([r.status for r in results], [v1.RenewResult.NOT_FOUND, v1.RenewResult.RENEWED])
+        self.assertEqual(self.code("t1", V1 + "Update", v1.UpdateRequest(lease_id=theirs, payload="1"), empty_pb2.Empty),
+                         Code.NOT_FOUND)
+        self.ask("t1", V1 + "Update", v1.UpdateRequest(lease_id=mine, payload="1"), empty_pb2.Empty)
+        self.assertEqual(self.ask("t1", V1 + "Release", v1.ReleaseRequest(lease_ids=[theirs, mine]), v1.CountResponse).count, 1)
+        for request, name, answer in ((gc.RenewLeaseRequest(lease_id=theirs, service_id="media"), "RenewLease", gc.RenewLeaseResponse),
+                                      (gc.ReleaseLeaseRequest(lease_id=theirs, service_id="media"), "ReleaseLease",
+                                       gc.ReleaseLeaseResponse)):
+            self.assertEqual(self.code("t1", GC + name, request, answer), Code.PERMISSION_DENIED)
+
+    def test_claiming(self):
+        for handler in ("mine", "other"):
+            lease = self.ask("t2", V1 + "Create", v1.CreateRequest(object_id="cl-" + handler, cleanup=handler), v1.Grant).lease_id
+            self.ask("t2", V1 + "Release", v1.ReleaseRequest(lease_ids=[lease]), v1.CountResponse)
+        self.assertEqual(self.code("t2", V1 + "Claim", v1.ClaimRequest(), v1.ClaimResponse), Code.PERMISSION_DENIED)
+        self.assertEqual(self.code("t1", V1 + "Claim", v1.ClaimRequest(handlers=["other"]), v1.ClaimResponse),
+                         Code.PERMISSION_DENIED)
+        cleanup = self.ask("t1", V1 + "Claim", v1.ClaimRequest(wait=seconds(10)), v1.ClaimResponse).cleanups[0]
+        self.assertEqual(cleanup.handler, "mine")
+        token = v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt, delay=seconds(30))
+        self.assertEqual(self.code("t2", V1 + "Ack", token, v1.OutcomeResponse), Code.PERMISSION_DENIED)
+        self.assertEqual(self.code("t2", V1 + "Nack", token, v1.OutcomeResponse), Code.PERMISSION_DENIED)
+        self.assertEqual(self.code("t2", V1 + "Extend", token, v1.OutcomeResponse), Code.PERMISSION_DENIED)
+        self.assertTrue(self.ask("t1", V1 + "Extend", token, v1.OutcomeResponse).current)
+        self.assertTrue(self.ask("t1", V1 + "Ack", token, v1.OutcomeResponse).current)
+        self.assertFalse(self.ask("t1", V1 + "Ack", token, v1.OutcomeResponse).current)
+        stream = method(self.channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(
+            iter([v1.WatchRequest(handlers=["other"], credit=1)]), timeout=20, metadata=(("authorization", "Bearer t2"),))
+        with self.assertRaises(grpc.RpcError) as caught:
+            next(stream)
+        self.assertEqual(caught.exception.code(), Code.PERMISSION_DENIED)
+        cleanup = self.ask("t3", V1 + "Claim", v1.ClaimRequest(handlers=["other"], wait=seconds(10)), v1.ClaimResponse).cleanups[0]
+        self.assertTrue(self.ask("t3", V1 + "Ack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt),
+                                 v1.OutcomeResponse).current)
+
+    def test_admin(self):
+        for name, request, answer in (("Redrive", v1.HandlerRequest(handler="q"), v1.CountResponse),
+                                      ("Pause", v1.HandlerRequest(handler="q"), empty_pb2.Empty),
+                                      ("Resume", v1.HandlerRequest(handler="q"), empty_pb2.Empty),
+                                      ("Forecast", v1.ForecastRequest(), v1.ForecastResponse)):
+            self.assertEqual(self.code("t1", V1 + name, request, answer), Code.PERMISSION_DENIED, name)
+            self.assertEqual(self.code("t3", V1 + name, request, answer), Code.OK, name)
+
+    def test_tokens_are_read_again(self):
+        import signal
+        self.write("t1 billing claim=mine\nt2 media\nt3 boss admin claim=*\nnew fresh\n")
+        self.sidecar.signal(signal.SIGHUP)
+        self.assertTrue(wait_until(lambda: self.create("new", "fresh") == Code.OK, 20))
+        self.write("t1\n")
+        self.sidecar.signal(signal.SIGHUP)
+        self.assertTrue(wait_until(lambda: "stay as they were" in self.sidecar.log(), 20))
+        self.assertEqual(self.create("new", "fresh"), Code.OK)
+
+
+if __name__ == "__main__":
+    unittest.main()
