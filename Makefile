@@ -12,6 +12,7 @@ DATA = garbagetruck--1.0.sql
 
 OBJS = \
 	src/allow.o \
+	src/choose.o \
 	src/claim.o \
 	src/clean.o \
 	src/clock.o \
@@ -29,7 +30,9 @@ OBJS = \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \
+	src/place.o \
 	src/plan.o \
+	src/process.o \
 	src/queue.o \
 	src/reclaim.o \
 	src/redrive.o \

@@ -27,7 +27,6 @@
  */
 #include "postgres.h"
 
-#include "access/stratnum.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -37,18 +36,7 @@
 #include "clean.h"
 #include "compat.h"
 
-#define BUSY_FIRST	(20 * 1000)	/* us until an object that was locked is tried again; doubles */
 #define BUSY_LAST	(2 * USECS_PER_SEC)
-#define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of a queue is looked at as often */
-
-/* What one look at a handler's queue found. */
-typedef struct Look
-{
-	int			n;
-	int64	   *items;
-	bool		alone;
-	TimestampTz rest;			/* when what was not taken is due */
-} Look;
 
 /* See garbagetruck.h. `worker`: of a worker process, else of a session. */
 GtCleaner *
@@ -81,8 +69,8 @@ gt_clean_committed(GtCleaner *c)
 
 /* ---------------------------------------------------------------- the run */
 
-static int
-by_id(const void *a, const void *b)
+int
+gt_by_id(const void *a, const void *b)
 {
 	int64		x = *(const int64 *) a;
 	int64		y = *(const int64 *) b;
@@ -107,8 +95,8 @@ note_busy(GtCleaner *c, const int64 *ids, int n)
 	n = Min(n, GT_MAX_ITEMS - c->nbusy);
 	memcpy(c->busy + c->nbusy, ids, n * sizeof(int64));
 	c->nbusy += n;
-	qsort(c->busy, c->nbusy, sizeof(int64), by_id);
-	c->busy_delay = c->busy_delay == 0 ? BUSY_FIRST : Min(2 * c->busy_delay, BUSY_LAST);
+	qsort(c->busy, c->nbusy, sizeof(int64), gt_by_id);
+	c->busy_delay = c->busy_delay == 0 ? GT_BUSY_FIRST : Min(2 * c->busy_delay, BUSY_LAST);
 	c->busy_until = now + c->busy_delay;
 }
 
@@ -308,7 +296,9 @@ run_recorded(GtCleaner *c, GtPass *pass)
 	if (locked > 0 && (h.kind == GT_KIND_NOTIFY || h.kind == GT_KIND_NOTIFY_ONLY))
 	{
 		gt_notify_items(&h, items, locked);
-		gt_clean_tally(&h, locked, 0, NULL);
+		/* to announce garbage that stays is no attempt */
+		if (h.kind == GT_KIND_NOTIFY_ONLY)
+			gt_clean_tally(&h, locked, 0, NULL);
 		gt_handler_ran(&h, false);
 		pass->done += locked;
 	}
@@ -327,204 +317,30 @@ run_recorded(GtCleaner *c, GtPass *pass)
 	GT_POINT("outcome_written");
 }
 
-/* ---------------------------------------------------------------- the choice */
-
-static bool
-contains(const int64 *ids, int n, int64 id)
-{
-	return n > 0 && bsearch(&id, ids, n, sizeof(int64), by_id) != NULL;
-}
-
-static GtLow *
-low_of(GtCleaner *c, int handler)
-{
-	GtLow	   *oldest = &c->lows[0];
-	int			i;
-
-	for (i = 0; i < GT_LOWS; i++)
-	{
-		if (c->lows[i].handler == handler)
-			return &c->lows[i];
-		if (c->lows[i].looked_at_all < oldest->looked_at_all)
-			oldest = &c->lows[i];
-	}
-	oldest->handler = handler;
-	oldest->low = PG_INT64_MIN;
-	oldest->looked_at_all = 0;
-	return oldest;
-}
-
-/* Looks at the queue of a handler from due time `low` on. *first: due time of the first object there. */
+/* Objects of which only regrant_at was left go when that is past. */
 static void
-look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, int limit, TimestampTz until,
-		  const int64 *others, int nothers, Look *look, TimestampTz *first)
+forget_forgotten(GtPass *pass)
 {
-	Datum		key = Int32GetDatum(h->id);
+	TimestampTz now = gt_now();
+	int			limit = gt_batch_size;
+	GtTable		objects;
 	GtScan	   *scan;
 	GtRow		row;
 
-	look->n = 0;
-	look->alone = false;
-	look->rest = GT_NEVER;
-	*first = GT_NEVER;
-	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterEqualStrategyNumber,
-							   TimestampTzGetDatum(low));
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE);
 	while (gt_scan_next(scan, &row))
 	{
-		TimestampTz due_at = GT_TIME(&row, O_DUE_AT);
-		int64		id;
-
-		*first = Min(*first, due_at);
-		if (due_at > until)
+		if (GT_TIME(&row, O_DUE_AT) > now || --limit < 0)
 		{
-			look->rest = Min(look->rest, due_at);
+			pass->next = Min(pass->next, GT_TIME(&row, O_DUE_AT));
 			break;
 		}
-		if (row.isnull[O_CLEANUP_ID] || (GT_CHAR(&row, O_STATE) != 'w' && h->kind != GT_KIND_NOTIFY))
-			continue;
-		id = GT_INT64(&row, O_CLEANUP_ID);
-		if (contains(others, nothers, id))
-			continue;			/* in hand elsewhere */
-		if (c->busy_until > until && contains(c->busy, c->nbusy, id))
-		{
-			look->rest = Min(look->rest, c->busy_until);
-			continue;
-		}
-		if (look->n >= limit || look->alone || (GT_BOOL(&row, O_ALONE) && look->n > 0))
-		{
-			look->rest = Min(look->rest, due_at);
-			if (look->n >= limit || look->alone)
-				break;
-			continue;
-		}
-		look->alone = GT_BOOL(&row, O_ALONE);
-		look->items[look->n++] = id;
+		if (gt_lock(&objects, &row, LockTupleExclusive, true) == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'f')
+			gt_delete(&objects, &row);
 	}
 	gt_scan_end(scan);
-}
-
-/*
- * The same from where on there was anything when we last looked: the entries of
- * what has been cleaned stay at the low end until they are vacuumed, and a long
- * snapshot elsewhere keeps them there.
- */
-static void
-collect(GtCleaner *c, GtTable *objects, const GtHandler *h, int limit, TimestampTz until,
-		const int64 *others, int nothers, Look *look)
-{
-	GtLow	   *low = low_of(c, h->id);
-	TimestampTz now = gt_now();
-	TimestampTz first;
-
-	look->items = palloc(limit * sizeof(int64));
-	look->n = 0;
-	if (now < low->looked_at_all + LOOK_AT_ALL)
-		look_from(c, objects, h, low->low, limit, until, others, nothers, look, &first);
-	if (look->n == 0)
-	{
-		low->looked_at_all = now;
-		look_from(c, objects, h, PG_INT64_MIN, limit, until, others, nothers, look, &first);
-	}
-	low->low = Min(first, now - USECS_PER_SEC);
-	qsort(look->items, look->n, sizeof(int64), by_id);
-}
-
-/* How many objects one run of this handler may have now; 0: none before *when. */
-static int
-run_limit(const GtHandler *h, int max_items, TimestampTz *when)
-{
-	int			limit = h->kind == GT_KIND_SQL ? GT_MAX_SQL_ITEMS : Min(gt_batch_size, GT_MAX_ITEMS);
-
-	limit = Min(limit, max_items);
-	if (h->kind == GT_KIND_SQL_BATCH)
-		return gt_rate_allows(h, 1, when) > 0 ? limit : 0;
-	return gt_rate_allows(h, limit, when);
-}
-
-/* Takes the run, if the rules allow it. */
-static bool
-take(GtCleaner *c, const GtHandler *h, Look *look, TimestampTz *when)
-{
-	if (!gt_slot_reserve(h, look->alone, look->items, &look->n, when) || look->n == 0)
-		return false;
-	gt_rate_take(h, h->kind == GT_KIND_SQL_BATCH ? 1 : look->n);
-	memcpy(c->items, look->items, look->n * sizeof(int64));
-	c->nitems = look->n;
-	c->handler = h->id;
-	c->alone = look->alone;
-	c->current_part = -1;
-	c->last_handler = h->id;
-	return true;
-}
-
-/* What is left of a failed batch comes first; its handler and its slot are ours already. */
-static void
-take_part(GtCleaner *c)
-{
-	int			part = --c->nparts;
-
-	c->nitems = c->part_n[part];
-	c->current_part = c->part_start[part];
-	memcpy(c->items, c->part_items + c->current_part, c->nitems * sizeof(int64));
-	c->alone = false;
-}
-
-/* Looks at one handler in its turn: takes a run of it, if none is chosen yet, and tells when others are due. */
-static void
-consider(GtCleaner *c, GtTable *objects, const GtHandler *h, int max_items, TimestampTz until,
-		 const int64 *others, int nothers, GtPass *pass)
-{
-	TimestampTz when = GT_NEVER;
-	bool		chosen = c->nitems > 0;
-	int			limit = run_limit(h, max_items, &when);
-	Look		look;
-
-	collect(c, objects, h, chosen ? 1 : Max(limit, 1), until, others, nothers, &look);
-	if (look.n == 0)
-	{
-		pass->next = Min(pass->next, look.rest);
-		return;
-	}
-	if (gt_handler_suspended(h) != NULL)
-		when = until + (int64) gt_naptime * USECS_PER_SEC;	/* nobody tells when its role comes back */
-	else if (chosen && limit > 0)
-		when = gt_slot_allows(h, look.alone, &when) ? until : when;
-	else if (limit > 0 && take(c, h, &look, &when))
-		when = look.rest <= until && h->concurrency == 1 ? GT_NEVER : look.rest;
-	pass->next = Min(pass->next, when);
-}
-
-static void
-choose(GtCleaner *c, int max_items, GtPass *pass)
-{
-	TimestampTz until = c->until != 0 ? c->until : gt_now();
-	List	   *handlers = gt_handler_list();
-	int			n = list_length(handlers);
-	int			first = 0;
-	int			nothers;
-	int64	   *others = gt_slot_others(&nothers);
-	GtTable		objects;
-	int			i;
-
-	c->current_part = -1;
-	if (c->nparts > 0)
-		take_part(c);
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	while (first < n && ((GtHandler *) list_nth(handlers, first))->id <= c->last_handler)
-		first++;
-	for (i = 0; i < n && !(c->nitems > 0 && pass->next <= until); i++)
-	{
-		GtHandler  *h = list_nth(handlers, (first + i) % n);
-
-		if (GT_KIND_IS_EXTERNAL(h->kind) || h->paused || (c->current_part >= 0 && h->id == c->handler))
-			continue;			/* of a batch that is being halved the rest is in hand */
-		consider(c, &objects, h, max_items, until, others, nothers, pass);
-	}
 	gt_close(&objects);
-
-	/* nothing for us: whatever it is, it is not to be looked at without end */
-	if (c->nitems == 0 && pass->next <= until)
-		pass->next = until + BUSY_FIRST;
 }
 
 /* See garbagetruck.h. */
@@ -540,10 +356,12 @@ gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 	max_items -= c->nitems;
 	if (c->nitems > 0)
 		run_recorded(c, pass);
-	if (gt_database_paused())
+	if (max_items > 0)
+		forget_forgotten(pass);
+	if (gt_database_paused() || max_items <= 0)
 		c->nparts = 0;
-	else if (max_items > 0)
-		choose(c, max_items, pass);
+	else
+		gt_clean_choose(c, max_items, pass);
 	gt_clean_write_record(c);
 	pass->more = c->nitems > 0;
 	GT_POINT("clean_chosen");

@@ -14,6 +14,7 @@
 
 #define GT_MAX_SQL_ITEMS	60	/* of kind sql in one transaction: 64 subtransactions are cached per process */
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
+#define GT_BUSY_FIRST		(20 * 1000) /* us until an object that was locked is tried again; doubles */
 #define GT_LOWS				16	/* handlers for which the low end of the queue is remembered */
 
 /* From where on there was any garbage of a handler: see collect(). */
@@ -58,6 +59,8 @@ struct GtCleaner
 	char		swept_file[MAXPGPATH];	/* of an eviction that has been dealt with */
 };
 
+extern int	gt_by_id(const void *a, const void *b); /* for qsort() and bsearch() of int64 */
+extern void gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass);
 extern void gt_clean_write_record(GtCleaner *c);
 extern void gt_clean_tally(const GtHandler *h, int runs, int failures, const char *error);
 

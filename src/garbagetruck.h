@@ -582,7 +582,7 @@ extern bool gt_clean_sweep(GtCleaner *c);
 /* Sends the NOTIFYs of n items of a notify or notify_only handler in the current transaction; writes outcomes. */
 extern void gt_notify_items(const GtHandler *h, GtItem *items, int n);
 
-/* ---------------------------------------------------------------- database.c: where we live; commands on databases */
+/* ---------------------------------------------------------------- place.c: where we live; database.c: commands on databases */
 
 typedef enum
 {
@@ -594,6 +594,7 @@ typedef enum
 extern GtPlace gt_place(char **why);	/* why: of a copy; may be NULL */
 extern void gt_place_ensure(void);	/* from create: stamps an empty database */
 extern void gt_place_adopt(void);
+extern int64 gt_note_restore(void); /* at the postmaster's start: GtShared.restored */
 extern void gt_database_init(void); /* hooks */
 
 /* ---------------------------------------------------------------- launcher.c, worker.c */

@@ -88,9 +88,9 @@ gt_database_failed(GtDatabase *db)
 
 /* ---------------------------------------------------------------- which databases */
 
-/* Is this database among those of the setting? */
-static bool
-is_listed(const char *name)
+/* See worker.h. */
+bool
+gt_is_listed(const char *name)
 {
 	char	   *setting = pstrdup(gt_databases);
 	List	   *names;
@@ -113,7 +113,7 @@ is_eligible(Form_pg_database form)
 {
 	return form->datallowconn && !form->datistemplate &&
 		form->datconnlimit != DATCONNLIMIT_INVALID_DB &&
-		is_listed(NameStr(form->datname));
+		gt_is_listed(NameStr(form->datname));
 }
 
 /*

@@ -29,8 +29,8 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
+#include "clean.h"
 #include "compat.h"
-#include "garbagetruck.h"
 
 #define LOCAL_HANDLERS	64		/* without preload */
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
@@ -240,15 +240,6 @@ gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when)
 	return result;
 }
 
-static int
-by_id(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y ? 1 : 0;
-}
-
 /* Items of other processes in this database that are among these (sorted) are taken out. Lock held. */
 static void
 remove_others(int64 *items, int *nitems)
@@ -264,7 +255,7 @@ remove_others(int64 *items, int *nitems)
 			continue;
 		for (j = 0; j < slot->nitems; j++)
 		{
-			int64	   *mine = bsearch(&slot->items[j], items, *nitems, sizeof(int64), by_id);
+			int64	   *mine = bsearch(&slot->items[j], items, *nitems, sizeof(int64), gt_by_id);
 
 			if (mine != NULL)
 			{
@@ -404,7 +395,7 @@ gt_slot_others(int *n)
 		*n += slot->nitems;
 	}
 	LWLockRelease(gt_shared->lock);
-	qsort(items, *n, sizeof(int64), by_id);
+	qsort(items, *n, sizeof(int64), gt_by_id);
 	return items;
 }
 

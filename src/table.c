@@ -516,6 +516,17 @@ gt_scan_begin(GtTable *t, GtIndexId id, int nkeys, const Datum *keys)
 	return begin(t, id, nkeys, scankeys);
 }
 
+/* Rows whose leading column is NULL. */
+GtScan *
+gt_scan_begin_null(GtTable *t, GtIndexId id)
+{
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
+						   InvalidOid, InvalidOid, (Datum) 0);
+	return begin(t, id, 1, &key);
+}
+
 GtScan *
 gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int strategy, Datum bound)
 {

@@ -16,12 +16,7 @@
  * at a time is in an expiry pass; who finds it taken asks for one more.
  *
  * What a crash leaves: leases and garbage as they were before the transaction in
- * progress, and the record of the run (crash.c).  The slot is given back at exit;
- * a worker that dies without that takes the server's shared memory with it.
- *
- * SIGTERM ends the process at once, also in the middle of a handler.  If another
- * process has sent it, the run on record did not happen; if this one did, it is
- * the handler's doing, or that of its timeout, and counts as a crash.
+ * progress, and the record of the run (crash.c).  Coming and going: process.c.
  *
  * Fault points (make FAULTS=1), in the order in which a lease comes by:
  *
@@ -42,7 +37,6 @@
 #include "postgres.h"
 
 #include <limits.h>
-#include <signal.h>
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
@@ -63,245 +57,20 @@
 #include "compat.h"
 #include "worker.h"
 
-#define MAX_ERRORS		5		/* in a row: the worker gives up, and the launcher waits before the next */
 #define BUSY_DELAY		(50 * 1000) /* us until leases that others had locked are looked at again */
 #define LOOK_EVERY		(1 * USECS_PER_SEC)	/* is the extension still here, is it a copy: with work only */
 #define TRIM_EVERY		(60 * USECS_PER_SEC)	/* gt_history */
 
 static GtDatabase *database;
 static GtCleaner *cleaner = NULL;
-static bool connected = false;
-static bool failed = false;		/* this process ends because it could not work */
-static volatile sig_atomic_t terminated_by = 0;
 static int64 busy_delay = 0;
 
 /* what a transaction shall do */
 static GtExpiry expiry;
 static GtPass pass;
 static bool again;
-static bool working;
-
-/* ---------------------------------------------------------------- coming and going */
-
-static void
-terminate(int signo, siginfo_t *info, void *context)
-{
-	if (terminated_by == 0)
-		terminated_by = info->si_pid;
-	die(signo);
-}
-
-static void
-install_signals(void)
-{
-	struct sigaction action;
-
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	memset(&action, 0, sizeof(action));
-	action.sa_sigaction = terminate;
-	action.sa_flags = SA_RESTART | SA_SIGINFO;
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGTERM, &action, NULL);
-	BackgroundWorkerUnblockSignals();
-}
-
-/* Who is idle in this database sleeps until its next_due: one of them must be left to do so. Lock held. */
-static void
-wake_idle(Oid oid)
-{
-	int			i;
-
-	for (i = 0; i < GT_MAX_WORKERS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot->state == GT_SLOT_IDLE && slot->database == oid)
-		{
-			gt_wake_procno(slot->procno);
-			return;
-		}
-	}
-}
-
-/* Was this process terminated by another one? */
-static bool
-is_evicted(void)
-{
-	return terminated_by != 0 && terminated_by != MyProcPid && !gt_run_overran;
-}
-
-/* At exit, before the transaction in progress is aborted and our lock on the record goes with it. */
-static void
-leave_record(int code, Datum arg)
-{
-	if (is_evicted())
-		gt_clean_evicted(cleaner);
-	gt_clean_forget(cleaner);
-}
-
-/* At exit, whatever its cause, after that. */
-static void
-leave(int code, Datum arg)
-{
-	GtSlot	   *slot = gt_my_slot;
-	bool		evicted = is_evicted();
-	bool		pending = cleaner != NULL && gt_clean_is_durable(cleaner);
-
-	if (slot == NULL)
-		return;
-	gt_slot_release();
-
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	if (pending && !evicted)
-		slot->crashes++;
-	if (database->expirer == slot->serial)
-		database->expirer = 0;
-	if (pending)
-		database->sweep = true;
-	if (connected && !failed)
-		database->failures = 0;
-	else if (!evicted)
-		gt_database_failed(database);
-	slot->state = GT_SLOT_FREE;
-	slot->pid = 0;
-	slot->procno = -1;
-	slot->leave = false;
-	slot->database = InvalidOid;
-	gt_my_slot = NULL;
-	wake_idle(database->oid);
-	LWLockRelease(gt_shared->lock);
-
-	if (code != 0)
-		gt_due_at(database, gt_now());	/* what we were at is to be done */
-	gt_wake_launcher();
-}
-
-/* Makes the slot ours; false: it was taken back, or a command wants nobody in the database. */
-static bool
-attach(int index, int64 serial)
-{
-	GtSlot	   *slot = &gt_shared->slots[index];
-	bool		ours;
-
-	database = gt_database(slot->database, false);
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	ours = slot->state == GT_SLOT_STARTING && slot->serial == serial && database != NULL;
-	if (ours)
-	{
-		slot->pid = MyProcPid;
-		slot->procno = gt_my_procno();
-		if (database->hold > 0)
-		{
-			slot->state = GT_SLOT_FREE;
-			slot->pid = 0;
-			slot->procno = -1;
-			ours = false;
-		}
-	}
-	LWLockRelease(gt_shared->lock);
-	if (ours)
-	{
-		gt_my_slot = slot;
-		before_shmem_exit(leave, (Datum) 0);
-	}
-	return ours;
-}
-
-/* Whatever the cluster, the database or the role say: under these we work. */
-static void
-pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"statement_timeout", "0"},
-		{"transaction_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"idle_session_timeout", "0"},
-		{"synchronous_commit", "on"},
-		{"session_replication_role", "origin"},
-		{"row_security", "on"},
-		{"check_function_bodies", "on"},
-		{"jit", "off"}
-	};
-	int			i;
-
-	for (i = 0; i < (int) lengthof(settings); i++)
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-/* ---------------------------------------------------------------- transactions */
-
-static void
-sleep_after_error(int errors)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 100L << errors, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-}
-
-/*
- * Runs `body` in a transaction.  An error is logged and survived: what was on
- * record did not happen.  Several in a row end the process.
- */
-static bool
-in_transaction(void (*body) (void), const char *activity)
-{
-	static int	errors = 0;
-	MemoryContext context = CurrentMemoryContext;
-	volatile bool ok = true;
-
-	SetCurrentStatementStartTimestamp();
-	pgstat_report_activity(STATE_RUNNING, activity);
-	PG_TRY();
-	{
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());	/* a worker has no portal that holds one */
-		body();
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		if (cleaner != NULL)
-			gt_clean_evicted(cleaner);
-		AbortCurrentTransaction();
-		FlushErrorState();
-		ok = false;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	pgstat_report_stat(false);
-
-	if (ok)
-		errors = 0;
-	else
-	{
-		if (cleaner != NULL)
-			gt_clean_restart(cleaner);
-		gt_slot_release();
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		database->sweep = true;
-		if (database->expirer == gt_my_slot->serial)
-			database->expirer = 0;
-		LWLockRelease(gt_shared->lock);
-		if (++errors >= MAX_ERRORS)
-		{
-			failed = true;
-			proc_exit(1);
-		}
-		gt_due_at(database, gt_now());
-		sleep_after_error(errors);
-	}
-	return ok;
-}
+static bool working;			/* there is something for us in this database */
+static bool leaving = false;	/* no new run */
 
 /* Is there anything for us here? again: look once more in a while. */
 static bool
@@ -311,6 +80,8 @@ may_work(void)
 	char	   *why = NULL;
 	bool		warn;
 
+	if (!gt_is_listed(get_database_name(MyDatabaseId)))
+		return false;
 	if (!OidIsValid(gt_extension()))
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
@@ -385,7 +156,7 @@ do_clean(void)
 	pass.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS;
 	if (working)
-		gt_clean_step(cleaner, INT_MAX, &pass);
+		gt_clean_step(cleaner, leaving ? 0 : INT_MAX, &pass);
 	GT_POINT("clean_commit");
 }
 
@@ -402,7 +173,7 @@ sweep(void)
 	database->sweep = false;
 	LWLockRelease(gt_shared->lock);
 	while (wanted)
-		wanted = in_transaction(do_sweep, "garbagetruck: judging interrupted runs") && again;
+		wanted = gt_in_transaction(do_sweep, "garbagetruck: judging interrupted runs") && again;
 }
 
 /* One expiry pass, unless another worker is in one. Returns when the next is due. */
@@ -423,7 +194,7 @@ expire(void)
 		return GT_NEVER;
 
 	gt_slot_set_state(GT_SLOT_EXPIRING);
-	if (!in_transaction(do_expire, "garbagetruck: ending leases"))
+	if (!gt_in_transaction(do_expire, "garbagetruck: ending leases"))
 		return GT_NEVER;
 	GT_POINT("expired");
 
@@ -445,7 +216,7 @@ expire(void)
 static void
 clean(void)
 {
-	if (!in_transaction(do_clean, gt_clean_pending(cleaner) ?
+	if (!gt_in_transaction(do_clean, gt_clean_pending(cleaner) ?
 						psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
 						"garbagetruck: choosing what to clean"))
 		return;
@@ -516,15 +287,6 @@ idle(TimestampTz *idle_since)
 	return true;
 }
 
-static void
-reload(void)
-{
-	if (!ConfigReloadPending)
-		return;
-	ConfigReloadPending = false;
-	ProcessConfigFile(PGC_SIGHUP);
-}
-
 /* One turn: expiry if it is due, and one step of cleaning. */
 static void
 work(bool taken)
@@ -544,7 +306,7 @@ work(bool taken)
 	clean();
 	if (gt_now() > trimmed_at + TRIM_EVERY)
 	{
-		if (in_transaction(do_trim, "garbagetruck: trimming the history") && !again)
+		if (gt_in_transaction(do_trim, "garbagetruck: trimming the history") && !again)
 			trimmed_at = gt_now();
 	}
 }
@@ -554,42 +316,43 @@ serve(void)
 {
 	TimestampTz began = gt_now();
 	TimestampTz idle_since = began;
-	TimestampTz looked_at = began;
+	TimestampTz look_at = began + LOOK_EVERY;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "garbagetruck worker",
 												  ALLOCSET_DEFAULT_SIZES);
 
-	for (;;)
+	while (working)
 	{
-		bool		taken;
+		bool		due;
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		CHECK_FOR_INTERRUPTS();
-		reload();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			look_at = 0;
+		}
 
-		taken = (TimestampTz) pg_atomic_read_u64(&database->next_due) <= gt_now();
-		if (!gt_clean_pending(cleaner) && must_leave(began))
+		due = (TimestampTz) pg_atomic_read_u64(&database->next_due) <= gt_now();
+		leaving = leaving || must_leave(began);
+		if (leaving && !gt_clean_pending(cleaner))
 			break;
-		if (!taken && !gt_clean_pending(cleaner))
+		if (!due && !gt_clean_pending(cleaner) && look_at > 0)
 		{
 			if (!idle(&idle_since))
 				break;
 			continue;
 		}
-		if (taken)
-			taken = (TimestampTz) pg_atomic_exchange_u64(&database->next_due, GT_NEVER) != GT_NEVER;
-		idle_since = gt_now();
-		if (gt_now() > looked_at + LOOK_EVERY && !gt_clean_pending(cleaner))
+		if (gt_now() > look_at)
 		{
-			looked_at = gt_now();
-			if (!in_transaction(look_around, "garbagetruck: looking around"))
+			look_at = gt_now() + LOOK_EVERY;
+			if (!gt_in_transaction(look_around, "garbagetruck: looking around") || !working)
 				continue;
-			if (!working)
-				break;
 		}
-		work(taken);
-		if (!working)
-			looked_at = 0;
+		if (due)
+			idle_since = gt_now();
+		work(due && !leaving && (TimestampTz) pg_atomic_exchange_u64(&database->next_due, GT_NEVER) != GT_NEVER);
 	}
 }
 
@@ -600,20 +363,17 @@ gt_worker_main(Datum arg)
 	int64		serial;
 	TimestampTz due;
 
-	install_signals();
+	gt_worker_signals();
 	memcpy(&serial, MyBgworkerEntry->bgw_extra, sizeof(serial));
-	if (!attach(DatumGetInt32(arg), serial))
+	if (!gt_worker_attach(DatumGetInt32(arg), serial))
 		proc_exit(0);
-	BackgroundWorkerInitializeConnectionByOid(database->oid, InvalidOid, 0);
-	connected = true;
-	pin_settings();
-	cleaner = gt_cleaner_create(true);
-	before_shmem_exit(leave_record, (Datum) 0);
+	database = gt_worker_database;
+	cleaner = gt_worker_connect();
 	GT_POINT("worker_start");
 
 	/* taken before we look: what comes up from here on, the extension itself perhaps, is told of anew */
 	due = (TimestampTz) pg_atomic_exchange_u64(&database->next_due, (uint64) GT_NEVER);
-	if (in_transaction(look_around, "garbagetruck: looking around") && working)
+	if (gt_in_transaction(look_around, "garbagetruck: looking around") && working)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		database->sweep = true;

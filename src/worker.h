@@ -13,6 +13,16 @@
 /* launcher.c */
 extern void gt_database_failed(GtDatabase *db); /* a worker could not work there: wait before the next. Lock held */
 
+extern bool gt_is_listed(const char *name); /* is this database among those of the setting? */
+
+/* process.c */
+extern void gt_worker_signals(void);
+extern bool gt_worker_attach(int index, int64 serial); /* makes the slot ours; false: there is nothing to do */
+extern GtCleaner *gt_worker_connect(void);
+extern GtDatabase *gt_worker_database;
+/* Runs `body` in a transaction. An error is logged and survived; several in a row end the process. */
+extern bool gt_in_transaction(void (*body) (void), const char *activity);
+
 /* crash.c */
 extern bool gt_clean_is_durable(GtCleaner *c);	/* a run is on record */
 extern void gt_clean_forget(GtCleaner *c);	/* at exit: gives the lock back that says that we live */

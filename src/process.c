@@ -1,0 +1,279 @@
+/*-------------------------------------------------------------------------
+ *
+ * process.c
+ *	  A worker as a process: how it comes, how it goes, its transactions.
+ *
+ * A slot of shared memory is given to it by the launcher and given back at exit,
+ * whatever the cause.  SIGTERM ends the process at once, also in the middle of a
+ * handler.  If another process has sent it, the run on record did not happen; if
+ * this one did, it is the handler's doing, or that of its timeout, and counts as
+ * a crash.
+ *
+ * Exit callbacks, in their order: leave_record() while the transaction in
+ * progress still holds the lock on our run record; the server's own, which aborts
+ * that; leave(), which gives the slot back and tells the launcher.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "worker.h"
+
+#define MAX_ERRORS		5		/* in a row: the worker gives up, and the launcher waits before the next */
+
+GtDatabase *gt_worker_database = NULL;
+
+static GtCleaner *cleaner = NULL;
+static bool connected = false;
+static bool failed = false;		/* this process ends because it could not work */
+static volatile sig_atomic_t terminated_by = 0;
+
+static void
+terminate(int signo, siginfo_t *info, void *context)
+{
+	if (terminated_by == 0)
+		terminated_by = info->si_pid;
+	die(signo);
+}
+
+/* Before anything else. */
+void
+gt_worker_signals(void)
+{
+	struct sigaction action;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	memset(&action, 0, sizeof(action));
+	action.sa_sigaction = terminate;
+	action.sa_flags = SA_RESTART | SA_SIGINFO;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+	BackgroundWorkerUnblockSignals();
+}
+
+/* Who is idle in this database sleeps until its next_due: one of them must be left to do so. Lock held. */
+static void
+wake_idle(Oid oid)
+{
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_IDLE && slot->database == oid)
+		{
+			gt_wake_procno(slot->procno);
+			return;
+		}
+	}
+}
+
+/* Was this process terminated by another one? */
+static bool
+is_evicted(void)
+{
+	return terminated_by != 0 && terminated_by != MyProcPid && !gt_run_overran;
+}
+
+/* At exit, before the transaction in progress is aborted and our lock on the record goes with it. */
+static void
+leave_record(int code, Datum arg)
+{
+	if (is_evicted() || code == 0)
+		gt_clean_evicted(cleaner);
+	gt_clean_forget(cleaner);
+}
+
+/* At exit, whatever its cause, after that. */
+static void
+leave(int code, Datum arg)
+{
+	GtSlot	   *slot = gt_my_slot;
+	bool		evicted = is_evicted();
+	bool		pending = cleaner != NULL && gt_clean_is_durable(cleaner);
+
+	if (slot == NULL)
+		return;
+	gt_slot_release();
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	if (pending && !evicted)
+		slot->crashes++;
+	if (gt_worker_database->expirer == slot->serial)
+		gt_worker_database->expirer = 0;
+	if (pending)
+		gt_worker_database->sweep = true;
+	if (connected && !failed)
+		gt_worker_database->failures = 0;
+	else if (!evicted)
+		gt_database_failed(gt_worker_database);
+	slot->state = GT_SLOT_FREE;
+	slot->pid = 0;
+	slot->procno = -1;
+	slot->leave = false;
+	slot->database = InvalidOid;
+	gt_my_slot = NULL;
+	wake_idle(gt_worker_database->oid);
+	LWLockRelease(gt_shared->lock);
+
+	if (code != 0)
+		gt_due_at(gt_worker_database, gt_now());	/* what we were at is to be done */
+	gt_wake_launcher();
+}
+
+/* Makes the slot ours; false: it was taken back, or a command wants nobody in the database. */
+bool
+gt_worker_attach(int index, int64 serial)
+{
+	GtSlot	   *slot = &gt_shared->slots[index];
+	bool		ours;
+
+	gt_worker_database = gt_database(slot->database, false);
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	ours = slot->state == GT_SLOT_STARTING && slot->serial == serial && gt_worker_database != NULL;
+	if (ours)
+	{
+		slot->pid = MyProcPid;
+		slot->procno = gt_my_procno();
+		if (gt_worker_database->hold > 0)
+		{
+			slot->state = GT_SLOT_FREE;
+			slot->pid = 0;
+			slot->procno = -1;
+			ours = false;
+		}
+	}
+	LWLockRelease(gt_shared->lock);
+	if (ours)
+	{
+		gt_my_slot = slot;
+		before_shmem_exit(leave, (Datum) 0);
+	}
+	return ours;
+}
+
+/* Whatever the cluster, the database or the role say: under these we work. */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"idle_session_timeout", "0"},
+		{"synchronous_commit", "on"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+		{"check_function_bodies", "on"},
+		{"jit", "off"}
+	};
+	int			i;
+
+	for (i = 0; i < (int) lengthof(settings); i++)
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* Connects to the database of the slot. */
+GtCleaner *
+gt_worker_connect(void)
+{
+	BackgroundWorkerInitializeConnectionByOid(gt_worker_database->oid, InvalidOid, 0);
+	connected = true;
+	pin_settings();
+	cleaner = gt_cleaner_create(true);
+	before_shmem_exit(leave_record, (Datum) 0);
+	return cleaner;
+}
+
+/* ---------------------------------------------------------------- transactions */
+
+static void
+sleep_after_error(int errors)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 100L << errors, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/*
+ * Runs `body` in a transaction.  An error is logged and survived: what was on
+ * record did not happen.  Several in a row end the process.
+ */
+bool
+gt_in_transaction(void (*body) (void), const char *activity)
+{
+	static int	errors = 0;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, activity);
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());	/* a worker has no portal that holds one */
+		body();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		if (cleaner != NULL)
+			gt_clean_evicted(cleaner);
+		AbortCurrentTransaction();
+		FlushErrorState();
+		ok = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	pgstat_report_stat(false);
+
+	if (ok)
+		errors = 0;
+	else
+	{
+		if (cleaner != NULL)
+			gt_clean_restart(cleaner);
+		gt_slot_release();
+		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+		gt_worker_database->sweep = true;
+		if (gt_worker_database->expirer == gt_my_slot->serial)
+			gt_worker_database->expirer = 0;
+		LWLockRelease(gt_shared->lock);
+		if (++errors >= MAX_ERRORS)
+		{
+			failed = true;
+			proc_exit(1);
+		}
+		gt_due_at(gt_worker_database, gt_now());
+		sleep_after_error(errors);
+	}
+	return ok;
+}
+
