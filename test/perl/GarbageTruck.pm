@@ -86,11 +86,11 @@ sub eventually
 # A psql of its own that runs this and stays away until it has; finish_background returns its output.
 sub in_background
 {
-	my ($node, $db, $sql, %params) = @_;
+	my ($node, $db, $sql) = @_;
 	my %job = (out => '', err => '');
 	$job{run} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($db), @{ $params{options} // [] } ],
-		'<', \$sql, '>', \$job{out}, '2>', \$job{err},
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($db), '-c', $sql ],
+		'<', \undef, '>', \$job{out}, '2>', \$job{err},
 		IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default));
 	return \%job;
 }

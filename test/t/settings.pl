@@ -1,0 +1,103 @@
+# Settings take effect on reload: how to stop everything, how many workers, quotas; and what happens when the server
+# has no worker slot to give.
+use strict;
+use warnings;
+use GarbageTruck;
+use PostgreSQL::Test::Cluster;
+use Test::More;
+
+my $node = truck('settings', 'max_worker_processes = 5', 'max_prepared_transactions = 2');
+set_up($node);
+
+# the two ways to stop the workers by a setting
+for my $off ([ 'garbagetruck.max_workers', '0', '4' ], [ 'garbagetruck.databases', '', '*' ])
+{
+	my ($setting, $none, $some) = @$off;
+	reload_and_see($node, $setting, $none);
+	is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}, '0'), '0', "$setting = '$none': the workers leave");
+	$node->safe_psql('postgres', "SELECT gt_release(gt_lease_create('$setting', cleanup => 'clean'))");
+	$node->safe_psql('postgres', 'SELECT pg_sleep(1)');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM cleaned WHERE id = '$setting'"), '0', 'and nothing is cleaned');
+	reload_and_see($node, $setting, $some);
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM cleaned WHERE id = '$setting'"), 'they come back by themselves');
+}
+# and by SQL
+$node->safe_psql('postgres', q{SELECT gt_pause()});
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('paused', cleanup => 'clean'))});
+is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'paused'}), 'f', 'gt_health tells of a paused database');
+$node->safe_psql('postgres', q{SELECT gt_resume()});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'paused'}), 'gt_resume wakes the workers');
+
+# a database that is not in the list
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+set_up($node, 'other');
+reload_and_see($node, 'garbagetruck.databases', 'other');
+is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%' AND datname = 'postgres'}, '0'), '0', 'workers leave a database that is not listed any more');
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('not listed', cleanup => 'clean'))});
+$node->safe_psql('other', q{SELECT gt_release(gt_lease_create('listed', cleanup => 'clean'))});
+cleaned($node, 'other', 'listed', 'garbagetruck.databases names those that are served');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned WHERE id = 'not listed'}), '0', 'and the others are not');
+reload_and_see($node, 'garbagetruck.databases', '*');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'not listed'}), 'until they are');
+
+# one worker for many databases
+reload_and_see($node, 'garbagetruck.max_workers', '1');
+is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'workers'}), 'f', 'gt_health tells that one worker is too few');
+for my $n (1 .. 4)
+{
+	$node->safe_psql('postgres', "CREATE DATABASE many$n");
+	set_up($node, "many$n");
+	$node->safe_psql("many$n", q{SELECT gt_release(gt_lease_create('a', cleanup => 'clean'))});
+}
+cleaned($node, "many$_", 'a', "database $_ of four with one worker") for 1 .. 4;
+reload_and_see($node, 'garbagetruck.max_workers', '4');
+
+# quota: per creating role and service; children count, what has ended does not
+reload_and_see($node, 'garbagetruck.max_leases_per_service', '3');
+is($node->safe_psql('postgres', q{
+	SELECT sqlstate FROM gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'quota ' || n, 'service_id', 'q')) FROM generate_series(1, 4) n)) ORDER BY n}),
+	"00000\n00000\n00000\nGT006", 'the fourth lease of a service is one too many');
+is($node->safe_psql('postgres', q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "quota 5", "service_id": "q2"}]')}), '00000', 'of another service it is not');
+$node->safe_psql('postgres', q{SELECT gt_release(lease_id) FROM gt_lease_list(service_id => 'q', max_rows => 1)});
+is($node->safe_psql('postgres', q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "quota 6", "service_id": "q"}]')}), '00000', 'nor after a release');
+my ($out, $err);
+$node->psql('postgres', q{SELECT gt_lease_create_many(ARRAY['q1', 'q2', 'q3', 'q4'], service_id => 'q3')}, stdout => \$out, stderr => \$err);
+like($err, qr/"q3"/, 'the error names the service');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_lease_list(service_id => 'q3')}), '0', 'and gt_lease_create_many is all or nothing');
+my $parent = $node->safe_psql('postgres', q{SELECT gt_lease_create('quota 7', service_id => 'q4')});
+is($node->safe_psql('postgres', qq{
+	SELECT sqlstate FROM gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'quota 8 ' || n, 'service_id', 'q4', 'parent', '$parent')) FROM generate_series(1, 3) n)) ORDER BY n}),
+	"00000\n00000\nGT006", 'children count');
+reload_and_see($node, 'garbagetruck.max_leases_per_service', '0');
+
+# regrant_delay: after an expiry no exclusive grant for that long; after a release at once
+reload_and_see($node, 'garbagetruck.regrant_delay', '1h');
+$node->safe_psql('postgres', q{SELECT gt_lease_create('lock', exclusive => true, duration => '1 ms')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_leases WHERE object_id = 'lock'}), 'an exclusive lease expires');
+is($node->safe_psql('postgres', q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "lock", "exclusive": true}]')}), 'GT005', 'no exclusive grant within regrant_delay');
+is($node->safe_psql('postgres', q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "lock"}]')}), '00000', 'another one is granted');
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('lock 2', exclusive => true))});
+is($node->safe_psql('postgres', q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "lock 2", "exclusive": true}]')}), '00000', 'after a release it is granted at once');
+reload_and_see($node, 'garbagetruck.regrant_delay', '0');
+
+# durations
+reload_and_see($node, 'garbagetruck.default_lease_duration', '7min');
+reload_and_see($node, 'garbagetruck.max_lease_duration', '1h');
+is($node->safe_psql('postgres', q{SELECT ttl = '7 minutes' FROM gt_lease_grant('default')}), 't', 'default_lease_duration');
+$node->psql('postgres', q{SELECT gt_lease_create('too long', duration => '2 hours')}, stdout => \$out, stderr => \$err);
+like($err, qr/2 hours|02:00:00/, 'max_lease_duration, and the error names the value');
+
+# no worker slot is free: it is said, and work goes on when there is one
+$node->safe_psql('postgres', q{ALTER SYSTEM SET max_worker_processes = 2});
+$node->restart;
+my $missing = $node->safe_psql('postgres', q{SELECT setting FROM pg_settings WHERE name = 'max_worker_processes'});
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('no slot', cleanup => 'clean'))});
+ok($node->poll_query_until('postgres', q{SELECT value > 0 FROM gt_metrics() WHERE name LIKE '%worker_slots_missing_total'}), 'a missing worker slot is counted')
+	if $missing == 2;
+is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'slots'}), 'f', 'gt_health tells of it');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET max_worker_processes = 8});
+$node->restart;
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'no slot'}), 'with a slot it is cleaned');
+
+$node->stop;
+done_testing();
