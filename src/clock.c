@@ -202,35 +202,6 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransacti
 		recording.known = false;
 }
 
-/* What this process may know of the record of this run; false: nothing yet. */
-static bool
-current_start(Start *start)
-{
-	GtDatabase *db;
-
-	if (recording.known)
-	{
-		*start = recording;
-		return true;
-	}
-	db = gt_my_database();
-	if (db != NULL)
-	{
-		/* started is set last, and what it guards changes only by gt_start_adopt(), which clears it first */
-		if (!db->started)
-			return false;
-		pg_read_barrier();
-		start->known = true;
-		start->at = db->started_at;
-		start->grace = db->grace;
-		return true;
-	}
-	if (!recorded.known || recorded.run != gt_run())
-		return false;
-	*start = recorded;
-	return true;
-}
-
 static void
 remember(const GtRow *row, bool committed)
 {
@@ -268,6 +239,50 @@ remember(const GtRow *row, bool committed)
 		recording = start;
 		recording_subid = GetCurrentSubTransactionId();
 	}
+}
+
+/* Without shared memory: another session may have recorded this run. */
+static void
+read_record(void)
+{
+	GtTable		table;
+	GtRow		row;
+
+	gt_open(&table, GT__START, AccessShareLock);
+	if (gt_fetch_any(&table, &row) && GT_INT64(&row, ST_RUN) == gt_run())
+		remember(&row, true);
+	gt_close(&table);
+}
+
+/* What this process may know of the record of this run; false: nothing yet. */
+static bool
+current_start(Start *start)
+{
+	GtDatabase *db;
+
+	if (recording.known)
+	{
+		*start = recording;
+		return true;
+	}
+	db = gt_my_database();
+	if (db != NULL)
+	{
+		/* started is set last, and what it guards changes only by gt_start_adopt(), which clears it first */
+		if (!db->started)
+			return false;
+		pg_read_barrier();
+		start->known = true;
+		start->at = db->started_at;
+		start->grace = db->grace;
+		return true;
+	}
+	if (!recorded.known || recorded.run != gt_run())
+		read_record();
+	if (!recorded.known || recorded.run != gt_run())
+		return false;
+	*start = recorded;
+	return true;
 }
 
 /* See garbagetruck.h. */

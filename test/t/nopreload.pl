@@ -1,0 +1,90 @@
+# Without shared_preload_libraries every SQL function works but gt_metrics and gt_workers, and gt_reclaim does the
+# workers' job; what ran with the library preloaded before has the grace of I1.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "garbagetruck.restart_grace = '1500ms'\nrestart_after_crash = on");
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION garbagetruck;
+	CREATE TABLE cleaned (id text, at timestamptz DEFAULT gt_clock());
+	SELECT gt_handler_create('note', 'sql', 'INSERT INTO cleaned VALUES ($1)');
+	SELECT gt_handler_create('notes', 'sql_batch', 'INSERT INTO cleaned SELECT unnest($1)');
+	SELECT gt_handler_create('queue', 'queue');
+});
+
+is($node->safe_psql('postgres', 'SELECT abs(extract(epoch FROM gt_clock() - clock_timestamp())) < 1'), 't',
+	'gt_clock() is the system clock');
+my $lease = $node->safe_psql('postgres', q{SELECT gt_lease_create('a', duration => '1 hour', cleanup => 'note')});
+is($node->safe_psql('postgres', "SELECT gt_renew('$lease') > gt_clock(), gt_fence('$lease') > 0"), 't|t', 'create, renew, fence');
+is($node->safe_psql('postgres', "SELECT gt_release('$lease')"), 't', 'release');
+is($node->safe_psql('postgres', 'CALL gt_reclaim()'), '1', 'gt_reclaim cleans, and says how many');
+is($node->safe_psql('postgres', 'SELECT string_agg(id, $$ $$) FROM cleaned'), 'a', 'the handler ran');
+
+$node->safe_psql('postgres', q{SELECT gt_lease_create('b' || i, duration => '100 ms', cleanup => CASE i % 2 WHEN 0 THEN 'note' ELSE 'notes' END)
+	FROM generate_series(1, 200) i});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_leases WHERE state = 'active'}), 'leases pass their deadlines');
+$node->safe_psql('postgres', 'CALL gt_reclaim()');
+is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT id) FROM cleaned WHERE id LIKE 'b%'}), '200|200',
+	'gt_reclaim cleans them all, each once');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_object}), '0', 'and nothing is left');
+
+# claims
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('c', cleanup => 'queue'))});
+is($node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempt) FROM gt_claim()}), 't', 'claim and acknowledge');
+
+for my $call ('gt_metrics()', 'gt_workers')
+{
+	my $err;
+	$node->psql('postgres', "\\set VERBOSITY verbose\nSELECT * FROM $call", stderr => \$err);
+	like($err, qr/55000/, "$call: 55000 without preload");
+}
+is($node->safe_psql('postgres', q{SELECT ok, remedy <> '' FROM gt_health() WHERE check_name = 'preloaded'}), 'f|t',
+	'gt_health says that it is not preloaded, and what to do');
+
+# Inside a transaction block: one pass without a commit, also over leases of this very transaction.
+is($node->safe_psql('postgres', q{
+	BEGIN;
+	SELECT gt_lease_create('t', duration => '100 ms', cleanup => 'note') IS NOT NULL;
+	SELECT pg_sleep(0.15);
+	CALL gt_reclaim();
+	SELECT count(*) FROM cleaned WHERE id = 't';
+	ROLLBACK;
+	SELECT count(*) FROM cleaned WHERE id = 't';}), "t\n\n2\n1\n0", 'inside a transaction block it is one pass, and rolls back');
+
+# kill -9 of a backend: what ran before has its grace although the postmaster is the same
+my $at = $node->safe_psql('postgres', q{SELECT gt_lease_create('d', duration => '1 s', cleanup => 'note'); SELECT run FROM gt__start});
+$at =~ s/.*\n//s;
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+my $pid = $session->query('SELECT pg_backend_pid()');
+$pid =~ s/\s//g;
+kill 'KILL', $pid;
+ok($node->poll_query_until('postgres', 'SELECT true'), 'the server comes back');
+eval { $session->quit };
+ok($node->poll_query_until('postgres', "SELECT gt_lease_create('w') IS NOT NULL AND (SELECT run FROM gt__start) <> $at"),
+	'the crash is told from the run before');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_leases WHERE object_id = 'd' AND state = 'active'}), 'its lease ends');
+$node->safe_psql('postgres', 'CALL gt_reclaim()');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, gt__start s WHERE id = 'd' AND c.at >= s.started_at + interval '1 s'}),
+	'1', 'not before the grace');
+
+# Preloaded, then not: the run has changed, and so have the rules for what ran before.
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'garbagetruck'\ngarbagetruck.databases = ''");
+$node->restart;
+$node->safe_psql('postgres', q{SELECT gt_lease_create('e', duration => '1 s', cleanup => 'note')});
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->stop('immediate');
+$node->start;
+ok($node->poll_query_until('postgres', q{SELECT gt_lease_create('w') IS NOT NULL AND
+	(SELECT count(*) = 0 FROM gt_leases WHERE object_id = 'e' AND state = 'active')}), 'its lease ends');
+$node->safe_psql('postgres', 'CALL gt_reclaim()');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, gt__start s WHERE id = 'e' AND c.at >= s.started_at + interval '1 s'}),
+	'1', 'not before the grace');
+
+$node->stop;
+done_testing();
