@@ -93,8 +93,13 @@ count_fixed(Context *context, const Call *call, int change)
 		return;
 	for (i = 0; i < context->handler_count; i++)
 	{
-		if (strcmp(context->handlers[i].name, call->handler) == 0)
-			context->handlers[i].fixed_waiting += change;
+		Handler    *handler = &context->handlers[i];
+
+		if (strcmp(handler->name, call->handler) != 0)
+			continue;
+		handler->fixed_waiting += change;
+		if (change < 0 && handler->fixed_waiting == FIXED_WAITING_MAX - 1)
+			database_wake(context);	/* it may be claimed again */
 	}
 }
 

@@ -22,7 +22,7 @@
 #define HANDLERS_MS		2000	/* how often gt_handlers is read */
 #define DENIED_MS		5000	/* how often a refused handler is tried */
 #define PAUSE_MIN_MS	20		/* between claims without rows */
-#define PAUSE_MAX_MS	1000
+#define PAUSE_MAX_MS	500
 #define PAUSE_ERROR_MS	2000
 #define CROWDED_MAX		50
 

@@ -239,6 +239,9 @@ struct Host
 
 #define HOST_BUCKETS 256
 
+/* With this many waiting for hosts not from leases, a handler is not claimed. */
+#define FIXED_WAITING_MAX 32
+
 typedef enum HandlerState
 {
 	HANDLER_UNKNOWN,			/* not tried yet */

@@ -13,9 +13,6 @@
 
 #include "claims.h"
 
-/* With more than this many waiting for fixed hosts, a handler is not claimed. */
-#define FIXED_WAITING_MAX 32
-
 Handler *
 handler_find(Context *context, const char *name)
 {
