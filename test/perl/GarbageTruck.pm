@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(truck set_up cleaned eventually in_background finish_background gate_is_waiting
-	workers kill_process wait_for_restart reload_and_see fault fault_waits no_fault);
+	workers kill_process wait_until_gone wait_for_restart reload_and_see fault fault_waits no_fault);
 
 # A started node whose library is preloaded; further lines for postgresql.conf may follow the name.
 sub truck
@@ -123,6 +123,13 @@ sub kill_process
 {
 	my ($pid) = @_;
 	kill 'KILL', $pid or die "no process $pid";
+	wait_until_gone($pid);
+	return;
+}
+
+sub wait_until_gone
+{
+	my ($pid) = @_;
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return unless kill 0, $pid;

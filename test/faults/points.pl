@@ -1,0 +1,52 @@
+# At each named point between "lease chosen" and "outcome committed" the process that comes by fails, is ended, or is
+# killed (and with it the server): nothing is lost, nothing is cleaned twice, and the workers come back by themselves.
+use strict;
+use warnings;
+use GarbageTruck;
+use PostgreSQL::Test::Cluster;
+use Test::More;
+
+my $node = truck('points', "garbagetruck.restart_grace = '0'");
+set_up($node);
+my $round = 0;
+
+for my $point (qw(lease_chosen ended expire_commit expired clean_chosen clean_commit clean_committed run run_locked run_done outcome_written worker_start))
+{
+	for my $action (qw(error fatal crash))
+	{
+		$round++;
+		fault($node, $point, $action);
+		make_work($round);
+		my $met = $point eq 'worker_start' ? 1 : fault_waits($node, $point, $action);
+		ok($met, "$point, $action: a process came by");
+		no_fault($node, $point);
+		wait_for_restart($node);
+		is(eventually($node, 'postgres', qq{SELECT count(*), count(DISTINCT id) FROM cleaned WHERE id LIKE '% $round _'}, '10|10'), '10|10', "$point, $action: all are cleaned, each once");
+		is($node->safe_psql('postgres', qq{SELECT count(*) FROM gt_leases WHERE object_id = 'held $round' AND state = 'active'}), '1', "$point, $action: what is held stays");
+	}
+}
+is(eventually($node, 'postgres', 'SELECT count(*) FROM gt__run', '0'), '0', 'no run is on record');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM gt_dead'), '0', 'nobody was charged to death');
+is($node->safe_psql('postgres', q{SELECT paused FROM gt_handlers WHERE name = 'clean'}), 'f', 'and the handler is not paused');
+
+$node->stop;
+done_testing();
+
+# Ten objects to be cleaned and one that is held, by one transaction. The server may crash while its client still
+# waits for the answer to COMMIT: then it tells by itself whether it was done.
+sub make_work
+{
+	my ($n) = @_;
+	my ($out, $err);
+	while ($node->psql('postgres', qq{
+			BEGIN;
+			SELECT gt_lease_create_many(array_agg('expired $n ' || i), cleanup => 'clean', duration => '1 ms') FROM generate_series(1, 5) i;
+			SELECT gt_release_many(gt_lease_create_many(array_agg('released $n ' || i), cleanup => 'clean')) FROM generate_series(1, 5) i;
+			SELECT gt_lease_create('held $n', cleanup => 'clean', duration => '1 hour');
+			COMMIT;}, stdout => \$out, stderr => \$err) != 0)
+	{
+		wait_for_restart($node);
+		last if $node->safe_psql('postgres', "SELECT count(*) FROM gt_leases WHERE object_id = 'held $n'") == 1;
+	}
+	return;
+}
