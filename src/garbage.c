@@ -32,6 +32,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
@@ -45,6 +46,7 @@
 #define MAX_STEP		(24 * USECS_PER_HOUR)	/* of back-off */
 #define EXCUSED_DELAY	USECS_PER_SEC	/* after a run that did not happen */
 #define MAX_EVICTIONS	3		/* in a row: the last one is an attempt */
+#define HANDLER_MEMORY	(100 * INT64CONST(1000))	/* us for which a handler is remembered */
 #define MAX_ERROR		4000	/* bytes that are kept of an error's text */
 
 /* Nobody but gt_claim() starts attempts of these: no worker is to be woken for them. */
@@ -157,6 +159,39 @@ next_cleanup_id(void)
 }
 
 /*
+ * What matters of the handler of an object that becomes garbage: its kind and
+ * its grace.  Endings come by the thousand, so it is remembered for a moment;
+ * what this transaction has written counts at once, also when that is undone.
+ */
+static const GtHandler *
+handler_of_garbage(const GtRow *row)
+{
+	static GtHandler h;			/* id, kind and grace alone */
+	static TransactionId xid = InvalidTransactionId;
+	static SubTransactionId subid;
+	static uint64 writes;
+	static TimestampTz read_at;
+	int			id = GT_INT32(row, O_HANDLER);
+	TimestampTz now = gt_now();
+	GtHandler	found;
+
+	if (h.id == id && xid == GetTopTransactionId() && subid == GetCurrentSubTransactionId() &&
+		writes == gt_handler_writes && now - read_at < HANDLER_MEMORY)
+		return &h;
+	if (!gt_handler_by_id(id, &found))
+		elog(ERROR, "handler %d of object \"%s\" is missing", id, TextDatumGetCString(row->v[O_OBJECT_ID]));
+	memset(&h, 0, sizeof(h));
+	h.id = id;
+	h.kind = found.kind;
+	h.grace = found.grace;
+	xid = GetTopTransactionId();
+	subid = GetCurrentSubTransactionId();
+	writes = gt_handler_writes;
+	read_at = now;
+	return &h;
+}
+
+/*
  * The last lease has ended: `row` (locked, leases = 0, not yet written) becomes
  * garbage, or is forgotten.  What the handler is given has been copied into it
  * by gt_end() when the lease that it comes from ended.
@@ -164,7 +199,7 @@ next_cleanup_id(void)
 void
 gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason reason, TimestampTz ended_at)
 {
-	GtHandler	h;
+	const GtHandler *h;
 	TimestampTz due_at;
 
 	GT_SET(row, O_LEASE_ID, last_lease->v[L_ID]);
@@ -179,11 +214,8 @@ gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason rea
 		forget_object(objects, row);
 		return;
 	}
-	if (!gt_handler_by_id(GT_INT32(row, O_HANDLER), &h))
-		elog(ERROR, "handler %d of object \"%s\" is missing", GT_INT32(row, O_HANDLER),
-			 TextDatumGetCString(row->v[O_OBJECT_ID]));
-
-	due_at = ended_at + h.grace;
+	h = handler_of_garbage(row);
+	due_at = ended_at + h->grace;
 	GT_SET(row, O_STATE, CharGetDatum('w'));
 	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
 	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
@@ -195,7 +227,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason rea
 	GT_SET(row, O_ALONE, BoolGetDatum(false));
 	gt_update(objects, row);
 	gt_observe_gauges(0, 1, 0);
-	wake_for(&h, due_at);
+	wake_for(h, due_at);
 }
 
 /*

@@ -190,6 +190,7 @@ typedef enum
 	GT_BUSY						/* another transaction has it (SKIP LOCKED only) */
 } GtLockResult;
 
+extern uint64 gt_handler_writes;	/* how often this process has written gt__handler: for caches of handlers */
 extern Oid	gt_extension(void); /* its OID, or InvalidOid where it is not installed */
 extern Oid	gt_schema(void);
 extern Oid	gt_owner(void);		/* role that owns the extension */
@@ -347,6 +348,9 @@ extern void gt_count_expired(int n);
  */
 extern void gt_mark_write(const char *function);
 extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
+/* What this worker's commits have asked for, for it to publish: the earliest, and the earliest that was not due at once. */
+extern TimestampTz gt_worker_due;
+extern TimestampTz gt_worker_later;
 
 /* ---------------------------------------------------------------- clock.c: the clock, and what an absence does to deadlines */
 

@@ -59,6 +59,8 @@ static const char *const index_names[GT_NINDEXES] = {
 	"gt__role_pkey", "gt__tally_pkey", "gt__run_pkey"
 };
 
+uint64		gt_handler_writes = 0;
+
 /* OIDs of the extension and of what it owns, while known */
 static bool known = false;
 static Oid	extension_oid;
@@ -403,6 +405,8 @@ static void
 finish_write(GtTable *t)
 {
 	ResetPerTupleExprContext(t->estate);
+	if (t->id == GT__HANDLER)
+		gt_handler_writes++;
 	CommandCounterIncrement();
 }
 
@@ -490,6 +494,8 @@ gt_delete(GtTable *t, GtRow *row)
 								SnapshotAny, InvalidSnapshot, true, &failure, false);
 	if (result != TM_Ok)
 		elog(ERROR, "could not delete a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
+	if (t->id == GT__HANDLER)
+		gt_handler_writes++;
 	CommandCounterIncrement();
 }
 
