@@ -13,7 +13,8 @@
  * commit lowers it in its commit callback, which runs after the commit has
  * become visible.  So work that the worker's snapshot could not see is lowered
  * in afterwards, whoever comes first.  Whoever lowers it wakes an idle worker of
- * that database, or the launcher.
+ * that database, or the launcher.  What a worker's own commits ask for it keeps to
+ * itself (gt_worker_due) until it knows that it is not going to look at it next.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,12 +33,15 @@
 
 GtShared   *gt_shared = NULL;
 GtSlot	   *gt_my_slot = NULL;
+TimestampTz gt_worker_due = GT_NEVER;
+TimestampTz gt_worker_later = GT_NEVER;
 
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
 
 /* what this transaction will have done when it commits */
 static TimestampTz pending_due = GT_NEVER;
+static TimestampTz pending_later = GT_NEVER;	/* of a worker: the earliest that is not due at once */
 static uint64 pending_created;
 static uint64 pending_renewed;
 static uint64 pending_released;
@@ -200,7 +204,7 @@ gt_due_at(GtDatabase *db, TimestampTz when)
 static void
 forget_pending(void)
 {
-	pending_due = GT_NEVER;
+	pending_due = pending_later = GT_NEVER;
 	pending_created = pending_renewed = pending_released = pending_expired = 0;
 }
 
@@ -226,7 +230,13 @@ at_end_of_transaction(XactEvent event, void *arg)
 					pg_atomic_fetch_add_u64(&counters->released, pending_released);
 				if (pending_expired)
 					pg_atomic_fetch_add_u64(&counters->expired, pending_expired);
-				gt_due_at(db, pending_due);
+				if (gt_my_slot != NULL)
+				{
+					gt_worker_due = Min(gt_worker_due, pending_due);
+					gt_worker_later = Min(gt_worker_later, pending_later);
+				}
+				else
+					gt_due_at(db, pending_due);
 			}
 			forget_pending();
 			break;
@@ -256,6 +266,8 @@ want_callback(void)
 void
 gt_due_after_commit(TimestampTz when)
 {
+	if (gt_my_slot != NULL && when < pending_later && when > gt_now())
+		pending_later = when;
 	if (want_callback() && when < pending_due)
 	{
 		pending_due = when;

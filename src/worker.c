@@ -212,17 +212,26 @@ expire(void)
 	return next;
 }
 
-/* What the run before came to, and the choice of the next. */
+/* Tells the others that there will be work at this time, or earlier where our own commits have asked for it. */
 static void
-clean(void)
+publish(TimestampTz when)
+{
+	when = Min(when, gt_worker_due);
+	gt_worker_due = gt_worker_later = GT_NEVER;
+	gt_due_at(database, when);
+}
+
+/* What the run before came to, and the choice of the next. next: when there is other work, of which nobody knows yet. */
+static void
+clean(TimestampTz next)
 {
 	if (!gt_in_transaction(do_clean, gt_clean_pending(cleaner) ?
-						psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
-						"garbagetruck: choosing what to clean"))
+						   psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
+						   "garbagetruck: choosing what to clean"))
 		return;
 	gt_clean_committed(cleaner);
 	GT_POINT("clean_committed");
-	gt_due_at(database, pass.next);
+	publish(Min(next, pass.next));
 }
 
 /* Does somebody else need this slot more, or is there to be none any more? */
@@ -298,12 +307,16 @@ work(bool taken)
 	if (taken)
 	{
 		next = expire();
-		/* we have not looked at the queues yet, and are going to be busy */
 		if (gt_clean_pending(cleaner))
-			next = gt_now();
+		{
+			/* we are going to be busy, and have not looked at the queues */
+			publish(gt_now());
+			next = GT_NEVER;
+		}
+		else if (gt_worker_due <= gt_now())
+			gt_worker_due = gt_worker_later;	/* the objects of what we have just ended: we look at them next */
 	}
-	gt_due_at(database, next);
-	clean();
+	clean(next);
 	if (gt_now() > trimmed_at + TRIM_EVERY)
 	{
 		if (gt_in_transaction(do_trim, "garbagetruck: trimming the history") && !again)
