@@ -72,7 +72,7 @@ give_back_pending(XactEvent event, void *arg)
 		GtHandlerEntry *entry = gt_handler_entry(p->handler);
 
 		if (entry != NULL)
-			entry->pending -= p->n;
+			entry->pending = Max(entry->pending - p->n, 0);	/* forgotten meanwhile with a dropped extension */
 	}
 	gt_observe_unlock();
 	pending = NULL;
@@ -214,7 +214,7 @@ gt_claim_give_back(const GtHandler *h, int n)
 		{
 			Pending    *p;
 
-			entry->pending -= n;
+			entry->pending = Max(entry->pending - n, 0);
 			for (p = pending; p != NULL; p = p->next)
 				if (p->handler == h->id)
 					p->n -= n;

@@ -611,6 +611,7 @@ extern PGDLLEXPORT void gt_worker_main(Datum arg);
 
 extern void gt_observe_init(void);	/* its shared memory; from gt_shmem_init's hooks */
 extern Size gt_observe_shmem_size(void);
+extern void gt_observe_forget(Oid database);	/* it was dropped */
 extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
 extern void gt_observe_lag(int64 lag);	/* of an attempt that gt_claim starts; gt_observe_cleanup() has its own */
 extern void gt_observe_gauges(int leases, int garbage, int dead);	/* so many more, if this (sub)transaction commits */

@@ -96,6 +96,9 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	/* what this transaction has written is in, and would come in again when it commits */
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
+	/* the extension was dropped and created again: its handlers are others, whatever their ids */
+	if (OidIsValid(before.extension))
+		gt_observe_forget(MyDatabaseId);
 	gt_observe_lock();
 	entry = gt_database_entry();
 	if (entry->extension == before.extension)

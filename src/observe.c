@@ -34,6 +34,7 @@
 #define MARGIN_WINDOW	(5 * USECS_PER_MINUTE)	/* the smallest margin of this one and the one before is shown */
 #define WHOLE			1000	/* margins are thousandths of the duration */
 #define UNSEEN			1001
+#define TAKEN_OUT		(-1)	/* handler of an entry that is free, but was not always */
 
 const double gt_bounds[GT_NBOUNDS] = {
 	0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600
@@ -125,13 +126,14 @@ gt_observe_unlock(void)
 		LWLockRelease(&observe->lock);
 }
 
-/* Probing with open addresses; nothing is ever taken out but by a server start. */
+/* Probing with open addresses: what was taken out leaves a place that is passed over, and used again. */
 GtHandlerEntry *
 gt_handler_entry(int handler)
 {
 	GtHandlerEntry *entries = observe != NULL ? observe->handlers : local_handlers;
 	int			n = observe != NULL ? GT_MAX_HANDLER_ENTRIES : (int) lengthof(local_handlers);
 	uint32		start = ((uint32) handler * 31 + (uint32) MyDatabaseId) % n;
+	GtHandlerEntry *unused = NULL;
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -140,14 +142,44 @@ gt_handler_entry(int handler)
 
 		if (entry->database == MyDatabaseId && entry->handler == handler)
 			return entry;
-		if (!OidIsValid(entry->database))
-		{
-			entry->database = MyDatabaseId;
-			entry->handler = handler;
-			return entry;
-		}
+		if (OidIsValid(entry->database))
+			continue;
+		if (unused == NULL)
+			unused = entry;
+		if (entry->handler != TAKEN_OUT)
+			break;
 	}
-	return NULL;
+	if (unused != NULL)
+	{
+		memset(unused, 0, sizeof(GtHandlerEntry));
+		unused->database = MyDatabaseId;
+		unused->handler = handler;
+	}
+	return unused;
+}
+
+/* A database was dropped. */
+void
+gt_observe_forget(Oid database)
+{
+	int			i;
+
+	if (observe == NULL)
+		return;
+	gt_observe_lock();
+	for (i = 0; i < GT_MAX_HANDLER_ENTRIES; i++)
+		if (observe->handlers[i].database == database)
+		{
+			observe->handlers[i].database = InvalidOid;
+			observe->handlers[i].handler = TAKEN_OUT;
+		}
+	for (i = 0; i < MAX_SERVICES; i++)
+		if (observe->services[i].database == database)
+		{
+			observe->services[i].database = InvalidOid;
+			strcpy(observe->services[i].name, "-");
+		}
+	gt_observe_unlock();
 }
 
 GtDatabaseEntry *
@@ -351,6 +383,7 @@ static Service *
 service_entry(const char *name)
 {
 	uint32		start = MyDatabaseId;
+	Service    *unused = NULL;
 	const char *p;
 	int			i;
 
@@ -362,15 +395,21 @@ service_entry(const char *name)
 
 		if (service->database == MyDatabaseId && strcmp(service->name, name) == 0)
 			return service;
-		if (!OidIsValid(service->database))
-		{
-			service->database = MyDatabaseId;
-			strlcpy(service->name, name, SERVICE_SIZE);
-			service->margin[0] = service->margin[1] = UNSEEN;
-			return service;
-		}
+		if (OidIsValid(service->database))
+			continue;
+		if (unused == NULL)
+			unused = service;
+		if (service->name[0] == '\0')
+			break;				/* it was never used: nobody is beyond it */
 	}
-	return NULL;
+	if (unused != NULL)
+	{
+		unused->database = MyDatabaseId;
+		strlcpy(unused->name, name, SERVICE_SIZE);
+		unused->window = 0;
+		unused->margin[0] = unused->margin[1] = UNSEEN;
+	}
+	return unused;
 }
 
 static void
