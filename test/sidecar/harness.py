@@ -28,6 +28,8 @@ subprocess.run(["protoc", "-I", os.path.join(SOURCES, "proto"), "-I", "/usr/incl
                   if f.endswith(".proto")], check=True)
 sys.path.insert(0, _stubs)
 
+# Its fork handlers can hang a process that starts another one while calls are in progress.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 import grpc  # noqa: E402
 
 GC = "/distributed_gc.DistributedGCService/"
