@@ -361,6 +361,7 @@ admin_start(char *error, size_t error_size)
 {
 	ListenOptions options = {.handlers = &handlers, .max_connections = MAX_CONNECTIONS};
 
+	admin_watch_rights();
 	if (listen_on == NULL || listen_on[0] == '\0')
 		return true;
 	listener = net_listen(listen_on, &options, error, error_size);
@@ -385,6 +386,7 @@ close_one(Conn *conn, void *arg)
 void
 admin_stop(void)
 {
+	admin_forget_rights();
 	if (listener == NULL)
 		return;
 	samples_stop();

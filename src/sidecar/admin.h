@@ -46,6 +46,10 @@ extern void admin_metrics(AdminAnswer *answer);
 extern void admin_health(AdminAnswer *answer);
 extern void admin_status(AdminAnswer *answer);
 
+/* Log what our role may not do, once the database answers; or no more. */
+extern void admin_watch_rights(void);
+extern void admin_forget_rights(void);
+
 /* --no-database-metrics was not given. */
 extern bool admin_database_metrics(void);
 

@@ -22,6 +22,7 @@
 #define PLAIN "text/plain; charset=utf-8"
 #define JSON "application/json"
 #define LIMIT_US (5 * INT64_C(1000000))
+#define RIGHTS_US (1 * INT64_C(1000000))
 
 /*
  * gt_metrics() in the order of the text format: all samples of a metric
@@ -42,12 +43,25 @@ static DbStatement metrics_statement =
 	0, DB_REPEATABLE
 };
 
+/*
+ * What our role may not do, a line for each right.  Claiming is not among them:
+ * the executors say that themselves.
+ */
+#define LACKS \
+	"(SELECT coalesce(string_agg(format('role \"%s\" lacks the right %L: SELECT gt_allow(%L, %L);'," \
+	" current_user, r, current_user, r), E'\\n'), '')" \
+	" FROM (VALUES ('lease', 'gt_lease_create'), ('monitor', 'gt_metrics')) AS v(r, f)" \
+	" WHERE NOT EXISTS (SELECT FROM pg_proc AS p JOIN pg_extension AS e ON e.extnamespace = p.pronamespace" \
+	" WHERE e.extname = 'garbagetruck' AND p.proname = f AND has_function_privilege(p.oid, 'EXECUTE')))"
+
+static DbStatement lacks_statement = {"gt_admin_lacks", "SELECT " LACKS, 0, DB_REPEATABLE};
+
 static DbStatement health_statement =
 {
 	"gt_admin_health",
 	"SELECT coalesce(bool_and(ok), true), coalesce(json_agg(json_build_object("
-	"'name', check_name, 'ok', ok, 'detail', coalesce(detail, ''), 'remedy', coalesce(remedy, '')))::text, '[]')"
-	" FROM gt_health()",
+	"'name', check_name, 'ok', ok, 'detail', coalesce(detail, ''), 'remedy', coalesce(remedy, '')))::text, '[]'), "
+	LACKS " FROM gt_health()",
 	0, DB_REPEATABLE
 };
 
@@ -228,31 +242,34 @@ admin_metrics(AdminAnswer *answer)
 		admin_finish(answer, 200, PROMETHEUS);
 }
 
-/* Why the executors cannot do all of their work, as JSON strings. */
-static void
-print_problems(FILE *out)
+/* Lines of text as JSON strings; returns whether there were any. */
+static bool
+print_lines(FILE *out, char *lines, bool comma)
 {
-	char	   *problems = serve_executors() ? executors_problems(serve_executors()) : NULL;
 	char	   *save = NULL;
-	char	   *line = problems ? strtok_r(problems, "\n", &save) : NULL;
-	bool		first = true;
+	char	   *line = lines ? strtok_r(lines, "\n", &save) : NULL;
+	bool		any = false;
 
 	for (; line != NULL; line = strtok_r(NULL, "\n", &save))
 	{
-		if (!first)
+		if (comma || any)
 			fputc(',', out);
-		first = false;
+		any = true;
 		json_write_string(out, line);
 	}
-	free(problems);
+	return any;
 }
 
-/* `checks`: what stands between the brackets of gt_health()'s array. */
+/*
+ * `checks`: what stands between the brackets of gt_health()'s array; `lacks`:
+ * lines; `problem`: why the database cannot be asked.
+ */
 static void
 finish_health(AdminAnswer *answer, bool healthy, const char *checks, int len,
-			  const char *problem)
+			  char *lacks, const char *problem)
 {
 	FILE	   *out = admin_body(answer);
+	char	   *problems = serve_executors() ? executors_problems(serve_executors()) : NULL;
 
 	fprintf(out, "{\"healthy\":%s,\"version\":\"%s\",\"checks\":[{\"name\":\"database\",\"ok\":%s,\"detail\":",
 			healthy ? "true" : "false", GT_VERSION, problem == NULL ? "true" : "false");
@@ -260,8 +277,9 @@ finish_health(AdminAnswer *answer, bool healthy, const char *checks, int len,
 	fprintf(out, ",\"remedy\":\"%s\"}%s%.*s],\"problems\":[",
 			problem ? "see that PostgreSQL runs, and that --db names it" : "",
 			len > 0 ? "," : "", len, checks);
-	print_problems(out);
+	print_lines(out, problems, print_lines(out, lacks, false));
 	fprintf(out, "],\"draining\":%s}\n", serve_draining() ? "true" : "false");
+	free(problems);
 	admin_finish(answer, healthy ? 200 : 503, JSON);
 }
 
@@ -273,12 +291,13 @@ health_came(void *arg, const DbOutcome *outcome)
 
 	if (outcome->result == NULL)
 	{
-		finish_health(answer, false, "", 0, outcome->message);
+		finish_health(answer, false, "", 0, NULL, outcome->message);
 		return;
 	}
 	array = PQgetvalue(outcome->result, 0, 1);
 	finish_health(answer, PQgetvalue(outcome->result, 0, 0)[0] == 't',
-				  array + 1, (int) strlen(array) - 2, NULL);
+				  array + 1, (int) strlen(array) - 2,
+				  PQgetvalue(outcome->result, 0, 2), NULL);
 }
 
 void
@@ -289,7 +308,7 @@ admin_health(AdminAnswer *answer)
 	if (db_up())
 		db_call(&health_statement, NULL, &how, health_came, answer);
 	else
-		finish_health(answer, false, "", 0, db_problem());
+		finish_health(answer, false, "", 0, NULL, db_problem());
 }
 
 void
@@ -305,4 +324,39 @@ admin_ready(AdminAnswer *answer)
 	else
 		fprintf(out, "not ready: %s\n", db_problem());
 	admin_finish(answer, ready ? 200 : 503, PLAIN);
+}
+
+static LoopTimer rights_timer;
+
+static void
+lacks_came(void *arg, const DbOutcome *outcome)
+{
+	char	   *save = NULL;
+	char	   *line = NULL;
+
+	if (outcome->result != NULL)
+		line = strtok_r(PQgetvalue(outcome->result, 0, 0), "\n", &save);
+	for (; line != NULL; line = strtok_r(NULL, "\n", &save))
+		log_line(LOG_WARNING, "%s", line);
+}
+
+static void
+look_at_rights(void *arg)
+{
+	if (db_up())
+		db_call(&lacks_statement, NULL, NULL, lacks_came, NULL);
+	else
+		timer_start(&rights_timer, RIGHTS_US, look_at_rights, NULL);
+}
+
+void
+admin_watch_rights(void)
+{
+	timer_start(&rights_timer, 0, look_at_rights, NULL);
+}
+
+void
+admin_forget_rights(void)
+{
+	timer_stop(&rights_timer);
 }

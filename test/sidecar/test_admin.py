@@ -175,7 +175,10 @@ class Metrics(AdminTest):
         self.assertNotIn("garbagetruck_leases ", text)
         self.assertIn("42501", other.log())
         self.assertEqual(other.get("/")[0], 200)
-        self.assertIn("problems", other.get("/healthz")[1])
+        remedy = "SELECT gt_allow('plain', 'monitor');"
+        self.assertIn(remedy, "".join(json.loads(other.get("/healthz")[1])["problems"]))
+        self.eventually(lambda: remedy in other.log(), "what the role lacks is not logged")
+        self.assertNotIn("gt_allow('plain', 'lease')", other.log())
 
 
 class Balance(html.parser.HTMLParser):
