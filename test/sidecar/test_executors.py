@@ -57,11 +57,12 @@ def build(directory):
     config = subprocess.run(["pkg-config", "--cflags", "--libs", "libcurl", "libpq", "libcrypto", "libprotobuf-c"],
                             stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     for name in ("main", "unit"):
-        subprocess.run(["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-pthread", "-w", *flags, "-I" + executors, "-I" + SOURCES,
+        subprocess.run(["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-pthread", "-w", "-rdynamic", *flags, "-I" + executors, "-I" + SOURCES,
                         "-I" + out, "-I" + os.path.join(out, "proto"), *sources, os.path.join(HERE, "executors", name + ".c"),
                         "-o", os.path.join(out, name), *config], check=True)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-D_GNU_SOURCE", os.path.join(HERE, "executors", "names.c"), "-ldl",
-                    "-o", os.path.join(out, "names.so")], check=True)
+    for name in ("names", "fail"):
+        subprocess.run(["gcc", "-shared", "-fPIC", "-D_GNU_SOURCE", os.path.join(HERE, "executors", name + ".c"), "-ldl",
+                        "-o", os.path.join(out, name + ".so")], check=True)
     return out
 
 
@@ -417,7 +418,18 @@ class Http(Test):
             self.assertLessEqual(sidecar.stats()["http"]["in_flight"], 64)
             # what waits has not used up attempts
             self.assertEqual(value(admin, "SELECT count(*) FROM gt_garbage WHERE attempts > 1"), 0)
-            query(admin, "SELECT count(*) FROM (SELECT cleanup_id FROM gt_garbage) g")
+            sidecar.child.kill()
+        clear()
+
+    def test_many_hanging_targets(self):
+        with contextlib.ExitStack() as servers, Server() as good, Sidecar() as sidecar:
+            for _ in range(20):
+                bad = servers.enter_context(Server())
+                bad.answer = bad.hang
+                many("http_endpoint", 100, f"http://127.0.0.1:{bad.port}/")
+            self.until(lambda: sidecar.stats()["http"]["in_flight"] >= 40, "the hanging targets are called", sidecar)
+            many("http_endpoint", 200, f"http://127.0.0.1:{good.port}/")
+            self.until(lambda: left("http_endpoint") == 2000, f"the good target's are done: {len(good.seen)}", sidecar)
             sidecar.child.kill()
         clear()
 
@@ -1092,6 +1104,52 @@ class Database(Test):
                 self.assertEqual(sidecar.stats()["claimed"], 0)
             with Sidecar("--expect-identity", "") as sidecar:
                 self.gone("http_endpoint", sidecar)
+
+
+class Allocations(Test):
+    def tearDown(self):
+        clear()
+
+    def test_each_fails_once(self):
+        """Whichever allocation fails: no crash, no false success. EXECUTORS_ALLOCATIONS: how many to try."""
+        root = os.path.join(work, "allocations")
+        os.makedirs(root)
+        count = os.path.join(root, "count")
+        with Server() as server:
+            env = {"LD_PRELOAD": os.path.join(program, "fail.so"), "FAIL_COUNT": count, "AWS_ACCESS_KEY_ID": "id",
+                   "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}", "AWS_SECRET_ACCESS_KEY": "secret"}
+            made = [handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", retry_delay="100 ms"),
+                    handler("s3", "s3://b/{object_id}", retry_delay="100 ms"),
+                    handler("file", "{object_id}", retry_delay="100 ms")]
+            called = []
+
+            def once(fail_at):
+                for h in made:
+                    name = f"{h}-{fail_at}"
+                    called.append(name)
+                    open(os.path.join(root, name), "w", encoding="utf-8").close()
+                    garbage(h, name)
+                with Sidecar("--file-root", root, "--visibility-ms", "1000", env=dict(env, FAIL_AT=str(fail_at))) as sidecar:
+                    wait_until(lambda: sidecar.child.poll() is not None or not any(left(h) for h in made), 10)
+                    if sidecar.child.poll() is None:
+                        sidecar.stop()
+                    self.assertIn(sidecar.child.returncode, (0, 1), f"allocation {fail_at}: {sidecar.output()}")
+
+            once(0)
+            with open(count, encoding="utf-8") as f:
+                total = int(f.read())
+            tries = int(os.environ.get("EXECUTORS_ALLOCATIONS", "15"))
+            for fail_at in range(1, total, max(total // tries, 1)):
+                once(fail_at)
+            with Sidecar("--file-root", root, env={k: v for k, v in env.items() if k.startswith("AWS")}) as sidecar:
+                for h in made:
+                    self.gone(h, sidecar)
+            paths = [path.rsplit("/", 1)[1] for path in server.paths()]
+        for name in called:
+            if name.rsplit("-", 1)[0] == made[2]:
+                self.assertFalse(os.path.exists(os.path.join(root, name)), name)
+            else:
+                self.assertIn(name, paths)
 
 
 class Unit(Test):

@@ -6,12 +6,29 @@
  * "stats", "problems", "wake" and "drain MS" on stdin are answered by one line
  * (problems: by lines and a "."); the end of stdin stops it in order.
  */
+#include <execinfo.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "executors.h"
+
+/* Of fail.c, when it is there: from here on allocations may fail. */
+extern void fail_begin(void) __attribute__((weak));
+
+/* Say where it was, for the test's output. */
+static void
+crashed(int signo)
+{
+	void	   *frames[40];
+	int			count = backtrace(frames, 40);
+
+	backtrace_symbols_fd(frames, count, STDERR_FILENO);
+	signal(signo, SIG_DFL);
+	raise(signo);
+}
 
 static void
 say(ExecutorLogLevel level, const char *line)
@@ -71,6 +88,10 @@ main(int argc, char **argv)
 	char		line[200];
 	int			i;
 
+	signal(SIGSEGV, crashed);
+	signal(SIGABRT, crashed);
+	if (fail_begin != NULL)
+		fail_begin();
 	memset(&config, 0, sizeof(config));
 	config.allow = allow;
 	config.log = say;
