@@ -13,32 +13,24 @@
 
 #include "cli.h"
 
-enum
-{
-	INVALID_ARGUMENT = 3, DEADLINE_EXCEEDED = 4, NOT_FOUND = 5,
-	ALREADY_EXISTS = 6, PERMISSION_DENIED = 7, RESOURCE_EXHAUSTED = 8,
-	FAILED_PRECONDITION = 9, ABORTED = 10, UNIMPLEMENTED = 12,
-	UNAVAILABLE = 14, UNAUTHENTICATED = 16
-};
-
 /* What to do about a status that the server answered with. */
 static const struct
 {
-	int			status;
+	GrpcCode	status;
 	const char *remedy;
 }			remedies[] =
 {
-	{INVALID_ARGUMENT, "correct that value and try again"},
-	{DEADLINE_EXCEEDED, "it may have been done all the same: look with \"garbagetruck lease list\", or try again with a longer --timeout"},
-	{NOT_FOUND, "it has ended or never was: \"garbagetruck lease list\" shows those that run"},
-	{ALREADY_EXISTS, "somebody else holds the object: try again when that lease has ended"},
-	{PERMISSION_DENIED, "name the lease's own service with --service-id, or use a token that may act for it (--token-file)"},
-	{RESOURCE_EXHAUSTED, "release what is no longer needed, or have the limit raised"},
-	{FAILED_PRECONDITION, "the lease is over: stop using the object, then create a new lease"},
-	{ABORTED, "try again in a moment"},
-	{UNIMPLEMENTED, "is that the gRPC address of a garbagetruck server, and not its admin port?"},
-	{UNAVAILABLE, "try again in a moment; \"garbagetruck health\" tells whether its database is back"},
-	{UNAUTHENTICATED, "give the token that the server knows with --token-file or GARBAGETRUCK_TOKEN_FILE"},
+	{GRPC_INVALID_ARGUMENT, "correct that value and try again"},
+	{GRPC_DEADLINE_EXCEEDED, "it may have been done all the same: look with \"garbagetruck lease list\", or try again with a longer --timeout"},
+	{GRPC_NOT_FOUND, "it has ended or never was: \"garbagetruck lease list\" shows those that run"},
+	{GRPC_ALREADY_EXISTS, "somebody else holds the object: try again when that lease has ended"},
+	{GRPC_PERMISSION_DENIED, "name the lease's own service with --service-id, or use a token that may act for it (--token-file)"},
+	{GRPC_RESOURCE_EXHAUSTED, "release what is no longer needed, or have the limit raised"},
+	{GRPC_FAILED_PRECONDITION, "the lease is over: stop using the object, then create a new lease"},
+	{GRPC_ABORTED, "try again in a moment"},
+	{GRPC_UNIMPLEMENTED, "is that the gRPC address of a garbagetruck server, and not its admin port?"},
+	{GRPC_UNAVAILABLE, "try again in a moment; \"garbagetruck health\" tells whether its database is back"},
+	{GRPC_UNAUTHENTICATED, "give the token that the server knows with --token-file or GARBAGETRUCK_TOKEN_FILE"},
 };
 
 static const char *
@@ -46,7 +38,7 @@ remedy_for(const GrpcReply *reply)
 {
 	size_t		i;
 
-	if (!reply->reached && reply->status == UNAVAILABLE)
+	if (!reply->reached && reply->status == GRPC_UNAVAILABLE)
 		return "start one with \"garbagetruck serve --ephemeral\", or name the right one with --endpoint or GARBAGETRUCK_ENDPOINT";
 	for (i = 0; i < sizeof(remedies) / sizeof(remedies[0]); i++)
 		if (remedies[i].status == reply->status)
@@ -57,7 +49,7 @@ remedy_for(const GrpcReply *reply)
 void
 cli_report(const Cli *cli, const GrpcReply *reply)
 {
-	const char *code = grpc_client_status_name(reply->status);
+	const char *code = grpc_code_name(reply->status);
 	const char *remedy = remedy_for(reply);
 	const char *what = reply->message[0] != '\0' ? reply->message : code;
 	const char *prefix = reply->reached ? "" : "no answer from ";
@@ -155,7 +147,7 @@ cli_call_quiet(Cli *cli, const char *path, const ProtobufCMessage *request,
 	memset(reply, 0, sizeof(*reply));
 	if (packed == NULL)
 	{
-		reply->status = RESOURCE_EXHAUSTED;
+		reply->status = GRPC_RESOURCE_EXHAUSTED;
 		reply->message = strdup("out of memory");
 		return NULL;
 	}
@@ -163,12 +155,12 @@ cli_call_quiet(Cli *cli, const char *path, const ProtobufCMessage *request,
 	grpc_client_call(cli->client, path, cli->request_key, packed, len,
 					 timeout_ms, reply);
 	free(packed);
-	if (reply->status == 0)
+	if (reply->status == GRPC_OK)
 	{
 		answer = protobuf_c_message_unpack(type, NULL, reply->len, reply->data);
 		if (answer == NULL)
 		{
-			reply->status = UNIMPLEMENTED;
+			reply->status = GRPC_UNIMPLEMENTED;
 			free(reply->message);
 			reply->message = strdup("the server's answer is of another make");
 		}

@@ -45,7 +45,7 @@ typedef struct Hold
 	bool		exited;
 	int			wait_status;
 	char	   *last_error;		/* of the renewals that failed since the last good one */
-	int			last_status;
+	GrpcCode	last_status;
 } Hold;
 
 static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -232,13 +232,8 @@ stop_at(const Hold *hold)
 static bool
 is_over(const GrpcReply *reply)
 {
-	enum
-	{
-		NOT_FOUND = 5, DENIED = 7, FAILED_PRECONDITION = 9
-	};
-
-	return reply->status == NOT_FOUND || reply->status == DENIED ||
-		reply->status == FAILED_PRECONDITION;
+	return reply->status == GRPC_NOT_FOUND || reply->status == GRPC_PERMISSION_DENIED ||
+		reply->status == GRPC_FAILED_PRECONDITION;
 }
 
 static void
@@ -278,7 +273,7 @@ renew(Hold *hold)
 	}
 	else if (is_over(&reply))
 	{
-		cli_error(cli->json, grpc_client_status_name(reply.status),
+		cli_error(cli->json, grpc_code_name(reply.status),
 				  "the lease is lost, stopping %s: %s", cli->command[0], reply.message);
 		lose(hold, true);
 	}
@@ -309,7 +304,7 @@ watch(Hold *hold)
 		}
 		else if (!hold->lost && must_stop(hold, now))
 		{
-			cli_error(hold->cli->json, grpc_client_status_name(hold->last_status),
+			cli_error(hold->cli->json, grpc_code_name(hold->last_status),
 					  "the lease could not be renewed and is about to end, stopping %s: %s",
 					  hold->cli->command[0],
 					  hold->last_error ? hold->last_error : "this machine or process was suspended");
@@ -346,11 +341,11 @@ release(Hold *hold)
 	else if (is_over(&reply))
 	{
 		over = true;
-		cli_error(cli->json, grpc_client_status_name(reply.status),
+		cli_error(cli->json, grpc_code_name(reply.status),
 				  "the lease had ended before %s did: %s", cli->command[0], reply.message);
 	}
 	else
-		cli_error(cli->json, grpc_client_status_name(reply.status),
+		cli_error(cli->json, grpc_code_name(reply.status),
 				  "the lease could not be released and ends by itself: %s", reply.message);
 	grpc_reply_free(&reply);
 	return !over;

@@ -11,12 +11,6 @@
 #include "cli_requests.h"
 #include "json.h"
 
-enum
-{
-	DENIED = 7, NOT_FOUND = 5, FAILED_PRECONDITION = 9, INVALID_ARGUMENT = 3,
-	UNIMPLEMENTED = 12
-};
-
 char *
 cli_object_type(const char *given)
 {
@@ -184,23 +178,23 @@ renew_failure(const char *lease_id, int status, GrpcReply *reply)
 	switch (status)
 	{
 		case GARBAGETRUCK__V1__RENEW_RESULT__STATUS__EXPIRED:
-			reply->status = FAILED_PRECONDITION;
+			reply->status = GRPC_FAILED_PRECONDITION;
 			what = "has expired";
 			break;
 		case GARBAGETRUCK__V1__RENEW_RESULT__STATUS__NOT_FOUND:
-			reply->status = NOT_FOUND;
+			reply->status = GRPC_NOT_FOUND;
 			what = "not found";
 			break;
 		case GARBAGETRUCK__V1__RENEW_RESULT__STATUS__DENIED:
-			reply->status = DENIED;
+			reply->status = GRPC_PERMISSION_DENIED;
 			what = "belongs to another service";
 			break;
 		case GARBAGETRUCK__V1__RENEW_RESULT__STATUS__CHILD:
-			reply->status = INVALID_ARGUMENT;
+			reply->status = GRPC_INVALID_ARGUMENT;
 			what = "lives with its parent and is not renewed by itself";
 			break;
 		default:
-			reply->status = UNIMPLEMENTED;
+			reply->status = GRPC_UNIMPLEMENTED;
 			what = "was not renewed, for a reason that this version does not know";
 			break;
 	}

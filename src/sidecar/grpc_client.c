@@ -45,28 +45,6 @@ typedef struct Answer
 	char	   *message;
 } Answer;
 
-static const char *const status_names[] = {
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED",
-	"NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-	"FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"
-};
-
-enum
-{
-	STATUS_CANCELLED = 1, STATUS_UNKNOWN = 2, STATUS_DEADLINE = 4,
-	STATUS_DENIED = 7, STATUS_EXHAUSTED = 8, STATUS_UNIMPLEMENTED = 12,
-	STATUS_INTERNAL = 13, STATUS_UNAVAILABLE = 14, STATUS_UNAUTHENTICATED = 16
-};
-
-const char *
-grpc_client_status_name(int status)
-{
-	if (status < 0 || status >= (int) (sizeof(status_names) / sizeof(status_names[0])))
-		return "UNKNOWN";
-	return status_names[status];
-}
-
 static int
 hex_digit(char c)
 {
@@ -136,10 +114,9 @@ on_header(char *line, size_t size, size_t nitems, void *arg)
 
 	if (header_value(line, len, "grpc-status", &value, &value_len))
 	{
-		if (value_len >= 1 && value_len <= 2)
-			answer->status = atoi(value);
-		else
-			answer->status = STATUS_UNKNOWN;
+		int			code = value_len <= 2 ? atoi(value) : GRPC_UNKNOWN;
+
+		answer->status = code >= 0 && code < GRPC_CODES ? code : GRPC_UNKNOWN;
 	}
 	else if (header_value(line, len, "grpc-message", &value, &value_len))
 	{
@@ -364,7 +341,7 @@ request_headers(GrpcClient *client, const char *request_key, long timeout_ms)
 }
 
 static void
-set_failure(GrpcReply *reply, int status, char *message)
+set_failure(GrpcReply *reply, GrpcCode status, char *message)
 {
 	reply->status = status;
 	free(reply->message);
@@ -377,14 +354,14 @@ transport_failure(GrpcClient *client, CURLcode rc, GrpcReply *reply)
 {
 	const char *detail = client->error[0] ? client->error : curl_easy_strerror(rc);
 	char	   *message = NULL;
-	int			status = STATUS_UNAVAILABLE;
+	GrpcCode	status = GRPC_UNAVAILABLE;
 
 	if (rc == CURLE_OPERATION_TIMEDOUT)
-		status = STATUS_DEADLINE;
+		status = GRPC_DEADLINE_EXCEEDED;
 	else if (rc == CURLE_ABORTED_BY_CALLBACK)
-		status = STATUS_CANCELLED;
+		status = GRPC_CANCELLED;
 	else if (rc == CURLE_WRITE_ERROR)
-		status = STATUS_EXHAUSTED;
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (asprintf(&message, "%s: %s", client->base, detail) < 0)
 		message = NULL;
 	set_failure(reply, status, message);
@@ -395,24 +372,24 @@ static void
 http_failure(GrpcClient *client, long http, GrpcReply *reply)
 {
 	char	   *message = NULL;
-	int			status = STATUS_UNKNOWN;
+	GrpcCode	status = GRPC_UNKNOWN;
 
 	switch (http)
 	{
 		case 401:
-			status = STATUS_UNAUTHENTICATED;
+			status = GRPC_UNAUTHENTICATED;
 			break;
 		case 403:
-			status = STATUS_DENIED;
+			status = GRPC_PERMISSION_DENIED;
 			break;
 		case 404:
-			status = STATUS_UNIMPLEMENTED;
+			status = GRPC_UNIMPLEMENTED;
 			break;
 		case 429:
 		case 502:
 		case 503:
 		case 504:
-			status = STATUS_UNAVAILABLE;
+			status = GRPC_UNAVAILABLE;
 			break;
 		default:
 			break;
@@ -452,10 +429,10 @@ judge(GrpcClient *client, CURLcode rc, Answer *answer, GrpcReply *reply)
 	if (answer->status >= 0 && answer->grpc)
 	{
 		reply->reached = true;
-		set_failure(reply, answer->status, answer->message);
+		set_failure(reply, (GrpcCode) answer->status, answer->message);
 		answer->message = NULL;
-		if (answer->status == 0 && !unframe(answer, reply))
-			set_failure(reply, STATUS_INTERNAL,
+		if (answer->status == GRPC_OK && !unframe(answer, reply))
+			set_failure(reply, GRPC_INTERNAL,
 						strdup("the server's answer is not one gRPC message"));
 	}
 	else if (rc != CURLE_OK)

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grpc_status.h"
+
 typedef struct GrpcClient GrpcClient;
 
 typedef struct GrpcClientOptions
@@ -27,10 +29,10 @@ typedef struct GrpcClientOptions
 /* What a call came to.  message is never NULL after grpc_client_call(). */
 typedef struct GrpcReply
 {
-	int			status;			/* gRPC status code, 0 is OK */
+	GrpcCode	status;
 	char	   *message;		/* the server's words, or what kept us from it */
 	bool		reached;		/* a gRPC server answered; else the outcome is unknown */
-	uint8_t    *data;			/* the answer's packed bytes; only with status 0 */
+	uint8_t    *data;			/* the answer's packed bytes; only with GRPC_OK */
 	size_t		len;
 } GrpcReply;
 
@@ -62,8 +64,5 @@ extern void grpc_client_call(GrpcClient *client, const char *path,
 extern void grpc_reply_free(GrpcReply *reply);
 
 extern void grpc_client_close(GrpcClient *client);
-
-/* "NOT_FOUND" for 5, and so on; "UNKNOWN" for what is no code. */
-extern const char *grpc_client_status_name(int status);
 
 #endif							/* GT_GRPC_CLIENT_H */
