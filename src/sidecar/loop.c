@@ -29,6 +29,7 @@ struct LoopFd
 
 static int	epoll_fd = -1;
 static int	wake_fd = -1;
+static LoopFd *wake_watch;
 static bool stopping = false;
 static int64_t now_us;
 static LoopFd *dead_watches;
@@ -69,8 +70,10 @@ loop_init(void)
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	now_us = loop_clock();
-	return epoll_fd >= 0 && wake_fd >= 0 &&
-		loop_add(wake_fd, EPOLLIN, drain_wake_fd, NULL) != NULL;
+	if (epoll_fd < 0 || wake_fd < 0)
+		return false;
+	wake_watch = loop_add(wake_fd, EPOLLIN, drain_wake_fd, NULL);
+	return wake_watch != NULL;
 }
 
 void

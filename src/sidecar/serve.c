@@ -209,6 +209,7 @@ static bool
 catch_signals(void)
 {
 	static int	fd;
+	static LoopFd *watch;
 	sigset_t	set;
 
 	sigemptyset(&set);
@@ -219,7 +220,10 @@ catch_signals(void)
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return false;
 	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-	return fd >= 0 && loop_add(fd, EPOLLIN, handle_signal, &fd) != NULL;
+	if (fd < 0)
+		return false;
+	watch = loop_add(fd, EPOLLIN, handle_signal, &fd);
+	return watch != NULL;
 }
 
 /* ---- start ---- */
