@@ -159,7 +159,7 @@ CREATE TABLE @extschema@.gt__run (
 	handler   int NOT NULL,
 	alone     boolean NOT NULL,
 	at        timestamptz NOT NULL,
-	items     bigint[] NOT NULL,            -- cleanup ids
+	items     bigint[] NOT NULL,            -- cleanup ids: first and last of each range
 	CONSTRAINT gt__run_pkey PRIMARY KEY (worker)
 ) WITH (fillfactor = 50);
 
@@ -298,6 +298,8 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 CREATE FUNCTION @extschema@.gt__running(id uuid, deadline timestamptz) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 CREATE FUNCTION @extschema@.gt__acts_for(role oid) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+CREATE FUNCTION @extschema@.gt__role_name(role oid) RETURNS name
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 CREATE FUNCTION @extschema@.gt__may(what text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
@@ -443,13 +445,13 @@ SELECT v.lease_id, v.object_id, v.object_type, v.service_id, v.state, v.created_
 	CASE WHEN @extschema@.gt__acts_for(v.owner) THEN v.payload END AS payload,
 	CASE WHEN @extschema@.gt__acts_for(v.owner) THEN v.metadata END AS metadata,
 	v.attempts, v.max_attempts, v.retry_delay,
-	pg_catalog.pg_get_userbyid(v.owner) AS owner
+	@extschema@.gt__role_name(v.owner) AS owner
 FROM @extschema@.gt__lease_view v
 WHERE (SELECT @extschema@.gt__may('monitor')) OR @extschema@.gt__acts_for(v.owner);
 COMMENT ON VIEW @extschema@.gt_leases IS 'Leases that have not ended: one''s own, or all for monitors.';
 
 CREATE VIEW @extschema@.gt_garbage WITH (security_barrier) AS
-SELECT o.cleanup_id, o.object_type, o.object_id, pg_catalog.pg_get_userbyid(o.owner) AS owner,
+SELECT o.cleanup_id, o.object_type, o.object_id, @extschema@.gt__role_name(o.owner) AS owner,
 	h.name AS handler, h.kind,
 	CASE WHEN j.dead THEN 'dead'
 		WHEN o.state OPERATOR(pg_catalog.=) 'c' AND NOT j.lapsed THEN 'claimed'
@@ -508,7 +510,7 @@ COMMENT ON VIEW @extschema@.gt_handlers IS 'Handlers that the caller may use or 
 CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
 SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
 	e.lag, e.took, CASE WHEN h.may_claim THEN e.error END AS error,
-	pg_catalog.pg_get_userbyid(e.owner) AS owner
+	@extschema@.gt__role_name(e.owner) AS owner
 FROM @extschema@.gt__history e
 	LEFT JOIN (SELECT i.id, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM @extschema@.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
@@ -541,6 +543,7 @@ REVOKE ALL ON FUNCTION @extschema@.gt_fence_check(text, text, bigint) FROM PUBLI
 REVOKE ALL ON FUNCTION @extschema@.gt__deadline(uuid, timestamptz, bigint, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt__running(uuid, timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt__acts_for(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt__role_name(oid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt__may(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_drop(text) FROM PUBLIC;
@@ -596,6 +599,7 @@ GRANT SELECT ON TABLE @extschema@.gt_leases, @extschema@.gt_garbage, @extschema@
 GRANT EXECUTE ON FUNCTION @extschema@.gt__deadline(uuid, timestamptz, bigint, bigint) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt__running(uuid, timestamptz) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt__acts_for(oid) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt__role_name(oid) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt__may(text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt__workers() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt__running_items() TO PUBLIC;

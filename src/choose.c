@@ -75,7 +75,7 @@ look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, i
 	*first = GT_NEVER;
 	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterEqualStrategyNumber,
 							   TimestampTzGetDatum(low));
-	while (gt_scan_next(scan, &row))
+	while (gt_scan_next_brief(scan, &row))
 	{
 		TimestampTz due_at = GT_TIME(&row, O_DUE_AT);
 		int64		id;

@@ -207,9 +207,10 @@ forget_crashes(const GtHandler *h)
 	gt_close(&handlers);
 }
 
-/* Writes what came of the items that were run, beginning at `start`. */
+/* Writes what came of the items that were run, beginning at `start`. touched: the handler has written gt_object. */
 static void
-write_outcomes(GtCleaner *c, const GtHandler *h, GtTable *objects, GtItem *items, int n, TimestampTz start)
+write_outcomes(GtCleaner *c, const GtHandler *h, GtTable *objects, GtItem *items, int n, TimestampTz start,
+			   bool touched)
 {
 	bool		one_run = h->kind == GT_KIND_SQL_BATCH;
 	bool		halve = one_run && n > 1 && !items[0].done && !items[0].excused;
@@ -234,9 +235,10 @@ write_outcomes(GtCleaner *c, const GtHandler *h, GtTable *objects, GtItem *items
 			continue;
 
 		/* the handler may have leased the object, or ended it, by itself */
-		if (gt_lock(objects, row, LockTupleExclusive, false) != GT_LOCKED ||
-			row->isnull[O_CLEANUP_ID] || GT_INT64(row, O_CLEANUP_ID) != item->cleanup_id ||
-			GT_CHAR(row, O_STATE) != 'w')
+		if (touched &&
+			(gt_lock(objects, row, LockTupleExclusive, false) != GT_LOCKED ||
+			 row->isnull[O_CLEANUP_ID] || GT_INT64(row, O_CLEANUP_ID) != item->cleanup_id ||
+			 GT_CHAR(row, O_STATE) != 'w'))
 			continue;
 		if (item->done)
 			gt_garbage_done(objects, row, h, item->attempt, item->took);
@@ -305,10 +307,11 @@ run_recorded(GtCleaner *c, GtPass *pass)
 	else if (locked > 0)
 	{
 		TimestampTz start = gt_now();
+		uint64		writes = gt_object_writes;
 
 		locked = gt_run_sql(&h, items, locked);
 		GT_POINT("run_done");
-		write_outcomes(c, &h, &objects, items, locked, start);
+		write_outcomes(c, &h, &objects, items, locked, start, gt_object_writes != writes);
 		pass->done += locked;
 	}
 	gt_close(&objects);

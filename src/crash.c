@@ -82,6 +82,52 @@ gt_clean_is_durable(GtCleaner *c)
 	return c->durable;
 }
 
+/*
+ * The chosen items (sorted) as first and last of each row of consecutive ids:
+ * those of one batch mostly became garbage together, and a thousand numbers would
+ * be compressed and moved out of the row each time.
+ */
+static Datum
+ranges_of(GtCleaner *c)
+{
+	Datum	   *ends = palloc((2 * c->nitems + 1) * sizeof(Datum));
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < c->nitems; i++)
+	{
+		if (i > 0 && c->items[i] == c->items[i - 1] + 1)
+			ends[n - 1] = Int64GetDatum(c->items[i]);
+		else
+		{
+			ends[n++] = Int64GetDatum(c->items[i]);
+			ends[n++] = Int64GetDatum(c->items[i]);
+		}
+	}
+	return PointerGetDatum(construct_array(ends, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* The opposite. */
+static int
+items_of(const GtRow *record, int64 *items)
+{
+	Datum	   *ends;
+	int			n;
+	int			nitems = 0;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(record->v[RUN_ITEMS]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &ends, NULL, &n);
+	for (i = 0; i + 1 < n; i += 2)
+	{
+		int64		id;
+
+		for (id = DatumGetInt64(ends[i]); id <= DatumGetInt64(ends[i + 1]) && nitems < GT_MAX_ITEMS; id++)
+			items[nitems++] = id;
+	}
+	return nitems;
+}
+
 /* Writes the chosen run over the record of the one before; no items: nothing is going to run. */
 void
 gt_clean_write_record(GtCleaner *c)
@@ -89,9 +135,7 @@ gt_clean_write_record(GtCleaner *c)
 	GtTable		runs;
 	GtRow		row;
 	Datum		key;
-	Datum	   *ids;
 	bool		found;
-	int			i;
 
 	if (c->unrecorded || (c->nitems == 0 && !c->locked))
 		return;
@@ -104,15 +148,11 @@ gt_clean_write_record(GtCleaner *c)
 	{
 		if (!found)
 			gt_row_init(&row);
-		ids = palloc((c->nitems + 1) * sizeof(Datum));
-		for (i = 0; i < c->nitems; i++)
-			ids[i] = Int64GetDatum(c->items[i]);
 		GT_SET(&row, RUN_WORKER, key);
 		GT_SET(&row, RUN_HANDLER, Int32GetDatum(c->handler));
 		GT_SET(&row, RUN_ALONE, BoolGetDatum(c->alone));
 		GT_SET(&row, RUN_AT, TimestampTzGetDatum(gt_now()));
-		GT_SET(&row, RUN_ITEMS, PointerGetDatum(construct_array(ids, c->nitems, INT8OID, sizeof(int64),
-																FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+		GT_SET(&row, RUN_ITEMS, ranges_of(c));
 		if (found)
 			gt_update(&runs, &row);
 		else
@@ -189,7 +229,7 @@ typedef struct Crash
 	bool		evicted;
 	bool		charge;
 	int			nitems;
-	Datum	   *items;
+	int64		items[GT_MAX_ITEMS];
 } Crash;
 
 /* An attempt of a run alone went down with its process: counted, and the handler paused if it is a habit. */
@@ -264,8 +304,10 @@ judge(Crash *crash)
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	for (i = 0; i < crash->nitems; i++)
 	{
+		Datum		key = Int64GetDatum(crash->items[i]);
+
 		/* several are not waited for: they are in no order; who has one is bringing it back to life */
-		if (gt_fetch_lock(&objects, GT_OBJECT_CLEANUP, 1, &crash->items[i], &row, LockTupleExclusive,
+		if (gt_fetch_lock(&objects, GT_OBJECT_CLEANUP, 1, &key, &row, LockTupleExclusive,
 						  crash->nitems > 1) == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'w')
 			judge_item(&objects, &row, crash);
 	}
@@ -288,8 +330,7 @@ read_crash(const GtRow *record, Crash *crash)
 
 	crash->serial = GT_INT64(record, RUN_WORKER);
 	crash->alone = GT_BOOL(record, RUN_ALONE);
-	deconstruct_array(DatumGetArrayTypeP(record->v[RUN_ITEMS]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-					  TYPALIGN_DOUBLE, &crash->items, NULL, &crash->nitems);
+	crash->nitems = items_of(record, crash->items);
 	eviction_file(path, crash->serial);
 	crash->evicted = access(path, F_OK) == 0;
 }

@@ -167,6 +167,7 @@ typedef struct GtRow
 {
 	ItemPointerData tid;
 	TransactionId xmin;
+	bool		brief;			/* columns of variable length were left out: for reading only */
 	Datum		v[GT_MAX_ATTS];
 	bool		isnull[GT_MAX_ATTS];
 } GtRow;
@@ -216,6 +217,7 @@ extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
 extern void gt_row_init(GtRow *row);	/* all NULL */
 extern void gt_update(GtTable *t, GtRow *row);	/* the row must have been locked by gt_lock */
 extern void gt_delete(GtTable *t, GtRow *row);
+extern uint64 gt_object_writes; /* by this process, to gt_object: tells whether rows that we hold are still as read */
 
 /* An index scan in index order over the latest committed state (one snapshot for the whole scan). */
 typedef struct GtScan GtScan;
@@ -224,6 +226,7 @@ extern GtScan *gt_scan_begin(GtTable *t, GtIndexId index, int nkeys, const Datum
 extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index);	/* the leading column IS NULL */
 extern GtScan *gt_scan_begin_bound(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, int strategy, Datum bound);
 extern bool gt_scan_next(GtScan *scan, GtRow *row);
+extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* numbers and times only: others are NULL */
 extern void gt_scan_end(GtScan *scan);
 
 #define GT_INT64(row, a)	DatumGetInt64((row)->v[a])

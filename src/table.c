@@ -69,6 +69,8 @@ static Oid	owner_oid;
 static Oid	table_oids[GT_NTABLES];
 static Oid	index_oids[GT_NINDEXES];
 
+uint64		gt_object_writes = 0;
+
 struct GtScan
 {
 	GtTable    *table;
@@ -245,9 +247,9 @@ gt_row_init(GtRow *row)
 	ItemPointerSetInvalid(&row->tid);
 }
 
-/* Copies the row in the slot of the table; toasted values stay toasted. */
+/* Copies the row in the slot of the table; toasted values stay toasted. brief: see gt_scan_next_brief(). */
 static void
-copy_row(GtTable *t, GtRow *row)
+copy_columns(GtTable *t, GtRow *row, bool brief)
 {
 	TupleDesc	desc = RelationGetDescr(t->rel);
 	bool		isnull;
@@ -260,11 +262,18 @@ copy_row(GtTable *t, GtRow *row)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		row->isnull[i] = t->slot->tts_isnull[i];
+		row->isnull[i] = t->slot->tts_isnull[i] || (brief && !att->attbyval);
 		row->v[i] = row->isnull[i] ? (Datum) 0 :
 			datumCopy(t->slot->tts_values[i], att->attbyval, att->attlen);
 	}
+	row->brief = brief;
 	ExecClearTuple(t->slot);
+}
+
+static void
+copy_row(GtTable *t, GtRow *row)
+{
+	copy_columns(t, row, false);
 }
 
 /* The function behind the equality of a column of ours. */
@@ -338,9 +347,21 @@ gt_fetch_any(GtTable *t, GtRow *row)
 	return found;
 }
 
+/* Is the version in the slot of the table the one that row was copied from, as a whole? */
+static bool
+is_same_version(GtTable *t, const GtRow *row, ItemPointer read)
+{
+	bool		isnull;
+
+	return !row->brief && ItemPointerEquals(&t->slot->tts_tid, read) &&
+		TransactionIdEquals(row->xmin, DatumGetTransactionId(slot_getsysattr(t->slot, MinTransactionIdAttributeNumber,
+																			 &isnull)));
+}
+
 GtLockResult
 gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 {
+	ItemPointerData read = row->tid;
 	TM_FailureData failure;
 	TM_Result	result;
 
@@ -351,7 +372,10 @@ gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 	switch (result)
 	{
 		case TM_Ok:
-			copy_row(t, row);
+			if (is_same_version(t, row, &read))
+				ExecClearTuple(t->slot);
+			else
+				copy_row(t, row);
 			return GT_LOCKED;
 		case TM_WouldBlock:
 			ExecClearTuple(t->slot);
@@ -496,6 +520,8 @@ gt_delete(GtTable *t, GtRow *row)
 		elog(ERROR, "could not delete a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
 	if (t->id == GT__HANDLER)
 		gt_handler_writes++;
+	if (t->id == GT_OBJECT)
+		gt_object_writes++;
 	CommandCounterIncrement();
 }
 
@@ -552,16 +578,29 @@ gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int 
 	return begin(t, id, nkeys + 1, scankeys);
 }
 
-bool
-gt_scan_next(GtScan *scan, GtRow *row)
+static bool
+next_row(GtScan *scan, GtRow *row, bool brief)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
 	bool		found = index_getnext_slot(scan->scan, ForwardScanDirection, scan->table->slot);
 
 	MemoryContextSwitchTo(old);
 	if (found)
-		copy_row(scan->table, row);
+		copy_columns(scan->table, row, brief);
 	return found;
+}
+
+bool
+gt_scan_next(GtScan *scan, GtRow *row)
+{
+	return next_row(scan, row, false);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_scan_next_brief(GtScan *scan, GtRow *row)
+{
+	return next_row(scan, row, true);
 }
 
 void

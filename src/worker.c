@@ -139,6 +139,12 @@ do_trim(void)
 }
 
 static void
+do_end(void)
+{
+	gt_clean_end(cleaner);
+}
+
+static void
 do_expire(void)
 {
 	memset(&expiry, 0, sizeof(expiry));
@@ -393,6 +399,9 @@ gt_worker_main(Datum arg)
 		LWLockRelease(gt_shared->lock);
 		gt_due_at(database, due);
 		serve();
+		/* we leave in peace: without a trace */
+		if (working)
+			(void) gt_in_transaction(do_end, "garbagetruck: leaving");
 	}
 	if (again)
 		gt_due_at(database, gt_now());
