@@ -113,8 +113,11 @@ class Cluster:
     # --- the server
 
     def start(self, wait=True):
-        run([self._bin("pg_ctl"), "-D", self.data, "-l", self.log, "-s", "-t", "120", "-w" if wait else "-W", "start"],
-            **self._as_user())
+        try:
+            run([self._bin("pg_ctl"), "-D", self.data, "-l", self.log, "-s", "-t", "120", "-w" if wait else "-W", "start"],
+                **self._as_user())
+        except Failed as e:
+            raise Failed(f"{e}\n{self.log_tail()}") from e
 
     def stop(self, mode="fast"):
         run([self._bin("pg_ctl"), "-D", self.data, "-s", "-w", "-t", "120", "-m", mode, "stop"], **self._as_user())
