@@ -279,6 +279,16 @@ run_tasks(void)
 	}
 }
 
+void
+loop_end(void)
+{
+	loop_remove(wake_watch);
+	free_dead_watches();
+	free(heap);
+	close(wake_fd);
+	close(epoll_fd);
+}
+
 /* ---- the turn ---- */
 
 static int

@@ -14,6 +14,9 @@
 
 extern bool loop_init(void);
 
+/* Free what the loop itself holds. */
+extern void loop_end(void);
+
 /* Turn until loop_stop(). */
 extern void loop_run(void);
 extern void loop_stop(void);

@@ -90,6 +90,7 @@ static Listener *listener;
 static Tls *tls;
 static Executors *executors;
 static Ephemeral ephemeral_server;
+static LoopFd *signal_watch;
 static LoopTimer drain_timer;
 static int64_t drain_until_us;
 
@@ -209,7 +210,6 @@ static bool
 catch_signals(void)
 {
 	static int	fd;
-	static LoopFd *watch;
 	sigset_t	set;
 
 	sigemptyset(&set);
@@ -222,8 +222,8 @@ catch_signals(void)
 	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (fd < 0)
 		return false;
-	watch = loop_add(fd, EPOLLIN, handle_signal, &fd);
-	return watch != NULL;
+	signal_watch = loop_add(fd, EPOLLIN, handle_signal, &fd);
+	return signal_watch != NULL;
 }
 
 /* ---- start ---- */
@@ -400,6 +400,8 @@ serve_main(int argc, char **argv)
 		executors_stop(executors);
 	admin_stop();
 	db_stop();
+	loop_remove(signal_watch);
+	loop_end();
 	if (ephemeral)
 		ephemeral_stop(&ephemeral_server);
 	log_line(LOG_INFO, "stopped");

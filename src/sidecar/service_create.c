@@ -112,6 +112,14 @@ created(void *arg, const DbOutcome *outcome)
 	GrpcCall   *call = arg;
 	GrantRow	row;
 
+	/* PostgreSQL names the place in the JSON text only in its detail. */
+	if (strcmp(outcome->sqlstate, "22P02") == 0)
+	{
+		grpc_set_state(call, NULL);
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "payload or metadata: %s%s%.300s", outcome->message,
+				  outcome->detail != NULL ? ": " : "", outcome->detail != NULL ? outcome->detail : "");
+		return;
+	}
 	if (!call_sql_done(call, outcome))
 		return;
 	read_grant(outcome->result, &row);
