@@ -37,6 +37,7 @@
 PG_FUNCTION_INFO_V1(gt_share);
 PG_FUNCTION_INFO_V1(gt_unshare);
 PG_FUNCTION_INFO_V1(gt__acts_for);
+PG_FUNCTION_INFO_V1(gt__role_name);
 
 /* Roles whose rows mean them: their entry in gt__role has committed, and names them where that matters. */
 static Oid	noted[32];
@@ -381,6 +382,29 @@ gt_unshare(PG_FUNCTION_ARGS)
 		gt_delete(&t, &row);
 	gt_close(&t);
 	PG_RETURN_VOID();
+}
+
+/* gt__role_name(role): for the views; in a copy the name that the role had where the row comes from. */
+Datum
+gt__role_name(PG_FUNCTION_ARGS)
+{
+	Oid			role = PG_GETARG_OID(0);
+	char	   *now = GetUserNameFromId(role, true);
+	Name		name = palloc(sizeof(NameData));
+	GtTable		t;
+	GtRow		row;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	namestrcpy(name, now != NULL ? now : gt_role_name(role));
+	if (now == NULL || !is_noted(role))
+	{
+		gt_open(&t, GT__ROLE, AccessShareLock);
+		if ((now == NULL || gt_place(NULL) == GT_PLACE_COPY) && fetch_role(&t, role, &row))
+			*name = *DatumGetName(row.v[R_NAME]);
+		gt_close(&t);
+	}
+	PG_RETURN_NAME(name);
 }
 
 /* gt__acts_for(role): for the views. */
