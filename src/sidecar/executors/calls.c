@@ -7,6 +7,7 @@
  * target has answered; whatever else happens, the claim lapses or the attempt
  * fails, and the garbage is tried again.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +130,7 @@ void
 call_accept(Context *context, Call *call)
 {
 	Buffer		key = {NULL, 0, 0};
+	char	   *at;
 
 	if (!kind_ops[call->kind]->prepare(context, call) ||
 		(call->target.lease_host &&
@@ -137,7 +139,9 @@ call_accept(Context *context, Call *call)
 		call_fail(context, call, false);
 		return;
 	}
-	buffer_printf(&key, "%s:%d", call->host_name != NULL ? call->host_name : "", call->port);
+	buffer_printf(&key, "%s:%d", call->host_name, call->port);
+	for (at = key.data; *at != '\0'; at++)
+		*at = (char) tolower((unsigned char) *at);
 	call->host = host_get(context, key.data);
 	buffer_free(&key);
 	if (call->kind == EXEC_FILE)
@@ -207,7 +211,7 @@ static void
 give_up(Context *context, Call *call)
 {
 	context->stats.lapsed++;
-	exec_log(context, EXEC_LOG_WARNING, "gave up cleanup %lld attempt %d of %s: its claim could not be extended",
+	exec_log(context, EXEC_LOG_DEBUG, "gave up cleanup %lld attempt %d of %s: its claim could not be extended",
 			 (long long) call->cleanup_id, call->attempt, call->handler);
 	call_abandon(context, call);
 }
@@ -339,6 +343,7 @@ void
 calls_check_times(Context *context)
 {
 	int64_t		now = exec_now();
+	uint64_t	lapsed = context->stats.lapsed;
 	Call	   *call;
 	Call	   *next;
 	int			i;
@@ -374,6 +379,9 @@ calls_check_times(Context *context)
 			}
 		}
 	}
+	if (context->stats.lapsed > lapsed)
+		exec_log(context, EXEC_LOG_WARNING, "gave up %llu cleanups, as their claims could not be extended; they are tried again",
+				 (unsigned long long) (context->stats.lapsed - lapsed));
 }
 
 int64_t

@@ -16,6 +16,7 @@
 
 #define MAX_TURN_MS 1000		/* the longest wait */
 #define END_MS		5000		/* for telling the last outcomes */
+#define MAX_IDLE_CONNECTIONS 64L	/* kept for the next call to the host */
 
 const char *const executor_kind_names[EXEC_KINDS] = {
 	[EXEC_HTTP] = "http",
@@ -344,7 +345,7 @@ executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 		snprintf(error, error_size, "could not start the executors: out of memory");
 	else
 	{
-		curl_multi_setopt(context->multi, CURLMOPT_MAXCONNECTS, (long) context->settings.max_in_flight);
+		curl_multi_setopt(context->multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
 		if (start_threads(executors))
 			return executors;
 		snprintf(error, error_size, "could not start the executors' thread");
