@@ -1,0 +1,357 @@
+/*
+ * http2_stream.c
+ *		Streams of HTTP/2 sessions: their buffers, and sending.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "http2_internal.h"
+
+#define MAX_TRAILERS 8
+#define SEND_MARK (256 * 1024)	/* no more is framed while so much waits */
+
+static int64_t stream_total_count;
+
+int64_t
+stream_total(void)
+{
+	return stream_total_count;
+}
+
+/* ---- streams ---- */
+
+void *
+http2_data(const Http2Stream *stream)
+{
+	return stream->data;
+}
+
+void
+http2_set_data(Http2Stream *stream, void *data)
+{
+	stream->data = data;
+}
+
+Conn *
+http2_conn(const Http2Stream *stream)
+{
+	return stream->session->conn;
+}
+
+size_t
+http2_unsent(const Http2Stream *stream)
+{
+	return stream->out_len - stream->out_start;
+}
+
+void
+http2_each_header(const Http2Stream *stream, void (*visit) (const char *, const char *, void *), void *arg)
+{
+	const char *at = stream->headers;
+	const char *end = stream->headers + stream->headers_len;
+
+	while (at < end)
+	{
+		const char *value = at + strlen(at) + 1;
+
+		if (at[0] != ':')
+			visit(at, value, arg);
+		at = value + strlen(value) + 1;
+	}
+}
+
+const char *
+http2_header(const Http2Stream *stream, const char *name)
+{
+	const char *at = stream->headers;
+	const char *end = stream->headers + stream->headers_len;
+
+	while (at < end)
+	{
+		size_t		len = strlen(at);
+
+		if (strcmp(at, name) == 0)
+			return at + len + 1;
+		at += len + 1;
+		at += strlen(at) + 1;
+	}
+	return NULL;
+}
+
+Http2Stream *
+stream_add(Http2 *session, int32_t id)
+{
+	Http2Stream *stream = malloc(sizeof(Http2Stream));
+
+	if (stream == NULL)
+		return NULL;
+	memset(stream, 0, offsetof(Http2Stream, first_headers));
+	stream->session = session;
+	stream->id = id;
+	stream->headers = stream->first_headers;
+	stream->headers_size = sizeof(stream->first_headers);
+	stream->next = session->streams;
+	if (stream->next != NULL)
+		stream->next->prev = stream;
+	session->streams = stream;
+	session->stream_count++;
+	stream_total_count++;
+	metric_set(&http2_streams_open, (uint64_t) stream_total_count);
+	return stream;
+}
+
+void
+stream_remove(Http2Stream *stream, bool completely)
+{
+	Http2	   *session = stream->session;
+
+	if (stream->told)
+		http2_handlers->closed(stream, completely);
+	if (stream->prev != NULL)
+		stream->prev->next = stream->next;
+	else
+		session->streams = stream->next;
+	if (stream->next != NULL)
+		stream->next->prev = stream->prev;
+	session->stream_count--;
+	stream_total_count--;
+	metric_set(&http2_streams_open, (uint64_t) stream_total_count);
+	if (stream->headers != stream->first_headers)
+		free(stream->headers);
+	free(stream->out);
+	free(stream->trailers);
+	free(stream);
+}
+
+/* ---- sending ---- */
+
+/*
+ * nghttp2 treats a stream over the advertised limit as an error of the whole
+ * connection, once the limit was acknowledged.  Clients deserve a refused
+ * stream, which they repeat.  So it is told no limit, and the limit is put
+ * into the SETTINGS frame, the first that we send, on its way out.
+ */
+static void
+advertise_limit(uint8_t *frame, size_t len)
+{
+	size_t		at;
+
+	for (at = 9; at + 6 <= len; at += 6)
+	{
+		if (frame[at] == 0 && frame[at + 1] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+		{
+			frame[at + 2] = (uint8_t) (http2_max_streams >> 24);
+			frame[at + 3] = (uint8_t) (http2_max_streams >> 16);
+			frame[at + 4] = (uint8_t) (http2_max_streams >> 8);
+			frame[at + 5] = (uint8_t) http2_max_streams;
+		}
+	}
+}
+
+void
+session_send(void *arg)
+{
+	Http2	   *session = arg;
+
+	while (conn_pending(session->conn) < SEND_MARK)
+	{
+		const uint8_t *data;
+		ssize_t		n = nghttp2_session_mem_send(session->nghttp2, &data);
+
+		if (n < 0)
+		{
+			conn_close(session->conn);
+			return;
+		}
+		if (n == 0)
+			break;
+		if (!session->settings_sent)
+		{
+			uint8_t		frame[128];
+
+			session->settings_sent = true;
+			if ((size_t) n <= sizeof(frame))
+			{
+				memcpy(frame, data, (size_t) n);
+				advertise_limit(frame, (size_t) n);
+				conn_write(session->conn, frame, (size_t) n);
+				continue;
+			}
+		}
+		conn_write(session->conn, data, (size_t) n);
+	}
+	if (session->ending ||
+		(!nghttp2_session_want_read(session->nghttp2) && !nghttp2_session_want_write(session->nghttp2)))
+		conn_finish(session->conn);
+}
+
+void
+session_send_soon(Http2 *session)
+{
+	task_defer(&session->flush, session_send, session);
+}
+
+static int
+make_fields(nghttp2_nv *nva, const Http2Field *fields, int count)
+{
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		nva[i].name = (uint8_t *) fields[i].name;
+		nva[i].namelen = strlen(fields[i].name);
+		nva[i].value = (uint8_t *) fields[i].value;
+		nva[i].valuelen = strlen(fields[i].value);
+		nva[i].flags = NGHTTP2_NV_FLAG_NONE;
+	}
+	return count;
+}
+
+void
+http2_respond_only(Http2Stream *stream, const Http2Field *fields, int count)
+{
+	nghttp2_nv	nva[MAX_TRAILERS * 2];
+
+	if (stream->responded)
+		return;
+	stream->responded = stream->finished = true;
+	make_fields(nva, fields, count);
+	if (nghttp2_submit_response(stream->session->nghttp2, stream->id, nva, (size_t) count, NULL) != 0)
+		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
+	session_send_soon(stream->session);
+}
+
+/* The stored trailers go out right after the last of the data. */
+static void
+submit_trailers(Http2Stream *stream)
+{
+	nghttp2_nv	nva[MAX_TRAILERS];
+	Http2Field	fields[MAX_TRAILERS];
+	int			count = 0;
+	const char *at = stream->trailers;
+
+	while (at < stream->trailers + stream->trailers_len && count < MAX_TRAILERS)
+	{
+		fields[count].name = at;
+		at += strlen(at) + 1;
+		fields[count++].value = at;
+		at += strlen(at) + 1;
+	}
+	make_fields(nva, fields, count);
+	nghttp2_submit_trailer(stream->session->nghttp2, stream->id, nva, (size_t) count);
+}
+
+static ssize_t
+read_data(nghttp2_session *nghttp2, int32_t id, uint8_t *buffer, size_t length,
+		  uint32_t *flags, nghttp2_data_source *source, void *arg)
+{
+	Http2Stream *stream = source->ptr;
+	size_t		n = http2_unsent(stream);
+
+	if (n == 0 && !stream->finished)
+		return NGHTTP2_ERR_DEFERRED;
+	if (n > length)
+		n = length;
+	if (n > 0)
+		memcpy(buffer, stream->out + stream->out_start, n);
+	stream->out_start += n;
+	if (stream->out_start == stream->out_len)
+	{
+		stream->out_start = stream->out_len = 0;
+		if (stream->finished)
+		{
+			*flags |= NGHTTP2_DATA_FLAG_EOF;
+			if (stream->trailers_len > 0)
+			{
+				*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+				submit_trailers(stream);
+			}
+		}
+	}
+	return (ssize_t) n;
+}
+
+void
+http2_respond(Http2Stream *stream, const Http2Field *fields, int count)
+{
+	nghttp2_nv	nva[MAX_TRAILERS * 2];
+	nghttp2_data_provider provider = {.read_callback = read_data};
+
+	if (stream->responded)
+		return;
+	stream->responded = true;
+	provider.source.ptr = stream;
+	make_fields(nva, fields, count);
+	if (nghttp2_submit_response(stream->session->nghttp2, stream->id, nva, (size_t) count, &provider) != 0)
+		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
+	session_send_soon(stream->session);
+}
+
+void
+http2_send_data(Http2Stream *stream, const uint8_t *data, size_t len)
+{
+	if (stream->finished)
+		return;
+	if (stream->out_len + len > stream->out_size)
+	{
+		size_t		size = stream->out_size == 0 ? 256 : stream->out_size;
+		uint8_t    *grown;
+
+		if (stream->out_start > 0)
+		{
+			memmove(stream->out, stream->out + stream->out_start, stream->out_len - stream->out_start);
+			stream->out_len -= stream->out_start;
+			stream->out_start = 0;
+		}
+		while (size < stream->out_len + len)
+			size *= 2;
+		grown = realloc(stream->out, size);
+		if (grown == NULL)
+		{
+			http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
+			return;
+		}
+		stream->out = grown;
+		stream->out_size = size;
+	}
+	memcpy(stream->out + stream->out_len, data, len);
+	stream->out_len += len;
+	nghttp2_session_resume_data(stream->session->nghttp2, stream->id);
+	session_send_soon(stream->session);
+}
+
+void
+http2_send_trailers(Http2Stream *stream, const Http2Field *fields, int count)
+{
+	size_t		len = 0;
+	char	   *at;
+	int			i;
+
+	if (stream->finished)
+		return;
+	stream->finished = true;
+	for (i = 0; i < count; i++)
+		len += strlen(fields[i].name) + strlen(fields[i].value) + 2;
+	stream->trailers = at = malloc(len + 1);
+	if (at == NULL)
+	{
+		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
+		return;
+	}
+	for (i = 0; i < count; i++)
+	{
+		at = stpcpy(at, fields[i].name) + 1;
+		at = stpcpy(at, fields[i].value) + 1;
+	}
+	stream->trailers_len = len;
+	nghttp2_session_resume_data(stream->session->nghttp2, stream->id);
+	session_send_soon(stream->session);
+}
+
+void
+http2_reset(Http2Stream *stream, uint32_t code)
+{
+	nghttp2_submit_rst_stream(stream->session->nghttp2, NGHTTP2_FLAG_NONE, stream->id, code);
+	session_send_soon(stream->session);
+}
+

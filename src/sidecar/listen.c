@@ -1,0 +1,381 @@
+/*
+ * listen.c
+ *		Listening sockets, and accepting connections on them.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "net_internal.h"
+
+#define ACCEPTS_PER_EVENT 64
+#define ACCEPT_PAUSE_US 100000	/* after EMFILE and the like */
+
+static void accept_some(void *arg, uint32_t events);
+
+/* ---- accepting ---- */
+
+static void
+name_peer(Conn *conn, const struct sockaddr_storage *address)
+{
+	char		host[INET6_ADDRSTRLEN] = "";
+
+	if (address->ss_family == AF_INET)
+	{
+		const struct sockaddr_in *in = (const struct sockaddr_in *) address;
+
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		snprintf(conn->peer, sizeof(conn->peer), "%s:%d", host, ntohs(in->sin_port));
+	}
+	else if (address->ss_family == AF_INET6)
+	{
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) address;
+
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+		snprintf(conn->peer, sizeof(conn->peer), "[%s]:%d", host, ntohs(in6->sin6_port));
+	}
+	else
+		snprintf(conn->peer, sizeof(conn->peer), "unix");
+}
+
+static void
+add_conn(Listener *listener, int fd, const struct sockaddr_storage *address)
+{
+	Conn	   *conn = calloc(1, sizeof(Conn));
+	int			one = 1;
+
+	if (conn == NULL)
+	{
+		close(fd);
+		return;
+	}
+	conn->listener = listener;
+	conn->fd = fd;
+	conn->events = EPOLLIN;
+	name_peer(conn, address);
+	if (address->ss_family != AF_UNIX)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (listener->options.tls != NULL)
+		conn->ssl = tls_session(listener->options.tls, fd);
+	conn->watch = loop_add(fd, EPOLLIN, conn_handle_events, conn);
+	if (conn->watch == NULL || (listener->options.tls != NULL && conn->ssl == NULL))
+	{
+		loop_remove(conn->watch);
+		SSL_free(conn->ssl);
+		close(fd);
+		free(conn);
+		return;
+	}
+	conn->next = listener->first;
+	if (conn->next != NULL)
+		conn->next->prev = conn;
+	listener->first = conn;
+	listener->connections++;
+	if (conn->ssl != NULL)
+		timer_start(&conn->timer, listener->options.handshake_us, conn_close_now, conn);
+	else
+		conn_opened(conn);
+}
+
+static void
+resume_accepting(void *arg)
+{
+	Listener   *listener = arg;
+	int			i;
+
+	for (i = 0; i < listener->count; i++)
+	{
+		if (!listener->stopped && listener->watches[i] == NULL)
+			listener->watches[i] = loop_add(listener->fds[i], EPOLLIN, accept_some, listener);
+	}
+}
+
+/*
+ * Out of descriptors or memory: the connection stays in the backlog and the
+ * listening socket stays readable, so look away for a while.
+ */
+static void
+pause_accepting(Listener *listener)
+{
+	static LogSite site;
+	int			i;
+
+	log_limited(&site, LOG_WARNING, "could not accept a connection, waiting: %s", strerror(errno));
+	for (i = 0; i < listener->count; i++)
+	{
+		loop_remove(listener->watches[i]);
+		listener->watches[i] = NULL;
+	}
+	timer_start(&listener->resume, ACCEPT_PAUSE_US, resume_accepting, listener);
+}
+
+static bool
+accept_one(Listener *listener, int listening)
+{
+	static LogSite site;
+	struct sockaddr_storage address = {0};
+	socklen_t	len = sizeof(address);
+	int			fd = accept4(listening, (struct sockaddr *) &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0)
+	{
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			pause_accepting(listener);
+		return errno == ECONNABORTED || errno == EINTR;
+	}
+	if (listener->options.max_connections > 0 && listener->connections >= listener->options.max_connections)
+	{
+		log_limited(&site, LOG_WARNING, "refused a connection: there are %d already (--max-connections)",
+					listener->connections);
+		close(fd);
+		return true;
+	}
+	add_conn(listener, fd, &address);
+	return true;
+}
+
+static void
+accept_some(void *arg, uint32_t events)
+{
+	Listener   *listener = arg;
+	int			i,
+				n;
+
+	for (i = 0; i < listener->count; i++)
+	{
+		for (n = 0; n < ACCEPTS_PER_EVENT && listener->watches[i] != NULL; n++)
+		{
+			if (!accept_one(listener, listener->fds[i]))
+				break;
+		}
+	}
+}
+
+/* ---- listening ---- */
+
+/* Split "host:port"; host "" is all interfaces. */
+static bool
+split_address(const char *address, char *host, size_t host_size, const char **port)
+{
+	const char *colon = strrchr(address, ':');
+	size_t		len;
+
+	if (colon == NULL || colon[1] == '\0')
+		return false;
+	*port = colon + 1;
+	len = (size_t) (colon - address);
+	if (len >= 2 && address[0] == '[' && address[len - 1] == ']')
+	{
+		address++;
+		len -= 2;
+	}
+	else if (memchr(address, ':', len) != NULL)
+		return false;
+	if (len >= host_size)
+		return false;
+	memcpy(host, address, len);
+	host[len] = '\0';
+	return true;
+}
+
+static struct addrinfo *
+resolve(const char *address)
+{
+	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+	struct addrinfo *found = NULL;
+	char		host[256];
+	const char *port;
+
+	if (!split_address(address, host, sizeof(host), &port) ||
+		getaddrinfo(host[0] != '\0' && strcmp(host, "*") != 0 ? host : NULL, port, &hints, &found) != 0)
+		return NULL;
+	return found;
+}
+
+static bool
+is_loopback(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+		return (ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr) >> 24) == 127;
+	if (address->sa_family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *) address)->sin6_addr);
+	return false;
+}
+
+bool
+net_is_loopback(const char *address)
+{
+	struct addrinfo *found,
+			   *each;
+	bool		loopback = true;
+
+	if (strncmp(address, "unix:", 5) == 0)
+		return true;
+	found = resolve(address);
+	if (found == NULL)
+		return false;
+	for (each = found; each != NULL; each = each->ai_next)
+		loopback = loopback && is_loopback(each->ai_addr);
+	freeaddrinfo(found);
+	return loopback;
+}
+
+const char *
+listener_address(const Listener *listener)
+{
+	return listener->address;
+}
+
+int
+listener_connections(const Listener *listener)
+{
+	return listener->connections;
+}
+
+static bool
+listen_on(Listener *listener, const struct sockaddr *address, socklen_t len)
+{
+	int			fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int			one = 1;
+
+	if (fd < 0)
+		return false;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (address->sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (bind(fd, address, len) < 0 || listen(fd, 1024) < 0)
+	{
+		int			saved = errno;
+
+		close(fd);
+		errno = saved;
+		return false;
+	}
+	listener->fds[listener->count] = fd;
+	listener->watches[listener->count] = loop_add(fd, EPOLLIN, accept_some, listener);
+	listener->count++;
+	return true;
+}
+
+static bool
+listen_unix(Listener *listener, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+	{
+		errno = ENAMETOOLONG;
+		return false;
+	}
+	strcpy(address.sun_path, path);
+	/* A socket that nobody listens on any more is left by a crash. */
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(path);
+	strcpy(listener->unix_path, path);
+	snprintf(listener->address, sizeof(listener->address), "unix:%s", path);
+	return listen_on(listener, (struct sockaddr *) &address, sizeof(address));
+}
+
+static void
+name_listener(Listener *listener)
+{
+	Conn		name = {0};
+	struct sockaddr_storage address = {0};
+	socklen_t	len = sizeof(address);
+
+	if (listener->unix_path[0] != '\0' || getsockname(listener->fds[0], (struct sockaddr *) &address, &len) < 0)
+		return;
+	name_peer(&name, &address);
+	snprintf(listener->address, sizeof(listener->address), "%s", name.peer);
+}
+
+static bool
+listen_inet(Listener *listener, const char *address, const char **why)
+{
+	struct addrinfo *found = resolve(address);
+	struct addrinfo *each;
+	int			saved = EINVAL;
+
+	if (found == NULL)
+	{
+		*why = "no such address; write HOST:PORT, [V6]:PORT, :PORT or unix:/PATH";
+		return false;
+	}
+	for (each = found; each != NULL && listener->count < MAX_ADDRESSES; each = each->ai_next)
+	{
+		if (!listen_on(listener, each->ai_addr, each->ai_addrlen))
+			saved = errno;
+	}
+	freeaddrinfo(found);
+	errno = saved;
+	return listener->count > 0;
+}
+
+Listener *
+net_listen(const char *address, const ListenOptions *options, char *error, size_t error_size)
+{
+	Listener   *listener = calloc(1, sizeof(Listener));
+	const char *why = NULL;
+	bool		ok;
+
+	if (listener == NULL)
+	{
+		snprintf(error, error_size, "out of memory");
+		return NULL;
+	}
+	listener->options = *options;
+	if (strncmp(address, "unix:", 5) == 0)
+		ok = listen_unix(listener, address + 5);
+	else
+		ok = listen_inet(listener, address, &why);
+	if (!ok)
+	{
+		snprintf(error, error_size, "could not listen on %s: %s", address, why != NULL ? why : strerror(errno));
+		free(listener);
+		return NULL;
+	}
+	name_listener(listener);
+	return listener;
+}
+
+void
+listener_stop(Listener *listener)
+{
+	int			i;
+
+	listener->stopped = true;
+	timer_stop(&listener->resume);
+	for (i = 0; i < listener->count; i++)
+	{
+		loop_remove(listener->watches[i]);
+		listener->watches[i] = NULL;
+		close(listener->fds[i]);
+	}
+	listener->count = 0;
+	if (listener->unix_path[0] != '\0')
+		unlink(listener->unix_path);
+}
+
+void
+listener_each(Listener *listener, void (*visit) (Conn *conn, void *arg), void *arg)
+{
+	Conn	   *conn;
+	Conn	   *next;
+
+	for (conn = listener->first; conn != NULL; conn = next)
+	{
+		next = conn->next;
+		if (conn->state == CONN_OPEN)
+			visit(conn, arg);
+	}
+}
