@@ -167,8 +167,12 @@ static void
 begin_connecting(void *arg)
 {
 	DbConn	   *conn = arg;
-	const char *keywords[] = {"dbname", "fallback_application_name", "client_encoding", NULL};
-	const char *values[] = {db_conninfo(), "garbagetruck", "UTF8", NULL};
+	/* A server that vanished without a word is noticed; --db may say otherwise. */
+	const char *keywords[] = {
+		"tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
+		"dbname", "fallback_application_name", "client_encoding", NULL
+	};
+	const char *values[] = {"10000", "10", "5", "2", db_conninfo(), "garbagetruck", "UTF8", NULL};
 
 	conn->pg = PQconnectStartParams(keywords, values, 1);
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)

@@ -2,12 +2,14 @@
 """A client of another make: Node's @grpc/grpc-js, which npm installs into a temporary directory."""
 import json
 import os
+import shutil
 import subprocess
 import unittest
 
 from harness import HERE, SOURCES, WORK, Sidecar, start_cluster, until_serving
 
 
+@unittest.skipUnless(shutil.which("node") and shutil.which("npm"), "Node is not installed")
 class NodeTest(unittest.TestCase):
     def test_both_services(self):
         modules = os.path.join(WORK, "node")
