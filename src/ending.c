@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 #include "garbagetruck.h"
@@ -81,6 +82,8 @@ keep_spec(GtRow *object, const GtRow *lease)
 	GT_SET_NULL(object, O_SPEC_LEASE);
 }
 
+static bool orphaned;			/* the pass in progress has left children to be ended */
+
 /* The lease has ended: children that it has will be ended by the worker. */
 static void
 orphan_children(GtTable *leases, const GtRow *lease, bool expired, TimestampTz ended_at)
@@ -97,6 +100,7 @@ orphan_children(GtTable *leases, const GtRow *lease, bool expired, TimestampTz e
 	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(ended_at));
 	gt_insert(&orphans, &row);
 	gt_close(&orphans);
+	orphaned = true;
 	gt_due_after_commit(gt_now());
 }
 
@@ -127,16 +131,27 @@ record(const GtRow *object, const GtRow *lease, GtEndReason reason)
 	gt_history_add(reason == GT_END_EXPIRED ? "expired" : "released", &event, NULL, -1, -1, -1, NULL);
 }
 
+/* By the row where the caller has just read it, else by id. */
+static GtLockResult
+lock_lease(GtTable *leases, GtLeaseKey *key, GtRow *lease, bool skip)
+{
+	Datum		id = UUIDPGetDatum(&key->id);
+
+	if (key->row == NULL)
+		return gt_fetch_lock(leases, GT_LEASE_PKEY, 1, &id, lease, LockTupleExclusive, skip);
+	*lease = *key->row;
+	return gt_lock(leases, lease, LockTupleExclusive, skip);
+}
+
 /* Ends one lease, whose object is locked. Returns 0, or 1 where it must be looked at again soon. */
 static int
 end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, bool skip)
 {
-	Datum		id = UUIDPGetDatum(&key->id);
 	GtRow		lease;
 	TimestampTz over_at = key->ended_at;
 	TimestampTz now;
 
-	switch (gt_fetch_lock(leases, GT_LEASE_PKEY, 1, &id, &lease, LockTupleExclusive, skip))
+	switch (lock_lease(leases, key, &lease, skip))
 	{
 		case GT_BUSY:
 			return 1;
@@ -363,7 +378,10 @@ choose_due(TimestampTz low, int limit, bool own_too, GtLeaseKey *keys, Timestamp
 			result->more = true;
 			break;
 		}
-		gt_lease_key(&lease, &keys[n++]);
+		gt_lease_key(&lease, &keys[n]);
+		/* under our caller's snapshot it stays in its place */
+		keys[n].row = palloc(sizeof(GtRow));
+		*keys[n++].row = lease;
 	}
 	gt_scan_end(scan);
 	gt_close(&leases);
@@ -401,6 +419,7 @@ gt_expire_pass(int limit, bool own_too, GtExpiry *result)
 	}
 
 	keys = palloc(limit * sizeof(GtLeaseKey));
+	PushActiveSnapshot(GetTransactionSnapshot());	/* the rows that are chosen stay where they are */
 	if (low_database == MyDatabaseId && !own_too && now < looked_at_all + 10 * USECS_PER_SEC)
 		n = choose_due(low, limit, own_too, keys, &first, result);
 	if (n == 0)
@@ -415,7 +434,11 @@ gt_expire_pass(int limit, bool own_too, GtExpiry *result)
 
 	GT_POINT("lease_chosen");
 	result->looked_at = n;
+	orphaned = false;
 	result->busy += gt_end(keys, n, GT_END_EXPIRED, true);
+	if (orphaned)
+		result->more = true;
+	PopActiveSnapshot();
 	for (i = 0; i < n; i++)
 		if (keys[i].ended)
 			result->ended++;

@@ -471,6 +471,7 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	TimestampTz ended_at;		/* of such a child */
 	bool		ended;			/* out: this call ended it */
 	int			position;		/* the caller's */
+	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
 } GtLeaseKey;
 
 /*
