@@ -42,6 +42,7 @@ OBJS = \
 	src/shmem.o \
 	src/slots.o \
 	src/table.o \
+	src/views.o \
 	src/worker.o
 
 OUR_HEADERS = \

@@ -73,7 +73,9 @@ typedef struct GtMargin
 	double		ratio;
 } GtMargin;
 extern List *gt_observe_margins(void);	/* of GtMargin * */
-extern void gt_observe_count(void);	/* the gauges' start in this server run, once */
 extern TimestampTz gt_observe_overdue(bool all);	/* since when the oldest work is due that should have begun; GT_NEVER */
+
+extern int	gt_running_items(int64 **items);	/* cleanup ids in hand in this database, sorted; needs preload */
+extern void gt_check_monitor(const char *function); /* 42501, or 55000 without preload */
 
 #endif

@@ -114,7 +114,7 @@ gt_claim_handler(const char *name)
 	if (!gt_handler_by_name(name, h))
 		ereport(ERROR,
 				(errcode(ERRCODE_GT_NO_HANDLER),
-				 errmsg("handler \"%s\" not found", name)));
+				 errmsg("handler \"%s\" does not exist", name)));
 	check_claim_right(h);
 	return h;
 }
