@@ -10,56 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <nghttp2/nghttp2.h>
-
-#include "grpc.h"
-#include "grpc_codec.h"
-#include "http2.h"
+#include "grpc_internal.h"
 #include "log.h"
-#include "message.h"
 #include "metrics.h"
 
 #define MAX_METHODS 64
-#define MAX_EXTRA 4
 #define COMPRESS_FROM 2048
 #define UNSENT_LIMIT (8 * 1024 * 1024)
 
-typedef struct Extra
-{
-	char	   *name;
-	char	   *value;
-} Extra;
-
-struct GrpcCall
-{
-	Http2Stream *stream;		/* NULL: gone */
-	const GrpcMethod *method;	/* NULL: refused before it was known */
-	const void *caller;
-	void	   *state;
-	int			holds;
-	bool		started;		/* the method has seen it */
-	bool		finished;		/* a status was given, or nobody waits for one */
-	bool		headers_sent;
-	bool		input_over;
-	bool		gzip_in;
-	bool		gzip_out;
-	int			messages;
-	int64_t		deadline_us;
-	int64_t		began_us;
-	LoopTimer	deadline;
-	FrameReader reader;
-	Extra	   *headers;		/* MAX_EXTRA each; NULL: none */
-	Extra	   *trailers;
-};
-
 static const GrpcMethod *methods[MAX_METHODS + 1];
 static int	method_count;
-static GrpcAuthenticate authenticate;
-static int64_t max_message;
+GrpcAuthenticate grpc_authenticate;
+int64_t		grpc_max_message;
 
 const Option grpc_options[] =
 {
-	{"max-message", OPTION_NUMBER, &max_message, "4194304", "BYTES", "the largest message that is taken, also once inflated", 1024, 1 << 28},
+	{"max-message", OPTION_NUMBER, &grpc_max_message, "4194304", "BYTES", "the largest message that is taken, also once inflated", 1024, 1 << 28},
 	OPTION_END
 };
 
@@ -150,10 +116,22 @@ find_method(const char *path)
 	return -1;
 }
 
+bool
+call_find_method(GrpcCall *call, const char *path)
+{
+	int			i = find_method(path);
+
+	if (i < 0)
+		return false;
+	call->method = methods[i];
+	metric_add(&method_metrics[i], 1);
+	return true;
+}
+
 void
 grpc_set_authenticate(GrpcAuthenticate given)
 {
-	authenticate = given;
+	grpc_authenticate = given;
 }
 
 /* ---- the call's properties ---- */
@@ -292,9 +270,8 @@ append_extra(Http2Field *fields, int count, const Extra *extra)
 
 /* ---- the end of a call ---- */
 
-/* Nothing more will be done for it; the service cleans up. */
-static void
-end_call(GrpcCall *call, GrpcCode code)
+void
+call_end(GrpcCall *call, GrpcCode code)
 {
 	call->finished = true;
 	timer_stop(&call->deadline);
@@ -343,7 +320,7 @@ finish(GrpcCall *call, GrpcCode code, const char *message, const char *sqlstate,
 		log_line(LOG_DEBUG, "%s/%s: %s%s%s", call->method != NULL ? call->method->service : "?",
 				 call->method != NULL ? call->method->name : "?", grpc_code_name(code),
 				 code != GRPC_OK ? ": " : "", code != GRPC_OK ? message : "");
-	end_call(call, code);
+	call_end(call, code);
 }
 
 void
@@ -454,256 +431,4 @@ grpc_answer(GrpcCall *call, const ProtobufCMessage *message)
 {
 	grpc_send(call, message);
 	grpc_ok(call);
-}
-
-/* ---- messages in ---- */
-
-static void
-deliver(GrpcCall *call, const Frame *frame)
-{
-	const uint8_t *data = frame->data;
-	size_t		len = frame->len;
-	const ProtobufCMessage *message;
-	char		error[256];
-	GrpcCode	code;
-	const char *why;
-
-	if (frame->compressed)
-	{
-		if (!call->gzip_in)
-		{
-			grpc_fail(call, GRPC_INTERNAL, "the message is compressed, but no grpc-encoding was given");
-			return;
-		}
-		if (!gzip_inflate(data, len, (size_t) max_message, &data, &len, &code, &why))
-		{
-			grpc_fail(call, code, "%s", why);
-			return;
-		}
-	}
-	message = message_unpack(call->method->request, data, len, error, sizeof(error));
-	if (message == NULL)
-	{
-		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s", error);
-		return;
-	}
-	call->started = true;
-	call->method->message(call, message);
-	message_release();
-}
-
-/*
- * The message of a unary call waits for the end of the client's stream, which
- * is in the same DATA frame as a rule.  A second one is an error.
- */
-static void
-receive_data(Http2Stream *stream, const uint8_t *data, size_t len)
-{
-	GrpcCall   *call = http2_data(stream);
-	bool		unary = call->method != NULL && !(call->method->flags & GRPC_CLIENT_STREAMS);
-	Frame		frame;
-	GrpcCode	code = GRPC_OK;
-	const char *why;
-
-	grpc_hold(call);
-	while (len > 0 && !call->finished)
-	{
-		if (unary && call->messages > 0)
-		{
-			grpc_fail(call, GRPC_INTERNAL, "a unary call has one message");
-			break;
-		}
-		if (!frame_read(&call->reader, &data, &len, (size_t) max_message, &frame, &code, &why))
-		{
-			if (code != GRPC_OK)
-				grpc_fail(call, code, "%s", why);
-			break;
-		}
-		call->messages++;
-		if (unary)
-		{
-			if (!frame_keep(&call->reader, &frame))
-			{
-				grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "the server has too many unfinished messages");
-				break;
-			}
-			continue;
-		}
-		deliver(call, &frame);
-		frame_done(&call->reader);
-	}
-	grpc_release(call);
-}
-
-static void
-receive_end(Http2Stream *stream)
-{
-	GrpcCall   *call = http2_data(stream);
-	Frame		frame;
-
-	call->input_over = true;
-	if (call->finished)
-		return;
-	grpc_hold(call);
-	if (call->method->flags & GRPC_CLIENT_STREAMS)
-	{
-		call->started = true;
-		if (frame_partial(&call->reader))
-			grpc_fail(call, GRPC_INTERNAL, "the last message is incomplete");
-		else if (call->method->half_closed != NULL)
-			call->method->half_closed(call);
-	}
-	else if (call->messages == 0)
-		grpc_fail(call, GRPC_INTERNAL, frame_partial(&call->reader) ? "the message is incomplete" : "the call has no message");
-	else
-	{
-		frame_kept(&call->reader, &frame);
-		deliver(call, &frame);
-		frame_done(&call->reader);
-	}
-	grpc_release(call);
-}
-
-static void
-exceeded_deadline(void *arg)
-{
-	grpc_fail(arg, GRPC_DEADLINE_EXCEEDED, "the deadline that the client gave (grpc-timeout) has passed");
-}
-
-/*
- * HTTP's own ways to say no, for clients that do not speak gRPC: the status,
- * or NULL.
- */
-static const char *
-foreign_status(const Http2Stream *stream)
-{
-	const char *type = http2_header(stream, "content-type");
-	const char *method = http2_header(stream, ":method");
-
-	if (type == NULL || strncmp(type, "application/grpc", 16) != 0 ||
-		(type[16] != '\0' && type[16] != ';' && strncmp(type + 16, "+proto", 6) != 0))
-		return "415";
-	return method != NULL && strcmp(method, "POST") == 0 ? NULL : "405";
-}
-
-static void
-answer_foreign(Http2Stream *stream)
-{
-	static const char text[] = "This is a gRPC server: POST with content-type application/grpc is expected.\n";
-	Http2Field	fields[3] = {{":status", foreign_status(stream)}, {"content-type", "text/plain"}, {"allow", "POST"}};
-
-	http2_respond(stream, fields, 3);
-	http2_send_data(stream, (const uint8_t *) text, sizeof(text) - 1);
-	http2_send_trailers(stream, NULL, 0);
-}
-
-/* Read grpc-timeout and grpc-encoding; false after a failure. */
-static bool
-read_call_headers(GrpcCall *call)
-{
-	const char *timeout = grpc_header(call, "grpc-timeout");
-	const char *encoding = grpc_header(call, "grpc-encoding");
-	int64_t		us;
-
-	call->gzip_out = list_has(grpc_header(call, "grpc-accept-encoding"), "gzip");
-	if (encoding != NULL && strcmp(encoding, "identity") != 0)
-	{
-		if (strcmp(encoding, "gzip") != 0)
-		{
-			grpc_add_header(call, "grpc-accept-encoding", "identity,gzip");
-			grpc_fail(call, GRPC_UNIMPLEMENTED, "grpc-encoding \"%s\" is not supported, only gzip is", encoding);
-			return false;
-		}
-		call->gzip_in = true;
-	}
-	if (timeout != NULL)
-	{
-		if (!parse_grpc_timeout(timeout, &us))
-		{
-			grpc_fail(call, GRPC_INTERNAL, "malformed grpc-timeout \"%s\"", timeout);
-			return false;
-		}
-		call->deadline_us = loop_now() + us;
-		timer_start(&call->deadline, us, exceeded_deadline, call);
-	}
-	return true;
-}
-
-static void
-receive_request(Http2Stream *stream)
-{
-	GrpcCall   *call;
-	int			method;
-
-	if (foreign_status(stream) != NULL)
-		return;
-	call = calloc(1, sizeof(GrpcCall));
-	if (call == NULL)
-	{
-		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
-		return;
-	}
-	call->stream = stream;
-	call->holds = 1;
-	call->began_us = loop_now();
-	http2_set_data(stream, call);
-	method = find_method(http2_header(stream, ":path"));
-	if (method < 0)
-	{
-		grpc_fail(call, GRPC_UNIMPLEMENTED, "there is no method %s", http2_header(stream, ":path"));
-		return;
-	}
-	call->method = methods[method];
-	metric_add(&method_metrics[method], 1);
-	if (!read_call_headers(call))
-		return;
-	if (authenticate != NULL)
-		authenticate(call, &call->caller);
-}
-
-static void
-stream_closed(Http2Stream *stream, bool completely)
-{
-	GrpcCall   *call = http2_data(stream);
-
-	if (call == NULL)
-		return;
-	call->stream = NULL;
-	if (!call->finished)
-		end_call(call, GRPC_CANCELLED);
-	grpc_release(call);
-}
-
-static void
-drain_stream(Http2Stream *stream)
-{
-	GrpcCall   *call = http2_data(stream);
-
-	if (call != NULL && !call->finished && call->method != NULL && (call->method->flags & GRPC_OPEN_ENDED))
-		grpc_fail(call, GRPC_UNAVAILABLE, "the server ends this connection: connect anew");
-}
-
-/* A foreign stream has no call, and is answered when the client has said all. */
-static void
-data_or_nothing(Http2Stream *stream, const uint8_t *data, size_t len)
-{
-	if (http2_data(stream) != NULL)
-		receive_data(stream, data, len);
-}
-
-static void
-end_or_foreign(Http2Stream *stream)
-{
-	if (http2_data(stream) != NULL)
-		receive_end(stream);
-	else
-		answer_foreign(stream);
-}
-
-void
-grpc_start(void)
-{
-	static const Http2Handlers handlers = {receive_request, data_or_nothing, end_or_foreign, stream_closed, drain_stream};
-
-	http2_set_handlers(&handlers);
 }
