@@ -19,6 +19,12 @@ call_fail(Context *context, Call *call, bool timed_out)
 }
 
 bool
+call_expand(Call *call, const char *template, TargetForm form)
+{
+	abort();
+}
+
+bool
 transfer_split_url(Call *call)
 {
 	abort();
