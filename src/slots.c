@@ -40,6 +40,7 @@
 
 static GtHandlerState local_states[LOCAL_HANDLERS];
 static GtSlot *foreground_slot = NULL;
+static GtDatabase *my_database = NULL;	/* for who holds the lock, under which it can not be looked up */
 
 /* of the choice that is not committed yet */
 static int	chosen_items;
@@ -225,6 +226,16 @@ allows(const GtHandler *h, bool alone, TimestampTz *when)
 	return same < limit && (slow < limit || !state_of(h->id)->slow);
 }
 
+/* This database has work that must wait for the end of a run elsewhere. Lock held; its entry is there. */
+static void
+deny(void)
+{
+	GtDatabase *db = my_database;
+
+	if (db != NULL)
+		db->denied = gt_shared->denied = true;
+}
+
 /* See garbagetruck.h. *when: GT_NEVER where the end of a run elsewhere will tell. */
 bool
 gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when)
@@ -234,8 +245,11 @@ gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when)
 	*when = GT_NEVER;
 	if (gt_shared == NULL)
 		return true;
+	my_database = gt_my_database();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	result = allows(h, alone, when);
+	if (!result && *when == GT_NEVER)
+		deny();
 	LWLockRelease(gt_shared->lock);
 	return result;
 }
@@ -271,18 +285,18 @@ bool
 gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz *when)
 {
 	GtSlot	   *slot = my_slot();
-	GtDatabase *db = gt_my_database();
 	bool		result;
 
 	*when = GT_NEVER;
 	if (gt_shared == NULL || slot == NULL)
 		return true;
+	my_database = gt_my_database();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	result = allows(h, alone, when);
 	if (result)
 		remove_others(items, nitems);
-	else if (*when == GT_NEVER && db != NULL)
-		db->denied = gt_shared->denied = true;
+	else if (*when == GT_NEVER)
+		deny();
 	if (result && *nitems > 0)
 	{
 		int			before = Min(slot->nitems, GT_MAX_ITEMS);
