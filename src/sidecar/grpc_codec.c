@@ -106,7 +106,8 @@ frame_read(FrameReader *reader, const uint8_t **data, size_t *len, size_t max_me
 			return false;
 		}
 	}
-	memcpy(reader->data + reader->len, *data, n);
+	if (n > 0)
+		memcpy(reader->data + reader->len, *data, n);
 	reader->len += n;
 	*data += n;
 	*len -= n;
