@@ -1,0 +1,56 @@
+-- Each error with its SQLSTATE; and none of them leaves anything behind.
+BEGIN;
+SELECT plan(42);
+SELECT gt_handler_create('tap_used', 'queue');
+SELECT gt_handler_create('tap_sql', 'sql', 'SELECT $1');
+CREATE TEMP TABLE l AS SELECT gt_lease_create('shared', service_id => 's', request_key => 'k', cleanup => 'tap_used') AS id, NULL::uuid AS c;
+UPDATE l SET c = gt_lease_create('child', parent => id);
+SELECT gt_lease_create('held', exclusive => true);
+CREATE TEMP TABLE before AS SELECT count(*) AS leases FROM gt_leases;
+
+SELECT throws_ok('SELECT gt_renew(''00000000-0000-7000-8000-000000000000'')', 'GT001', NULL, 'renewing what is not there: GT001');
+SELECT throws_ok('SELECT gt_renew(NULL)', 'GT001', NULL, 'renewing NULL: GT001');
+SELECT throws_ok('SELECT gt_fence(''00000000-0000-7000-8000-000000000000'')', 'GT001', NULL, 'the fence of what is not there: GT001');
+SELECT throws_ok('SELECT gt_lease_update(''00000000-0000-7000-8000-000000000000'', ''{}'')', 'GT001', NULL, 'updating what is not there: GT001');
+SELECT throws_ok('SELECT gt_release(''00000000-0000-7000-8000-000000000000'', true)', 'GT001', NULL, 'keeping what is not there: GT001');
+SELECT throws_ok('SELECT gt_lease_create(''x'', parent => ''00000000-0000-7000-8000-000000000000'')', 'GT001', NULL, 'a parent that is not there: GT001');
+SELECT throws_ok('SELECT gt_renew(id, service_id => ''another'') FROM l', 'GT003', NULL, 'renewing for another service: GT003');
+SELECT throws_ok('SELECT gt_release(id, service_id => ''another'') FROM l', 'GT003', NULL, 'releasing for another service: GT003');
+SELECT throws_ok('SELECT gt_lease_update(id, ''{}'', service_id => ''another'') FROM l', 'GT003', NULL, 'updating for another service: GT003');
+SELECT throws_ok('SELECT gt_lease_create(''held'')', 'GT005', NULL, 'a create while an exclusive lease runs: GT005');
+SELECT throws_ok('SELECT gt_lease_create(''shared'', exclusive => true)', 'GT005', NULL, 'an exclusive create while another lease runs: GT005');
+SELECT throws_ok('SELECT gt_lease_create(''x'', cleanup => ''nobody'')', 'GT007', NULL, 'a handler that is not there: GT007');
+SELECT throws_ok('SELECT gt_claim(ARRAY[''nobody''])', 'GT007', NULL, 'claiming of a handler that is not there: GT007');
+SELECT throws_ok('SELECT gt_handler_grant(''nobody'', ''postgres'')', 'GT007', NULL, 'granting a handler that is not there: GT007');
+SELECT throws_ok('SELECT gt_lease_create(NULL)', '22004', NULL, 'an object without id: 22004');
+SELECT throws_ok('SELECT gt_handler_create(NULL, ''queue'')', '22004', NULL, 'a handler without name: 22004');
+SELECT throws_ok('SELECT gt_renew_many(NULL)', '22004', NULL, 'renewing no array: 22004');
+SELECT throws_ok('SELECT gt_lease_create('''')', '22023', NULL, 'an empty id: 22023');
+SELECT throws_ok('SELECT gt_lease_create(repeat(''x'', 1025))', '22023', NULL, 'an id that is too long: 22023');
+SELECT throws_ok('SELECT gt_lease_create(''x'', repeat(''x'', 256))', '22023', NULL, 'a type that is too long: 22023');
+SELECT throws_ok('SELECT gt_lease_create(E''a\nb'')', '22023', NULL, 'a control character: 22023');
+SELECT throws_ok('SELECT gt_lease_create(''x'', duration => ''31 days'')', '22023', NULL, 'a duration that is too long: 22023');
+SELECT throws_ok('SELECT gt_lease_create(''x'', duration => ''0'')', '22023', NULL, 'no duration: 22023');
+SELECT throws_ok('SELECT gt_lease_create(''x'', duration => ''1 hour'', parent => id) FROM l', '22023', NULL, 'a child with a duration: 22023');
+SELECT throws_ok('SELECT gt_lease_create(''x'', parent => c) FROM l', '22023', NULL, 'a second level: 22023');
+SELECT throws_ok('SELECT gt_renew(c) FROM l', '22023', NULL, 'renewing a child: 22023');
+SELECT throws_ok('SELECT gt_lease_create(''other'', request_key => ''k'', service_id => ''s'')', '22023', NULL, 'a request_key for another object: 22023');
+SELECT throws_ok('SELECT gt_handler_create(''h'', ''no kind'')', '22023', NULL, 'a kind that is none: 22023');
+SELECT throws_ok('SELECT gt_claim(ARRAY[''tap_sql''])', '22023', NULL, 'claiming of an SQL handler: 22023');
+SELECT throws_ok('SELECT gt_allow(''postgres'', ''everything'')', '22023', NULL, 'a right that is none: 22023');
+SELECT throws_ok('SELECT gt_handler_create(''h'', ''notify'', repeat(''c'', 64))', '22023', NULL, 'a channel that is too long: 22023');
+SELECT throws_ok('SELECT gt_handler_create(''h'', ''sql'', ''SELEC 1'')', '42601', NULL, 'a syntax error in a handler: 42601');
+SELECT throws_ok('SELECT gt_handler_create(''h'', ''sql'', ''DELETE FROM no_such_table WHERE id = $1'')', '42P01', NULL, 'an unknown table in a handler: 42P01');
+SELECT throws_ok('SELECT gt_handler_drop(''tap_used'')', '2BP01', NULL, 'dropping a handler in use: 2BP01');
+SELECT throws_ok('SELECT gt_handler_create(''tap_used'', ''sql'', ''SELECT $1'')', '2BP01', NULL, 'another kind for a handler in use: 2BP01');
+SELECT throws_ok('SELECT gt_allow(''no such role'')', '42704', NULL, 'a role that is not there: 42704');
+
+SELECT is(gt_release('00000000-0000-7000-8000-000000000000'), false, 'releasing what is not there: false');
+SELECT is(gt_release(NULL), false, 'releasing NULL: false');
+SELECT is((SELECT count(*) FROM gt_lease_get(NULL)), 0::bigint, 'getting NULL: no row');
+SELECT is(gt_ack(-1, 1), false, 'acknowledging what is not there: false');
+SELECT is(gt_handler_drop('nobody'), false, 'dropping what is not there: false');
+SELECT is((SELECT count(*) FROM gt_leases), (SELECT leases FROM before), 'and nothing was left behind');
+
+SELECT * FROM finish();
+ROLLBACK;
