@@ -27,6 +27,15 @@ typedef struct Caller
 
 static Caller **callers;
 static int	caller_count;
+
+/* What a reload replaced. */
+typedef struct Superseded
+{
+	struct Superseded *next;
+	Caller	  **callers;
+} Superseded;
+
+static Superseded *superseded;
 static bool tokens_used;
 static bool certificates_used;
 
@@ -116,6 +125,37 @@ read_file(FILE *file, int *count, char *error, size_t error_size)
 	return read;
 }
 
+static void
+free_callers(Caller **list, int count)
+{
+	while (count > 0)
+	{
+		Caller	   *caller = list[--count];
+
+		while (caller->handler_count > 0)
+			free((char *) caller->handlers[--caller->handler_count]);
+		free(caller->handlers);
+		free((char *) caller->name);
+		free(caller);
+	}
+	free(list);
+}
+
+static void
+replace_callers(Caller **list, int count)
+{
+	Superseded *old = malloc(sizeof(Superseded));
+
+	if (old != NULL)
+	{
+		old->callers = callers;
+		old->next = superseded;
+		superseded = old;
+	}
+	callers = list;
+	caller_count = count;
+}
+
 bool
 callers_load(const char *token_file, bool certificates, char *error, size_t error_size)
 {
@@ -137,13 +177,13 @@ callers_load(const char *token_file, bool certificates, char *error, size_t erro
 		if (why[0] != '\0')
 		{
 			snprintf(error, error_size, "%s: %s", token_file, why);
+			free_callers(read, count);
 			return false;
 		}
 	}
 	tokens_used = token_file != NULL;
 	certificates_used = certificates;
-	callers = read;
-	caller_count = count;
+	replace_callers(read, count);
 	return true;
 }
 
