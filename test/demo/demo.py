@@ -20,9 +20,9 @@ import psycopg2     # noqa: E402
 import cluster      # noqa: E402
 from cluster import query, value, wait_until      # noqa: E402
 
-TTL = 4             # seconds: the duration of every lease here
-GRACE = 3           # garbagetruck.restart_grace; the default is ten minutes
-AWAY = 6            # how long the server is away: longer than any lease runs
+TTL = 8             # seconds: the duration of every lease here
+GRACE = 5           # garbagetruck.restart_grace; the default is ten minutes
+AWAY = 10           # how long the server is away: longer than any lease runs
 FILES = 2000        # per owner
 LIMIT = 90          # for anything that has to happen
 
@@ -69,7 +69,7 @@ GROUP BY u.owner ORDER BY u.owner
 class Process:
     """An owner, seen from outside: its pid, and what it said."""
 
-    def __init__(self, server, name, style, paths, pause=0.12):
+    def __init__(self, server, name, style, paths, pause=0.2):
         self.name, self.uploaded, self.troubles, self.done = name, set(), [], False
         self.alive = True
         self.popen = subprocess.Popen([sys.executable, "-B", os.path.join(HERE, "owner.py")], text=True,
@@ -210,7 +210,7 @@ class Demo:
         alice = self.launch("alice", "parent", paths[:quarter])
         bob = self.launch("bob", "each", paths[quarter:2 * quarter])
         carol = self.launch("carol", "each", paths[2 * quarter:3 * quarter])
-        self.until(lambda: len(carol.uploaded) > quarter / 3, "carol has uploaded a third of her files")
+        self.until(lambda: len(carol.uploaded) > quarter / 4, "carol has uploaded a quarter of her files")
 
         self.say("kill -9 of carol, in the middle of her work")
         held = self.kill_owner(carol)
@@ -219,7 +219,7 @@ class Demo:
 
         self.say("carol's successor dave works as alice does: one lease for the process")
         dave = self.launch("dave", "parent", paths[3 * quarter:])
-        self.until(lambda: len(dave.uploaded) > quarter / 5, "dave has uploaded a fifth of his files")
+        self.until(lambda: len(dave.uploaded) > quarter / 8, "dave has uploaded an eighth of his files")
         self.say(f"kill -9 of dave, and at once kill -9 of the server, which stays away for {AWAY} s: longer than any lease runs")
         held = self.kill_owner(dave)
         print(f"         he leaves {held} rows that are held by leases")
@@ -227,8 +227,8 @@ class Demo:
         self.say("the server is back: whoever lives renews; the dead do not")
         self.until(lambda: not self.left(dave), "dave's rows are cleaned")
         self.until(lambda: alice.done and bob.done, "alice and bob have uploaded everything")
-        self.say("alice and bob hold on for three more lives of their leases")
-        self.watch(3 * TTL)
+        self.say("alice and bob hold on for two more lives of their leases")
+        self.watch(2 * TTL)
         self.judge(alice, bob, carol, dave, back)
 
     # --- the end

@@ -20,7 +20,7 @@ import record       # noqa: E402
 SETTINGS = {
     "fsync": "off",                 # the machine does not crash here, and more calls meet each other
     "max_connections": "60",
-    "garbagetruck.naptime": "'60s'",
+    "garbagetruck.naptime": "'1h'",     # a wake-up that is lost shows as garbage that is left
     "log_min_messages": "warning",
     "log_min_error_statement": "panic",     # failing calls are part of it
 }
