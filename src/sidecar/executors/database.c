@@ -68,7 +68,7 @@ lose_connection(Context *context, const char *reason)
 	context->stats.connected = false;
 }
 
-/* The first line of libpq's message. */
+/* With libpq's reason. */
 static void
 lose_by_libpq(Context *context)
 {
@@ -83,8 +83,9 @@ static void
 start_connecting(Context *context)
 {
 	Database   *database = context->database;
-	const char *keywords[] = {"dbname", "fallback_application_name", "client_encoding", "tcp_user_timeout", NULL};
-	const char *values[] = {context->settings.conninfo, "garbagetruck executors", "UTF8", "15000", NULL};
+	/* what comes after dbname goes before what is in the connection string */
+	const char *keywords[] = {"tcp_user_timeout", "dbname", "fallback_application_name", "client_encoding", NULL};
+	const char *values[] = {"15000", context->settings.conninfo, "garbagetruck executors", "UTF8", NULL};
 
 	database->conn = PQconnectStartParams(keywords, values, 1);
 	database->deadline = exec_now() + CONNECT_MS;
@@ -114,11 +115,13 @@ static const char setup_sql[] =
 " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
 " WHERE e.extname OPERATOR(pg_catalog.=) 'garbagetruck'";
 
-/* Before a statement is sent. */
+/*
+ * A statement was sent.  sent_at was set before that, so that a claim is never
+ * thought to last longer than it does.
+ */
 static void
 note_sent(Database *database)
 {
-	database->sent_at = exec_now();
 	database->deadline = database->sent_at + STATEMENT_MS;
 	database->state = DATABASE_BUSY;
 }
@@ -129,6 +132,7 @@ connected(Context *context)
 	Database   *database = context->database;
 
 	PQsetnonblocking(database->conn, 1);
+	database->sent_at = exec_now();
 	database->statement = STATEMENT_SETUP;
 	if (PQsendQueryParams(database->conn, setup_sql, 0, NULL, NULL, NULL, NULL, 0) == 1)
 		note_sent(database);
@@ -257,6 +261,7 @@ go_on_idle(Context *context)
 		lose_by_libpq(context);
 		return false;
 	}
+	database->sent_at = exec_now();
 	if (!claims_send_next(context))
 		return false;
 	if (PQstatus(database->conn) == CONNECTION_BAD)
