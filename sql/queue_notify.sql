@@ -28,3 +28,22 @@ SELECT count(*) FROM gt_claim(ARRAY['t_hint']);
 SELECT t.state($$SELECT gt_claim(ARRAY['t_once'])$$);
 SELECT name, runs, failures, last_error FROM gt_handlers WHERE name IN ('t_hint', 't_once') ORDER BY 1;
 SELECT gt_handler_drop('t_hint'), gt_handler_drop('t_once');
+
+-- a token that was announced while an earlier claim was open is nobody else's
+SELECT gt_handler_create('t_hint', 'notify', 'hints', max_attempts => 5, retry_delay => '1 hour');
+SELECT gt_release(gt_lease_create('hint ' || n, cleanup => 't_hint')) FROM generate_series(5, 6) n;
+SELECT count(*) FROM gt_claim(ARRAY['t_hint'], visibility => '1 ms');
+SELECT pg_sleep(0.002);
+CALL gt_reclaim() \g /dev/null
+SELECT cleanup_id AS c5 FROM gt_garbage WHERE object_id = 'hint 5' \gset
+SELECT cleanup_id AS c6 FROM gt_garbage WHERE object_id = 'hint 6' \gset
+SELECT object_id, state, attempts FROM gt_garbage WHERE handler = 't_hint' ORDER BY 1;
+-- a late nack passes it over
+SELECT gt_nack(:c5, 1, 'late', '0'), gt_ack(:c5, 2) AS announced;
+SELECT attempts, max_attempts FROM gt_garbage WHERE cleanup_id = :c5;
+-- a late extension leaves it good for nobody, and the next claim has the one after it
+SELECT gt_extend(:c6, 1, '1 ms'), gt_ack(:c6, 2) AS announced;
+SELECT pg_sleep(0.002);
+SELECT object_id, attempt FROM gt_claim(ARRAY['t_hint']) ORDER BY 1;
+SELECT gt_ack_many(ARRAY[:c5, :c6, :c5, :c6], ARRAY[2, 2, 3, 3]);
+SELECT gt_handler_drop('t_hint');

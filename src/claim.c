@@ -361,27 +361,20 @@ choose_by_id(GtTable *objects, Source *sources, int nsources, ArrayType *ids, in
 
 /* ---------------------------------------------------------------- the claim */
 
-/*
- * Writes the claim.  An announced token (kind notify) may be in the hands of a
- * listener, so the claim takes the number after it; the limit grows by one with
- * it, since that one was no attempt.
- */
+/* Writes the claim. */
 static void
 claim(GtTable *objects, GtItem *item, const GtHandler *h, TimestampTz now, int64 visibility)
 {
 	GtRow	   *row = &item->row;
-	bool		announced = GT_CHAR(row, O_STATE) == 'w' && GT_INT32(row, O_SENDS) > 0;
 	TimestampTz until = now + visibility;
 
-	if (GT_INT32(row, O_ATTEMPTS) == 0 && !announced)
+	if (GT_INT32(row, O_ATTEMPTS) == 0 && GT_INT32(row, O_SENDS) == 0)
 		gt_observe_lag(gt_garbage_lag(row, h));
+	gt_garbage_pass_over_announced(row);
 	item->cleanup_id = GT_INT64(row, O_CLEANUP_ID);
-	item->attempt = GT_INT32(row, O_ATTEMPTS) + (announced ? 2 : 1);
-	if (announced)
-		GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(GT_INT32(row, O_EXTRA_ATTEMPTS) + 1));
+	item->attempt = GT_INT32(row, O_ATTEMPTS) + 1;
 	GT_SET(row, O_STATE, CharGetDatum('c'));
 	GT_SET(row, O_ATTEMPTS, Int32GetDatum(item->attempt));
-	GT_SET(row, O_SENDS, Int32GetDatum(0));
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET(row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));
 	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(until));

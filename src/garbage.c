@@ -279,6 +279,21 @@ die(GtRow *row)
 	gt_observe_gauges(0, 0, 1);
 }
 
+/*
+ * The token that was announced (kind notify) may be in the hands of a listener:
+ * whoever comes before him has another.  It was no attempt, so the limit grows
+ * with it.
+ */
+void
+gt_garbage_pass_over_announced(GtRow *row)
+{
+	if (GT_INT32(row, O_SENDS) == 0)
+		return;
+	GT_SET(row, O_ATTEMPTS, Int32GetDatum(GT_INT32(row, O_ATTEMPTS) + 1));
+	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(GT_INT32(row, O_EXTRA_ATTEMPTS) + 1));
+	GT_SET(row, O_SENDS, Int32GetDatum(0));
+}
+
 /* Waits for its next attempt, at `due_at`. */
 void
 gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at)
@@ -296,14 +311,17 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 {
 	bool		dead;
 
-	GT_SET(row, O_ATTEMPTS, Int32GetDatum(attempt));
+	if (attempt > GT_INT32(row, O_ATTEMPTS))
+		GT_SET(row, O_ATTEMPTS, Int32GetDatum(attempt));
+	else
+		gt_garbage_pass_over_announced(row);	/* a late nack, when the next one was announced */
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET(row, O_ALONE, BoolGetDatum(false));
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);
 	GT_SET_NULL(row, O_FLIGHT_UNTIL);
 	set_error(row, error);
 
-	dead = attempt >= gt_max_attempts_of(row, h);
+	dead = GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h);
 	if (dead)
 	{
 		if (GT_CHAR(row, O_STATE) != 'd')	/* a late nack: it had lapsed */
@@ -381,6 +399,7 @@ gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	if (GT_CHAR(row, O_STATE) == 'd')
 		gt_observe_gauges(0, 0, -1);
+	gt_garbage_pass_over_announced(row);
 	GT_SET(row, O_EXTRA_ATTEMPTS, row->v[O_ATTEMPTS]);
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);

@@ -519,6 +519,7 @@ extern void gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h,
 extern bool gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h);
 extern bool gt_garbage_has_lapsed(const GtRow *row, TimestampTz now);	/* state c, and its time has passed */
 extern void gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at);	/* in memory: waiting until then */
+extern void gt_garbage_pass_over_announced(GtRow *row);	/* in memory: the token that was announced is nobody's */
 extern void gt_garbage_remove(GtTable *objects, GtRow *row);	/* as done, without a word in the history */
 extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);
 extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h);	/* since it could first be cleaned, us */

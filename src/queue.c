@@ -401,7 +401,6 @@ gt_extend(PG_FUNCTION_ARGS)
 		if (GT_CHAR(&row, O_STATE) == 'd')
 			gt_observe_gauges(0, 0, -1);
 		GT_SET(&row, O_STATE, CharGetDatum('c'));
-		GT_SET(&row, O_SENDS, Int32GetDatum(0));
 		GT_SET(&row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));
 		GT_SET(&row, O_DUE_AT, TimestampTzGetDatum(until));
 		GT_SET(&row, O_FLIGHT_UNTIL, TimestampTzGetDatum(until + FLIGHT));
