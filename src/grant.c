@@ -423,7 +423,7 @@ hold_object(Granter *g, const Request *r, GtRow *row, bool *is_new, int *attempt
 			GT_SET(row, O_OBJECT_ID, key[1]);
 			GT_SET(row, O_OWNER, ObjectIdGetDatum(GetUserId()));
 			GT_SET(row, O_LEASES, Int32GetDatum(1));
-			GT_SET(row, O_FENCE, Int64GetDatum(gt_unique_us()));
+			GT_SET(row, O_FENCE, Int64GetDatum(0));
 			GT_SET(row, O_STATE, CharGetDatum('h'));
 			GT_SET(row, O_KEEP, BoolGetDatum(false));
 			GT_SET(row, O_ALONE, BoolGetDatum(false));
@@ -433,6 +433,13 @@ hold_object(Granter *g, const Request *r, GtRow *row, bool *is_new, int *attempt
 			GT_SET(row, O_SENDS, Int32GetDatum(0));
 			if (!gt_insert_unique(&g->objects, row, GT_OBJECT_PKEY))
 				continue;		/* somebody else's has just been committed */
+
+			/*
+			 * While we were on our way another may have made the object, leased
+			 * it and forgotten it: only a clock read now, with the row in our
+			 * hands, is later than its fence.
+			 */
+			GT_SET(row, O_FENCE, Int64GetDatum(gt_unique_us()));
 			*is_new = true;
 			return true;
 		}
@@ -606,8 +613,6 @@ grant(Granter *g, Request *r, Granted *out, GtFail *f)
 		GT_SET(&object, O_SPEC_LEASE, UUIDPGetDatum(&out->id));
 		GT_SET(&object, O_KEEP, BoolGetDatum(false));
 	}
-	else if (is_new)
-		return true;
 	gt_update(&g->objects, &object);
 	return true;
 }
