@@ -33,7 +33,7 @@ $node->safe_psql('postgres', q{
 cleaned($node, 'postgres', 'a b c d', 'rolled back work is none; a lease of a long transaction ends after it');
 
 # a renewal moves the deadline, and the worker that comes by re-arms it
-my $lease = $node->safe_psql('postgres', q{SELECT gt_lease_create('renewed', cleanup => 'clean', duration => '1 s')});
+my $lease = $node->safe_psql('postgres', q{SELECT gt_lease_create('renewed', cleanup => 'clean', duration => '3 s')});
 $node->safe_psql('postgres', "SELECT gt_renew('$lease', '1 hour')");
 is($node->safe_psql('postgres', "SELECT check_at < deadline FROM gt_lease WHERE id = '$lease'"), 't', 'a renewal leaves check_at alone');
 ok($node->poll_query_until('postgres', "SELECT check_at = deadline FROM gt_lease WHERE id = '$lease'"), 'and the worker moves it');
