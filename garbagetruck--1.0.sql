@@ -177,7 +177,7 @@ CREATE TABLE @extschema@.gt__place (
 	database  oid NOT NULL,
 	adopted_at timestamptz,                 -- gt_resume(adopt => true): the grace counts from here, with the full duration
 	subscribed boolean NOT NULL,            -- adopted although it subscribes to our tables
-	restored  text                          -- why it is paused although the place is right (archive recovery)
+	restored  text                          -- names the archive recovery after which it was written; NULL: none
 );
 
 -- gt_pause(): the switch of the whole database; a row means paused.
