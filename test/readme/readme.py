@@ -1,4 +1,4 @@
-"""Runs the README's ```sql and ```python blocks in order, in one database.
+"""Runs the README's ```sql and ```python blocks in order, in one database; then, whether it describes everything.
 
 A comment <!-- check: SELECT ... --> after a block is a question that must be answered with true, within 30 seconds.
 The recipes run as the role app that the blocks before them have made, the others as the superuser. The sidecar's Python is
@@ -77,6 +77,20 @@ class Examples:
         finally:
             link.close()
 
+    def complete(self, text):
+        """Every function, view and setting of the extension is in the README."""
+        link = self.server.connect("readme")
+        names = [r[0] for r in cluster.query(link, """
+            SELECT proname FROM pg_depend JOIN pg_extension e ON refobjid = e.oid JOIN pg_proc p ON objid = p.oid
+            WHERE extname = 'garbagetruck' AND classid = 'pg_proc'::regclass AND proname !~ '^gt__'
+            UNION SELECT relname FROM pg_depend JOIN pg_extension e ON refobjid = e.oid JOIN pg_class c ON objid = c.oid
+            WHERE extname = 'garbagetruck' AND classid = 'pg_class'::regclass AND relkind IN ('v', 'r') AND relname !~ '^gt__'
+            UNION SELECT substr(name, 14) FROM pg_settings WHERE name LIKE 'garbagetruck.%' ORDER BY 1""")]
+        link.close()
+        missing = [n for n in names if not re.search(rf"\b{n}\b", text)]
+        self.count(len(names) > 50 and not missing, f"all {len(names)} functions, views and settings are described",
+                   ", ".join(missing))
+
     def run(self, text):
         for kind, body, line in parts(text):
             if kind == "heading":
@@ -95,6 +109,7 @@ def main():
         admin.close()
         examples = Examples(server)
         examples.run(text)
+        examples.complete(text)
         if examples.failed:
             print(server.log_tail())
     print(f"{examples.passed} passed, {examples.failed} failed")
