@@ -86,18 +86,19 @@ static bool orphaned;			/* the pass in progress has left children to be ended */
 
 /* The lease has ended: children that it has will be ended by the worker. */
 static void
-orphan_children(GtTable *leases, const GtRow *lease, bool expired, TimestampTz ended_at)
+orphan_children(GtTable *leases, const GtLeaseKey *key, bool expired)
 {
+	Datum		id = UUIDPGetDatum(&key->id);
 	GtTable		orphans;
 	GtRow		row;
 
-	if (!gt_fetch(leases, GT_LEASE_PARENT, 1, &lease->v[L_ID], &row))
+	if (!gt_fetch(leases, GT_LEASE_PARENT, 1, &id, &row))
 		return;
 	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
 	gt_row_init(&row);
-	GT_SET(&row, P_PARENT, lease->v[L_ID]);
+	GT_SET(&row, P_PARENT, id);
 	GT_SET(&row, P_EXPIRED, BoolGetDatum(expired));
-	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(ended_at));
+	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(key->ended_at));
 	gt_insert(&orphans, &row);
 	gt_close(&orphans);
 	orphaned = true;
@@ -187,8 +188,6 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, b
 		GT_SET(&group->row, O_KEEP, BoolGetDatum(true));
 	GT_SET(&group->row, O_LEASES, Int32GetDatum(GT_INT32(&group->row, O_LEASES) - 1));
 
-	if (lease.isnull[L_PARENT])
-		orphan_children(leases, &lease, reason == GT_END_EXPIRED, over_at);
 	gt_delete(leases, &lease);
 	record(&group->row, &lease, reason);
 
@@ -196,6 +195,7 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, b
 	group->last = lease;
 	group->ended_at = Max(group->ended_at, over_at);
 	group->reason = reason;
+	key->ended_at = over_at;
 	key->ended = true;
 	return 0;
 }
@@ -214,6 +214,7 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 	GtTable		leases;
 	EndGroup	  **groups;
 	int		   *order;
+	GtRow		child;
 	int			busy = 0;
 	int			ended = 0;
 	int			i;
@@ -262,6 +263,12 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 		if (key->ended)
 			ended++;
 	}
+
+	/* a child has no children; most databases have none at all, which one look tells of a whole batch */
+	if (ended > 0 && gt_fetch(&leases, GT_LEASE_PARENT, 0, NULL, &child))
+		for (i = 0; i < nkeys; i++)
+			if (keys[i].ended && !keys[i].over)
+				orphan_children(&leases, &keys[i], reason == GT_END_EXPIRED);
 
 	for (i = 0; i < nkeys; i++)
 	{

@@ -468,7 +468,7 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	char	   *object_type;
 	char	   *object_id;
 	bool		over;			/* known to be over, not judged again: child of an ended parent */
-	TimestampTz ended_at;		/* of such a child */
+	TimestampTz ended_at;		/* of such a child; out: when the lease was over */
 	bool		ended;			/* out: this call ended it */
 	int			position;		/* the caller's */
 	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
