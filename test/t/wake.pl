@@ -65,6 +65,7 @@ is($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ' ORDER BY che
 
 # idle means idle: the workers give their slots up, and nothing is written or asked any more
 is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}, '0'), '0', 'without work the workers leave');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM gt__run'), '0', 'and leave no run on record');
 $node->safe_psql('postgres', 'SELECT pg_sleep(2)');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}), '0', 'none starts while there is nothing to do');
 
