@@ -206,7 +206,7 @@ same_object(const GtLeaseKey *a, const GtLeaseKey *b)
 	return strcmp(a->object_type, b->object_type) == 0 && strcmp(a->object_id, b->object_id) == 0;
 }
 
-/* See garbagetruck.h. Reorders keys by object; `position` finds a caller's element again. */
+/* See garbagetruck.h. Reorders keys by object. */
 int
 gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 {

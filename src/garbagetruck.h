@@ -379,6 +379,7 @@ extern bool gt_is_monitor(void);	/* or pg_monitor or gt_allow(.., 'monitor') */
 extern bool gt_shared_with(Oid owner, const char *object_type, Oid user);	/* gt_share; members counted */
 extern void gt_note_role(Oid role);	/* keep its name in gt__role, once */
 extern void gt_roles_translate(void);	/* a copy: give the rows of each role the OID that its name has here */
+extern bool gt_role_is_named(Oid role, const char *name);	/* is it there, and called so? */
 extern const char *gt_role_name(Oid role);	/* or "unknown (OID n)" */
 /* run the block as the extension's owner: for SPI on our tables, search_path pinned */
 typedef struct GtSwitch
@@ -470,7 +471,6 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	bool		over;			/* known to be over, not judged again: child of an ended parent */
 	TimestampTz ended_at;		/* of such a child; out: when the lease was over */
 	bool		ended;			/* out: this call ended it */
-	int			position;		/* the caller's */
 	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
 } GtLeaseKey;
 

@@ -636,12 +636,6 @@ close_granter(Granter *g)
 	gt_close(&g->objects);
 }
 
-static char *
-text_arg(FunctionCallInfo fcinfo, int n)
-{
-	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
 static pg_uuid_t *
 uuid_arg(FunctionCallInfo fcinfo, int n)
 {
@@ -655,10 +649,10 @@ request_of_args(FunctionCallInfo fcinfo, bool with_key, Request *r)
 	int			after = with_key ? 10 : 9;
 
 	memset(r, 0, sizeof(Request));
-	r->object_type = text_arg(fcinfo, 1);
-	r->service_id = text_arg(fcinfo, 2);
+	r->object_type = gt_text_arg(fcinfo, 1);
+	r->service_id = gt_text_arg(fcinfo, 2);
 	r->duration = PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3);
-	r->cleanup = text_arg(fcinfo, 4);
+	r->cleanup = gt_text_arg(fcinfo, 4);
 	r->payload = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
 	r->metadata = PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6);
 	r->parent = uuid_arg(fcinfo, 7);
@@ -666,7 +660,7 @@ request_of_args(FunctionCallInfo fcinfo, bool with_key, Request *r)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("exclusive must not be null")));
 	r->exclusive = PG_GETARG_BOOL(8);
 	if (with_key)
-		r->request_key = text_arg(fcinfo, 9);
+		r->request_key = gt_text_arg(fcinfo, 9);
 	r->has_max_attempts = !PG_ARGISNULL(after);
 	r->max_attempts = r->has_max_attempts ? PG_GETARG_INT32(after) : 0;
 	r->retry_delay = PG_ARGISNULL(after + 1) ? NULL : PG_GETARG_INTERVAL_P(after + 1);
@@ -680,7 +674,7 @@ grant_of_args(FunctionCallInfo fcinfo, Granted *out)
 	GtFail		f;
 
 	request_of_args(fcinfo, true, &r);
-	r.object_id = text_arg(fcinfo, 0);
+	r.object_id = gt_text_arg(fcinfo, 0);
 	open_granter(&g, "gt_lease_create()");
 	if (!grant(&g, &r, out, &f))
 		gt_raise(&f);

@@ -194,24 +194,13 @@ gt_database_paused(void)
 
 /* ---------------------------------------------------------------- who may */
 
-static bool
-is_named(Oid role, const char *name)
-{
-	char	   *now = GetUserNameFromId(role, true);
-	bool		same = now != NULL && strcmp(now, name) == 0;
-
-	if (now != NULL)
-		pfree(now);
-	return same;
-}
-
 /* The role that owns h here and now, or InvalidOid; see the top of the file. */
 Oid
 gt_handler_owner(const GtHandler *h)
 {
-	if (h->owner == GetUserId() && is_named(h->owner, h->owner_name))
+	if (h->owner == GetUserId() && gt_role_is_named(h->owner, h->owner_name))
 		return h->owner;
-	if (!OidIsValid(h->owner) || (gt_place(NULL) == GT_PLACE_COPY && !is_named(h->owner, h->owner_name)))
+	if (!OidIsValid(h->owner) || (gt_place(NULL) == GT_PLACE_COPY && !gt_role_is_named(h->owner, h->owner_name)))
 		return get_role_oid(h->owner_name, true);
 	return h->owner;
 }
@@ -240,7 +229,7 @@ was_granted(const GtHandler *h, const char *privilege)
 		found = strcmp(TextDatumGetCString(row.v[HR_PRIVILEGE]), privilege) == 0 &&
 			has_privs_of_role(GetUserId(), GT_OID(&row, HR_ROLE)) &&
 			(gt_place(NULL) != GT_PLACE_COPY ||
-			 is_named(GT_OID(&row, HR_ROLE), NameStr(*DatumGetName(row.v[HR_ROLE_NAME]))));
+			 gt_role_is_named(GT_OID(&row, HR_ROLE), NameStr(*DatumGetName(row.v[HR_ROLE_NAME]))));
 	gt_scan_end(scan);
 	gt_close(&t);
 	return found;

@@ -292,8 +292,9 @@ gt_fail_not_found(const pg_uuid_t *id, GtFail *f)
 	return false;
 }
 
-static char *
-text_arg(FunctionCallInfo fcinfo, int n)
+/* A text argument; NULL for NULL. */
+char *
+gt_text_arg(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
@@ -425,7 +426,7 @@ gt_renew(PG_FUNCTION_ARGS)
 	GtTable		leases;
 	Renewal		r;
 	int64		duration = duration_arg(fcinfo, 1);
-	char	   *service = text_arg(fcinfo, 2);
+	char	   *service = gt_text_arg(fcinfo, 2);
 
 	gt_mark_write("gt_renew()");
 	gt_start_ensure();
@@ -470,7 +471,7 @@ gt_renew_many(PG_FUNCTION_ARGS)
 	Renewal    *renewals;
 	Renewal   **sorted;
 	int64		duration = duration_arg(fcinfo, 1);
-	char	   *service = text_arg(fcinfo, 2);
+	char	   *service = gt_text_arg(fcinfo, 2);
 	int			n;
 	int			i;
 
@@ -597,7 +598,7 @@ gt_release(PG_FUNCTION_ARGS)
 
 	gt_mark_write("gt_release()");
 	gt_start_ensure();
-	PG_RETURN_BOOL(release(&id, 1, keep_arg(fcinfo, 1), text_arg(fcinfo, 2)) > 0);
+	PG_RETURN_BOOL(release(&id, 1, keep_arg(fcinfo, 1), gt_text_arg(fcinfo, 2)) > 0);
 }
 
 /* gt_release_many(lease_ids, keep, service_id) returns how many had not ended; another role's: 42501, service's: GT003 */
@@ -612,7 +613,7 @@ gt_release_many(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_release_many()");
 	gt_start_ensure();
 	n = ids_of(PG_GETARG_ARRAYTYPE_P(0), &ids);
-	PG_RETURN_INT64(release(ids, n, keep_arg(fcinfo, 1), text_arg(fcinfo, 2)));
+	PG_RETURN_INT64(release(ids, n, keep_arg(fcinfo, 1), gt_text_arg(fcinfo, 2)));
 }
 
 /* gt_lease_update(lease_id, payload, metadata, service_id): NULL leaves as it is */
@@ -635,7 +636,7 @@ gt_lease_update(PG_FUNCTION_ARGS)
 		gt_fail_not_found(id, &f);
 		gt_raise(&f);
 	}
-	if (!check_rights(&row, text_arg(fcinfo, 3), false, &f))
+	if (!check_rights(&row, gt_text_arg(fcinfo, 3), false, &f))
 		gt_raise(&f);
 	if (gt_lock(&leases, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
 	{
@@ -814,12 +815,12 @@ gt_lease_list(PG_FUNCTION_ARGS)
 	int			n = 0;
 	int			i;
 
-	f.service = text_arg(fcinfo, 0);
-	f.type = text_arg(fcinfo, 1);
-	f.state = text_arg(fcinfo, 2);
+	f.service = gt_text_arg(fcinfo, 0);
+	f.type = gt_text_arg(fcinfo, 1);
+	f.state = gt_text_arg(fcinfo, 2);
 	f.max_rows = PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3);
 	f.after = PG_ARGISNULL(4) ? NULL : PG_GETARG_UUID_P(4);
-	f.object = text_arg(fcinfo, 5);
+	f.object = gt_text_arg(fcinfo, 5);
 	if (f.state != NULL && strcmp(f.state, "active") != 0 && strcmp(f.state, "expired") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -927,8 +928,8 @@ gt_fence_check(PG_FUNCTION_ARGS)
 	fence = PG_GETARG_INT64(2);
 	gt_mark_write("gt_fence_check()");
 	gt_start_ensure();
-	key[0] = CStringGetTextDatum(text_arg(fcinfo, 1));
-	key[1] = CStringGetTextDatum(text_arg(fcinfo, 0));
+	key[0] = CStringGetTextDatum(gt_text_arg(fcinfo, 1));
+	key[1] = CStringGetTextDatum(gt_text_arg(fcinfo, 0));
 	gt_open(&objects, GT_OBJECT, RowShareLock);
 	gt_open(&leases, GT_LEASE, AccessShareLock);
 

@@ -27,6 +27,7 @@ extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
 
 /* lease.c */
 extern bool gt_fail_not_found(const pg_uuid_t *id, GtFail *f);	/* GT001 */
+extern char *gt_text_arg(FunctionCallInfo fcinfo, int n);	/* NULL for NULL */
 extern char *gt_uuid_cstring(const pg_uuid_t *id);
 extern int64 gt_unique_us(void);	/* microseconds since 1970, never twice in a process */
 extern void gt_uuid_v7(pg_uuid_t *id);

@@ -46,8 +46,8 @@ static int	n_noted = 0;
 /* ---------------------------------------------------------------- the questions of others */
 
 /* Is the role with this OID called by this name? */
-static bool
-is_named(Oid role, const char *name)
+bool
+gt_role_is_named(Oid role, const char *name)
 {
 	char	   *now = GetUserNameFromId(role, true);
 	bool		same = now != NULL && strcmp(now, name) == 0;
@@ -111,7 +111,7 @@ is_the_same_here(Oid role)
 	gt_open(&t, GT__ROLE, AccessShareLock);
 	found = fetch_role(&t, role, &row);
 	gt_close(&t);
-	return found && is_named(role, NameStr(*DatumGetName(row.v[R_NAME])));
+	return found && gt_role_is_named(role, NameStr(*DatumGetName(row.v[R_NAME])));
 }
 
 /* See garbagetruck.h. */
@@ -158,8 +158,8 @@ gt_shared_with(Oid owner, const char *object_type, Oid user)
 		if ((type[0] == '\0' || strcmp(type, object_type) == 0) &&
 			has_privs_of_role(user, GT_OID(&row, S_ROLE)) &&
 			(gt_place(NULL) != GT_PLACE_COPY ||
-			 (is_named(owner, NameStr(*DatumGetName(row.v[S_OWNER_NAME]))) &&
-			  is_named(GT_OID(&row, S_ROLE), NameStr(*DatumGetName(row.v[S_ROLE_NAME]))))))
+			 (gt_role_is_named(owner, NameStr(*DatumGetName(row.v[S_OWNER_NAME]))) &&
+			  gt_role_is_named(GT_OID(&row, S_ROLE), NameStr(*DatumGetName(row.v[S_ROLE_NAME]))))))
 			found = true;
 	}
 	gt_scan_end(scan);
