@@ -193,6 +193,9 @@ SELECT gt_release_many(array_agg(gt_lease_create(id, type, 'svc', cleanup => 'r_
 FROM (VALUES ('7', 'happy', '{"a": 1}'::jsonb), ('8', 'sad', NULL), ('-1', 'sad', NULL), ('nine', 'sad', NULL), ('9', 'bored', NULL)) v (id, type, payload);
 SELECT gt_handler_create('r_json', 'sql', 'INSERT INTO typed (id, label) SELECT $1, $3->>''label'' WHERE $4 ? ''key''');
 SELECT gt_release(gt_lease_create('10', 'r', cleanup => 'r_json', payload => '{"label": "from payload"}', metadata => '{"key": 1}'));
+-- a bigint stays one, also where an integer would be inferred
+SELECT gt_handler_create('r_wide', 'sql', 'INSERT INTO typed (id, label, attempt) SELECT $1, ''wide'', $7 % 1 WHERE $7 > 0 AND $9 <> 0 AND $8 = 1', max_attempts => 1);
+SELECT gt_release(gt_lease_create('14', 'r', cleanup => 'r_wide'));
 SELECT gt_handler_create('r_batch', 'sql_batch', 'INSERT INTO typed (id, label, payload, service, attempt)
 	SELECT i::bigint, t, to_json(p), s, a FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) u (i, t, p, m, l, s, f, a, c)');
 SELECT gt_release_many(array_agg(gt_lease_create(n::text, 'r', 'svc', cleanup => 'r_batch', payload => to_jsonb(n)))) FROM generate_series(11, 13) n;
@@ -253,6 +256,37 @@ DROP ROLE regress_r_as;
 ALTER ROLE regress_r_renamed RENAME TO regress_r_as;
 CALL gt_reclaim();
 SELECT count(*) FROM gt_garbage WHERE handler = 'r_as';
+-- one whose owner is gone is nobody's but a superuser's, who registers it anew: for the role of that name, or for himself
+CREATE ROLE regress_r_gone;
+GRANT USAGE ON SCHEMA regress_r TO regress_r_gone;
+GRANT INSERT ON seen TO regress_r_gone;
+GRANT USAGE ON SEQUENCE seen_n_seq TO regress_r_gone;
+SELECT gt_allow('regress_r_gone'), gt_allow('regress_r_gone', 'handler');
+SET ROLE regress_r_gone;
+SELECT gt_handler_create('r_gone', 'sql', 'INSERT INTO seen (what) VALUES (current_user || $1)'), gt_pause('r_gone');
+SELECT gt_release(gt_lease_create(' left this', 'r', cleanup => 'r_gone'));
+RESET ROLE;
+DROP OWNED BY regress_r_gone;
+DROP ROLE regress_r_gone;
+SELECT gt_resume('r_gone');
+SELECT name, owner, paused, regexp_replace(paused_reason, 'OID \d+', 'OID ...') AS paused_reason FROM gt_handlers WHERE name = 'r_gone';
+CREATE ROLE regress_r_gone;
+SELECT gt_allow('regress_r_gone'), gt_allow('regress_r_gone', 'handler');
+SET ROLE regress_r_gone;
+SELECT gt_handler_create('r_gone', 'sql', 'SELECT 1');
+SELECT count(*) FROM gt_garbage;
+RESET ROLE;
+GRANT USAGE ON SCHEMA regress_r TO regress_r_gone;
+GRANT INSERT ON seen TO regress_r_gone;
+GRANT USAGE ON SEQUENCE seen_n_seq TO regress_r_gone;
+SELECT gt_handler_create('r_gone', 'sql', 'INSERT INTO regress_r.seen (what) VALUES (current_user || $1)');
+SELECT name, owner, paused FROM gt_handlers WHERE name = 'r_gone';
+CALL gt_reclaim();
+SELECT what FROM seen WHERE what LIKE '%left this';
+DROP OWNED BY regress_r_gone;
+DROP ROLE regress_r_gone;
+SELECT gt_handler_create('r_gone', 'queue');
+SELECT name, owner = session_user AS mine, paused FROM gt_handlers WHERE name = 'r_gone';
 
 SELECT count(gt_handler_drop(name)) FROM gt__handler WHERE name LIKE 'r\_%';
 RESET search_path;

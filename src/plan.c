@@ -179,6 +179,59 @@ is_about_types(int sqlerrcode)
 }
 
 /*
+ * The same, the error if there is one being returned, in the caller's memory, and
+ * not raised.
+ */
+static ErrorData *
+try_types(const GtHandler *h, const Oid *preset, Oid *types)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		infer_types(h, preset, types);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/*
+ * A bigint that was inferred to be an integer ($7 > 0) would not hold its value:
+ * it stays one wherever the statement allows that.
+ */
+static void
+widen_types(const GtHandler *h, Oid *types)
+{
+	Oid			preset[NPARAMS];
+	Oid			wider[NPARAMS];
+	int			i;
+
+	for (i = 0; i < NPARAMS; i++)
+	{
+		if (natural_types[i] != INT8OID || (types[i] != INT4OID && types[i] != INT2OID))
+			continue;
+		memcpy(preset, types, sizeof(preset));
+		preset[i] = INT8OID;
+		if (try_types(h, preset, wider) == NULL)
+			types[i] = INT8OID;
+	}
+}
+
+/*
  * The types of $1 to $9.  They are inferred from the statement; where that
  * leaves an operator open ($3->>'key'), again with payload and metadata known
  * to be jsonb, and last with all as in the table of kinds.  The error, if none
@@ -192,51 +245,34 @@ choose_types(const GtHandler *h, Oid *types)
 		{false, false, true, true, false, false, false, false, false},
 		{true, true, true, true, true, true, true, true, true}
 	};
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile first = NULL;
-	volatile bool done = false;
-	volatile int attempt;
+	ErrorData  *first = NULL;
+	int			attempt;
 
 	if (h->kind == GT_KIND_SQL_BATCH)
 	{
 		infer_types(h, batch_types, types);
 		return;
 	}
-	for (attempt = 0; !done && attempt < 3; attempt++)
+	for (attempt = 0; attempt < 3; attempt++)
 	{
 		Oid			preset[NPARAMS];
+		ErrorData  *error;
 		int			i;
 
 		for (i = 0; i < NPARAMS; i++)
 			preset[i] = fixed[attempt][i] ? natural_types[i] : InvalidOid;
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(context);
-		PG_TRY();
+		error = try_types(h, preset, types);
+		if (error == NULL)
 		{
-			infer_types(h, preset, types);
-			ReleaseCurrentSubTransaction();
-			done = true;
+			widen_types(h, types);
+			return;
 		}
-		PG_CATCH();
-		{
-			ErrorData  *error;
-
-			MemoryContextSwitchTo(context);
-			error = CopyErrorData();
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-			if (first == NULL)
-				first = error;
-			if (!is_about_types(error->sqlerrcode))
-				attempt = 3;
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		if (first == NULL)
+			first = error;
+		if (!is_about_types(error->sqlerrcode))
+			break;
 	}
-	if (!done)
-		ReThrowError(first);
+	ReThrowError(first);
 }
 
 void

@@ -300,6 +300,22 @@ insert_handler(GtTable *t, GtRow *row)
 	return gt_insert_unique(t, row, GT__HANDLER_NAME);
 }
 
+/*
+ * Whom a handler belongs to that is registered anew: whom it belonged to.  Where
+ * that role is gone only a superuser comes here: then it is the role that has its
+ * name now, or that superuser.
+ */
+static Oid
+owner_of_replaced(const GtHandler *was)
+{
+	Oid			owner = gt_handler_owner(was);
+
+	if (GetUserNameFromId(owner, true) != NULL)
+		return owner;
+	owner = get_role_oid(was->owner_name, true);
+	return OidIsValid(owner) ? owner : GetUserId();
+}
+
 /* Writes row over old, which is locked: same id, same owner, next version. */
 static void
 replace_handler(GtTable *t, const GtRow *old, GtRow *row)
@@ -309,14 +325,10 @@ replace_handler(GtTable *t, const GtRow *old, GtRow *row)
 
 	gt_handler_from_row(old, &was);
 	gt_must_own_handler(&was, "replace");
-	if (!OidIsValid(gt_handler_owner(&was)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\", which owns handler \"%s\", does not exist", was.owner_name, was.name)));
 
 	row->tid = old->tid;
 	row->xmin = old->xmin;
-	set_owner(row, gt_handler_owner(&was));
+	set_owner(row, owner_of_replaced(&was));
 	GT_SET(row, H_ID, old->v[H_ID]);
 	GT_SET(row, H_BUILTIN, old->v[H_BUILTIN]);
 	GT_SET(row, H_PAUSED, old->v[H_PAUSED]);
