@@ -29,6 +29,19 @@ SELECT t.state($$SELECT gt_claim(ARRAY['t_once'])$$);
 SELECT name, runs, failures, last_error FROM gt_handlers WHERE name IN ('t_hint', 't_once') ORDER BY 1;
 SELECT gt_handler_drop('t_hint'), gt_handler_drop('t_once');
 
+-- a nack may make it dead; after gt_redrive the next token is announced
+SELECT gt_handler_create('t_hint', 'notify', 'hints', max_attempts => 1, retry_delay => '1 hour');
+SELECT gt_release(gt_lease_create('hint', cleanup => 't_hint'));
+CALL gt_reclaim() \g /dev/null
+SELECT cleanup_id AS c FROM gt_garbage WHERE object_id = 'hint' \gset
+SELECT gt_nack(:c, 1, 'never');
+SELECT state, attempts FROM gt_dead WHERE cleanup_id = :c;
+SELECT gt_redrive(ARRAY[:c]);
+CALL gt_reclaim() \g /dev/null
+SELECT state, attempts, max_attempts FROM gt_garbage WHERE cleanup_id = :c;
+SELECT gt_ack(:c, 1) AS past, gt_ack(:c, 3) AS future, gt_ack(:c, 2) AS announced;
+SELECT gt_handler_drop('t_hint');
+
 -- a token that was announced while an earlier claim was open is nobody else's
 SELECT gt_handler_create('t_hint', 'notify', 'hints', max_attempts => 5, retry_delay => '1 hour');
 SELECT gt_release(gt_lease_create('hint ' || n, cleanup => 't_hint')) FROM generate_series(5, 6) n;

@@ -312,7 +312,10 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 	bool		dead;
 
 	if (attempt > GT_INT32(row, O_ATTEMPTS))
+	{
 		GT_SET(row, O_ATTEMPTS, Int32GetDatum(attempt));
+		GT_SET(row, O_SENDS, Int32GetDatum(0));
+	}
 	else
 		gt_garbage_pass_over_announced(row);	/* a late nack, when the next one was announced */
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
@@ -399,7 +402,6 @@ gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	if (GT_CHAR(row, O_STATE) == 'd')
 		gt_observe_gauges(0, 0, -1);
-	gt_garbage_pass_over_announced(row);
 	GT_SET(row, O_EXTRA_ATTEMPTS, row->v[O_ATTEMPTS]);
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);
