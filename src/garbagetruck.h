@@ -300,6 +300,7 @@ typedef struct GtHandlerState
 	bool		slow;			/* its last run took over 1 s, or crashed, or there was none */
 	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
 	TimestampTz refilled_at;
+	TimestampTz resumed_at;		/* by gt_resume(), as of refilled_at */
 	TimestampTz used_at;
 } GtHandlerState;
 

@@ -35,7 +35,7 @@
 #define LOCAL_HANDLERS	64		/* without preload */
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
 #define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of one without: */
-#define RAMP_FREE_START	20.0	/* runs per second at first, */
+#define RAMP_FREE_START	20.0	/* runs per second at first, those of one second at once, */
 #define RAMP_FREE_STEP	(2.0 * USECS_PER_SEC)	/* doubled as often */
 
 static GtHandlerState local_states[LOCAL_HANDLERS];
@@ -86,6 +86,7 @@ state_of(int handler)
 	oldest->handler = handler;
 	oldest->slow = true;
 	oldest->tokens = 1;
+	oldest->resumed_at = 0;
 	oldest->refilled_at = now;
 	oldest->used_at = now;
 	return oldest;
@@ -120,10 +121,13 @@ rate_of(const GtHandler *h, TimestampTz now)
 }
 
 static void
-refill(GtHandlerState *state, double rate, TimestampTz now)
+refill(GtHandlerState *state, const GtHandler *h, double rate, TimestampTz now)
 {
-	double		room = Max(1.0, rate / 10);
+	double		room = Max(h->rate_limit > 0 ? 1.0 : RAMP_FREE_START, rate / 10);
 
+	if (h->rate_limit == 0 && state->resumed_at != h->resumed_at)
+		state->tokens = room;
+	state->resumed_at = h->resumed_at;
 	if (now > state->refilled_at)
 		state->tokens += rate * (now - state->refilled_at) / USECS_PER_SEC;
 	state->tokens = Min(state->tokens, room);
@@ -142,7 +146,7 @@ gt_rate_allows(const GtHandler *h, int want, TimestampTz *when)
 		return want;
 	lock_states();
 	state = state_of(h->id);
-	refill(state, rate, now);
+	refill(state, h, rate, now);
 	if (state->tokens < want)
 		want = (int) state->tokens;
 	if (want <= 0)
@@ -162,7 +166,7 @@ gt_rate_take(const GtHandler *h, int n)
 		return;
 	lock_states();
 	state = state_of(h->id);
-	refill(state, rate, now);
+	refill(state, h, rate, now);
 	state->tokens -= n;
 	unlock_states();
 }
