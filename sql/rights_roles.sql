@@ -113,6 +113,13 @@ SELECT c.relname, c.relkind FROM pg_class c JOIN pg_depend d ON d.objid = c.oid 
 	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'garbagetruck'
 WHERE c.relkind IN ('r', 'v', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE') ORDER BY 1;
 
+-- the handlers that are there from the start are for every role with 'lease'
+SET ROLE regress_g_stranger;
+SELECT name FROM gt_handlers ORDER BY 1;
+SET ROLE regress_g_nobody;
+SELECT name FROM gt_handlers ORDER BY 1;
+RESET ROLE;
+
 -- gt_disallow takes back what only this right needs
 SELECT gt_allow('regress_g_nobody'), gt_allow('regress_g_nobody', 'handler');
 SELECT gt_disallow('regress_g_nobody');

@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "garbagetruck.h"
 #include "handler.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(gt_handler_grant);
 PG_FUNCTION_INFO_V1(gt_handler_revoke);
@@ -238,11 +239,12 @@ was_granted(const GtHandler *h, const char *privilege)
 /*
  * May current_user name h in a create?  What runs as a superuser is for
  * superusers, until it is granted: members of a superuser's role are not meant.
+ * What is there from the start is for every role that may lease.
  */
 bool
 gt_handler_may_use(const GtHandler *h)
 {
-	if (superuser() || h->builtin)
+	if (superuser() || (h->builtin && gt_has_right(GT_RIGHT_LEASE)))
 		return true;
 	if (is_owner(h) && !(GT_KIND_IS_SQL(h->kind) && h->run_as == h->owner && superuser_arg(h->owner)))
 		return true;
