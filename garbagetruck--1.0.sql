@@ -43,7 +43,8 @@ CREATE TABLE @extschema@.gt_object (
 	flight_until  timestamptz,              -- an external attempt may be in flight until then
 	sends         int NOT NULL,             -- kind notify: how often announced in this attempt
 	error         text,
-	CONSTRAINT gt_object_pkey PRIMARY KEY (object_type, object_id) WITH (fillfactor = 80),
+	-- the id first: ids differ, and each comparison on the way down the tree is of one text, not two
+	CONSTRAINT gt_object_pkey PRIMARY KEY (object_id, object_type) WITH (fillfactor = 80),
 	CONSTRAINT gt_object_held CHECK ((state OPERATOR(pg_catalog.=) 'h') OPERATOR(pg_catalog.=) (leases OPERATOR(pg_catalog.>) 0))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);

@@ -26,12 +26,19 @@
 
 #define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of a queue is looked at as often */
 
+typedef struct Found
+{
+	int64		id;				/* first, for gt_by_id() */
+	ItemPointerData tid;
+} Found;
+
 /* What one look at a handler's queue found. */
 typedef struct Look
 {
 	int			n;
-	int64	   *items;
+	Found	   *found;
 	bool		alone;
+	TimestampTz upto;			/* due time of the last of them */
 	TimestampTz rest;			/* when what was not taken is due */
 } Look;
 
@@ -104,7 +111,9 @@ look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, i
 			continue;
 		}
 		look->alone = GT_BOOL(&row, O_ALONE);
-		look->items[look->n++] = id;
+		look->found[look->n].id = id;
+		look->found[look->n++].tid = row.tid;
+		look->upto = due_at;
 	}
 	gt_scan_end(scan);
 }
@@ -112,7 +121,9 @@ look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, i
 /*
  * The same from where on there was anything when we last looked: the entries of
  * what has been cleaned stay at the low end until they are vacuumed, and a long
- * snapshot elsewhere keeps them there.
+ * snapshot elsewhere keeps them there.  What others have in hand comes before the
+ * rest, too.  Where that leaves nothing to run, or the last look at all of it was
+ * a while ago, all of it is looked at.
  */
 static void
 collect(GtCleaner *c, GtTable *objects, const GtHandler *h, int limit, TimestampTz until,
@@ -120,11 +131,18 @@ collect(GtCleaner *c, GtTable *objects, const GtHandler *h, int limit, Timestamp
 {
 	GtLow	   *low = low_of(c, h->id);
 	TimestampTz now = gt_now();
-	TimestampTz first;
+	TimestampTz upto = gt_slot_others_upto(h->id);
+	TimestampTz first = low->low;
 
-	look->items = palloc(limit * sizeof(int64));
+	look->found = palloc(limit * sizeof(Found));
 	look->n = 0;
-	if (now < low->looked_at_all + LOOK_AT_ALL)
+	if (now < low->looked_at_all + LOOK_AT_ALL && upto > low->low)
+	{
+		TimestampTz beyond;
+
+		look_from(c, objects, h, upto, limit, until, others, nothers, look, &beyond);
+	}
+	else if (now < low->looked_at_all + LOOK_AT_ALL)
 		look_from(c, objects, h, low->low, limit, until, others, nothers, look, &first);
 	if (look->n == 0)
 	{
@@ -132,7 +150,7 @@ collect(GtCleaner *c, GtTable *objects, const GtHandler *h, int limit, Timestamp
 		look_from(c, objects, h, PG_INT64_MIN, limit, until, others, nothers, look, &first);
 	}
 	low->low = Min(first, now - USECS_PER_SEC);
-	qsort(look->items, look->n, sizeof(int64), gt_by_id);
+	qsort(look->found, look->n, sizeof(Found), gt_by_id);
 }
 
 /* How many objects one run of this handler may have now; 0: none before *when. */
@@ -151,11 +169,17 @@ run_limit(const GtHandler *h, int max_items, TimestampTz *when)
 static bool
 take(GtCleaner *c, const GtHandler *h, Look *look, TimestampTz *when)
 {
-	if (!gt_slot_reserve(h, look->alone, look->items, &look->n, when) || look->n == 0)
+	int			n = look->n;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		c->items[i] = look->found[i].id;
+	if (!gt_slot_reserve(h, look->alone, c->items, &n, look->upto, when) || n == 0)
 		return false;
-	gt_rate_take(h, h->kind == GT_KIND_SQL_BATCH ? 1 : look->n);
-	memcpy(c->items, look->items, look->n * sizeof(int64));
-	c->nitems = look->n;
+	gt_rate_take(h, h->kind == GT_KIND_SQL_BATCH ? 1 : n);
+	for (i = 0; i < n; i++)
+		c->tids[i] = ((Found *) bsearch(&c->items[i], look->found, look->n, sizeof(Found), gt_by_id))->tid;
+	c->nitems = n;
 	c->handler = h->id;
 	c->alone = look->alone;
 	c->current_part = -1;
@@ -168,10 +192,13 @@ static void
 take_part(GtCleaner *c)
 {
 	int			part = --c->nparts;
+	int			i;
 
 	c->nitems = c->part_n[part];
 	c->current_part = c->part_start[part];
 	memcpy(c->items, c->part_items + c->current_part, c->nitems * sizeof(int64));
+	for (i = 0; i < c->nitems; i++)
+		ItemPointerSetInvalid(&c->tids[i]);
 	c->alone = false;
 }
 

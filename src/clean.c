@@ -100,6 +100,18 @@ note_busy(GtCleaner *c, const int64 *ids, int n)
 	c->busy_until = now + c->busy_delay;
 }
 
+/* Where it was when it was chosen, if it still is there; else by its id. */
+static GtLockResult
+lock_item(GtTable *objects, int64 id, ItemPointer tid, GtRow *row)
+{
+	Datum		key = Int64GetDatum(id);
+
+	if (ItemPointerIsValid(tid) && gt_fetch_version(objects, tid, row) &&
+		!row->isnull[O_CLEANUP_ID] && GT_INT64(row, O_CLEANUP_ID) == id)
+		return gt_lock(objects, row, LockTupleExclusive, true);
+	return gt_fetch_lock(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleExclusive, true);
+}
+
 /* Locks what of the chosen objects is still to be run. Returns how many that are. */
 static int
 lock_items(GtCleaner *c, const GtHandler *h, GtTable *objects, int n, GtItem *items)
@@ -114,10 +126,8 @@ lock_items(GtCleaner *c, const GtHandler *h, GtTable *objects, int n, GtItem *it
 	{
 		GtItem	   *item = &items[locked];
 		GtRow	   *row = &item->row;
-		Datum		key = Int64GetDatum(c->items[i]);
-		GtLockResult result;
+		GtLockResult result = lock_item(objects, c->items[i], &c->tids[i], row);
 
-		result = gt_fetch_lock(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleExclusive, true);
 		if (result == GT_BUSY)
 			busy[nbusy++] = c->items[i];
 		if (result != GT_LOCKED ||

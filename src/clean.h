@@ -39,6 +39,7 @@ struct GtCleaner
 	bool		alone;			/* its object was in a crashed run */
 	int			nitems;
 	int64		items[GT_MAX_ITEMS];
+	ItemPointerData tids[GT_MAX_ITEMS]; /* where they were; invalid: not known */
 
 	/* what is left of a failed batch, in parts; the last is next */
 	int			nparts;

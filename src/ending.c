@@ -11,7 +11,9 @@
  * rows by id, FOR UPDATE, which waits for creators of children (they hold the
  * parent's row FOR KEY SHARE).  The clock is read after a row is locked, so a
  * renewal that was first counts, and one that comes later finds no row: either
- * the renewal or the ending wins, never both.
+ * the renewal or the ending wins, never both.  A worker judges by the row as it
+ * chose it, and deletes that very version: where it is no longer the newest, or
+ * somebody has it locked, nothing is deleted, and it goes the longer way.
  *
  * An ended lease is a deleted row, a smaller count in its object's row and, by
  * the last one, garbage: one transaction.  A crash before its commit leaves a
@@ -31,6 +33,8 @@
 
 #include "garbagetruck.h"
 #include "lease.h"
+
+#define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of the index is looked at as often */
 
 /* one object of a batch */
 typedef struct EndGroup
@@ -144,35 +148,45 @@ lock_lease(GtTable *leases, GtLeaseKey *key, GtRow *lease, bool skip)
 	return gt_lock(leases, lease, LockTupleExclusive, skip);
 }
 
+/* May it end now? *over_at: since when it is over, or when it will be. */
+static bool
+is_over(GtTable *leases, const GtLeaseKey *key, const GtRow *lease, GtEndReason reason, TimestampTz *over_at)
+{
+	TimestampTz now = gt_now();
+
+	if (key->over)
+		*over_at = key->ended_at;
+	else if (reason == GT_END_EXPIRED)
+		*over_at = gt_lease_over_at(leases, lease);
+	else
+		*over_at = now;
+	return key->over || now >= *over_at;
+}
+
 /* Ends one lease, whose object is locked. Returns 0, or 1 where it must be looked at again soon. */
 static int
 end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, bool skip)
 {
 	GtRow		lease;
-	TimestampTz over_at = key->ended_at;
-	TimestampTz now;
+	TimestampTz over_at;
 
-	switch (lock_lease(leases, key, &lease, skip))
+	if (key->row != NULL)
+		lease = *key->row;
+	if (key->row == NULL || !is_over(leases, key, &lease, reason, &over_at) || !gt_try_delete(leases, &lease))
 	{
-		case GT_BUSY:
-			return 1;
-		case GT_GONE:
-			return 0;
-		case GT_LOCKED:
-			break;
-	}
-
-	now = gt_now();
-	if (!key->over && reason == GT_END_EXPIRED)
-	{
-		over_at = gt_lease_over_at(leases, &lease);
-		if (now < over_at)
+		switch (lock_lease(leases, key, &lease, skip))
 		{
-			return lease.isnull[L_PARENT] ? re_arm(leases, &lease, over_at) : 0;
+			case GT_BUSY:
+				return 1;
+			case GT_GONE:
+				return 0;
+			case GT_LOCKED:
+				break;
 		}
+		if (!is_over(leases, key, &lease, reason, &over_at))
+			return lease.isnull[L_PARENT] ? re_arm(leases, &lease, over_at) : 0;
+		gt_delete(leases, &lease);
 	}
-	else if (!key->over)
-		over_at = now;
 
 	if (reason == GT_END_EXPIRED && gt_regrant_delay > 0)
 	{
@@ -188,7 +202,6 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, b
 		GT_SET(&group->row, O_KEEP, BoolGetDatum(true));
 	GT_SET(&group->row, O_LEASES, Int32GetDatum(GT_INT32(&group->row, O_LEASES) - 1));
 
-	gt_delete(leases, &lease);
 	record(&group->row, &lease, reason);
 
 	group->changed = true;
@@ -241,8 +254,8 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 			continue;
 		}
 		groups[i] = palloc0(sizeof(EndGroup));
-		key[0] = CStringGetTextDatum(keys[i].object_type);
-		key[1] = CStringGetTextDatum(keys[i].object_id);
+		key[0] = CStringGetTextDatum(keys[i].object_id);
+		key[1] = CStringGetTextDatum(keys[i].object_type);
 		result = gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, key, &groups[i]->row,
 							   LockTupleNoKeyExclusive, skip);
 		groups[i]->locked = (result == GT_LOCKED);
@@ -352,12 +365,23 @@ expire_orphans(int limit, GtExpiry *result)
 	gt_close(&orphans);
 }
 
+/* Does the lease come after that place?  A renewal moves a row, so this is true of nearly all: who asks looks again. */
+static bool
+comes_after(const GtRow *lease, const GtPlaceInQueue *place)
+{
+	TimestampTz check_at = GT_TIME(lease, L_CHECK_AT);
+
+	return check_at > place->check_at ||
+		(check_at == place->check_at && ItemPointerCompare((ItemPointer) &lease->tid, (ItemPointer) &place->tid) > 0);
+}
+
 /*
- * Collects leases whose check_at has passed, from `low` on, and the time of the
- * first one beyond.
+ * Collects leases whose check_at has passed, from `low` on and after that place
+ * (NULL: all), and the time of the first one beyond.
  */
 static int
-choose_due(TimestampTz low, int limit, bool own_too, GtLeaseKey *keys, TimestampTz *first, GtExpiry *result)
+choose_due(TimestampTz low, const GtPlaceInQueue *after, int limit, bool own_too, GtLeaseKey *keys, TimestampTz *first,
+		   GtExpiry *result)
 {
 	TimestampTz now = gt_now();
 	GtTable		leases;
@@ -380,11 +404,15 @@ choose_due(TimestampTz low, int limit, bool own_too, GtLeaseKey *keys, Timestamp
 		}
 		if (!own_too && gt_created_here(DatumGetUUIDP(lease.v[L_ID])))
 			continue;
+		if (after != NULL && !comes_after(&lease, after))
+			continue;
 		if (n == limit)
 		{
 			result->more = true;
 			break;
 		}
+		result->last.check_at = check_at;
+		result->last.tid = lease.tid;
 		gt_lease_key(&lease, &keys[n]);
 		/* under our caller's snapshot it stays in its place */
 		keys[n].row = palloc(sizeof(GtRow));
@@ -396,22 +424,47 @@ choose_due(TimestampTz low, int limit, bool own_too, GtLeaseKey *keys, Timestamp
 }
 
 /*
- * One pass: see garbagetruck.h.  Rows that are dead but not yet vacuumed stand at
+ * Chooses the leases of a pass.  Rows that are dead but not yet vacuumed stand at
  * the low end of the index, and one long snapshot elsewhere keeps them there; so
  * a process remembers from where on there was anything.  It looks at all of it
  * once in a while, and whenever it would find nothing: a lease whose commit was
  * slow may have come in below.
  */
-void
-gt_expire_pass(int limit, bool own_too, GtExpiry *result)
+static int
+choose(int limit, bool own_too, const GtPlaceInQueue *after, GtLeaseKey *keys, GtExpiry *result)
 {
-	static Oid	low_database = InvalidOid;
-	static TimestampTz low = 0;
+	static TimestampTz low = PG_INT64_MIN;
 	static TimestampTz looked_at_all = 0;
 	TimestampTz now = gt_now();
 	TimestampTz first = GT_NEVER;
+	bool		all;
+	int			n;
+
+	if (looked_at_all == 0)
+		looked_at_all = now;
+	all = own_too || low == PG_INT64_MIN || now >= looked_at_all + LOOK_AT_ALL;
+	if (after != NULL && now < looked_at_all + LOOK_AT_ALL)
+		return choose_due(after->check_at, after, limit, own_too, keys, &first, result);
+
+	n = choose_due(all ? PG_INT64_MIN : low, NULL, limit, own_too, keys, &first, result);
+	if (n == 0 && !all)
+	{
+		all = true;
+		first = GT_NEVER;
+		n = choose_due(PG_INT64_MIN, NULL, limit, own_too, keys, &first, result);
+	}
+	if (all)
+		looked_at_all = now;
+	low = Max(all ? PG_INT64_MIN : low, Min(first, now - USECS_PER_SEC));
+	return n;
+}
+
+/* See garbagetruck.h. */
+void
+gt_expire_pass(int limit, bool own_too, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *), GtExpiry *result)
+{
 	GtLeaseKey *keys;
-	int			n = 0;
+	int			n;
 	int			i;
 
 	memset(result, 0, sizeof(GtExpiry));
@@ -427,17 +480,9 @@ gt_expire_pass(int limit, bool own_too, GtExpiry *result)
 
 	keys = palloc(limit * sizeof(GtLeaseKey));
 	PushActiveSnapshot(GetTransactionSnapshot());	/* the rows that are chosen stay where they are */
-	if (low_database == MyDatabaseId && !own_too && now < looked_at_all + 10 * USECS_PER_SEC)
-		n = choose_due(low, limit, own_too, keys, &first, result);
-	if (n == 0)
-	{
-		low_database = MyDatabaseId;
-		low = PG_INT64_MIN;
-		looked_at_all = now;
-		first = GT_NEVER;
-		n = choose_due(low, limit, own_too, keys, &first, result);
-	}
-	low = Max(low, Min(first, now - USECS_PER_SEC));
+	n = choose(limit, own_too, after, keys, result);
+	if (n == limit && result->more && on_more != NULL)
+		on_more(result);
 
 	GT_POINT("lease_chosen");
 	result->looked_at = n;

@@ -157,6 +157,7 @@ enum
 	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_HANDLER_ID, HI_NATTS
 };
 #define GT_MAX_ATTS 32
+#define GT_BRIEF_ATTS (O_DUE_AT + 1)	/* see gt_scan_next_brief() */
 
 /*
  * A row in memory: values detoasted never, copied always; tid tells where the
@@ -204,6 +205,8 @@ extern void gt_close(GtTable *t);	/* keeps the lock to the end of the transactio
  * transaction has it, at every isolation level; false: there is none.
  */
 extern bool gt_fetch(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, GtRow *row);
+/* The row that was read there before, if that version is still the newest; false: look for it by an index. */
+extern bool gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row);
 /* The only row of a one-row table (gt__start, gt__place: the first). */
 extern bool gt_fetch_any(GtTable *t, GtRow *row);
 /* Locks the row that `row` was read from and re-reads it. May wait, but under skip. */
@@ -216,7 +219,14 @@ extern void gt_insert(GtTable *t, GtRow *row);
 extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
 extern void gt_row_init(GtRow *row);	/* all NULL */
 extern void gt_update(GtTable *t, GtRow *row);	/* the row must have been locked by gt_lock */
-extern void gt_delete(GtTable *t, GtRow *row);
+extern void gt_delete(GtTable *t, GtRow *row);	/* likewise */
+/*
+ * Deletes the version that `row` was read from, without waiting; false: nothing
+ * was done, it is not the newest or somebody has it locked.  So what was judged
+ * by `row` is true at the deletion, as if it had been locked before: one record
+ * in the log, where lock and deletion are two.
+ */
+extern bool gt_try_delete(GtTable *t, GtRow *row);
 extern uint64 gt_object_writes; /* by this process, to gt_object: tells whether rows that we hold are still as read */
 
 /* An index scan in index order over the latest committed state (one snapshot for the whole scan). */
@@ -226,7 +236,7 @@ extern GtScan *gt_scan_begin(GtTable *t, GtIndexId index, int nkeys, const Datum
 extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index);	/* the leading column IS NULL */
 extern GtScan *gt_scan_begin_bound(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, int strategy, Datum bound);
 extern bool gt_scan_next(GtScan *scan, GtRow *row);
-extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* numbers and times only: others are NULL */
+extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
 extern void gt_scan_end(GtScan *scan);
 
 #define GT_INT64(row, a)	DatumGetInt64((row)->v[a])
@@ -248,6 +258,13 @@ extern void gt_scan_end(GtScan *scan);
 #define GT_MAX_ITEMS		1000	/* of one run */
 #define GT_NEVER			PG_INT64_MAX
 
+/* A place among the leases in the order of check_at, which of equal ones is that of the index. */
+typedef struct GtPlaceInQueue
+{
+	TimestampTz check_at;
+	ItemPointerData tid;
+} GtPlaceInQueue;
+
 /* One database that is known to the launcher.  Entries are never moved. */
 typedef struct GtDatabase
 {
@@ -264,8 +281,9 @@ typedef struct GtDatabase
 	bool		warned;			/* the log says that it is a copy. Under lock */
 	bool		sweep;			/* a worker ended with a run on record. Under lock */
 	bool		denied;			/* due work waits for a run elsewhere to end. Under lock */
-	int64		expirer;		/* serial of the worker in an expiry pass; 0: none. Under lock */
-	bool		expire_again;	/* that one shall look once more. Under lock */
+	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
+	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
+	GtPlaceInQueue expire_from; /* what comes before is in the hands of passes in progress. Under lock */
 } GtDatabase;
 
 typedef enum
@@ -282,6 +300,7 @@ typedef struct GtSlot
 	Oid			database;
 	int64		serial;			/* tells its users apart; not gt__run.worker */
 	bool		leave;			/* another database needs the slot */
+	bool		in_pass;		/* has chosen leases to end, and has not committed that */
 	bool		alone;			/* runs an object that was in a crashed run */
 	int			handler;		/* whose objects it runs now; 0: none */
 	char		handler_name[NAMEDATALEN];
@@ -290,6 +309,7 @@ typedef struct GtSlot
 	int			crashes;		/* of workers in this slot, since the server started */
 	int			nitems;			/* cleanup ids of its run, then of the one before until that commits: */
 	int64		items[2 * GT_MAX_ITEMS];	/* others pass over them */
+	TimestampTz upto;			/* due time of the last one of its run */
 } GtSlot;
 
 /* How a handler did lately. Under GtShared.lock; without preload in the process. See slots.c */
@@ -489,8 +509,15 @@ typedef struct GtExpiry
 	int			busy;			/* locked by others: look again soon */
 	bool		more;			/* there is more that is due now */
 	TimestampTz next;			/* else when the next is due; GT_NEVER */
+	GtPlaceInQueue last;		/* of those that were chosen */
 } GtExpiry;
-extern void gt_expire_pass(int limit, bool own_too, GtExpiry *result);
+
+/*
+ * after: only what comes after it (NULL: all).  on_more: called as soon as the
+ * leases are chosen, with result->last, where there is more that is due.
+ */
+extern void gt_expire_pass(int limit, bool own_too, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *),
+						   GtExpiry *result);
 
 /* ---------------------------------------------------------------- garbage.c: states of garbage and the token rules */
 
@@ -559,10 +586,12 @@ extern void gt_handlers_forget(Oid database);
 /* May this process start a run of h now? Says nothing of rates. */
 extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
 /* As above, and takes it: the items are ours until gt_slot_release(). Some are others': they are taken out. */
-extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz *when);
+extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto,
+							TimestampTz *when);
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
 extern void gt_slot_release(void);	/* this process runs nothing */
 extern int64 *gt_slot_others(int *n);	/* items of other processes in this database, sorted; palloc'd */
+extern TimestampTz gt_slot_others_upto(int handler);	/* up to this due time they have most of its queue in hand */
 extern void gt_slot_set_state(GtSlotState state);
 extern bool gt_foreground_enter(void);	/* false: no slot, and nothing is held to */
 extern void gt_foreground_leave(void);

@@ -410,8 +410,8 @@ hold_object(Granter *g, const Request *r, GtRow *row, bool *is_new, int *attempt
 	TimestampTz now;
 	bool		passed;
 
-	key[0] = CStringGetTextDatum(r->object_type);
-	key[1] = CStringGetTextDatum(r->object_id);
+	key[0] = CStringGetTextDatum(r->object_id);
+	key[1] = CStringGetTextDatum(r->object_type);
 	for (;;)
 	{
 		*is_new = false;
@@ -419,8 +419,8 @@ hold_object(Granter *g, const Request *r, GtRow *row, bool *is_new, int *attempt
 		if (gt_fetch_lock(&g->objects, GT_OBJECT_PKEY, 2, key, row, LockTupleNoKeyExclusive, false) == GT_GONE)
 		{
 			gt_row_init(row);
-			GT_SET(row, O_OBJECT_TYPE, key[0]);
-			GT_SET(row, O_OBJECT_ID, key[1]);
+			GT_SET(row, O_OBJECT_ID, key[0]);
+			GT_SET(row, O_OBJECT_TYPE, key[1]);
 			GT_SET(row, O_OWNER, ObjectIdGetDatum(GetUserId()));
 			GT_SET(row, O_LEASES, Int32GetDatum(1));
 			GT_SET(row, O_FENCE, Int64GetDatum(0));

@@ -256,7 +256,7 @@ take_slot(GtDatabase *db)
 		slot->serial = (int64) pg_atomic_fetch_add_u64(&gt_shared->serial, 1);
 		slot->handler = 0;
 		slot->nitems = 0;
-		slot->slow = slot->alone = slot->leave = false;
+		slot->slow = slot->alone = slot->leave = slot->in_pass = false;
 		slot->since = gt_now();
 	}
 	LWLockRelease(gt_shared->lock);

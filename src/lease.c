@@ -540,6 +540,7 @@ release(pg_uuid_t **ids, int n, bool keep, const char *service)
 	for (i = 0; i < n; i++)
 	{
 		Datum		id = UUIDPGetDatum(ids[i]);
+		Datum		key[2];
 		GtRow		lease;
 		GtRow		object;
 		GtFail		f;
@@ -554,7 +555,9 @@ release(pg_uuid_t **ids, int n, bool keep, const char *service)
 		}
 		if (!check_rights(&lease, service, true, &f))
 			gt_raise(&f);
-		if (keep && gt_fetch(&objects, GT_OBJECT_PKEY, 2, &lease.v[L_OBJECT_TYPE], &object) &&
+		key[0] = lease.v[L_OBJECT_ID];
+		key[1] = lease.v[L_OBJECT_TYPE];
+		if (keep && gt_fetch(&objects, GT_OBJECT_PKEY, 2, key, &object) &&
 			!gt_acts_for(GT_OID(&object, O_OWNER)) && !gt_is_admin())
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -918,6 +921,7 @@ gt_fence_check(PG_FUNCTION_ARGS)
 	GtRow		row;
 	GtScan	   *scan;
 	Datum		key[2];
+	Datum		object_key[2];
 	int64		fence;
 	bool		found = false;
 
@@ -934,7 +938,9 @@ gt_fence_check(PG_FUNCTION_ARGS)
 	gt_open(&leases, GT_LEASE, AccessShareLock);
 
 	/* rights before the lock: a stranger must not keep owners waiting */
-	if (gt_fetch(&objects, GT_OBJECT_PKEY, 2, key, &row) &&
+	object_key[0] = key[1];
+	object_key[1] = key[0];
+	if (gt_fetch(&objects, GT_OBJECT_PKEY, 2, object_key, &row) &&
 		!gt_acts_for(GT_OID(&row, O_OWNER)) &&
 		!gt_shared_with(GT_OID(&row, O_OWNER), TextDatumGetCString(key[0]), GetUserId()) &&
 		!gt_is_admin())
@@ -942,7 +948,7 @@ gt_fence_check(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for object \"%s\" of type \"%s\"",
 						TextDatumGetCString(key[1]), TextDatumGetCString(key[0]))));
-	if (gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, key, &row, LockTupleShare, false) == GT_LOCKED &&
+	if (gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, object_key, &row, LockTupleShare, false) == GT_LOCKED &&
 		GT_CHAR(&row, O_STATE) == 'h' && fence <= GT_INT64(&row, O_FENCE))
 	{
 		GtRow		lease;

@@ -92,6 +92,15 @@ is_evicted(void)
 	return terminated_by != 0 && terminated_by != MyProcPid && !gt_run_overran;
 }
 
+/* Its expiry pass is over, if it was in one. Lock held. */
+void
+gt_leave_pass(GtDatabase *database, GtSlot *slot)
+{
+	slot->in_pass = false;
+	if (database->expirer == slot->serial)
+		database->expirer = 0;
+}
+
 /* At exit, before the transaction in progress is aborted and our lock on the record goes with it. */
 static void
 leave_record(int code, Datum arg)
@@ -116,8 +125,7 @@ leave(int code, Datum arg)
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	if (pending && !evicted)
 		slot->crashes++;
-	if (gt_worker_database->expirer == slot->serial)
-		gt_worker_database->expirer = 0;
+	gt_leave_pass(gt_worker_database, slot);
 	if (pending)
 		gt_worker_database->sweep = true;
 	if (connected && !failed)
@@ -263,8 +271,7 @@ gt_in_transaction(void (*body) (void), const char *activity)
 		gt_slot_release();
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		gt_worker_database->sweep = true;
-		if (gt_worker_database->expirer == gt_my_slot->serial)
-			gt_worker_database->expirer = 0;
+		gt_leave_pass(gt_worker_database, gt_my_slot);
 		LWLockRelease(gt_shared->lock);
 		if (++errors >= MAX_ERRORS)
 		{

@@ -286,7 +286,7 @@ remove_others(int64 *items, int *nitems)
 
 /* See garbagetruck.h; `items` are sorted. *when as in gt_slot_allows(). */
 bool
-gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz *when)
+gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
 {
 	GtSlot	   *slot = my_slot();
 	bool		result;
@@ -308,6 +308,7 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		memmove(slot->items + *nitems, slot->items, before * sizeof(int64));
 		memcpy(slot->items, items, *nitems * sizeof(int64));
 		slot->nitems = *nitems + before;
+		slot->upto = upto;
 		chosen_items = *nitems;
 		handler_before = slot->handler;
 		slot->handler = h->id;
@@ -384,6 +385,27 @@ gt_slot_release(void)
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	clear_slot(slot);
 	LWLockRelease(gt_shared->lock);
+}
+
+/* See garbagetruck.h. PG_INT64_MIN: nobody runs anything of it. */
+TimestampTz
+gt_slot_others_upto(int handler)
+{
+	TimestampTz upto = PG_INT64_MIN;
+	int			i;
+
+	if (gt_shared == NULL)
+		return upto;
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	for (i = 0; i < GT_SLOTS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot != my_slot() && slot->state != GT_SLOT_FREE && slot->database == MyDatabaseId && slot->handler == handler)
+			upto = Max(upto, slot->upto);
+	}
+	LWLockRelease(gt_shared->lock);
+	return upto;
 }
 
 /* See garbagetruck.h. */

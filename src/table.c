@@ -252,13 +252,14 @@ static void
 copy_columns(GtTable *t, GtRow *row, bool brief)
 {
 	TupleDesc	desc = RelationGetDescr(t->rel);
+	int			natts = brief ? GT_BRIEF_ATTS : desc->natts;
 	bool		isnull;
 	int			i;
 
-	slot_getallattrs(t->slot);
+	slot_getsomeattrs(t->slot, natts);
 	row->tid = t->slot->tts_tid;
 	row->xmin = DatumGetTransactionId(slot_getsysattr(t->slot, MinTransactionIdAttributeNumber, &isnull));
-	for (i = 0; i < desc->natts; i++)
+	for (i = 0; i < natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
@@ -327,6 +328,20 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 	if (found)
 		copy_row(t, row);
 	index_endscan(scan);
+	PopActiveSnapshot();
+	return found;
+}
+
+/* See garbagetruck.h. */
+bool
+gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row)
+{
+	bool		found;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	found = table_tuple_fetch_row_version(t->rel, tid, GetActiveSnapshot(), t->slot);
+	if (found)
+		copy_row(t, row);
 	PopActiveSnapshot();
 	return found;
 }
@@ -508,21 +523,38 @@ gt_update(GtTable *t, GtRow *row)
 	finish_write(t);
 }
 
-void
-gt_delete(GtTable *t, GtRow *row)
+static TM_Result
+delete_version(GtTable *t, GtRow *row, bool wait)
 {
 	TM_FailureData failure;
 	TM_Result	result;
 
 	result = table_tuple_delete(t->rel, &row->tid, GetCurrentCommandId(true),
-								SnapshotAny, InvalidSnapshot, true, &failure, false);
+								SnapshotAny, InvalidSnapshot, wait, &failure, false);
 	if (result != TM_Ok)
-		elog(ERROR, "could not delete a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
+		return result;
 	if (t->id == GT__HANDLER)
 		gt_handler_writes++;
 	if (t->id == GT_OBJECT)
 		gt_object_writes++;
 	CommandCounterIncrement();
+	return result;
+}
+
+void
+gt_delete(GtTable *t, GtRow *row)
+{
+	TM_Result	result = delete_version(t, row, true);
+
+	if (result != TM_Ok)
+		elog(ERROR, "could not delete a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_try_delete(GtTable *t, GtRow *row)
+{
+	return delete_version(t, row, false) == TM_Ok;
 }
 
 static GtScan *

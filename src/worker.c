@@ -12,8 +12,16 @@
  * who goes to look; what a look finds but does not do is lowered in again.
  * Before a worker runs anything it publishes all else that is due, so that the
  * launcher starts another one: that is how a slow handler stops neither expiry
- * nor other handlers, and how several workers come to work at once.  One of them
- * at a time is in an expiry pass; who finds it taken asks for one more.
+ * nor other handlers, and how several workers come to work at once.
+ *
+ * Expiry passes.  One worker at a time chooses leases: it has the token, expirer.
+ * Where there is more than one batch it hands the token on as soon as it has
+ * chosen, with the place up to which it has (expire_from), and the next one begins
+ * there while the first still ends what it chose: the two flush at once.  The place
+ * is a hint, good while any pass is in progress (in_pass of its slot).  Who finds
+ * the token taken, or begins at the place, asks for one more look (expire_again),
+ * at everything, by whoever commits the last pass in progress: so nothing is
+ * missed that came in below, or that a pass left when it failed.
  *
  * What a crash leaves: leases and garbage as they were before the transaction in
  * progress, and the record of the run (crash.c).  Coming and going: process.c.
@@ -71,6 +79,11 @@ static GtPass pass;
 static bool again;
 static bool working;			/* there is something for us in this database */
 static bool leaving = false;	/* no new run */
+
+/* of our expiry pass */
+static bool others_in_pass;
+static bool handed_on;			/* the token, to who is next */
+static GtPlaceInQueue after;	/* where ours begins, where there are others */
 
 /* Is there anything for us here? again: look once more in a while. */
 static bool
@@ -144,6 +157,18 @@ do_end(void)
 	gt_clean_end(cleaner);
 }
 
+/* In a pass: what is due beyond these may be ended by another worker at once. */
+static void
+hand_on(GtExpiry *chosen)
+{
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	database->expirer = 0;
+	database->expire_from = chosen->last;
+	LWLockRelease(gt_shared->lock);
+	handed_on = true;
+	gt_due_at(database, gt_now());
+}
+
 static void
 do_expire(void)
 {
@@ -151,7 +176,7 @@ do_expire(void)
 	expiry.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS;
 	if (working)
-		gt_expire_pass(gt_batch_size, false, &expiry);
+		gt_expire_pass(gt_batch_size, false, others_in_pass ? &after : NULL, hand_on, &expiry);
 	GT_POINT("expire_commit");
 }
 
@@ -168,6 +193,19 @@ do_clean(void)
 
 /* ---------------------------------------------------------------- the work */
 
+/* Is another worker in an expiry pass here? Lock held. */
+static bool
+any_in_pass(void)
+{
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+		if (&gt_shared->slots[i] != gt_my_slot && gt_shared->slots[i].in_pass &&
+			gt_shared->slots[i].database == database->oid)
+			return true;
+	return false;
+}
+
 /* Judges runs that were interrupted, one in a transaction. */
 static void
 sweep(void)
@@ -182,40 +220,62 @@ sweep(void)
 		wanted = gt_in_transaction(do_sweep, "garbagetruck: judging interrupted runs") && again;
 }
 
-/* One expiry pass, unless another worker is in one. Returns when the next is due. */
+/* Takes the token; false: another worker is choosing, and somebody will look again. */
+static bool
+begin_pass(void)
+{
+	bool		mine;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	mine = database->expirer == 0;
+	others_in_pass = any_in_pass();
+	if (mine)
+	{
+		database->expirer = gt_my_slot->serial;
+		gt_my_slot->in_pass = true;
+		after = database->expire_from;
+	}
+	database->expire_again = !mine || others_in_pass;
+	LWLockRelease(gt_shared->lock);
+	handed_on = false;
+	return mine;
+}
+
+/* It is committed. Returns whether to look again. */
+static bool
+end_pass(void)
+{
+	bool		look_again;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	gt_leave_pass(database, gt_my_slot);
+	look_again = database->expire_again && !any_in_pass();
+	if (look_again)
+		database->expire_again = false;
+	LWLockRelease(gt_shared->lock);
+	return look_again;
+}
+
+/* One expiry pass, unless another worker is choosing. Returns when the next is due. */
 static TimestampTz
 expire(void)
 {
 	TimestampTz now;
 	TimestampTz next;
-	bool		mine;
 
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	mine = database->expirer == 0;
-	if (mine)
-		database->expirer = gt_my_slot->serial;
-	database->expire_again = !mine;
-	LWLockRelease(gt_shared->lock);
-	if (!mine)
+	if (!begin_pass())
 		return GT_NEVER;
-
 	gt_slot_set_state(GT_SLOT_EXPIRING);
 	if (!gt_in_transaction(do_expire, "garbagetruck: ending leases"))
 		return GT_NEVER;
 	GT_POINT("expired");
 
 	now = gt_now();
-	next = expiry.more ? now : expiry.next;
+	next = expiry.more && !handed_on ? now : expiry.next;
 	busy_delay = expiry.busy == 0 ? 0 : expiry.ended > 0 ? BUSY_DELAY : Min(2 * busy_delay + BUSY_DELAY, 2 * USECS_PER_SEC);
 	if (expiry.busy > 0)
 		next = expiry.ended > 0 && expiry.more ? now : Min(next == now ? GT_NEVER : next, now + busy_delay);
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	database->expirer = 0;
-	if (database->expire_again)
-		next = now;
-	database->expire_again = false;
-	LWLockRelease(gt_shared->lock);
-	return next;
+	return end_pass() ? now : next;
 }
 
 /* Tells the others that there will be work at this time, or earlier where our own commits have asked for it. */

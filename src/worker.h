@@ -23,6 +23,8 @@ extern GtDatabase *gt_worker_database;
 /* Runs `body` in a transaction. An error is logged and survived; several in a row end the process. */
 extern bool gt_in_transaction(void (*body) (void), const char *activity);
 
+extern void gt_leave_pass(GtDatabase *database, GtSlot *slot);	/* its expiry pass is over, if it was in one. Lock held */
+
 /* crash.c */
 extern bool gt_clean_is_durable(GtCleaner *c);	/* a run is on record */
 extern void gt_clean_forget(GtCleaner *c);	/* at exit: gives the lock back that says that we live */

@@ -1,0 +1,49 @@
+# Where more than one batch is due, workers end leases side by side, each its own: while one still has to commit, the
+# next has begun behind it. What a pass leaves that fails, the last one finds.
+use strict;
+use warnings;
+use GarbageTruck;
+use PostgreSQL::Test::Cluster;
+use Test::More;
+
+my $node = truck('overlap', "garbagetruck.restart_grace = '0'", 'garbagetruck.batch_size = 5', 'garbagetruck.max_workers = 0');
+set_up($node);
+my $ended = 'SELECT count(*), count(DISTINCT id) FROM cleaned';
+
+three_passes('a', 'ended');
+is($node->safe_psql('postgres', $ended), '0|0', 'and none of it is committed');
+no_fault($node, 'ended');
+is(eventually($node, 'postgres', $ended, '12|12'), '12|12', 'all are cleaned, each once');
+
+three_passes('b', 'ended');
+my $first = $node->safe_psql('postgres', q{SELECT pid FROM gt_workers WHERE state = 'expiring' ORDER BY since LIMIT 1});
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($first)");
+wait_until_gone($first);
+no_fault($node, 'ended');
+is(eventually($node, 'postgres', $ended, '24|24'), '24|24', 'what one had chosen that went is ended by another, each once');
+
+three_passes('c', 'expire_commit');
+for my $pid (split /\n/, $node->safe_psql('postgres', q{SELECT pid FROM gt_workers WHERE state = 'expiring'}))
+{
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+}
+no_fault($node, 'expire_commit');
+is(eventually($node, 'postgres', $ended, '36|36'), '36|36', 'when all of them went: all are cleaned, each once');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM gt_leases'), '0', 'no lease is left');
+
+$node->stop;
+done_testing();
+
+# Twelve leases that are due when the first worker looks: passes of five, five and two, which wait at the fault point.
+sub three_passes
+{
+	my ($name, $point) = @_;
+	reload_and_see($node, 'garbagetruck.max_workers', 0);
+	$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_workers WHERE role = 'worker'}) or die 'a worker is left';
+	fault($node, $point, 'wait');
+	$node->safe_psql('postgres', qq{SELECT gt_lease_create_many(array_agg('$name' || i), cleanup => 'clean', duration => '1 ms') FROM generate_series(1, 12) i});
+	is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_leases WHERE state = 'expired'}, '12'), '12', "$name: twelve leases are over");
+	reload_and_see($node, 'garbagetruck.max_workers', 4);
+	is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_workers WHERE state = 'expiring'}, '3'), '3', "$name: three workers end leases at once");
+	return;
+}
