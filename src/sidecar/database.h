@@ -63,7 +63,7 @@ typedef struct DbHow
 {
 	uint64_t	route;			/* calls with the same one go over the same connection,
 								 * in order; 0: over any.  See db_route() */
-	int64_t		deadline_us;	/* of loop_now(): not started after it; 0: none */
+	int64_t		deadline_us;	/* of loop_clock(): not started after it; 0: none */
 	bool		repeatable;		/* as DB_REPEATABLE, for this call */
 } DbHow;
 

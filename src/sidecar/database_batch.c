@@ -123,11 +123,12 @@ send_limit(DbConn *conn, Segment *segment)
 {
 	int64_t		limit = db_call_limit_us;
 	int64_t		deadline = segment->calls[0]->deadline_us;
+	int64_t		left = deadline - loop_clock();
 	char		text[32];
 	const char *params[1] = {text};
 
-	if (deadline != 0 && deadline - loop_now() < limit)
-		limit = deadline - loop_now();
+	if (deadline != 0 && left < limit)
+		limit = left;
 	if (limit < 1000)
 		limit = 1000;
 	segment->limited = true;
@@ -164,6 +165,35 @@ send_segment(DbConn *conn, Segment *segment)
 	return PQpipelineSync(conn->pg) == 1;
 }
 
+/*
+ * Is it too late to start a call, or in vain?  Then it is over.  By the clock
+ * and not by the turn's time: the call may have come in this turn, and its
+ * deadline have passed since.
+ */
+static bool
+drop_late(DbCall *call)
+{
+	if (call->done != NULL && (call->deadline_us == 0 || call->deadline_us > loop_clock()))
+		return false;
+	dbcall_fail(call, "57014", "the time limit passed before the call could be started", false);
+	return true;
+}
+
+/* The calls that a failed batch took along were rolled back: running again is a new start. */
+static void
+drop_late_of(Segment *segment)
+{
+	int			count = segment->count;
+	int			i;
+
+	segment->count = 0;
+	for (i = 0; i < count; i++)
+	{
+		if (!drop_late(segment->calls[i]))
+			segment->calls[segment->count++] = segment->calls[i];
+	}
+}
+
 /* What waits, as one segment; NULL: nothing does. */
 static Segment *
 gather(DbConn *conn)
@@ -176,11 +206,8 @@ gather(DbConn *conn)
 	{
 		DbCall	   *call = queue_pop(conn);
 
-		if (call->deadline_us != 0 && call->deadline_us <= loop_now())
-		{
-			dbcall_fail(call, "57014", "the time limit passed before the call could be started", false);
+		if (drop_late(call))
 			continue;
-		}
 		if (segment == NULL)
 			segment = make_segment(most);
 		call->in_flight = true;
@@ -203,7 +230,11 @@ send_batch(void *arg)
 	{
 		segment = conn->again;
 		conn->again = segment->next;
-		ok = send_segment(conn, segment);
+		drop_late_of(segment);
+		if (segment->count > 0)
+			ok = send_segment(conn, segment);
+		else
+			free_segment(segment);
 	}
 	if (ok && (segment = gather(conn)) != NULL)
 		ok = send_segment(conn, segment);

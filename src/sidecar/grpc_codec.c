@@ -253,7 +253,7 @@ parse_grpc_timeout(const char *text, int64_t *us)
 		return false;
 	if (*text == 'n')
 	{
-		*us = (value + 999) / 1000;
+		*us = value / 1000;
 		return true;
 	}
 	for (i = 0; i < sizeof(units) / sizeof(units[0]); i++)

@@ -51,6 +51,10 @@ def create(name="x"):
     return gc.CreateLeaseRequest(object_id=name, service_id="s")
 
 
+def leases_of(name):
+    return int(cluster.tool("psql", "-Atc", f"SELECT count(*) FROM gt_leases WHERE object_id = '{name}'"))
+
+
 class Raw:
     """A client that sends what it is told."""
 
@@ -69,7 +73,7 @@ class Raw:
         except OSError:
             self.open = False
 
-    def headers(self, stream, path=CREATE, end=False, **more):
+    def headers(self, stream, path=CREATE, end=False, send=True, **more):
         fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x",
                   "content-type": "application/grpc", "te": "trailers"}
         for name, value in more.items():
@@ -77,7 +81,8 @@ class Raw:
             fields[name] = value
         ordered = sorted(((n, v) for n, v in fields.items() if v is not None), key=lambda f: not f[0].startswith(":"))
         self.h2.send_headers(stream, ordered, end_stream=end)
-        self.send()
+        if send:
+            self.send()
 
     def data(self, stream, data, end=True):
         self.h2.send_data(stream, data, end_stream=end)
@@ -222,7 +227,36 @@ class RawTest(unittest.TestCase):
     def test_past_the_deadline_nothing_is_started(self):
         fields, _ = self.raw.ask(1, frame(create("late")), grpc_timeout="1n")
         self.assertEqual(fields["grpc-status"], "4")
-        self.assertEqual(cluster.tool("psql", "-Atc", "SELECT count(*) FROM gt_leases WHERE object_id = 'late'"), "0\n")
+        self.assertEqual(leases_of("late"), 0)
+
+    def test_headers_and_message_in_one_packet_past_the_deadline(self):
+        for stream in range(1, 201, 2):
+            self.raw.headers(stream, send=False, grpc_timeout=("1n", "1u")[stream % 4 == 1])
+            self.raw.data(stream, frame(create("late packet")))
+            self.assertEqual(self.raw.result(stream)[0]["grpc-status"], "4")
+        self.assertEqual(leases_of("late packet"), 0)
+
+    def test_a_failed_batch_starts_nothing_past_the_deadline(self):
+        own = until_serving(Sidecar(cluster, "--db-connections", "1"))
+        self.addCleanup(own.kill)
+        raw = Raw(own.port)
+        self.addCleanup(raw.close)
+        raw.ask(1, frame(create("held")))
+        holder = cluster.connect()
+        self.addCleanup(holder.close)
+        holder.autocommit = False
+        holder.cursor().execute("SELECT FROM gt_object WHERE object_id = 'held' FOR UPDATE")
+        # One batch: its first call meets the lock, which is given up when the second one's time is long over.
+        raw.headers(3, send=False)
+        raw.h2.send_data(3, frame(create("held")), end_stream=True)
+        raw.headers(5, send=False, grpc_timeout="100m")
+        raw.data(5, frame(create("behind")))
+        self.assertEqual(raw.result(5)[0]["grpc-status"], "4")
+        self.assertEqual(raw.ask(7, frame(create("after")))[0]["grpc-status"], "0")
+        self.assertEqual(leases_of("behind"), 0)
+        holder.rollback()
+        self.assertEqual(raw.result(3)[0]["grpc-status"], "0")
+        self.assertEqual(own.stop(), 0)
 
     def test_odd_metadata_does_not_matter(self):
         fields, _ = self.raw.ask(1, frame(create()), x_bin="AAE", y_bin="AAE=,AAI", z="a b\tc", grpc_reserved="1")
