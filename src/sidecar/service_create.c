@@ -112,15 +112,7 @@ created(void *arg, const DbOutcome *outcome)
 	GrpcCall   *call = arg;
 	GrantRow	row;
 
-	/* PostgreSQL names the place in the JSON text only in its detail. */
-	if (strcmp(outcome->sqlstate, "22P02") == 0)
-	{
-		grpc_set_state(call, NULL);
-		grpc_fail(call, GRPC_INVALID_ARGUMENT, "payload or metadata: %s%s%.300s", outcome->message,
-				  outcome->detail != NULL ? ": " : "", outcome->detail != NULL ? outcome->detail : "");
-		return;
-	}
-	if (!call_sql_done(call, outcome))
+	if (!call_json_done(call, outcome))
 		return;
 	read_grant(outcome->result, &row);
 	grpc_answer(call, &row.message.base);
@@ -191,6 +183,7 @@ item_created(void *arg, const DbOutcome *outcome)
 {
 	BatchItem  *item = arg;
 	Batch	   *batch = item->batch;
+	char		buffer[JSON_PROBLEM_SIZE];
 
 	item->waiting = NULL;
 	if (outcome->result != NULL)
@@ -199,7 +192,7 @@ item_created(void *arg, const DbOutcome *outcome)
 		item->message.grant = &item->grant.message;
 	}
 	else
-		set_error(item, grpc_code_of_sqlstate(outcome->sqlstate), outcome->sqlstate, outcome->message);
+		set_error(item, grpc_code_of_sqlstate(outcome->sqlstate), outcome->sqlstate, json_problem(outcome, buffer));
 	if (--batch->open == 0)
 		answer_batch(batch);
 }

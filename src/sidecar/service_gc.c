@@ -138,21 +138,21 @@ read_cleanup(GrpcCall *call, const DistributedGc__CleanupConfig *config, const c
 				  params[CREATE_URL] == config->cleanup_http_endpoint ? "cleanup_http_endpoint" : "cleanup_endpoint", why);
 		return false;
 	}
-	if (params[CREATE_HANDLER] == NULL)
-		return true;
-	params[CREATE_PAYLOAD] = params[CREATE_URL] != NULL ? config->cleanup_payload : text_or_null(config->cleanup_payload);
 	if (config->max_retries >= INT32_MAX)
 	{
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "max_retries %u is out of range", config->max_retries);
 		return false;
 	}
+	if (!check_seconds(call, "retry_delay_seconds", config->retry_delay_seconds))
+		return false;
+	if (params[CREATE_HANDLER] == NULL)
+		return true;
+	params[CREATE_PAYLOAD] = params[CREATE_URL] != NULL ? config->cleanup_payload : text_or_null(config->cleanup_payload);
 	if (config->max_retries > 0)
 	{
 		snprintf(attempts, INTERVAL_SIZE, "%u", config->max_retries + 1);
 		params[CREATE_MAX_ATTEMPTS] = attempts;
 	}
-	if (!check_seconds(call, "retry_delay_seconds", config->retry_delay_seconds))
-		return false;
 	params[CREATE_RETRY_DELAY] = seconds_param(config->retry_delay_seconds, delay);
 	return true;
 }
@@ -241,8 +241,7 @@ renew_lease(GrpcCall *call, const ProtobufCMessage *message)
 	char		duration[INTERVAL_SIZE];
 	const char *params[3] = {request->lease_id, NULL, request->service_id};
 
-	if (!check_given(call, "lease_id", request->lease_id) ||
-		!check_given(call, "service_id", request->service_id) ||
+	if (!check_given(call, "service_id", request->service_id) ||
 		!check_seconds(call, "extend_duration_seconds", request->extend_duration_seconds) ||
 		!caller_acts_as(call, request->service_id))
 		return;
@@ -276,8 +275,7 @@ release_lease(GrpcCall *call, const ProtobufCMessage *message)
 	const DistributedGc__ReleaseLeaseRequest *request = (const void *) message;
 	const char *params[2] = {request->lease_id, request->service_id};
 
-	if (!check_given(call, "lease_id", request->lease_id) ||
-		!check_given(call, "service_id", request->service_id) ||
+	if (!check_given(call, "service_id", request->service_id) ||
 		!caller_acts_as(call, request->service_id))
 		return;
 	if (!valid_uuid(request->lease_id))
@@ -449,7 +447,9 @@ listed(void *arg, const DbOutcome *outcome)
 	DistributedGc__ListLeasesResponse response = DISTRIBUTED_GC__LIST_LEASES_RESPONSE__INIT;
 	DistributedGc__LeaseInfo **pointers;
 	Info	   *infos;
+	size_t		size = 0;
 	int			rows;
+	int			used = 0;
 	int			i;
 
 	if (!call_sql_done(call, outcome))
@@ -462,16 +462,18 @@ listed(void *arg, const DbOutcome *outcome)
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		rows = 0;
 	}
-	for (i = 0; i < rows; i++)
+	for (i = 0; i < rows && size <= ANSWER_MOST; i++)
 	{
 		read_info(outcome->result, i, &infos[i]);
-		pointers[i] = &infos[i].message;
+		size += answer_share(&infos[i].message.base);
+		if (i == 0 || size <= ANSWER_MOST)
+			pointers[used++] = &infos[i].message;
 	}
 	response.leases = pointers;
-	response.n_leases = (size_t) rows;
+	response.n_leases = (size_t) used;
 	/* A full page may be the last one: then the next is empty. */
-	if (rows > 0 && rows >= get_int4(outcome->result, 0, 16))
-		response.next_page_token = infos[rows - 1].lease_id;
+	if (used > 0 && (used < rows || rows >= get_int4(outcome->result, 0, 16)))
+		response.next_page_token = infos[used - 1].lease_id;
 	grpc_answer(call, &response.base);
 	for (i = 0; i < rows; i++)
 		free_info(&infos[i]);

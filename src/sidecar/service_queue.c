@@ -13,8 +13,11 @@
 
 DbStatement claim_statement = {"v1_claim",
 	"SELECT cleanup_id, attempt, object_id, object_type, handler, kind, command, payload::text, metadata::text,"
-	" lease_id, service_id, fence, claimed_until FROM gt_claim($1, $2, coalesce($3, '1 minute'::interval))",
-3, DB_BINARY};
+	" lease_id, service_id, fence, claimed_until, most, size"
+	" FROM (SELECT pg_catalog.pg_size_bytes(coalesce(pg_catalog.current_setting('garbagetruck.max_payload', true), '64kB')) + 8192) s (size),"
+	" LATERAL (SELECT least($2::bigint, greatest(1, $4::bigint / size))::int) m (most),"
+	" gt_claim($1, most, coalesce($3, '1 minute'::interval))",
+CLAIM_PARAMS, DB_BINARY};
 
 /*
  * A caller with a name must be allowed the garbage's handler: no row is garbage
@@ -138,60 +141,97 @@ typedef struct Claim
 	int64_t		until_us;
 	int64_t		pause_us;
 	char	   *handlers;
-	char		max_items[16];
 	char		visibility[INTERVAL_SIZE];
 	bool		has_visibility;
+	uint32_t	left;			/* how many more may be claimed */
+	size_t		size;			/* of the answer so far */
+	Garbagetruck__V1__ClaimResponse answer;
 } Claim;
 
 static void ask(void *arg);
+
+/* Rows go away with their result; the answer may have those of several. */
+static bool
+keep_cleanup(Claim *claim, const PGresult *result, int i)
+{
+	Garbagetruck__V1__ClaimResponse *answer = &claim->answer;
+	Garbagetruck__V1__Cleanup **grown;
+	CleanupRow	row;
+	size_t		len;
+	uint8_t    *packed;
+
+	cleanup_read(result, i, &row);
+	len = protobuf_c_message_get_packed_size(&row.message.base);
+	grown = realloc(answer->cleanups, (answer->n_cleanups + 1) * sizeof(*grown));
+	if (grown != NULL)
+		answer->cleanups = grown;
+	packed = malloc(len + 1);
+	if (grown == NULL || packed == NULL)
+	{
+		free(packed);
+		return false;
+	}
+	protobuf_c_message_pack(&row.message.base, packed);
+	grown[answer->n_cleanups] = garbagetruck__v1__cleanup__unpack(NULL, len, packed);
+	free(packed);
+	if (grown[answer->n_cleanups] == NULL)
+		return false;
+	answer->n_cleanups++;
+	claim->left--;
+	claim->size += answer_share(&row.message.base);
+	return true;
+}
+
+/* Is there more to claim, and room for it? */
+static bool
+wants_more(const Claim *claim, const PGresult *result, int count)
+{
+	return count > 0 && claim->left > 0 && count == get_int4(result, 0, 13) &&
+		claim->size + (size_t) get_int8(result, 0, 14) <= ANSWER_MOST;
+}
 
 static void
 claimed(void *arg, const DbOutcome *outcome)
 {
 	Claim	   *claim = arg;
 	GrpcCall   *call = claim->call;
-	Garbagetruck__V1__ClaimResponse response = GARBAGETRUCK__V1__CLAIM_RESPONSE__INIT;
-	Garbagetruck__V1__Cleanup *pointers[MAX_CLAIM];
-	CleanupRow *rows;
-	int			count;
+	int			count = 0;
 	int			i;
 
 	claim->waiting = NULL;
-	if (outcome->result == NULL)
+	if (outcome->result != NULL)
+		count = PQntuples(outcome->result);
+	else if (claim->answer.n_cleanups == 0)
 	{
 		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
 		return;
 	}
-	count = PQntuples(outcome->result);
-	if (count == 0 && loop_now() < claim->until_us)
+	for (i = 0; i < count && keep_cleanup(claim, outcome->result, i); i++)
+		;
+	if (i == count && wants_more(claim, outcome->result, count))
+		ask(claim);
+	else if (claim->answer.n_cleanups == 0 && loop_now() < claim->until_us)
 	{
 		int64_t		left = claim->until_us - loop_now();
 
 		timer_start(&claim->again, claim->pause_us < left ? claim->pause_us : left, ask, claim);
 		claim->pause_us = claim->pause_us * 2 < POLL_MOST_US ? claim->pause_us * 2 : POLL_MOST_US;
-		return;
 	}
-	rows = calloc((size_t) count + 1, sizeof(CleanupRow));
-	if (rows == NULL)
-		count = 0;
-	for (i = 0; i < count && i < MAX_CLAIM; i++)
-	{
-		cleanup_read(outcome->result, i, &rows[i]);
-		pointers[i] = &rows[i].message;
-	}
-	response.cleanups = pointers;
-	response.n_cleanups = (size_t) i;
-	grpc_answer(call, &response.base);
-	free(rows);
+	else
+		grpc_answer(call, &claim->answer.base);
 }
 
 static void
 ask(void *arg)
 {
 	Claim	   *claim = arg;
-	const char *params[3] = {claim->handlers, claim->max_items, claim->has_visibility ? claim->visibility : NULL};
+	char		max_items[16],
+				room[24];
+	const char *params[CLAIM_PARAMS] = {claim->handlers, max_items, claim->has_visibility ? claim->visibility : NULL, room};
 	DbHow		how = {.deadline_us = grpc_deadline(claim->call)};
 
+	snprintf(max_items, sizeof(max_items), "%u", claim->left);
+	snprintf(room, sizeof(room), "%zu", ANSWER_MOST - claim->size);
 	claim->waiting = db_call(&claim_statement, params, &how, claimed, claim);
 }
 
@@ -205,6 +245,9 @@ v1_claim_over(GrpcCall *call)
 	timer_stop(&claim->again);
 	if (claim->waiting != NULL)
 		db_forget(claim->waiting);
+	while (claim->answer.n_cleanups > 0)
+		garbagetruck__v1__cleanup__free_unpacked(claim->answer.cleanups[--claim->answer.n_cleanups], NULL);
+	free(claim->answer.cleanups);
 	free(claim->handlers);
 	free(claim);
 }
@@ -229,13 +272,13 @@ v1_claim(GrpcCall *call, const ProtobufCMessage *message)
 		return;
 	}
 	claim->call = call;
+	garbagetruck__v1__claim_response__init(&claim->answer);
 	grpc_set_state(call, claim);
 	if (!read_duration(call, "visibility", request->visibility, claim->visibility, &visibility) ||
 		!claim_handlers(call, request->handlers, request->n_handlers, &claim->handlers))
 		return;
 	claim->has_visibility = visibility != NULL;
-	snprintf(claim->max_items, sizeof(claim->max_items), "%u",
-			 request->max_items == 0 ? 10 : request->max_items > MAX_CLAIM ? MAX_CLAIM : request->max_items);
+	claim->left = request->max_items == 0 ? 10 : request->max_items > MAX_CLAIM ? MAX_CLAIM : request->max_items;
 	claim->until_us = loop_now() + wait;
 	claim->pause_us = POLL_FIRST_US;
 	ask(claim);

@@ -9,12 +9,17 @@
 #include "services.h"
 
 #define MAX_CLAIM 1000
+#define CLAIM_PARAMS 4
 
 /* Nobody tells when garbage is due: ask, more and more seldom while none is. */
 #define POLL_FIRST_US 20000
 #define POLL_MOST_US 500000
 
-/* gt_claim($1 handlers, $2 max_items, $3 visibility); cleanup_read() reads its rows. */
+/*
+ * gt_claim($1 handlers, $2 max_items, $3 visibility), but at most as much as
+ * surely fits into $4 bytes, and one; cleanup_read() reads its rows.  Their last
+ * columns are the max_items that it was and the bytes that one may have.
+ */
 extern DbStatement claim_statement;
 
 /* gt_ack, gt_nack, gt_extend; see outcome_params(). */

@@ -10,7 +10,8 @@
 #include "services.h"
 
 #define MAX_IDS 1000
-#define MAX_BEATS 64			/* of one stream, without an answer yet */
+#define MAX_WAITING 100000		/* ids of one stream's beats without an answer */
+#define BEAT_COST 16			/* what a beat takes besides, in ids */
 
 typedef Garbagetruck__V1__RenewResult RenewResult;
 
@@ -45,7 +46,7 @@ typedef struct Beat
 typedef struct KeepAlive
 {
 	Beat	   *beats;			/* waiting for SQL */
-	int			count;
+	size_t		waiting;		/* their ids and costs */
 	bool		ended;			/* the client will send no more */
 } KeepAlive;
 
@@ -214,7 +215,7 @@ unlink_beat(KeepAlive *stream, Beat *beat)
 	while (*at != beat)
 		at = &(*at)->next;
 	*at = beat->next;
-	stream->count--;
+	stream->waiting -= beat->count + BEAT_COST;
 }
 
 static void
@@ -255,10 +256,10 @@ v1_keep_alive(GrpcCall *call, const ProtobufCMessage *message)
 		grpc_set_state(call, stream);
 	}
 	beat = stream != NULL ? make_beat(call, request->lease_ids, request->n_lease_ids) : NULL;
-	if (beat == NULL || stream->count >= MAX_BEATS)
+	if (beat == NULL || stream->waiting > MAX_WAITING)
 	{
 		free(beat);
-		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "more than %d beats wait for an answer", MAX_BEATS);
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many beats wait for an answer");
 		return;
 	}
 	beat->seq = request->seq;
@@ -269,7 +270,7 @@ v1_keep_alive(GrpcCall *call, const ProtobufCMessage *message)
 	}
 	beat->next = stream->beats;
 	stream->beats = beat;
-	stream->count++;
+	stream->waiting += beat->count + BEAT_COST;
 }
 
 void

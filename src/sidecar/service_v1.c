@@ -74,7 +74,7 @@ updated(void *arg, const DbOutcome *outcome)
 	GrpcCall   *call = arg;
 	Google__Protobuf__Empty response = GOOGLE__PROTOBUF__EMPTY__INIT;
 
-	if (!call_sql_done(call, outcome))
+	if (!call_json_done(call, outcome))
 		return;
 	if (PQntuples(outcome->result) == 0)
 		grpc_fail_sql(call, "GT001", "lease not found", NULL, NULL);
@@ -193,6 +193,7 @@ listed(void *arg, const DbOutcome *outcome)
 	Garbagetruck__V1__ListResponse response = GARBAGETRUCK__V1__LIST_RESPONSE__INIT;
 	Garbagetruck__V1__Lease *pointers[MAX_LIST];
 	LeaseRow   *rows;
+	size_t		size = 0;
 	int			count;
 	int			i;
 
@@ -209,13 +210,16 @@ listed(void *arg, const DbOutcome *outcome)
 	for (i = 0; i < count; i++)
 	{
 		read_lease(outcome->result, i, &rows[i]);
+		size += answer_share(&rows[i].message.base);
+		if (i > 0 && size > ANSWER_MOST)
+			break;
 		pointers[i] = &rows[i].message;
 	}
 	response.leases = pointers;
-	response.n_leases = (size_t) count;
+	response.n_leases = (size_t) i;
 	/* A full page may be the last one: then the next is empty. */
-	if (count > 0 && count >= get_int4(outcome->result, 0, 17))
-		response.next_page_token = rows[count - 1].lease_id;
+	if (i > 0 && (i < count || count >= get_int4(outcome->result, 0, 17)))
+		response.next_page_token = rows[i - 1].lease_id;
 	grpc_answer(call, &response.base);
 	free(rows);
 }

@@ -15,6 +15,7 @@
 
 #define CLAIM_AT_ONCE 100
 #define UNSENT_MARK (1024 * 1024)	/* a client that does not read gets no more */
+#define EXTEND_LEAST_US 20000	/* a shorter visibility lapses between two extensions */
 
 /* Pushed, and neither acked nor nacked. */
 typedef struct Token
@@ -38,6 +39,7 @@ typedef struct Watch
 	LoopTimer	extend;
 	int64_t		pause_us;
 	Token	   *tokens;
+	int			settling;		/* acks and nacks without an answer */
 } Watch;
 
 static void claim_more(void *arg);
@@ -71,6 +73,14 @@ has_token(const Watch *watch, int64_t cleanup_id, uint32_t attempt)
 			return true;
 	}
 	return false;
+}
+
+/* The client has said all, has what it gave credit for, and what it settled is settled. */
+static void
+end_if_done(Watch *watch)
+{
+	if (watch->ended && watch->credit == 0 && watch->settling == 0)
+		grpc_ok(watch->call);
 }
 
 /* ---- pushing ---- */
@@ -117,11 +127,9 @@ claimed(void *arg, const DbOutcome *outcome)
 	}
 	if (count > 0)
 		watch->pause_us = POLL_FIRST_US;
-	if (watch->ended && watch->credit == 0)
-	{
-		grpc_ok(call);
+	end_if_done(watch);
+	if (grpc_over(call))
 		return;
-	}
 	timer_start(&watch->again, count > 0 ? 0 : watch->pause_us, claim_more, watch);
 	if (count == 0 && watch->pause_us < POLL_MOST_US)
 		watch->pause_us *= 2;
@@ -131,8 +139,9 @@ static void
 claim_more(void *arg)
 {
 	Watch	   *watch = arg;
-	const char *params[3] = {watch->handlers, NULL, watch->visibility};
-	char		max_items[16];
+	char		max_items[16],
+				room[24];
+	const char *params[CLAIM_PARAMS] = {watch->handlers, max_items, watch->visibility, room};
 
 	if (watch->waiting != NULL || watch->credit == 0)
 		return;
@@ -142,51 +151,72 @@ claim_more(void *arg)
 		return;
 	}
 	snprintf(max_items, sizeof(max_items), "%d", watch->credit > CLAIM_AT_ONCE ? CLAIM_AT_ONCE : (int) watch->credit);
-	params[1] = max_items;
+	snprintf(room, sizeof(room), "%d", ANSWER_MOST);
 	watch->waiting = db_call(&claim_statement, params, NULL, claimed, watch);
 }
 
-/* ---- extending ---- */
+/* ---- extending and settling ---- */
 
-/* An outcome on its way to SQL.  The call is held meanwhile. */
-typedef struct Settling
+/* A token on its way to SQL.  The call is held meanwhile. */
+typedef struct Sent
 {
 	GrpcCall   *call;
 	int64_t		cleanup_id;
 	uint32_t	attempt;
-} Settling;
+} Sent;
+
+static bool
+send_outcome(Watch *watch, DbStatement *statement, const OutcomeParams *params,
+			 const Garbagetruck__V1__Outcome *outcome, DbDone done)
+{
+	Sent	   *sent = malloc(sizeof(Sent));
+	DbHow		how = {.route = db_route(params->cleanup_id, strlen(params->cleanup_id))};
+
+	if (sent == NULL)
+		return false;
+	sent->call = watch->call;
+	sent->cleanup_id = outcome->cleanup_id;
+	sent->attempt = outcome->attempt;
+	grpc_hold(watch->call);
+	db_call(statement, params->params, &how, done, sent);
+	return true;
+}
 
 /* A token that is not current any more, settled by Ack or lapsed, is forgotten. */
 static void
-settled(void *arg, const DbOutcome *outcome)
+extended(void *arg, const DbOutcome *outcome)
 {
-	Settling   *settling = arg;
+	Sent	   *sent = arg;
 
-	if (!grpc_over(settling->call) && outcome->result != NULL && !get_bool(outcome->result, 0, 0))
-		remove_token(grpc_state(settling->call), settling->cleanup_id, settling->attempt);
-	grpc_release(settling->call);
-	free(settling);
+	if (!grpc_over(sent->call) && outcome->result != NULL && !get_bool(outcome->result, 0, 0))
+		remove_token(grpc_state(sent->call), sent->cleanup_id, sent->attempt);
+	grpc_release(sent->call);
+	free(sent);
 }
 
+/* What could not be settled must not look settled: the stream ends with the reason. */
 static void
-send_outcome(Watch *watch, DbStatement *statement, const Garbagetruck__V1__Outcome *outcome)
+settled(void *arg, const DbOutcome *outcome)
 {
-	OutcomeParams params;
-	Settling   *settling = malloc(sizeof(Settling));
+	Sent	   *sent = arg;
 
-	if (outcome_params(watch->call, outcome, &params) == NULL && settling != NULL)
+	if (!grpc_over(sent->call) && outcome->result == NULL)
+		grpc_fail_sql(sent->call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+	else if (!grpc_over(sent->call))
 	{
-		DbHow		how = {.route = db_route(params.cleanup_id, strlen(params.cleanup_id))};
+		Watch	   *watch = grpc_state(sent->call);
 
-		settling->call = watch->call;
-		settling->cleanup_id = outcome->cleanup_id;
-		settling->attempt = outcome->attempt;
-		grpc_hold(watch->call);
-		db_call(statement, params.params, &how, settled, settling);
+		watch->settling--;
+		end_if_done(watch);
 	}
-	else
-		free(settling);
-	outcome_params_free(&params);
+	grpc_release(sent->call);
+	free(sent);
+}
+
+static int64_t
+extend_pause(const Watch *watch)
+{
+	return watch->visibility_us / 3 > EXTEND_LEAST_US ? watch->visibility_us / 3 : EXTEND_LEAST_US;
 }
 
 static void
@@ -195,6 +225,7 @@ extend_all(void *arg)
 	Watch	   *watch = arg;
 	Garbagetruck__V1__Outcome outcome = GARBAGETRUCK__V1__OUTCOME__INIT;
 	Google__Protobuf__Duration delay = GOOGLE__PROTOBUF__DURATION__INIT;
+	OutcomeParams params;
 	Token	   *token;
 
 	delay.seconds = watch->visibility_us / 1000000;
@@ -204,14 +235,39 @@ extend_all(void *arg)
 	{
 		outcome.cleanup_id = token->cleanup_id;
 		outcome.attempt = token->attempt;
-		send_outcome(watch, &extend_statement, &outcome);
+		if (outcome_params(watch->call, &outcome, &params) == NULL)
+			send_outcome(watch, &extend_statement, &params, &outcome, extended);
+		outcome_params_free(&params);
 	}
-	timer_start(&watch->extend, watch->visibility_us / 3, extend_all, watch);
+	timer_start(&watch->extend, extend_pause(watch), extend_all, watch);
 }
 
 /* ---- the stream ---- */
 
 /* Settle what the stream itself handed out; anything else is Ack's and Nack's. */
+static bool
+settle_one(Watch *watch, DbStatement *statement, const Garbagetruck__V1__Outcome *outcome)
+{
+	GrpcCall   *call = watch->call;
+	OutcomeParams params;
+	const char *wrong = outcome_params(call, outcome, &params);
+
+	if (wrong != NULL)
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s", wrong);
+	else if (caller_name(call) != NULL && !has_token(watch, outcome->cleanup_id, outcome->attempt))
+		grpc_fail(call, GRPC_PERMISSION_DENIED, "cleanup %lld was not sent over this stream: use Ack or Nack",
+				  (long long) outcome->cleanup_id);
+	else if (!send_outcome(watch, statement, &params, outcome, settled))
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	else
+	{
+		remove_token(watch, outcome->cleanup_id, outcome->attempt);
+		watch->settling++;
+	}
+	outcome_params_free(&params);
+	return !grpc_over(call);
+}
+
 static bool
 settle(Watch *watch, DbStatement *statement, Garbagetruck__V1__Outcome *const *outcomes, size_t count)
 {
@@ -219,34 +275,22 @@ settle(Watch *watch, DbStatement *statement, Garbagetruck__V1__Outcome *const *o
 
 	for (i = 0; i < count; i++)
 	{
-		if (caller_name(watch->call) != NULL && !has_token(watch, outcomes[i]->cleanup_id, outcomes[i]->attempt))
-		{
-			grpc_fail(watch->call, GRPC_PERMISSION_DENIED, "cleanup %lld was not sent over this stream: use Ack or Nack",
-					  (long long) outcomes[i]->cleanup_id);
+		if (!settle_one(watch, statement, outcomes[i]))
 			return false;
-		}
-		remove_token(watch, outcomes[i]->cleanup_id, outcomes[i]->attempt);
-		send_outcome(watch, statement, outcomes[i]);
 	}
 	return true;
 }
 
 static bool
-begin(Watch *watch, const Garbagetruck__V1__WatchRequest *request)
+begin(Watch *watch, const Garbagetruck__V1__WatchRequest *request, int64_t visibility_us)
 {
 	watch->begun = true;
 	watch->pause_us = POLL_FIRST_US;
-	if (!duration_us(request->visibility, &watch->visibility_us))
-	{
-		grpc_fail(watch->call, GRPC_INVALID_ARGUMENT, "visibility is negative or out of range");
-		return false;
-	}
-	if (watch->visibility_us == 0)
-		watch->visibility_us = 60000000;
+	watch->visibility_us = visibility_us != 0 ? visibility_us : 60000000;
 	interval_param(watch->visibility_us, watch->visibility);
 	if (!claim_handlers(watch->call, request->handlers, request->n_handlers, &watch->handlers))
 		return false;
-	timer_start(&watch->extend, watch->visibility_us / 3, extend_all, watch);
+	timer_start(&watch->extend, extend_pause(watch), extend_all, watch);
 	return true;
 }
 
@@ -255,7 +299,13 @@ v1_watch(GrpcCall *call, const ProtobufCMessage *message)
 {
 	const Garbagetruck__V1__WatchRequest *request = (const void *) message;
 	Watch	   *watch = grpc_state(call);
+	int64_t		visibility_us;
 
+	if (!duration_us(request->visibility, &visibility_us))
+	{
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "visibility is negative or out of range");
+		return;
+	}
 	if (watch == NULL)
 	{
 		watch = calloc(1, sizeof(Watch));
@@ -267,7 +317,7 @@ v1_watch(GrpcCall *call, const ProtobufCMessage *message)
 		watch->call = call;
 		grpc_set_state(call, watch);
 	}
-	if (!watch->begun && !begin(watch, request))
+	if (!watch->begun && !begin(watch, request, visibility_us))
 		return;
 	if (!settle(watch, &ack_statement, request->acks, request->n_acks) ||
 		!settle(watch, &nack_statement, request->nacks, request->n_nacks))
@@ -286,10 +336,13 @@ v1_watch_end(GrpcCall *call)
 {
 	Watch	   *watch = grpc_state(call);
 
-	if (watch == NULL || watch->credit == 0)
+	if (watch == NULL)
+	{
 		grpc_ok(call);
-	else
-		watch->ended = true;
+		return;
+	}
+	watch->ended = true;
+	end_if_done(watch);
 }
 
 void

@@ -119,6 +119,30 @@ call_sql_done(GrpcCall *call, const DbOutcome *outcome)
 	return false;
 }
 
+/* PostgreSQL names neither the parameter nor, but in its detail, the place in the text. */
+const char *
+json_problem(const DbOutcome *outcome, char *buffer)
+{
+	if (strcmp(outcome->sqlstate, "22P02") != 0 && strcmp(outcome->sqlstate, "22P05") != 0)
+		return outcome->message;
+	snprintf(buffer, JSON_PROBLEM_SIZE, "payload or metadata: %.300s%s%.300s", outcome->message,
+			 outcome->detail != NULL ? ": " : "", outcome->detail != NULL ? outcome->detail : "");
+	buffer[utf8_prefix(buffer, JSON_PROBLEM_SIZE - 1)] = '\0';
+	return buffer;
+}
+
+bool
+call_json_done(GrpcCall *call, const DbOutcome *outcome)
+{
+	char		buffer[JSON_PROBLEM_SIZE];
+
+	grpc_set_state(call, NULL);
+	if (outcome->result != NULL)
+		return true;
+	grpc_fail_sql(call, outcome->sqlstate, json_problem(outcome, buffer), outcome->detail, outcome->hint);
+	return false;
+}
+
 bool
 read_duration(GrpcCall *call, const char *field, const Google__Protobuf__Duration *duration,
 			  char *buffer, const char **param)
@@ -132,6 +156,13 @@ read_duration(GrpcCall *call, const char *field, const Google__Protobuf__Duratio
 	}
 	*param = us == 0 ? NULL : interval_param(us, buffer);
 	return true;
+}
+
+/* With its tag and length. */
+size_t
+answer_share(const ProtobufCMessage *message)
+{
+	return protobuf_c_message_get_packed_size(message) + 6;
 }
 
 uint64_t

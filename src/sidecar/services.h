@@ -52,12 +52,28 @@ extern void call_sql_over(GrpcCall *call);
  */
 extern bool call_sql_done(GrpcCall *call, const DbOutcome *outcome);
 
+/* The same for calls with JSON text: what is wrong with it is named. */
+extern bool call_json_done(GrpcCall *call, const DbOutcome *outcome);
+
+/* An outcome's message; of bad JSON text written to the buffer, which is long enough. */
+#define JSON_PROBLEM_SIZE 700
+extern const char *json_problem(const DbOutcome *outcome, char *buffer);
+
 /*
  * The parameter of a duration, NULL when it is absent or zero.  False after it
  * has failed the call: it is negative, or out of all range.
  */
 extern bool read_duration(GrpcCall *call, const char *field, const Google__Protobuf__Duration *duration,
 						  char *buffer, const char **param);
+
+/*
+ * Clients take messages of 4 MiB unless they were told otherwise.  Answers of
+ * many rows end before: a page gets shorter, a claim takes less.
+ */
+#define ANSWER_MOST (4 * 1024 * 1024 - 8192)
+
+/* What a repeated message adds to an answer. */
+extern size_t answer_share(const ProtobufCMessage *message);
 
 extern uint64_t route_of_object(const char *object_type, const char *object_id);
 extern uint64_t route_of_lease(const char *lease_id);

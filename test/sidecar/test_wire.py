@@ -2,6 +2,7 @@
 """Both services by Python's grpcio: every rpc, every status, and who may do what."""
 import os
 import queue
+import threading
 import unittest
 
 import grpc
@@ -27,7 +28,8 @@ def setUpModule():
     sidecar = until_serving(Sidecar(cluster, "--cleanup", "temporary-file=tidy", "--allow-target", "127.0.0.1:9"))
     channel = sidecar.channel()
     sql("SELECT gt_handler_create('tidy', 'queue'), gt_handler_create('q', 'queue', retry_delay => '100 ms'),"
-        " gt_handler_create('mine', 'queue'), gt_handler_create('other', 'queue')")
+        " gt_handler_create('mine', 'queue'), gt_handler_create('other', 'queue'),"
+        " gt_handler_create('large', 'queue'), gt_handler_create('lot', 'queue')")
 
 
 def tearDownModule():
@@ -122,6 +124,7 @@ class DistributedGCTest(unittest.TestCase):
         self.create_refused(Code.INVALID_ARGUMENT, "max_retries", cleanup_config=config)
         config = gc.CleanupConfig(cleanup_http_endpoint="http://127.0.0.1:9/x", retry_delay_seconds=2**60)
         self.create_refused(Code.INVALID_ARGUMENT, "retry_delay", cleanup_config=config)
+        self.create_refused(Code.INVALID_ARGUMENT, "max_retries", cleanup_config=gc.CleanupConfig(max_retries=2**32 - 1))
         made = create("named")
         for extend in (31 * 86400, 2**64 - 1):
             self.refused(Code.INVALID_ARGUMENT, "RenewLease", gc.RenewLeaseRequest(
@@ -131,7 +134,7 @@ class DistributedGCTest(unittest.TestCase):
                          gc.RenewLeaseResponse, "service_id")
 
     def test_unknown_leases(self):
-        for lease_id in (UNKNOWN, "no uuid"):
+        for lease_id in (UNKNOWN, "no uuid", ""):
             self.refused(Code.NOT_FOUND, "RenewLease", gc.RenewLeaseRequest(lease_id=lease_id, service_id="s"),
                          gc.RenewLeaseResponse, lease_id)
             self.refused(Code.NOT_FOUND, "ReleaseLease", gc.ReleaseLeaseRequest(lease_id=lease_id, service_id="s"),
@@ -291,7 +294,7 @@ class GarbageTruckTest(unittest.TestCase):
 
     def test_bad_values(self):
         for word, fields in (("object_id", {"object_id": ""}), ("duration", {"duration": seconds(-1)}),
-                             ("json", {"payload": "{bad"}), ("handler", {"cleanup": "nope"}),
+                             ("payload", {"payload": "{bad"}), ("payload", {"payload": '"\\u0000"'}), ("handler", {"cleanup": "nope"}),
                              ("max_attempts", {"max_attempts": 0}), ("max_attempts", {"max_attempts": 2**32 - 1}),
                              ("retry_delay", {"retry_delay": duration_pb2.Duration(nanos=-1)})):
             self.refused(Code.INVALID_ARGUMENT, "Create", v1.CreateRequest(**{"object_id": "b", **fields}), v1.Grant, word)
@@ -307,6 +310,7 @@ class GarbageTruckTest(unittest.TestCase):
             if i % 5 == 0 or i == 7:
                 self.assertEqual(item.error.code, 3)
                 self.assertIn(item.error.sqlstate, ("22023", "22P02"))
+                self.assertIn("payload" if i == 7 else "object_id", item.error.message)
             else:
                 self.assertGreater(item.grant.fence, 0)
         self.assertEqual(len(ask1("CreateBatch", v1.CreateBatchRequest(), v1.CreateBatchResponse).items), 0)
@@ -332,6 +336,65 @@ class GarbageTruckTest(unittest.TestCase):
             list(stream)
         self.assertEqual(caught.exception.code(), Code.INVALID_ARGUMENT)
 
+    def test_many_beats_at_once(self):
+        """A client need not wait for an answer before its next beat, also while PostgreSQL is slow."""
+        lease_id = self.grant("beats", duration=seconds(60)).lease_id
+        with cluster.connect(autocommit=False) as link:
+            link.cursor().execute("SELECT FROM gt_lease WHERE id = %s FOR UPDATE", (lease_id,))
+            sent = threading.Event()
+
+            def beats():
+                for i in range(500):
+                    yield v1.KeepAliveRequest(lease_ids=[lease_id], seq=i)
+                sent.set()
+            stream = method(channel, V1 + "KeepAlive", v1.KeepAliveResponse, "stream_stream")(beats(), timeout=60)
+            self.assertTrue(sent.wait(30))
+            link.rollback()
+            self.assertEqual([answer.seq for answer in stream], list(range(500)))
+
+    def test_answers_fit_the_clients(self):
+        """Pages and claims end before 4 MiB, what is left comes with the next."""
+        payload = '"%s"' % ("x" * 64000)
+        for start in (0, 40):
+            requests = [v1.CreateRequest(object_id="large%d" % i, service_id="large", cleanup="large", payload=payload,
+                                         metadata='{"k": "v"}') for i in range(start, start + 40)]
+            ask1("CreateBatch", v1.CreateBatchRequest(requests=requests), v1.CreateBatchResponse)
+            requests = [v1.CreateRequest(object_id="labels%d" % i, service_id="labels", metadata='{"k": %s}' % payload)
+                        for i in range(start, start + 40)]
+            ask1("CreateBatch", v1.CreateBatchRequest(requests=requests), v1.CreateBatchResponse)
+        for service in ("large", "labels"):
+            for ask_list, request, answer in ((ask1, v1.ListRequest, v1.ListResponse), (ask, gc.ListLeasesRequest, gc.ListLeasesResponse)):
+                name = "List" if ask_list is ask1 else "ListLeases"
+                seen, token = [], ""
+                while True:
+                    page = ask_list(name, request(service_id=service, limit=1000, page_token=token), answer)
+                    seen += [lease.lease_id for lease in page.leases]
+                    token = page.next_page_token
+                    if not token:
+                        break
+                self.assertEqual((len(seen), len(set(seen))), (80, 80))
+                if service == "large":
+                    ids = seen
+        ask1("Release", v1.ReleaseRequest(lease_ids=ids), v1.CountResponse)
+        seen = set()
+        while len(seen) < 80:
+            cleanups = ask1("Claim", v1.ClaimRequest(handlers=["large"], max_items=1000, wait=seconds(10)), v1.ClaimResponse).cleanups
+            self.assertTrue(cleanups)
+            self.assertFalse(seen & {c.object_id for c in cleanups})
+            seen |= {c.object_id for c in cleanups}
+            for c in cleanups:
+                ask1("Ack", v1.Outcome(cleanup_id=c.cleanup_id, attempt=c.attempt), v1.OutcomeResponse)
+
+    def test_a_claim_of_many(self):
+        ids = [item.grant.lease_id for item in ask1("CreateBatch", v1.CreateBatchRequest(requests=[
+            v1.CreateRequest(object_id="lot%d" % i, cleanup="lot") for i in range(300)]), v1.CreateBatchResponse).items]
+        ask1("Release", v1.ReleaseRequest(lease_ids=ids), v1.CountResponse)
+        for wanted, got in ((250, 250), (1000, 50), (1000, 0)):
+            cleanups = ask1("Claim", v1.ClaimRequest(handlers=["lot"], max_items=wanted), v1.ClaimResponse).cleanups
+            self.assertEqual(len(cleanups), got)
+            for c in cleanups:
+                ask1("Ack", v1.Outcome(cleanup_id=c.cleanup_id, attempt=c.attempt), v1.OutcomeResponse)
+
     def test_release_update_get_list_fence(self):
         made = [self.grant("many%d" % i, object_type="rel", payload="1") for i in range(3)]
         ids = [m.lease_id for m in made]
@@ -341,6 +404,7 @@ class GarbageTruckTest(unittest.TestCase):
         for lease_id in (UNKNOWN, "x"):
             self.refused(Code.NOT_FOUND, "Get", v1.GetRequest(lease_id=lease_id), v1.Lease)
             self.refused(Code.NOT_FOUND, "Update", v1.UpdateRequest(lease_id=lease_id), empty_pb2.Empty)
+        self.refused(Code.INVALID_ARGUMENT, "Update", v1.UpdateRequest(lease_id=ids[0], payload="{"), empty_pb2.Empty, "payload")
         page = ask1("List", v1.ListRequest(object_type="rel", limit=2), v1.ListResponse)
         rest = ask1("List", v1.ListRequest(object_type="rel", page_token=page.next_page_token), v1.ListResponse)
         self.assertEqual(sorted(x.lease_id for x in list(page.leases) + list(rest.leases)), sorted(ids))
@@ -401,6 +465,44 @@ class GarbageTruckTest(unittest.TestCase):
         self.assertTrue(wait_until(lambda: sql("SELECT count(*) FROM gt_garbage WHERE handler = 'mine'") == "0", 20))
         requests.put(None)
         self.assertEqual(list(stream), [])
+
+    def watch_refused(self, code, word, *requests, **more):
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests), timeout=20, **more)
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(stream)
+        self.assertEqual(caught.exception.code(), code, caught.exception.details())
+        self.assertIn(word, caught.exception.details())
+
+    def test_bad_values_in_a_watch(self):
+        first = v1.WatchRequest(handlers=["other"])
+        token = v1.Outcome(cleanup_id=1, attempt=1, delay=seconds(-1))
+        self.watch_refused(Code.INVALID_ARGUMENT, "visibility", v1.WatchRequest(visibility=seconds(-1)))
+        self.watch_refused(Code.INVALID_ARGUMENT, "visibility", first, v1.WatchRequest(visibility=seconds(-1)))
+        self.watch_refused(Code.INVALID_ARGUMENT, "delay", first, v1.WatchRequest(nacks=[token]))
+        self.watch_refused(Code.INVALID_ARGUMENT, "attempt", first, v1.WatchRequest(acks=[v1.Outcome(attempt=2**31)]))
+
+    def test_an_outcome_that_fails_ends_the_watch(self):
+        """An acknowledgement that did not count must not look as if it had."""
+        sql("SELECT gt_handler_create('theirs', 'queue'), gt_handler_grant('theirs', 'app', 'use')", "postgres")
+        sql("SELECT gt_release(gt_lease_create('a1', cleanup => 'theirs'))")
+        claimed = "SELECT cleanup_id FROM gt_claim('{theirs}')"
+        self.assertTrue(wait_until(lambda: sql("SELECT count(*) FROM gt_garbage WHERE handler = 'theirs'", "postgres") == "1", 20))
+        token = v1.Outcome(cleanup_id=int(sql(claimed, "postgres")), attempt=1)
+        self.watch_refused(Code.PERMISSION_DENIED, "theirs", v1.WatchRequest(handlers=["other"], acks=[token]))
+
+    def test_a_watch_of_hardly_any_visibility(self):
+        """Its claims lapse before they can be extended; the server goes on."""
+        requests = queue.Queue()
+        requests.put(v1.WatchRequest(handlers=["other"], visibility=duration_pb2.Duration(nanos=1000)))
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests.get, None), timeout=60)
+        requests.put(v1.WatchRequest(credit=1))
+        self.garbage("other", "brief")
+        self.assertEqual(next(stream).object_id, "brief")
+        requests.put(None)
+        while True:
+            cleanup = ask1("Claim", v1.ClaimRequest(handlers=["other"], wait=seconds(10)), v1.ClaimResponse).cleanups[0]
+            if ask1("Ack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt), v1.OutcomeResponse).current:
+                break
 
     def test_a_broken_watch_lets_claims_lapse(self):
         self.garbage("other", "lapse")
