@@ -169,14 +169,14 @@ callers_load(const char *token_file, bool certificates, char *error, size_t erro
 
 		if (file == NULL)
 		{
-			snprintf(error, error_size, "%s: %s", token_file, strerror(errno));
+			snprintf(error, error_size, "--token-file %s: %s", token_file, strerror(errno));
 			return false;
 		}
 		read = read_file(file, &count, why, sizeof(why));
 		fclose(file);
 		if (why[0] != '\0')
 		{
-			snprintf(error, error_size, "%s: %s", token_file, why);
+			snprintf(error, error_size, "--token-file %s: %s", token_file, why);
 			free_callers(read, count);
 			return false;
 		}

@@ -155,6 +155,7 @@ static int
 check(Cli *cli, const CliWords *words, const Command *command)
 {
 	const char *group = command->group ? "lease " : "";
+	const char *wrong;
 	size_t		i;
 
 	for (i = 0; i < CLI_FLAGS; i++)
@@ -184,6 +185,8 @@ check(Cli *cli, const CliWords *words, const Command *command)
 		return cli_usage(cli, "%s%s runs no command, but \"%s\" follows \"--\"", group, command->name, cli->command[0]);
 	if (cli->cleanup != NULL && cli->cleanup_endpoint != NULL)
 		return cli_usage(cli, "--cleanup and --cleanup-endpoint exclude each other");
+	if (!grpc_client_is_endpoint(cli->endpoint, &wrong))
+		return cli_usage(cli, "--endpoint %s %s", cli->endpoint, wrong);
 	if (cli->timeout_ms <= 0)
 		return cli_usage(cli, "--timeout must be longer than nothing");
 	return CLI_OK;

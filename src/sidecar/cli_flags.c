@@ -27,7 +27,7 @@ const CliFlag cli_flags[CLI_FLAGS] =
 	{"lease-id", TEXT, AT(lease_id), RENEW | GET | RELEASE, "ID", "the lease (required)"},
 	{"duration", DURATION, AT(duration_ms), CREATE | RENEW | HOLD, "D", "how long the lease lives unless it is renewed; by default the server's (create) or the lease's own (renew)"},
 	{"cleanup", TEXT, AT(cleanup), CREATE | HOLD, "HANDLER", "the handler that cleans the object once nobody leases it any more"},
-	{"cleanup-endpoint", TEXT, AT(cleanup_endpoint), CREATE, "URL", "clean by a call to this address instead: http(s)://... is sent a POST, grpc(s)://host:port is called as distributed_gc.CleanupService"},
+	{"cleanup-endpoint", TEXT, AT(cleanup_endpoint), CREATE | HOLD, "URL", "clean by a call to this address instead: http(s)://... is sent a POST, grpc(s)://host:port is called as distributed_gc.CleanupService"},
 	{"payload", TEXT, AT(payload), CREATE | HOLD, "DATA", "what the cleanup needs to know: JSON for --cleanup, any text for --cleanup-endpoint"},
 	{"metadata", REPEATED, AT(metadata), CREATE | HOLD, "KEY=VALUE", "a label for people; may be given several times"},
 	{"exclusive", SWITCH, AT(exclusive), CREATE | HOLD, NULL, "only if nobody else leases the object, and nobody else may until this lease ends: a lock with a fence"},
@@ -168,6 +168,58 @@ find_flag(const char *name, size_t len)
 	return NULL;
 }
 
+/* Does `serve` know nothing of a flag that the other commands all have? */
+static bool
+is_clients_only(const CliFlag *flag)
+{
+	static const char *const names[] = {"endpoint", "service-id", "tls-ca", "timeout"};
+	size_t		i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], flag->name) == 0)
+			return true;
+	return false;
+}
+
+int
+cli_take_serve(int argc, char **argv)
+{
+	char	  **args = malloc((size_t) argc * sizeof(char *));
+	int			kept = 0;
+	int			i;
+
+	if (args == NULL)
+		abort();
+	args[kept++] = argv[0];
+	for (i = 1; i < argc && strcmp(argv[i], "serve") != 0; i++)
+	{
+		const char *name = argv[i] + 2;
+		const CliFlag *flag = strncmp(argv[i], "--", 2) == 0 ? find_flag(name, strcspn(name, "=")) : NULL;
+		bool		takes_next = flag != NULL && flag->kind != SWITCH && strchr(name, '=') == NULL;
+
+		if (flag == NULL || flag->commands != ALL)
+			break;
+		if (!is_clients_only(flag))
+		{
+			args[kept++] = argv[i];
+			if (takes_next && i + 1 < argc)
+				args[kept++] = argv[i + 1];
+		}
+		if (takes_next)
+			i++;
+	}
+	if (i >= argc || strcmp(argv[i], "serve") != 0)
+		kept = 0;
+	else
+	{
+		memmove(argv + kept, argv + i + 1, (size_t) (argc - i - 1) * sizeof(char *));
+		memcpy(argv, args, (size_t) kept * sizeof(char *));
+		kept += argc - i - 1;
+	}
+	free(args);
+	return kept;
+}
+
 /* One argument that begins with "--"; *i is moved past its value. */
 static int
 take_flag(Cli *cli, CliWords *words, int argc, char **argv, int *i)
@@ -215,6 +267,11 @@ cli_take_arguments(Cli *cli, CliWords *words, int argc, char **argv)
 		}
 		else if (argv[i][0] == '-' && argv[i][1] != '\0')
 			return cli_usage(cli, "there is no flag %s: flags begin with two dashes", argv[i]);
+		else if (words->count == 1 && strcmp(words->word[0], "help") == 0)
+		{
+			cli->help = true;
+			words->word[0] = argv[i];
+		}
 		else if (words->count == 2)
 			return cli_usage(cli, "\"%s\" is one word too many%s", argv[i],
 						 strcmp(words->word[1], "hold") == 0 ? ": the command to run comes after \"--\"" : "");

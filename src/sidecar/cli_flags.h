@@ -45,6 +45,13 @@ typedef struct CliWords
 /* Read argv[1..] up to "--".  An exit code, CLI_OK when all is well so far. */
 extern int	cli_take_arguments(Cli *cli, CliWords *words, int argc, char **argv);
 
+/*
+ * Take the command `serve` out of the arguments, and the flags before it that
+ * only other commands have a use for.  The new number of arguments; 0: another
+ * command is meant, and nothing was changed.
+ */
+extern int	cli_take_serve(int argc, char **argv);
+
 /* GARBAGETRUCK_OBJECT_ID for object-id; NULL when unset or empty. */
 extern const char *cli_from_environment(const char *flag);
 

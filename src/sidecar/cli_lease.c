@@ -205,6 +205,31 @@ cli_lease_create(Cli *cli)
 	return rc;
 }
 
+/*
+ * The calls of garbagetruck.v1 do not say for which service they are: see that
+ * the lease is its, as RenewLease and ReleaseLease do.
+ */
+static bool
+is_own_lease(Cli *cli)
+{
+	Garbagetruck__V1__GetRequest request = GARBAGETRUCK__V1__GET_REQUEST__INIT;
+	Garbagetruck__V1__Lease *lease;
+	bool		own;
+
+	request.lease_id = (char *) cli->lease_id;
+	lease = (Garbagetruck__V1__Lease *)
+		cli_call(cli, V1_PATH "Get", &request.base, &garbagetruck__v1__lease__descriptor);
+	if (lease == NULL)
+		return false;
+	own = strcmp(lease->service_id, cli->service_id) == 0;
+	if (!own)
+		cli_error(cli->json, "PERMISSION_DENIED",
+				  "lease %s belongs to service \"%s\", not \"%s\": name the lease's own service with --service-id",
+				  cli->lease_id, lease->service_id, cli->service_id);
+	garbagetruck__v1__lease__free_unpacked(lease, NULL);
+	return own;
+}
+
 /* A duration that whole seconds cannot say is garbagetruck.v1's. */
 static int
 renew_by_v1(Cli *cli)
@@ -212,7 +237,7 @@ renew_by_v1(Cli *cli)
 	Garbagetruck__V1__RenewResult *result;
 	GrpcReply	reply;
 
-	if (!cli_connect(cli))
+	if (!is_own_lease(cli))
 		return CLI_FAILED;
 	result = cli_renew(cli, cli->lease_id, cli->duration_ms, (long) cli->timeout_ms, &reply);
 	if (result == NULL)
@@ -269,6 +294,8 @@ release_keeping(Cli *cli)
 	char	   *ids[1];
 	bool		done;
 
+	if (!is_own_lease(cli))
+		return CLI_FAILED;
 	ids[0] = (char *) cli->lease_id;
 	request.n_lease_ids = 1;
 	request.lease_ids = ids;

@@ -239,6 +239,15 @@ configure(CURL *curl, const GrpcClientOptions *options, bool tls)
 		curl_easy_setopt(curl, CURLOPT_SSLKEY, options->tls_key);
 }
 
+bool
+grpc_client_is_endpoint(const char *endpoint, const char **error)
+{
+	char	   *base = base_url(endpoint, error);
+
+	free(base);
+	return base != NULL;
+}
+
 GrpcClient *
 grpc_client_open(const GrpcClientOptions *options, const char **error)
 {

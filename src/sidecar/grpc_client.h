@@ -39,6 +39,9 @@ typedef struct GrpcReply
 /* Asked now and then while a call waits; true gives the call up. */
 typedef bool (*GrpcGiveUp) (void *arg);
 
+/* Is this an endpoint that a client can be opened for?  Else *error says why (static text). */
+extern bool grpc_client_is_endpoint(const char *endpoint, const char **error);
+
 /*
  * Prepare a client.  Nothing is connected yet.  NULL when the endpoint is no
  * usable URL or memory is short; *error then says why (static text).

@@ -169,7 +169,9 @@ split_address(const char *address, char *host, size_t host_size, const char **po
 	const char *colon = strrchr(address, ':');
 	size_t		len;
 
-	if (colon == NULL || colon[1] == '\0')
+	/* getaddrinfo() would take any number, and cut it. */
+	if (colon == NULL || colon[1] == '\0' || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+		strtol(colon + 1, NULL, 10) > 65535)
 		return false;
 	*port = colon + 1;
 	len = (size_t) (colon - address);
@@ -209,6 +211,15 @@ is_loopback(const struct sockaddr *address)
 	if (address->sa_family == AF_INET6)
 		return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *) address)->sin6_addr);
 	return false;
+}
+
+bool
+net_is_address(const char *address)
+{
+	char		host[256];
+	const char *port;
+
+	return strncmp(address, "unix:", 5) == 0 || split_address(address, host, sizeof(host), &port);
 }
 
 bool

@@ -3,15 +3,13 @@
  *		The program garbagetruck: `serve` is the server, all else the command
  *		line.
  */
-#include <string.h>
-
-#include "cli.h"
+#include "cli_flags.h"
 #include "serve.h"
 
 int
 main(int argc, char **argv)
 {
-	if (argc > 1 && strcmp(argv[1], "serve") == 0)
-		return serve_main(argc - 1, argv + 1);
-	return cli_main(argc, argv);
+	int			serve_argc = cli_take_serve(argc, argv);
+
+	return serve_argc > 0 ? serve_main(serve_argc, argv) : cli_main(argc, argv);
 }

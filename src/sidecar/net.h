@@ -69,6 +69,9 @@ extern int	listener_connections(const Listener *listener);
 /* Accept no more; connections go on. */
 extern void listener_stop(Listener *listener);
 
+/* Is it of a form that net_listen() takes? */
+extern bool net_is_address(const char *address);
+
 /* Is every address that this text names on this machine only? */
 extern bool net_is_loopback(const char *address);
 

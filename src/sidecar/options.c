@@ -174,7 +174,7 @@ set_option(const Option *option, const char *text, const char *from, char *error
 	{
 		double		unit = option->kind == OPTION_DURATION ? 1e6 : 1;
 
-		snprintf(error, error_size, "%s: %s is out of range: %g to %g%s", from, text, (double) option->min / unit,
+		snprintf(error, error_size, "%s: %s is out of range: %.10g to %.10g%s", from, text, (double) option->min / unit,
 				 (double) option->max / unit, option->kind == OPTION_DURATION ? " seconds" : "");
 		return false;
 	}

@@ -25,6 +25,7 @@
 #include "ephemeral.h"
 #include "grpc.h"
 #include "http2.h"
+#include "json.h"
 #include "log.h"
 #include "metrics.h"
 #include "net.h"
@@ -53,6 +54,7 @@ static const char *log_level;
 static const char *log_format;
 static bool ephemeral;
 static const char *ephemeral_bindir;
+static bool json;
 static bool show_config;
 
 static const Option serve_options[] =
@@ -77,6 +79,7 @@ static const Option serve_options[] =
 	{"log-format", OPTION_TEXT, &log_format, "text", "FORMAT", "text or json"},
 	{"ephemeral", OPTION_SWITCH, &ephemeral, NULL, NULL, "start a private PostgreSQL in a temporary directory, with the extension, and remove it at the end: for development"},
 	{"pg-bindir", OPTION_TEXT, &ephemeral_bindir, NULL, "DIR", "PostgreSQL's programs for --ephemeral"},
+	{"json", OPTION_SWITCH, &json, NULL, NULL, "errors as JSON, and the log too"},
 	{"show-config", OPTION_SWITCH, &show_config, NULL, NULL, "print every option with its value and where that comes from, and exit"},
 	OPTION_END
 };
@@ -147,13 +150,18 @@ static void
 reload(void)
 {
 	char		error[512];
+	bool		certificates;
+	bool		tokens;
 
 	notify("RELOADING=1");
-	if (tls != NULL && !tls_reload(tls, error, sizeof(error)))
+	certificates = tls == NULL || tls_reload(tls, error, sizeof(error));
+	if (!certificates)
 		log_line(LOG_ERROR, "the certificates stay as they were: %s", error);
-	if (!callers_load(token_file, tls_client_ca != NULL, error, sizeof(error)))
+	tokens = callers_load(token_file, tls_client_ca != NULL, error, sizeof(error));
+	if (!tokens)
 		log_line(LOG_ERROR, "the tokens stay as they were: %s", error);
-	log_line(LOG_INFO, "certificates and tokens were read again");
+	if (certificates && tokens)
+		log_line(LOG_INFO, "certificates and tokens were read again");
 	notify("READY=1");
 }
 
@@ -243,16 +251,21 @@ raise_file_limit(void)
 static bool
 check_options(char *error, size_t error_size)
 {
+	unsigned	kinds;
+
 	if (!log_configure(log_level, log_format))
 		snprintf(error, error_size, "--log-level is error, warning, info or debug; --log-format is text or json");
 	else if ((tls_cert == NULL) != (tls_key == NULL))
 		snprintf(error, error_size, "--tls-cert and --tls-key go together");
 	else if (tls_client_ca != NULL && tls_cert == NULL)
 		snprintf(error, error_size, "--tls-client-ca needs --tls-cert and --tls-key");
+	else if (!net_is_address(listen_address))
+		snprintf(error, error_size, "--listen %s is no address: HOST:PORT, [V6]:PORT, :PORT or unix:/PATH is expected", listen_address);
 	else if (tls_cert == NULL && !insecure && !net_is_loopback(listen_address))
 		snprintf(error, error_size, "without TLS only loopback is served: give --tls-cert and --tls-key, or --insecure, to listen on %s", listen_address);
 	else
-		return true;
+		return executors_parse_kinds(executor_list, &kinds, error, error_size) &&
+			services_start(error, error_size);
 	return false;
 }
 
@@ -332,8 +345,7 @@ start_all(char *error, size_t error_size)
 		return false;
 	}
 	raise_file_limit();
-	if (!callers_load(token_file, tls_client_ca != NULL, error, error_size) ||
-		!services_start(error, error_size))
+	if (!callers_load(token_file, tls_client_ca != NULL, error, error_size))
 		return false;
 	http2_register_metrics();
 	grpc_set_authenticate(callers_authenticate);
@@ -355,6 +367,38 @@ print_help(void)
 	options_help(all_options, stdout);
 }
 
+/* An error met while reading must already be in the form that was asked for. */
+static bool
+wants_json(int argc, char **argv)
+{
+	int			i;
+
+	for (i = 1; i < argc; i++)
+	{
+		if (strcmp(argv[i], "--json") == 0)
+			return true;
+	}
+	return json;
+}
+
+/* What keeps the server from starting, on stderr; its exit code. */
+static int
+refuse(int code, const char *error)
+{
+	if (!json && code == 2)
+		fprintf(stderr, "garbagetruck serve: %s\n", error);
+	else if (!json)
+		log_line(LOG_ERROR, "%s", error);
+	else
+	{
+		fprintf(stderr, "{\"error\":{\"code\":\"%s\",\"message\":",
+				grpc_code_name(code == 2 ? GRPC_INVALID_ARGUMENT : GRPC_FAILED_PRECONDITION));
+		json_write_string(stderr, error);
+		fputs("}}\n", stderr);
+	}
+	return code;
+}
+
 int
 serve_main(int argc, char **argv)
 {
@@ -365,9 +409,11 @@ serve_main(int argc, char **argv)
 	srandom((unsigned) (started.tv_nsec ^ getpid()));
 	if (!options_parse(all_options, argc, argv, &help, error, sizeof(error)))
 	{
-		fprintf(stderr, "garbagetruck serve: %s\n", error);
-		return 2;
+		json = wants_json(argc, argv);
+		return refuse(2, error);
 	}
+	if (json)
+		log_format = "json";
 	if (help)
 	{
 		print_help();
@@ -379,16 +425,12 @@ serve_main(int argc, char **argv)
 		return 0;
 	}
 	if (!check_options(error, sizeof(error)))
-	{
-		fprintf(stderr, "garbagetruck serve: %s\n", error);
-		return 2;
-	}
+		return refuse(2, error);
 	if (!start_all(error, sizeof(error)))
 	{
-		log_line(LOG_ERROR, "%s", error);
 		if (ephemeral)
 			ephemeral_stop(&ephemeral_server);
-		return 1;
+		return refuse(1, error);
 	}
 	log_line(LOG_INFO, "garbagetruck %s serves gRPC on %s%s%s%s", GT_VERSION, listener_address(listener),
 			 tls != NULL ? " (TLS)" : "", admin_address() != NULL ? ", its admin port is " : "",

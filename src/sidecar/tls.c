@@ -3,6 +3,7 @@
  *		TLS for the ports: contexts from files that can be read again, the one
  *		protocol that is spoken, the name in a client's certificate.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,16 +48,43 @@ select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 	return SSL_TLSEXT_ERR_OK;
 }
 
+static bool
+readable(const char *path, char *error, size_t error_size)
+{
+	FILE	   *file = fopen(path, "re");
+
+	if (file == NULL)
+	{
+		snprintf(error, error_size, "%s: %s", path, strerror(errno));
+		return false;
+	}
+	fclose(file);
+	return true;
+}
+
+/* Say what OpenSSL has against a file.  Its first reason is the one that tells something. */
+static void
+say_unfit(const char *path, const char *expected, char *error, size_t error_size)
+{
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
+
+	snprintf(error, error_size, "%s: %s: it should hold %s in PEM", path, reason != NULL ? reason : "unfit", expected);
+	ERR_clear_error();
+}
+
 static SSL_CTX *
 read_files(Tls *tls, char *error, size_t error_size)
 {
 	const TlsFiles *files = &tls->files;
 	SSL_CTX    *context = SSL_CTX_new(TLS_server_method());
-	const char *what = "could not set up TLS";
-	char		reason[256];
+	bool		fit = false;
 
+	ERR_clear_error();
 	if (context == NULL)
-		goto failed;
+	{
+		snprintf(error, error_size, "could not set up TLS");
+		return NULL;
+	}
 	SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
 	SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
@@ -64,18 +92,25 @@ read_files(Tls *tls, char *error, size_t error_size)
 
 	/* HTTP/2 forbids CBC suites. */
 	SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20");
-	what = files->cert;
-	if (SSL_CTX_use_certificate_chain_file(context, files->cert) != 1)
-		goto failed;
-	what = files->key;
-	if (SSL_CTX_use_PrivateKey_file(context, files->key, SSL_FILETYPE_PEM) != 1 ||
-		SSL_CTX_check_private_key(context) != 1)
-		goto failed;
+	if (!readable(files->cert, error, error_size) || !readable(files->key, error, error_size) ||
+		(files->client_ca != NULL && !readable(files->client_ca, error, error_size)))
+		;
+	else if (SSL_CTX_use_certificate_chain_file(context, files->cert) != 1)
+		say_unfit(files->cert, "the server's certificate and its chain", error, error_size);
+	else if (SSL_CTX_use_PrivateKey_file(context, files->key, SSL_FILETYPE_PEM) != 1 ||
+			 SSL_CTX_check_private_key(context) != 1)
+		say_unfit(files->key, "the key of the server's certificate", error, error_size);
+	else if (files->client_ca != NULL && SSL_CTX_load_verify_locations(context, files->client_ca, NULL) != 1)
+		say_unfit(files->client_ca, "certificates of authorities", error, error_size);
+	else
+		fit = true;
+	if (!fit)
+	{
+		SSL_CTX_free(context);
+		return NULL;
+	}
 	if (files->client_ca != NULL)
 	{
-		what = files->client_ca;
-		if (SSL_CTX_load_verify_locations(context, files->client_ca, NULL) != 1)
-			goto failed;
 		SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(files->client_ca));
 		SSL_CTX_set_verify(context, SSL_VERIFY_PEER |
 						   (files->client_cert_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
@@ -83,11 +118,6 @@ read_files(Tls *tls, char *error, size_t error_size)
 	if (files->alpn != NULL)
 		SSL_CTX_set_alpn_select_cb(context, select_alpn, tls);
 	return context;
-
-failed:
-	snprintf(error, error_size, "%s: %s", what, tls_error(reason, sizeof(reason)));
-	SSL_CTX_free(context);
-	return NULL;
 }
 
 Tls *

@@ -121,7 +121,7 @@ class FakeServer(grpc.GenericRpcHandler):
         return v1("CountResponse", count=sum(self.leases.pop(i, None) is not None for i in request.lease_ids))
 
     def lease(self, lease_id):
-        answer = v1("Lease", lease_id=lease_id, object_id='a "b"', object_type="temporary_file", service_id="s",
+        answer = v1("Lease", lease_id=lease_id, object_id='a "b"', object_type="temporary_file", service_id="cli-client",
                     state="active", payload='{"n": 1}', fence=7)
         answer.expires_at.FromMilliseconds(1_700_000_000_123)
         answer.duration.FromMilliseconds(1500)

@@ -106,7 +106,42 @@ class Arguments(CliTest):
             self.assertIn("Usage: garbagetruck", done.stdout)
             self.assertIn("GARBAGETRUCK_", done.stdout)
             self.assertTrue("Example" in done.stdout or "Try it" in done.stdout)
+        for words in (("help",), ("help", "lease", "hold"), ("help", "serve")):
+            done = self.run_cli(*words)
+            self.assertIn("lease hold" if words[-1] == "hold" else "serve", done.stdout)
         self.assertEqual(self.fake.calls, [])
+
+
+class Serve(CliTest):
+    """`serve` is a command like the others: flags before it, --json, one-line errors that name the flag."""
+
+    def refused(self, *arguments, code=2, says):
+        done = self.run_cli("--service-id", "s", *arguments, "--db", "host=/nowhere", "--admin", "", code=code)
+        self.assertEqual((done.stdout, done.stderr.count("\n")), ("", 1), done.stderr)
+        self.assertIn(says, done.stderr)
+        for before, after in ((["--json"], []), ([], ["--json"])):
+            done = self.run_cli(*before, *arguments, "--db", "host=/nowhere", "--admin", "", *after, code=code)
+            self.assertIn(says, json.loads(done.stderr)["error"]["message"])
+
+    def test_flags_before_it(self):
+        done = self.run_cli("--service-id", "s", "--timeout=3s", "--tls-cert", "c.pem", "--tls-key=k.pem", "serve", "--show-config")
+        self.assertIn("tls-cert = c.pem  # flag", done.stdout)
+        self.assertIn("tls-key = k.pem  # flag", done.stdout)
+        self.assertIn("--ephemeral", self.run_cli("--json", "serve", "--help").stdout)
+
+    def test_bad_values_are_usage_errors(self):
+        for flag, value in (("listen", "127.0.0.1:99999"), ("listen", "nonsense"), ("listen", "0.0.0.0:0"), ("executors", "ftp"),
+                            ("allow-target", "http://x"), ("cleanup", "foo"), ("max-message", "10"), ("nope", "x")):
+            with self.subTest(flag, value=value):
+                self.refused("serve", "--" + flag, value, says=value if flag != "nope" else "--nope")
+
+    def test_files_that_do_not_fit_are_named(self):
+        with tempfile.TemporaryDirectory() as directory:
+            garbage = os.path.join(directory, "garbage.pem")
+            Path(garbage).write_text("garbage")
+            self.refused("serve", "--tls-cert", "/nowhere", "--tls-key", "/nowhere", code=1, says="/nowhere: No such file")
+            self.refused("serve", "--tls-cert", garbage, "--tls-key", garbage, code=1, says=garbage + ": no start line")
+            self.refused("serve", "--token-file", "/nowhere", code=1, says="--token-file /nowhere: No such file")
 
 
 class Leases(CliTest):
@@ -157,6 +192,14 @@ class Leases(CliTest):
             done = self.run_cli("lease", *words, "--lease-id", lease, code=1)
             self.assertIn("not found", done.stderr)
             self.assertEqual((done.stdout, done.stderr.count("\n")), ("", 1))
+
+    def test_another_service(self):
+        """What the second service's calls do not check is checked here."""
+        lease = self.fake.grant(60)
+        for words in (("renew", "--duration", "1500ms"), ("release", "--keep")):
+            done = self.run_cli("--service-id", "other", "lease", *words, "--lease-id", lease, code=1)
+            self.assertIn('not "other"', done.stderr)
+        self.assertEqual(self.fake.requests("RenewBatch") + self.fake.requests("Release"), [])
 
     def test_keep(self):
         lease = self.fake.grant(60)
@@ -213,7 +256,7 @@ class Failures(CliTest):
 
     def test_bad_endpoints(self):
         for endpoint in ("ftp://h", "http://", "http://h:1/path"):
-            done = self.run_cli("health", endpoint=endpoint, code=1)
+            done = self.run_cli("health", endpoint=endpoint, code=2)
             self.assertIn(endpoint, done.stderr)
 
     def test_each_status_says_what_to_do(self):
@@ -277,6 +320,11 @@ class Hold(CliTest):
         out, _ = self.finish(self.start("sh", "-c", "echo $GARBAGETRUCK_LEASE_ID $GARBAGETRUCK_FENCE", more=("--exclusive",)), 0)
         self.assertEqual(out.split(), [self.fake.requests("ReleaseLease")[0].lease_id, "7"])
         self.assertTrue(self.fake.requests("Create")[0].exclusive)
+
+    def test_cleanup_by_a_call(self):
+        self.run_cli("lease", "hold", "--object-id", "x", "--cleanup-endpoint", "https://h/c", "--", "true")
+        request = self.fake.requests("Create")[0]
+        self.assertEqual((request.cleanup, json.loads(request.payload)["url"]), ("http_endpoint", "https://h/c"))
 
     def test_renews_while_it_runs(self):
         child = self.start("sh", "-c", "read line < fifo", cwd=self.fifo())
