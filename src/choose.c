@@ -11,7 +11,8 @@
  * Nothing is locked and nothing written: see clean.c for why that is enough.
  * Objects that other processes have in hand are passed over, and so are for a
  * while those that were locked when we tried.  An object that was in a crashed
- * run is chosen by itself.
+ * run is chosen by itself, and passed over while it may not start (slots.c): those
+ * behind it do not wait for it.
  *
  *-------------------------------------------------------------------------
  */
@@ -101,6 +102,11 @@ look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, i
 		if (c->busy_until > until && contains(c->busy, c->nbusy, id))
 		{
 			look->rest = Min(look->rest, c->busy_until);
+			continue;
+		}
+		if (GT_BOOL(&row, O_ALONE) && c->alone_from > until)
+		{
+			look->rest = Min(look->rest, c->alone_from);
 			continue;
 		}
 		if (look->n >= limit || look->alone || (GT_BOOL(&row, O_ALONE) && look->n > 0))
@@ -241,6 +247,7 @@ gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
 	int			i;
 
 	c->current_part = -1;
+	c->alone_from = gt_slot_alone_from();
 	if (c->nparts > 0)
 		take_part(c);
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);

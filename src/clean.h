@@ -54,6 +54,8 @@ struct GtCleaner
 	TimestampTz busy_until;
 	int64		busy_delay;
 
+	TimestampTz alone_from;		/* when objects that were in a crash may start */
+
 	int			last_handler;	/* served last: the next one in turn comes after it */
 	TimestampTz until;			/* what is due up to here; 0: up to now */
 	GtLow		lows[GT_LOWS];

@@ -141,7 +141,7 @@ enum
 };
 enum
 {
-	RUN_WORKER, RUN_HANDLER, RUN_ALONE, RUN_AT, RUN_ITEMS, RUN_NATTS
+	RUN_WORKER, RUN_HANDLER, RUN_ALONE, RUN_TOGETHER, RUN_AT, RUN_ITEMS, RUN_NATTS
 };
 enum
 {
@@ -585,7 +585,9 @@ extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, 
 extern void gt_handlers_forget(Oid database);
 /* May this process start a run of h now? Says nothing of rates. */
 extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
-/* As above, and takes it: the items are ours until gt_slot_release(). Some are others': they are taken out. */
+/* From when on a run of an object that was in a crash may start; other objects need not wait for it. */
+extern TimestampTz gt_slot_alone_from(void);
+/* As gt_slot_allows(), and takes it: the items are ours until gt_slot_release(). Some are others': they are taken out. */
 extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto,
 							TimestampTz *when);
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */

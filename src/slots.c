@@ -187,6 +187,41 @@ my_slot(void)
 	return gt_my_slot != NULL ? gt_my_slot : foreground_slot;
 }
 
+/*
+ * From when on an object that was in a crashed run may start: not within a second
+ * of another one, so that it is clear why, should the server crash again.  Lock
+ * held.
+ */
+static TimestampTz
+alone_from(void)
+{
+	TimestampTz from = 0;
+	int			i;
+
+	for (i = 0; i < GT_SLOTS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot != my_slot() && slot->state != GT_SLOT_FREE && slot->handler != 0 && slot->alone)
+			from = Max(from, slot->since + GT_SLOW);
+	}
+	return from;
+}
+
+/* See garbagetruck.h. */
+TimestampTz
+gt_slot_alone_from(void)
+{
+	TimestampTz from = 0;
+
+	if (gt_shared == NULL)
+		return from;
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	from = alone_from();
+	LWLockRelease(gt_shared->lock);
+	return from;
+}
+
 /* Lock held. */
 static bool
 allows(const GtHandler *h, bool alone, TimestampTz *when)
@@ -212,16 +247,11 @@ allows(const GtHandler *h, bool alone, TimestampTz *when)
 		}
 		if (worker && (slot->slow || now - slot->since > GT_SLOW))
 			slow++;
-
-		/*
-		 * Objects that were in a crashed run do not start within a second of
-		 * each other: should the server crash again, it is clear why.
-		 */
-		if (alone && slot->alone && now - slot->since < GT_SLOW)
-		{
-			*when = slot->since + GT_SLOW;
-			return false;
-		}
+	}
+	if (alone && alone_from() > now)
+	{
+		*when = alone_from();
+		return false;
 	}
 	if (h->concurrency > 0 && runs >= h->concurrency)
 		return false;
