@@ -159,6 +159,7 @@ CREATE TABLE @extschema@.gt__run (
 	worker    bigint NOT NULL,              -- unique in the life of the cluster
 	handler   int NOT NULL,
 	alone     boolean NOT NULL,
+	together  boolean NOT NULL,             -- went down with others, and is not taken for the cause
 	at        timestamptz NOT NULL,
 	items     bigint[] NOT NULL,            -- cleanup ids: first and last of each range
 	CONSTRAINT gt__run_pkey PRIMARY KEY (worker)

@@ -14,12 +14,17 @@
  * transaction of its own:
  *
  *	- the run was of an object by itself: the attempt is charged, for ever.  The
- *	  second such crash in a row of a handler pauses it;
+ *	  second such crash in a row of a handler pauses it.  Of several such runs that
+ *	  went down together it is the one that began last, for until then the others
+ *	  had done no harm; see allows() in slots.c;
  *	- else its objects will be run by themselves, and nobody is charged;
  *	- the process was evicted (terminated from outside): the run did not happen.
  *
  * A single object that was not marked is only charged where it is clear that it
  * was the cause: the worker alone went down, or nothing else ran in this database.
+ * Which runs went down together is written into their records before the first of
+ * them is judged (tell_apart).
+ *
  * Evictions are told of by an empty file in the data directory: a process that
  * is terminated can run no transaction.  Losing the file charges an attempt.
  *
@@ -151,6 +156,7 @@ gt_clean_write_record(GtCleaner *c)
 		GT_SET(&row, RUN_WORKER, key);
 		GT_SET(&row, RUN_HANDLER, Int32GetDatum(c->handler));
 		GT_SET(&row, RUN_ALONE, BoolGetDatum(c->alone));
+		GT_SET(&row, RUN_TOGETHER, BoolGetDatum(false));
 		GT_SET(&row, RUN_AT, TimestampTzGetDatum(gt_now()));
 		GT_SET(&row, RUN_ITEMS, ranges_of(c));
 		if (found)
@@ -225,7 +231,6 @@ typedef struct Crash
 {
 	GtHandler	h;
 	int64		serial;
-	bool		alone;
 	bool		evicted;
 	bool		charge;
 	int			nitems;
@@ -329,7 +334,6 @@ read_crash(const GtRow *record, Crash *crash)
 	char		path[MAXPGPATH];
 
 	crash->serial = GT_INT64(record, RUN_WORKER);
-	crash->alone = GT_BOOL(record, RUN_ALONE);
 	crash->nitems = items_of(record, crash->items);
 	eviction_file(path, crash->serial);
 	crash->evicted = access(path, F_OK) == 0;
@@ -344,6 +348,36 @@ server_went_on(const GtRow *record)
 	return db != NULL && db->started && GT_TIME(record, RUN_AT) > db->started_at;
 }
 
+/* Of the records of runs that went down with the server, and not by themselves: all are spared but the cause. */
+static void
+tell_apart(GtTable *runs, List *records)
+{
+	GtRow	   *cause = NULL;
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, records)
+	{
+		GtRow	   *record = lfirst(lc);
+
+		if (server_went_on(record))
+			continue;
+		n++;
+		if (GT_BOOL(record, RUN_ALONE) && (cause == NULL || GT_TIME(record, RUN_AT) > GT_TIME(cause, RUN_AT)))
+			cause = record;
+	}
+	foreach(lc, records)
+	{
+		GtRow	   *record = lfirst(lc);
+
+		if (n < 2 || record == cause || GT_BOOL(record, RUN_TOGETHER) || server_went_on(record))
+			continue;
+		GT_SET(record, RUN_ALONE, BoolGetDatum(false));
+		GT_SET(record, RUN_TOGETHER, BoolGetDatum(true));
+		gt_update(runs, record);
+	}
+}
+
 /* See garbagetruck.h. */
 bool
 gt_clean_sweep(GtCleaner *c)
@@ -351,10 +385,9 @@ gt_clean_sweep(GtCleaner *c)
 	GtTable		runs;
 	GtScan	   *scan;
 	GtRow		row;
-	GtRow		dead;
+	List	   *dead = NIL;
 	Crash		crash;
 	LOCKTAG		tag;
-	int			ndead = 0;
 
 	if (c->swept_file[0] != '\0')
 		unlink(c->swept_file);	/* what it told of has been committed */
@@ -374,21 +407,26 @@ gt_clean_sweep(GtCleaner *c)
 		if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(row.v[RUN_ITEMS])),
 						   ARR_DIMS(DatumGetArrayTypeP(row.v[RUN_ITEMS]))) == 0)
 			gt_delete(&runs, &row);
-		else if (ndead++ == 0)
-			dead = row;
+		else
+			dead = lappend(dead, memcpy(palloc(sizeof(GtRow)), &row, sizeof(GtRow)));
 	}
 	gt_scan_end(scan);
 
-	if (ndead > 0)
+	if (dead != NIL)
 	{
-		read_crash(&dead, &crash);
-		crash.charge = crash.nitems == 1 && (crash.alone || ndead == 1 || server_went_on(&dead));
-		if (gt_handler_by_id(GT_INT32(&dead, RUN_HANDLER), &crash.h))
+		GtRow	   *record = linitial(dead);
+
+		tell_apart(&runs, dead);
+		read_crash(record, &crash);
+		crash.charge = crash.nitems == 1 &&
+			(GT_BOOL(record, RUN_ALONE) || server_went_on(record) ||
+			 (list_length(dead) == 1 && !GT_BOOL(record, RUN_TOGETHER)));
+		if (gt_handler_by_id(GT_INT32(record, RUN_HANDLER), &crash.h))
 			judge(&crash);
-		gt_delete(&runs, &dead);
+		gt_delete(&runs, record);
 		if (crash.evicted)
 			eviction_file(c->swept_file, crash.serial);
 	}
 	gt_close(&runs);
-	return ndead > 0;
+	return dead != NIL;
 }

@@ -1,5 +1,5 @@
-# Eight handlers that misbehave, and a good one beside them: all of the good one's objects are cleaned, each once, and
-# only culprits are charged (contract, I6). The lag is shown, not judged: test/bench is for times.
+# Eight handlers that misbehave, and a good one beside them: all of the good one's objects are cleaned, each once and
+# 99 of a hundred within a second of the time that the server is up, and only culprits are charged (contract, I6).
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -62,9 +62,10 @@ $node->safe_psql('postgres', q{
 	DROP ROLE gone;
 });
 
-# Three objects of each bad one fall due at once, and the good ones' 2,000 over the seconds in which they are at it.
+# Three objects of each bad one fall due at the beginning, in the middle and near the end of the ten seconds over which
+# those of the good one do, 2,000 of them.
 $node->safe_psql('postgres', q{
-	SELECT gt_lease_create(h || i, 'bad', duration => '200 ms', cleanup => h)
+	SELECT gt_lease_create(h || i, 'bad', duration => i * interval '4 s' - interval '3800 ms', cleanup => h)
 	FROM unnest('{raise,hang,swallow,suicide,crash,leak,tableless,roleless}'::text[]) h, generate_series(1, 3) i;
 	INSERT INTO good SELECT 'good' || i FROM generate_series(1, 2000) i;
 	SELECT gt_lease_create('good' || i, 'good', duration => i * interval '5 ms' + interval '200 ms', cleanup => 'good')
@@ -78,9 +79,14 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_history WHERE handler 
 	'0', 'the good one was charged with nothing');
 is($node->safe_psql('postgres', q{SELECT max(attempt) FROM gt_history WHERE handler = 'good'}), '1',
 	'and none of its objects needed a second attempt');
-diag('lag of the good one: ' . $node->safe_psql('postgres', q{
-	SELECT 'p50 ' || percentile_disc(0.5) WITHIN GROUP (ORDER BY lag) || ', p99 ' || percentile_disc(0.99) WITHIN GROUP (ORDER BY lag)
-		|| ', max ' || max(lag) FROM gt_history WHERE handler = 'good' AND event = 'cleaned'}));
+# The one bar on a time here: it is the promise itself, and a hundred times what an idle machine shows. The lag counts
+# from the end of the lease, which the grace after a restart moves with it.
+my ($n, $within, $lag) = split /\|/, $node->safe_psql('postgres', q{
+	SELECT count(*), percentile_disc(0.99) WITHIN GROUP (ORDER BY lag) < '1 second',
+		format('p50 %s, p99 %s, max %s', percentile_disc(0.5) WITHIN GROUP (ORDER BY lag),
+			percentile_disc(0.99) WITHIN GROUP (ORDER BY lag), max(lag))
+	FROM gt_history WHERE handler = 'good' AND event = 'cleaned'});
+is("$n $within", '2000 t', "99 of a hundred of them within a second ($lag)");
 
 # What becomes of the others: dead after their attempts, or stopped with a cause that says what to mend.
 for my $name (qw(raise hang leak tableless))
@@ -100,6 +106,14 @@ is($node->safe_psql('postgres', q{SELECT paused, attempts FROM gt_handlers h JOI
 	WHERE h.name = 'roleless' LIMIT 1}), 't|0', 'roleless: suspended, and charged with nothing');
 is($node->safe_psql('postgres', q{SELECT string_agg(name, ' ' ORDER BY name) FROM gt_handlers WHERE paused AND name = 'good'}),
 	'', 'the good one is not paused');
+
+is($node->safe_psql('postgres', q{
+	SELECT count(*) FROM gt_history WHERE error LIKE '%went down%' AND handler NOT IN ('swallow', 'suicide', 'crash')}),
+	'0', 'whoever was there when a worker or the server went down is not charged with it');
+is($node->safe_psql('postgres', q{
+	SELECT count(*) FROM gt_history WHERE event IN ('failed', 'dead') AND error !~ CASE handler WHEN 'raise' THEN 'never'
+		WHEN 'hang' THEN 'timeout' WHEN 'leak' THEN 'leaked' WHEN 'tableless' THEN 'victim' ELSE 'went down' END}),
+	'0', 'each of the others is charged with its own doing alone');
 
 # The good one goes on.
 $node->safe_psql('postgres', q{INSERT INTO good VALUES ('last');
