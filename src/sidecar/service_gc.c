@@ -304,12 +304,17 @@ static DbStatement list = {"gc_list",
 	"SELECT " INFO_COLUMNS ", $4::int FROM gt_lease_list($1, $2, $3, $4, $5) g" INFO_METADATA " ORDER BY g.lease_id",
 5, DB_BINARY | DB_REPEATABLE};
 
-/* For a caller with a name that asks for all its services. */
-static DbStatement list_own = {"gc_list_own",
-	"SELECT " INFO_COLUMNS ", $4::int FROM (SELECT * FROM gt_leases g WHERE " OWN_SERVICE("$1")
-	" AND ($2::text IS NULL OR g.object_type = $2) AND ($3::text IS NULL OR g.state = $3)"
-	" AND ($5::uuid IS NULL OR g.lease_id > $5) ORDER BY g.lease_id LIMIT $4::int) g" INFO_METADATA " ORDER BY g.lease_id",
-5, DB_BINARY | DB_REPEATABLE};
+/*
+ * What gt_lease_list() cannot choose: all services of a caller with a name ($6),
+ * and CUSTOM, which is every type that has no number here.
+ */
+static DbStatement list_some = {"gc_list_some",
+	"SELECT " INFO_COLUMNS ", $4::int FROM (SELECT * FROM gt_leases g WHERE ($1::text IS NULL OR g.service_id = $1)"
+	" AND " OWN_SERVICE("$6") " AND ($2::text IS NULL OR g.object_type = $2 OR ($2 = 'custom' AND g.object_type NOT IN"
+	" ('database_row', 'blob_storage', 'temporary_file', 'websocket_session', 'cache_entry')))"
+	" AND ($3::text IS NULL OR g.state = $3) AND ($5::uuid IS NULL OR g.lease_id > $5)"
+	" AND " OWN_LEASE " ORDER BY g.lease_id LIMIT $4::int) g" INFO_METADATA " ORDER BY g.lease_id",
+6, DB_BINARY | DB_REPEATABLE};
 
 /* All that a LeaseInfo points to. */
 typedef struct Info
@@ -486,9 +491,9 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 {
 	const DistributedGc__ListLeasesRequest *request = (const void *) message;
 	DistributedGc__ListLeasesResponse nothing = DISTRIBUTED_GC__LIST_LEASES_RESPONSE__INIT;
-	const char *params[5] = {NULL};
+	const char *params[6] = {NULL};
 	char		limit[16];
-	bool		own;
+	bool		some;
 
 	if (!check_type(call, request->object_type))
 		return;
@@ -509,14 +514,15 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 		grpc_answer(call, &nothing.base);
 		return;
 	}
-	own = request->service_id[0] == '\0' && caller_name(call) != NULL;
-	params[0] = own ? caller_name(call) : text_or_null(request->service_id);
+	params[0] = text_or_null(request->service_id);
+	params[5] = params[0] == NULL ? caller_name(call) : NULL;
+	some = params[5] != NULL || request->object_type == DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM;
 	params[1] = request->object_type == 0 ? NULL : type_names[request->object_type];
 	params[2] = request->state == DISTRIBUTED_GC__LEASE_STATE__EXPIRED ? "expired" : NULL;
 	snprintf(limit, sizeof(limit), "%u", request->limit == 0 ? 100 : request->limit > MAX_LIST ? MAX_LIST : request->limit);
 	params[3] = limit;
 	params[4] = text_or_null(request->page_token);
-	call_sql(call, own ? &list_own : &list, params, 0, true, listed);
+	call_sql(call, some ? &list_some : &list, params, 0, true, listed);
 }
 
 const GrpcMethod gc_methods[] =

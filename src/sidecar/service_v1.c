@@ -117,7 +117,7 @@ static DbStatement list = {"v1_list",
 static DbStatement list_own = {"v1_list_own",
 	"SELECT " LEASE_COLUMNS ", $4::int FROM gt_leases g WHERE " OWN_SERVICE("$1")
 	" AND ($2::text IS NULL OR g.object_type = $2) AND ($3::text IS NULL OR g.state = $3)"
-	" AND ($5::uuid IS NULL OR g.lease_id > $5) AND ($6::text IS NULL OR g.object_id = $6)"
+	" AND ($5::uuid IS NULL OR g.lease_id > $5) AND ($6::text IS NULL OR g.object_id = $6) AND " OWN_LEASE
 	" ORDER BY g.lease_id LIMIT $4::int",
 6, DB_BINARY | DB_REPEATABLE};
 

@@ -247,6 +247,9 @@ class DistributedGCTest(unittest.TestCase):
         rest = ask("ListLeases", gc.ListLeasesRequest(service_id="lister", page_token=first.next_page_token),
                    gc.ListLeasesResponse)
         self.assertEqual([lease.lease_id for lease in rest.leases], ids[3:])
+        own = sql("SELECT gt_lease_create('x', 'own type', 'lister')")
+        sql("SELECT gt_lease_create('y', 'own type', 'lister')", "postgres")
+        self.assertEqual(pages(service_id="lister", object_type=gc.CUSTOM), [own])
         for bad in (gc.ListLeasesRequest(page_token="x"), gc.ListLeasesRequest(object_type=9), gc.ListLeasesRequest(state=3)):
             self.refused(Code.INVALID_ARGUMENT, "ListLeases", bad, gc.ListLeasesResponse)
 
@@ -628,11 +631,13 @@ class CallersTest(unittest.TestCase):
         self.assertFalse(self.ask("t1", GC + "GetLease", get, gc.GetLeaseResponse).found)
         self.assertTrue(self.ask("t2", GC + "GetLease", get, gc.GetLeaseResponse).found)
         self.assertEqual(self.code("t1", V1 + "Get", v1.GetRequest(lease_id=theirs), v1.Lease), Code.NOT_FOUND)
+        foreign = sql("SELECT gt_lease_create('of another role', service_id => 'billing')", "postgres")
         for path, request, answer in ((GC + "ListLeases", gc.ListLeasesRequest(limit=1000), gc.ListLeasesResponse),
                                       (V1 + "List", v1.ListRequest(limit=1000), v1.ListResponse)):
             shown = {lease.lease_id for lease in self.ask("t1", path, request, answer).leases}
             self.assertIn(mine, shown)
             self.assertNotIn(theirs, shown)
+            self.assertNotIn(foreign, shown)
         self.assertEqual(self.code("t1", V1 + "List", v1.ListRequest(service_id="media"), v1.ListResponse), Code.PERMISSION_DENIED)
         results = self.ask("t1", V1 + "RenewBatch", v1.RenewBatchRequest(lease_ids=[theirs, mine]), v1.RenewBatchResponse).results
         self.assertEqual([r.status for r in results], [v1.RenewResult.NOT_FOUND, v1.RenewResult.RENEWED])
