@@ -149,13 +149,28 @@ class DistributedGCTest(unittest.TestCase):
                      gc.ReleaseLeaseResponse, "left")
 
     def test_expired(self):
-        sql("SELECT gt_pause()", "postgres")
-        self.addCleanup(sql, "SELECT gt_resume()", "postgres")
-        made = create("old", lease_duration_seconds=1)
-        lease_id = made.lease_id
-        self.assertTrue(wait_until(lambda: not info(lease_id).found or info(lease_id).lease.state == gc.EXPIRED, 20))
-        error = failure(channel, GC + "RenewLease", gc.RenewLeaseRequest(lease_id=lease_id, service_id="s"), gc.RenewLeaseResponse)
-        self.assertIn(error.code(), (Code.FAILED_PRECONDITION, Code.NOT_FOUND))
+        """Past its deadline a lease is over, whether or not a worker has come by; here none does."""
+        cluster.configure(garbagetruck__max_workers=0)
+        cluster.reload()
+        self.addCleanup(lambda: (cluster.configure(garbagetruck__max_workers=4), cluster.reload()))
+        workers = "SELECT count(*) FROM gt_workers WHERE role = 'worker'"
+        self.assertTrue(wait_until(lambda: sql("SHOW garbagetruck.max_workers") == "0" and sql(workers, "postgres") == "0", 30))
+        lease_id = create("old", "late", lease_duration_seconds=1).lease_id
+        self.assertTrue(wait_until(lambda: info(lease_id).lease.state == gc.EXPIRED, 20))
+
+        def listed(state):
+            return [lease.lease_id for lease in ask("ListLeases", gc.ListLeasesRequest(service_id="late", state=state),
+                                                    gc.ListLeasesResponse).leases]
+        self.assertEqual([listed(state) for state in (0, gc.EXPIRED, gc.RELEASED)], [[lease_id], [lease_id], []])
+        self.assertEqual(len(ask1("List", v1.ListRequest(service_id="late", state="active"), v1.ListResponse).leases), 0)
+        details = self.refused(Code.FAILED_PRECONDITION, "RenewLease", gc.RenewLeaseRequest(lease_id=lease_id, service_id="late"),
+                               gc.RenewLeaseResponse, lease_id)["grpc-status-details-bin"]
+        self.assertIn(b"GT002", details)
+        error = failure(channel, V1 + "Update", v1.UpdateRequest(lease_id=lease_id, payload="1"), empty_pb2.Empty)
+        self.assertEqual(error.code(), Code.FAILED_PRECONDITION)
+        beat = v1.KeepAliveRequest(lease_ids=[lease_id])
+        answer = next(method(channel, V1 + "KeepAlive", v1.KeepAliveResponse, "stream_stream")(iter([beat]), timeout=20))
+        self.assertEqual(answer.results[0].status, v1.RenewResult.EXPIRED)
 
     def test_exclusive_elsewhere(self):
         sql("SELECT gt_lease_create('locked', 'custom', 's', '1 hour', exclusive => true)")
