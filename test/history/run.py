@@ -63,13 +63,14 @@ def one_run(server, number, options):
     return not short
 
 
-def set_renewals(admin, how):
-    """Both ways in turn, where the library has both."""
+def vary(admin, number):
+    """Both kinds of renewals in turn, where the library has both; and batches so small that workers work side by side."""
     try:
-        cluster.query(admin, f"ALTER SYSTEM SET garbagetruck.renewals = '{how}'")
-        cluster.query(admin, "SELECT pg_reload_conf()")
+        cluster.query(admin, f"ALTER SYSTEM SET garbagetruck.renewals = '{('durable', 'buffered')[number % 2]}'")
     except psycopg2.Error:
         pass
+    cluster.query(admin, f"ALTER SYSTEM SET garbagetruck.batch_size = {(1000, 4)[number // 2 % 2]}")
+    cluster.query(admin, "SELECT pg_reload_conf()")
 
 
 def check_file(path):
@@ -104,7 +105,7 @@ def main():
             record.prepare(link)
         number = 0
         for number in range(1, runs + 1):
-            set_renewals(admin, ("durable", "buffered")[number % 2])
+            vary(admin, number)
             if not one_run(server, number, options):
                 print(f"{number - 1} passed, 1 failed")
                 return 1
