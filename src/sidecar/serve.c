@@ -69,7 +69,7 @@ static const Option serve_options[] =
 	{"handshake-timeout", OPTION_DURATION, &handshake_us, "10s", "D", "the longest TLS handshake", 1000, 3600000000LL},
 	{"shutdown-timeout", OPTION_DURATION, &shutdown_us, "30s", "D", "how long calls may go on after SIGTERM", 0, 86400000000LL},
 	{"executors", OPTION_TEXT, &executor_list, "http,grpc,s3,azure_blob,file,redis", "LIST", "kinds of cleanups to carry out here, none to leave them to others"},
-	{"expect-identity", OPTION_TEXT, &expect_identity, NULL, "TEXT", "claim nothing from a database whose garbagetruck.identity differs"},
+	{"expect-identity", OPTION_TEXT, &expect_identity, NULL, "TEXT", "claim nothing, for no client either, from a database whose garbagetruck.identity differs"},
 	{"file-root", OPTION_TEXT, &file_root, NULL, "DIR", "the directory beneath which the executor `file` may remove files; none by default"},
 	{"target-tls-ca", OPTION_TEXT, &target_tls_ca, NULL, "FILE", "certificates to trust in targets of cleanups (default: the system's)"},
 	{"executor-calls", OPTION_NUMBER, &executor_calls, "256", "N", "cleanups in flight at once", 1, 100000},
@@ -107,6 +107,12 @@ struct timespec
 serve_started(void)
 {
 	return started;
+}
+
+const char *
+serve_expect_identity(void)
+{
+	return expect_identity;
 }
 
 Executors *

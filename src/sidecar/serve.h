@@ -12,7 +12,7 @@
 #include "executors/executors.h"
 #include "options.h"
 
-/* Run `garbagetruck serve ARGS`; argv[0] is "serve". */
+/* Run `garbagetruck serve ARGS`; the word serve is not among them. */
 extern int	serve_main(int argc, char **argv);
 
 /* Shutting down: /readyz says 503. */
@@ -21,6 +21,9 @@ extern bool serve_draining(void);
 /* When the service started, and its executors (NULL: none). */
 extern struct timespec serve_started(void);
 extern Executors *serve_executors(void);
+
+/* --expect-identity, or NULL. */
+extern const char *serve_expect_identity(void);
 
 /* What leases may name as targets. */
 extern const AllowList *serve_allow_list(void);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "google/protobuf/empty.pb-c.h"
+#include "serve.h"
 #include "service_queue.h"
 
 /* ---- what WatchCleanups uses too ---- */
@@ -16,7 +17,11 @@ DbStatement claim_statement = {"v1_claim",
 	" lease_id, service_id, fence, claimed_until, most, size"
 	" FROM (SELECT pg_catalog.pg_size_bytes(coalesce(pg_catalog.current_setting('garbagetruck.max_payload', true), '64kB')) + 8192) s (size),"
 	" LATERAL (SELECT least($2::bigint, greatest(1, $4::bigint / size))::int) m (most),"
-	" gt_claim($1, most, coalesce($3, '1 minute'::interval))",
+	" gt_claim($1, most, coalesce($3, '1 minute'::interval))"
+	" WHERE $5::text IS NULL OR coalesce(pg_catalog.current_setting('garbagetruck.identity', true), '') = $5"
+	" UNION ALL SELECT NULL, NULL, NULL, NULL, pg_catalog.current_setting('garbagetruck.identity', true),"
+	" NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+	" WHERE coalesce(pg_catalog.current_setting('garbagetruck.identity', true), '') <> $5::text",
 CLAIM_PARAMS, DB_BINARY};
 
 /*
@@ -39,6 +44,28 @@ DbStatement extend_statement = {"v1_extend", "SELECT gt_extend($1, $2, $5), fals
 static DbStatement ack_own = {"v1_ack_own", TOKEN_SQL("gt_ack($1, $2)") " FROM (SELECT $3::text, $5::interval) unused", 5, DB_BINARY};
 static DbStatement nack_own = {"v1_nack_own", TOKEN_SQL("gt_nack($1, $2, $3, $5)"), 5, DB_BINARY};
 static DbStatement extend_own = {"v1_extend_own", TOKEN_SQL("gt_extend($1, $2, $5)") " FROM (SELECT $3::text) unused", 5, DB_BINARY};
+
+/* The one row of a claim from a database that is not the expected one. */
+static bool
+is_refusal(const PGresult *result)
+{
+	return PQntuples(result) == 1 && PQgetisnull(result, 0, 0);
+}
+
+bool
+claim_came(GrpcCall *call, const DbOutcome *outcome)
+{
+	const PGresult *result = outcome->result;
+
+	if (result == NULL)
+		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+	else if (is_refusal(result))
+		grpc_fail(call, GRPC_FAILED_PRECONDITION, "nothing is claimed: garbagetruck.identity is \"%s\", and --expect-identity says \"%s\"",
+				  get_text_or_empty(result, 0, 4), serve_expect_identity());
+	else
+		return true;
+	return false;
+}
 
 void
 cleanup_read(const PGresult *result, int i, CleanupRow *row)
@@ -199,13 +226,10 @@ claimed(void *arg, const DbOutcome *outcome)
 	int			i;
 
 	claim->waiting = NULL;
-	if (outcome->result != NULL)
-		count = PQntuples(outcome->result);
-	else if (claim->answer.n_cleanups == 0)
-	{
-		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+	if (claim->answer.n_cleanups == 0 && !claim_came(call, outcome))
 		return;
-	}
+	if (outcome->result != NULL && !is_refusal(outcome->result))
+		count = PQntuples(outcome->result);
 	for (i = 0; i < count && keep_cleanup(claim, outcome->result, i); i++)
 		;
 	if (i == count && wants_more(claim, outcome->result, count))
@@ -227,7 +251,8 @@ ask(void *arg)
 	Claim	   *claim = arg;
 	char		max_items[16],
 				room[24];
-	const char *params[CLAIM_PARAMS] = {claim->handlers, max_items, claim->has_visibility ? claim->visibility : NULL, room};
+	const char *params[CLAIM_PARAMS] = {claim->handlers, max_items, claim->has_visibility ? claim->visibility : NULL, room,
+		serve_expect_identity()};
 	DbHow		how = {.deadline_us = grpc_deadline(claim->call)};
 
 	snprintf(max_items, sizeof(max_items), "%u", claim->left);

@@ -9,7 +9,7 @@
 #include "services.h"
 
 #define MAX_CLAIM 1000
-#define CLAIM_PARAMS 4
+#define CLAIM_PARAMS 5
 
 /* Nobody tells when garbage is due: ask, more and more seldom while none is. */
 #define POLL_FIRST_US 20000
@@ -18,7 +18,8 @@
 /*
  * gt_claim($1 handlers, $2 max_items, $3 visibility), but at most as much as
  * surely fits into $4 bytes, and one; cleanup_read() reads its rows.  Their last
- * columns are the max_items that it was and the bytes that one may have.
+ * columns are the max_items that it was and the bytes that one may have.  When
+ * the database's identity is not $5 nothing is claimed: claim_came() says so.
  */
 extern DbStatement claim_statement;
 
@@ -26,6 +27,9 @@ extern DbStatement claim_statement;
 extern DbStatement ack_statement;
 extern DbStatement nack_statement;
 extern DbStatement extend_statement;
+
+/* Did the claim come to something, rows or none?  False after it has failed the call. */
+extern bool claim_came(GrpcCall *call, const DbOutcome *outcome);
 
 typedef struct CleanupRow
 {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "serve.h"
 #include "service_queue.h"
 
 #define CLAIM_AT_ONCE 100
@@ -113,11 +114,8 @@ claimed(void *arg, const DbOutcome *outcome)
 	int			i;
 
 	watch->waiting = NULL;
-	if (outcome->result == NULL)
-	{
-		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+	if (!claim_came(call, outcome))
 		return;
-	}
 	count = PQntuples(outcome->result);
 	for (i = 0; i < count; i++)
 	{
@@ -141,7 +139,7 @@ claim_more(void *arg)
 	Watch	   *watch = arg;
 	char		max_items[16],
 				room[24];
-	const char *params[CLAIM_PARAMS] = {watch->handlers, max_items, watch->visibility, room};
+	const char *params[CLAIM_PARAMS] = {watch->handlers, max_items, watch->visibility, room, serve_expect_identity()};
 
 	if (watch->waiting != NULL || watch->credit == 0)
 		return;

@@ -548,6 +548,25 @@ class GarbageTruckTest(unittest.TestCase):
         self.assertIn("preloaded", [c.name for c in health.checks])
 
 
+    def test_another_identity(self):
+        """--expect-identity: what may be a copy's garbage is given to nobody."""
+        other = until_serving(Sidecar(cluster, "--expect-identity", "production"))
+        self.addCleanup(other.stop)
+        self.garbage("other", "copied")
+        request = v1.ClaimRequest(handlers=["other"], wait=seconds(5))
+        error = failure(other.channel(), V1 + "Claim", request, v1.ClaimResponse)
+        self.assertEqual(error.code(), Code.FAILED_PRECONDITION)
+        self.assertIn("production", error.details())
+        stream = method(other.channel(), V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(
+            iter([v1.WatchRequest(handlers=["other"], credit=1)]), timeout=20)
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(stream)
+        self.assertEqual(caught.exception.code(), Code.FAILED_PRECONDITION)
+        cleanup = ask1("Claim", request, v1.ClaimResponse).cleanups[0]
+        self.assertEqual((cleanup.object_id, cleanup.attempt), ("copied", 1))
+        ask1("Ack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=1), v1.OutcomeResponse)
+
+
 class StandardServicesTest(unittest.TestCase):
     def test_health(self):
         def check(service):
