@@ -52,3 +52,18 @@ SELECT t.fails($$SELECT gt_lease_grant_each(NULL)$$);
 SELECT t.fails($$SELECT gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'z' || n)) FROM generate_series(1, 1001) n))$$);
 SELECT count(*), count(DISTINCT lease_id), min(n), max(n), bool_and(sqlstate = '00000') AS fine
 FROM gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'z' || n)) FROM generate_series(1, 1000) n));
+-- of the same object the first is served first; null is NULL; what is wrong is named
+SELECT n, sqlstate, message FROM gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'first', 'exclusive', true, 'metadata', n) ORDER BY n)
+	FROM generate_series(1, 20) n)) WHERE n < 3;
+SELECT metadata FROM gt_leases WHERE object_id = 'first';
+SELECT n, sqlstate, message FROM gt_lease_grant_each('[{"object_id": "null", "object_type": null},
+	{"object_id": "null", "exclusive": null},
+	{"object_id": "null", "service_id": null, "duration": null, "cleanup": null, "payload": null, "metadata": null, "parent": null,
+		"request_key": null, "max_attempts": null, "retry_delay": null},
+	{"object_id": "bad", "exclusive": "yes"},
+	{"object_id": "bad", "max_attempts": 1.5},
+	{"object_id": "bad", "max_attempts": "3"},
+	{"object_id": "bad", "max_attempts": 99999999999},
+	{"object_id": "bad", "duration": 5},
+	{"object_id": ["bad"]},
+	[]]');

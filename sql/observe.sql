@@ -55,6 +55,12 @@ SELECT gt_pause();
 SELECT check_name, detail, remedy FROM gt_health() WHERE NOT ok AND check_name = 'paused';
 SELECT gt_resume();
 
+-- a create that is refused leaves the gauges as they were
+SELECT value AS garbage FROM gt_metrics() WHERE name = 'garbagetruck_garbage' \gset
+SELECT gt_release(gt_lease_create('gauged', cleanup => 'o_queue'));
+SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "gauged", "parent": "00000000-0000-7000-8000-000000000000"}]');
+SELECT value - :garbage AS more FROM gt_metrics() WHERE name = 'garbagetruck_garbage';
+
 -- metrics: names, kinds and labels are fixed
 SELECT name, kind, array(SELECT jsonb_object_keys(labels) ORDER BY 1) AS labels, count(DISTINCT help)
 FROM gt_metrics() WHERE name <> 'garbagetruck_renewal_margin_ratio' GROUP BY 1, 2, 3 ORDER BY min(name) COLLATE "C", 2, 3;

@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/string.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -131,20 +132,37 @@ shown(const char *value)
 	return psprintf("%.*s...", pg_mbcliplen(value, len, 100), value);
 }
 
+/* The control character that begins here, also of the upper range in UTF-8 (U+0080 to U+009F); -1: none. */
+static int
+control_at(const char *p)
+{
+	unsigned char c = p[0];
+	unsigned char next = c == '\0' ? 0 : p[1];
+
+	if (c < 0x20 || c == 0x7f)
+		return c;
+	return c == 0xc2 && next >= 0x80 && next < 0xa0 && GetDatabaseEncoding() == PG_UTF8 ? next : -1;
+}
+
 static bool
 check_name(const char *what, const char *value, int max_bytes, GtFail *f)
 {
 	size_t		len = strlen(value);
-	const char *p;
+	int			i;
 
 	if (len == 0)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s must not be empty", what);
 	if (len > (size_t) max_bytes)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s \"%s\" is too long: %zu bytes, the limit is %d",
 					   what, shown(value), len, max_bytes);
-	for (p = value; *p; p++)
-		if ((unsigned char) *p < 0x20 || *p == 0x7f)
-			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s must not contain control characters", what);
+	for (i = 0; i < (int) len; i++)
+	{
+		int			control = control_at(value + i);
+
+		if (control >= 0)
+			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s has a control character (0x%02x) at byte %d",
+						   what, control, i + 1);
+	}
 	return true;
 }
 
@@ -212,14 +230,22 @@ gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f)
 	return true;
 }
 
-/* What can be said of a request without looking at any table; fills in defaults. */
 static bool
-check_request(Request *r, GtFail *f)
+check_object(const Request *r, GtFail *f)
 {
 	if (r->object_id == NULL)
 		return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "object_id must not be null");
 	if (r->object_type == NULL)
 		return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "object_type must not be null");
+	return true;
+}
+
+/* What can be said of a request without looking at any table; fills in defaults. */
+static bool
+check_request(Request *r, GtFail *f)
+{
+	if (!check_object(r, f))
+		return false;
 	if (r->service_id == NULL)
 		r->service_id = application_name != NULL && application_name[0] != '\0' ?
 			application_name : GetUserNameFromId(GetUserId(), false);
@@ -481,11 +507,7 @@ hold_object(Granter *g, const Request *r, GtRow *row, bool *is_new, int *attempt
 			return leased_already(r, NULL, GT_TIME(row, O_REGRANT_AT), f);
 
 		if (GT_CHAR(row, O_STATE) != 'h')
-		{
 			*attempts = GT_INT32(row, O_ATTEMPTS);
-			gt_garbage_revive(row);
-		}
-		GT_SET(row, O_STATE, CharGetDatum('h'));
 		GT_SET(row, O_LEASES, Int32GetDatum(GT_INT32(row, O_LEASES) + 1));
 		GT_SET(row, O_FENCE, Int64GetDatum(Max(GT_INT64(row, O_FENCE) + 1, gt_unique_us())));
 		return true;
@@ -606,6 +628,9 @@ grant(Granter *g, Request *r, Granted *out, GtFail *f)
 		CHECK_FOR_INTERRUPTS();
 	}
 
+	if (GT_CHAR(&object, O_STATE) != 'h')
+		gt_garbage_revive(&object);
+
 	/* payload and the like come from the newest lease of the owning role that names a cleanup */
 	if (r->cleanup != NULL && gt_acts_for(GT_OID(&object, O_OWNER)))
 	{
@@ -723,14 +748,24 @@ typedef struct Element
 	bool		ok;
 } Element;
 
+/* Those of the same object in input order: the first is served first. */
 static int
 by_object(const void *a, const void *b)
 {
-	const Request *x = &(*(Element *const *) a)->request;
-	const Request *y = &(*(Element *const *) b)->request;
-	int			order = strcmp(x->object_type, y->object_type);
+	const Element *x = *(Element *const *) a;
+	const Element *y = *(Element *const *) b;
+	int			order = strcmp(x->request.object_type, y->request.object_type);
 
-	return order != 0 ? order : strcmp(x->object_id, y->object_id);
+	if (order == 0)
+		order = strcmp(x->request.object_id, y->request.object_id);
+	return order != 0 ? order : (x > y) - (x < y);
+}
+
+static bool
+same_object(const Element *x, const Element *y)
+{
+	return strcmp(x->request.object_type, y->request.object_type) == 0 &&
+		strcmp(x->request.object_id, y->request.object_id) == 0;
 }
 
 /* gt_lease_create_many(object_ids, ...) returns uuid[]: all or nothing, in input order */
@@ -770,7 +805,7 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	for (i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (i > 0 && by_object(&sorted[i], &sorted[i - 1]) == 0)
+		if (i > 0 && same_object(sorted[i], sorted[i - 1]))
 			sorted[i]->granted = sorted[i - 1]->granted;
 		else if (!grant(&g, &sorted[i]->request, &sorted[i]->granted, &sorted[i]->fail))
 			gt_raise(&sorted[i]->fail);
@@ -782,7 +817,22 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	PG_RETURN_ARRAYTYPE_P(construct_array(result, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
-/* One member of an element of gt_lease_grant_each. Raises what input functions raise. */
+/* A value of an element of gt_lease_grant_each, to be shown in an error. */
+static char *
+shown_json(JsonbValue *v)
+{
+	Jsonb	   *value = JsonbValueToJsonb(v);
+
+	return shown(JsonbToCString(NULL, &value->root, VARSIZE(value)));
+}
+
+static bool
+must_be(const char *key, const char *what, JsonbValue *v, GtFail *f)
+{
+	return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "\"%s\" must be %s, not %s", key, what, shown_json(v));
+}
+
+/* One member of an element of gt_lease_grant_each: null is NULL. Raises what input functions raise. */
 static bool
 take_member(Request *r, const char *key, JsonbValue *v, GtFail *f)
 {
@@ -806,9 +856,8 @@ take_member(Request *r, const char *key, JsonbValue *v, GtFail *f)
 		if (strcmp(key, strings[i].key) == 0)
 		{
 			if (text == NULL && v->type != jbvNull)
-				return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "\"%s\" must be a string", key);
-			if (text != NULL)
-				*(char **) ((char *) r + strings[i].offset) = text;
+				return must_be(key, "a string", v, f);
+			*(char **) ((char *) r + strings[i].offset) = text;
 			return true;
 		}
 
@@ -828,7 +877,7 @@ take_member(Request *r, const char *key, JsonbValue *v, GtFail *f)
 		if (v->type == jbvNull)
 			return true;
 		if (text == NULL)
-			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "\"%s\" must be a string with an interval", key);
+			return must_be(key, "a string with an interval", v, f);
 		value = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
 													  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 		if (key[0] == 'd')
@@ -841,22 +890,29 @@ take_member(Request *r, const char *key, JsonbValue *v, GtFail *f)
 		if (v->type == jbvNull)
 			return true;
 		if (text == NULL)
-			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "\"parent\" must be a string with a lease id");
+			return must_be(key, "a string with a lease id", v, f);
 		r->parent = DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
 	}
 	else if (strcmp(key, "exclusive") == 0)
 	{
+		if (v->type == jbvNull)
+			return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "exclusive must not be null");
 		if (v->type != jbvBool)
-			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "\"exclusive\" must be true or false");
+			return must_be(key, "true or false", v, f);
 		r->exclusive = v->val.boolean;
 	}
 	else if (strcmp(key, "max_attempts") == 0)
 	{
+		char	   *end = "";
+
 		if (v->type == jbvNull)
 			return true;
-		if (v->type != jbvNumeric)
-			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "\"max_attempts\" must be a number");
-		r->max_attempts = DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(v->val.numeric)));
+		errno = 0;
+		if (v->type == jbvNumeric)
+			r->max_attempts = strtoint(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric))),
+									   &end, 10);
+		if (v->type != jbvNumeric || errno != 0 || *end != '\0')
+			return must_be(key, "an integer", v, f);
 		r->has_max_attempts = true;
 	}
 	else
@@ -873,7 +929,7 @@ take_members(Request *r, JsonbValue *v, GtFail *f)
 	char	   *key = NULL;
 
 	if (v->type != jbvBinary || !JsonContainerIsObject(v->val.binary.data))
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "each request must be an object");
+		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "each request must be an object, not %s", shown_json(v));
 	it = JsonbIteratorInit(v->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &member, true)) != WJB_DONE)
 	{
@@ -961,8 +1017,8 @@ gt_lease_grant_each(PG_FUNCTION_ARGS)
 			Element    *e = &elements[i++];
 
 			e->ok = request_of_json(&e->request, &v, &e->fail);
-			if (e->ok && e->request.object_id == NULL)
-				e->ok = gt_fail(&e->fail, ERRCODE_NULL_VALUE_NOT_ALLOWED, "object_id must not be null");
+			if (e->ok)
+				e->ok = check_object(&e->request, &e->fail);
 			if (e->ok)
 				sorted[nsorted++] = e;
 		}
