@@ -473,7 +473,8 @@ FROM @extschema@.gt_object o
 	CROSS JOIN LATERAL (SELECT m.max_attempts, m.lapsed,
 		o.state OPERATOR(pg_catalog.=) 'd' OR
 			(m.lapsed AND o.attempts OPERATOR(pg_catalog.>=) m.max_attempts) AS dead
-		FROM (SELECT coalesce(o.max_attempts, h.max_attempts) OPERATOR(pg_catalog.+) o.extra_attempts AS max_attempts,
+		FROM (SELECT least(coalesce(o.max_attempts, h.max_attempts)::pg_catalog.int8 OPERATOR(pg_catalog.+) o.extra_attempts,
+				2147483647)::pg_catalog.int4 AS max_attempts,
 			o.state OPERATOR(pg_catalog.=) 'c' AND o.claimed_until OPERATOR(pg_catalog.<=) c.now AS lapsed) m) j
 WHERE o.cleanup_id IS NOT NULL
 	AND ((SELECT @extschema@.gt__may('monitor')) OR h.may_claim OR @extschema@.gt__acts_for(o.owner));

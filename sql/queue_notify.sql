@@ -60,3 +60,14 @@ SELECT pg_sleep(0.002);
 SELECT object_id, attempt FROM gt_claim(ARRAY['t_hint']) ORDER BY 1;
 SELECT gt_ack_many(ARRAY[:c5, :c6, :c5, :c6], ARRAY[2, 2, 3, 3]);
 SELECT gt_handler_drop('t_hint');
+
+-- the limit that a claim raises has an end
+SELECT gt_handler_create('t_hint', 'notify', 'hints');
+SELECT gt_release(gt_lease_create('hint 7', cleanup => 't_hint', max_attempts => 2147483647));
+CALL gt_reclaim() \g /dev/null
+SELECT attempt FROM gt_claim(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage WHERE object_id = 'hint 7'));
+SELECT state, attempts, max_attempts FROM gt_garbage WHERE object_id = 'hint 7';
+SELECT gt_nack(cleanup_id, attempts, 'not yet', '1 hour') FROM gt_garbage WHERE object_id = 'hint 7';
+SELECT state, attempts, max_attempts FROM gt_garbage WHERE object_id = 'hint 7';
+SELECT gt_ack(cleanup_id, attempt) FROM gt_claim(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage WHERE object_id = 'hint 7'));
+SELECT gt_handler_drop('t_hint');

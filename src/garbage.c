@@ -67,9 +67,9 @@ retry_delay_of(const GtRow *row, const GtHandler *h)
 int
 gt_max_attempts_of(const GtRow *row, const GtHandler *h)
 {
-	int			max = row->isnull[O_MAX_ATTEMPTS] ? h->max_attempts : GT_INT32(row, O_MAX_ATTEMPTS);
+	int64		max = row->isnull[O_MAX_ATTEMPTS] ? h->max_attempts : GT_INT32(row, O_MAX_ATTEMPTS);
 
-	return max + GT_INT32(row, O_EXTRA_ATTEMPTS);
+	return Min(max + GT_INT32(row, O_EXTRA_ATTEMPTS), PG_INT32_MAX);
 }
 
 /*
