@@ -149,3 +149,37 @@ SELECT gt_lease_create('rolled 2') IS NOT NULL AS created;
 ROLLBACK TO s;
 COMMIT;
 SELECT object_id FROM gt_leases WHERE object_id LIKE 'rolled%';
+
+-- the reading functions and the views in the leader of a parallel query
+CREATE TABLE t.parallel AS SELECT lease_id FROM gt_lease_list(object_type => 'page');
+BEGIN;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL enable_hashjoin = off;
+EXPLAIN (COSTS OFF) SELECT count(*) FROM t.parallel p, gt_lease_get(p.lease_id) g;
+SELECT count(*) FROM t.parallel p, gt_lease_get(p.lease_id) g;
+SELECT count(*) FROM t.parallel p WHERE gt_fence(p.lease_id) > 0;
+SELECT count(*) FROM t.parallel p JOIN gt_lease_list(object_type => 'page') g USING (lease_id);
+SELECT count(*) FROM t.parallel p JOIN gt_leases g USING (lease_id);
+SELECT count(*) > 0 AS forecast FROM t.parallel p, gt_forecast() f;
+-- and of a role in a session that knows nothing of it yet
+CREATE ROLE p_reader;
+GRANT USAGE ON SCHEMA t TO p_reader;
+GRANT SELECT ON t.parallel TO p_reader;
+SELECT gt_allow('p_reader');
+SET ROLE p_reader;
+SELECT gt_lease_create('parallel') IS NOT NULL AS own;
+COMMIT;
+\c -
+SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET ROLE p_reader;
+SELECT count(*) FROM t.parallel p, gt_leases g;
+SELECT count(*) FROM t.parallel p, gt_garbage g;
+SELECT gt_release(lease_id) FROM gt_leases;
+RESET ROLE;
+DROP TABLE t.parallel;
+DROP OWNED BY p_reader;
+DROP ROLE p_reader;

@@ -200,6 +200,8 @@ extern Oid	gt_relid(GtTableId id);
 extern void gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode);
 extern void gt_close(GtTable *t);	/* keeps the lock to the end of the transaction */
 
+/* What has committed until now, and what this transaction has done; within a parallel query, what that sees. */
+extern Snapshot gt_newest_snapshot(void);
 /*
  * The row with these index keys, as the latest committed state or this very
  * transaction has it, at every isolation level; false: there is none.

@@ -216,7 +216,7 @@ read_places(char **why, bool *committed)
 	*why = NULL;
 	*committed = true;
 	gt_open(&places, GT__PLACE, AccessShareLock);
-	PushActiveSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(gt_newest_snapshot());
 	scan = table_beginscan(places.rel, GetActiveSnapshot(), 0, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, places.slot))
 	{

@@ -310,6 +310,13 @@ equality_keys(Relation index, int nkeys, const Datum *keys, ScanKeyData *scankey
 							   keys[i]);
 }
 
+/* See garbagetruck.h. The leader of a parallel query runs our reading functions and views, but can not have a new one. */
+Snapshot
+gt_newest_snapshot(void)
+{
+	return IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot();
+}
+
 /* See garbagetruck.h. */
 bool
 gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
@@ -321,7 +328,7 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 
 	Assert(nkeys <= 4);
 	equality_keys(index, nkeys, keys, scankeys);
-	PushActiveSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(gt_newest_snapshot());
 	scan = gt_index_beginscan(t->rel, index, GetActiveSnapshot(), nkeys);
 	index_rescan(scan, scankeys, nkeys, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, t->slot);
@@ -338,7 +345,7 @@ gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row)
 {
 	bool		found;
 
-	PushActiveSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(gt_newest_snapshot());
 	found = table_tuple_fetch_row_version(t->rel, tid, GetActiveSnapshot(), t->slot);
 	if (found)
 		copy_row(t, row);
@@ -352,7 +359,7 @@ gt_fetch_any(GtTable *t, GtRow *row)
 	TableScanDesc scan;
 	bool		found;
 
-	PushActiveSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(gt_newest_snapshot());
 	scan = table_beginscan(t->rel, GetActiveSnapshot(), 0, NULL);
 	found = table_scan_getnextslot(scan, ForwardScanDirection, t->slot);
 	if (found)
@@ -564,7 +571,7 @@ begin(GtTable *t, GtIndexId id, int nkeys, ScanKeyData *scankeys)
 
 	scan->table = t;
 	scan->context = CurrentMemoryContext;
-	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan->snapshot = RegisterSnapshot(gt_newest_snapshot());
 	scan->scan = gt_index_beginscan(t->rel, index_of(t, id), scan->snapshot, nkeys);
 	index_rescan(scan->scan, scankeys, nkeys, NULL, 0);
 	return scan;
