@@ -340,6 +340,7 @@ grpc_fail(GrpcCall *call, GrpcCode code, const char *format,...)
 	va_end(args);
 	/* The cut may have been inside of a character. */
 	message[utf8_prefix(message, GRPC_MAX_MESSAGE - 1)] = '\0';
+	utf8_mend(message);
 	finish(call, code, message, grpc_sqlstate_of_code(code), NULL, NULL);
 }
 

@@ -121,6 +121,25 @@ utf8_prefix(const char *text, size_t max)
 }
 
 void
+utf8_mend(char *text)
+{
+	unsigned char *at = (unsigned char *) text;
+
+	while (*at != '\0')
+	{
+		int			more = *at >= 0xF0 ? 3 : *at >= 0xE0 ? 2 : *at >= 0xC0 ? 1 : 0;
+		int			len = 1;
+
+		while (len <= more && (at[len] & 0xC0) == 0x80)
+			len++;
+		if (len <= more || (*at & 0xC0) == 0x80)
+			*at++ = '?';
+		else
+			at += len;
+	}
+}
+
+void
 grpc_encode_message(const char *message, char *out)
 {
 	static const char hex[] = "0123456789ABCDEF";

@@ -32,6 +32,9 @@ extern const char *grpc_sqlstate_of_code(GrpcCode code);
  */
 extern size_t utf8_prefix(const char *text, size_t max);
 
+/* Put ? for the bytes of characters that were cut somewhere in the text. */
+extern void utf8_mend(char *text);
+
 /* The longest message that is sent; see grpc_status.c. */
 #define GRPC_MAX_MESSAGE 1000
 

@@ -30,6 +30,7 @@ typedef struct CreateParams
 	char		duration[INTERVAL_SIZE],
 				delay[INTERVAL_SIZE],
 				attempts[16];
+	char		wrong[200];		/* what is, where it has a value in it */
 } CreateParams;
 
 /* A Grant with what it points to. */
@@ -71,7 +72,8 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	if (!caller_owns(call, service))
 	{
 		*code = GRPC_PERMISSION_DENIED;
-		return "the caller may not act as this service_id";
+		snprintf(out->wrong, sizeof(out->wrong), "%.60s may not act as service \"%.60s\"", caller_name(call), service);
+		return out->wrong;
 	}
 	p[0] = request->object_id;
 	p[1] = request->object_type[0] != '\0' ? request->object_type : "custom";
@@ -86,7 +88,8 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	if (p[7] != NULL && !valid_uuid(p[7]))
 	{
 		*code = GRPC_NOT_FOUND;
-		return "parent: there is no such lease";
+		snprintf(out->wrong, sizeof(out->wrong), "parent: lease %.100s not found", p[7]);
+		return out->wrong;
 	}
 	p[8] = request->exclusive ? "true" : "false";
 	p[9] = text_or_null(request->request_key);
@@ -161,6 +164,8 @@ set_error(BatchItem *item, GrpcCode code, const char *sqlstate, const char *mess
 	item->error.code = code;
 	item->error.sqlstate = item->sqlstate;
 	item->error.message = strndup(message, utf8_prefix(message, GRPC_MAX_MESSAGE));
+	if (item->error.message != NULL)
+		utf8_mend(item->error.message);
 	item->message.error = &item->error;
 }
 

@@ -30,6 +30,13 @@ counted(void *arg, const DbOutcome *outcome)
 	GrpcCall   *call = arg;
 	Garbagetruck__V1__CountResponse response = GARBAGETRUCK__V1__COUNT_RESPONSE__INIT;
 
+	/* What stands for ids that are none, or not the caller's, says nothing to it. */
+	if (outcome->result == NULL && strstr(outcome->message, nil_uuid) != NULL)
+	{
+		grpc_set_state(call, NULL);
+		grpc_fail_sql(call, outcome->sqlstate, "one of lease_ids is of no lease", outcome->detail, outcome->hint);
+		return;
+	}
 	if (!call_sql_done(call, outcome))
 		return;
 	response.count = (uint64_t) get_int8(outcome->result, 0, 0);
@@ -61,11 +68,12 @@ release(GrpcCall *call, const ProtobufCMessage *message)
 /* ---- Update ---- */
 
 static DbStatement update = {"v1_update",
-	"SELECT 1 FROM (SELECT gt_lease_update($1, $2, $3)) u",
+	"SELECT '', '', gt_lease_update($1, $2, $3)",
 3, DB_BINARY | DB_REPEATABLE};
 
 static DbStatement update_own = {"v1_update_own",
-	"SELECT gt_lease_update(g.lease_id, $2, $3) FROM gt_lease_get($1) g WHERE " OWN_SERVICE("$4"),
+	"SELECT $1::text, g.lease_id, CASE WHEN g.lease_id IS NOT NULL THEN gt_lease_update(g.lease_id, $2, $3)::text END"
+	" FROM (SELECT) one LEFT JOIN LATERAL (SELECT g.lease_id FROM gt_lease_get($1) g WHERE " OWN_SERVICE("$4") ") g ON true",
 4, DB_BINARY | DB_REPEATABLE};
 
 static void
@@ -76,8 +84,8 @@ updated(void *arg, const DbOutcome *outcome)
 
 	if (!call_json_done(call, outcome))
 		return;
-	if (PQntuples(outcome->result) == 0)
-		grpc_fail_sql(call, "GT001", "lease not found", NULL, NULL);
+	if (PQgetisnull(outcome->result, 0, 1))
+		fail_unknown_lease(call, get_text_or_empty(outcome->result, 0, 0));
 	else
 		grpc_answer(call, &response.base);
 }
@@ -107,7 +115,8 @@ update_lease(GrpcCall *call, const ProtobufCMessage *message)
 	" g.duration, g.renewals, g.fence, g.exclusive, g.parent, g.cleanup, g.payload::text, g.metadata::text, g.attempts"
 
 static DbStatement get = {"v1_get",
-	"SELECT " LEASE_COLUMNS ", $1::text FROM gt_lease_get($1) g WHERE " OWN_SERVICE("$2"),
+	"SELECT " LEASE_COLUMNS ", $1::text FROM (SELECT) one"
+	" LEFT JOIN LATERAL (SELECT * FROM gt_lease_get($1) g WHERE " OWN_SERVICE("$2") ") g ON true",
 2, DB_BINARY | DB_REPEATABLE};
 
 static DbStatement list = {"v1_list",
@@ -165,9 +174,9 @@ got(void *arg, const DbOutcome *outcome)
 
 	if (!call_sql_done(call, outcome))
 		return;
-	if (PQntuples(outcome->result) == 0)
+	if (PQgetisnull(outcome->result, 0, 0))
 	{
-		grpc_fail_sql(call, "GT001", "lease not found", NULL, NULL);
+		fail_unknown_lease(call, get_text_or_empty(outcome->result, 0, 17));
 		return;
 	}
 	read_lease(outcome->result, 0, &row);

@@ -127,7 +127,7 @@ json_problem(const DbOutcome *outcome, char *buffer)
 		return outcome->message;
 	snprintf(buffer, JSON_PROBLEM_SIZE, "payload or metadata: %.300s%s%.300s", outcome->message,
 			 outcome->detail != NULL ? ": " : "", outcome->detail != NULL ? outcome->detail : "");
-	buffer[utf8_prefix(buffer, JSON_PROBLEM_SIZE - 1)] = '\0';
+	utf8_mend(buffer);
 	return buffer;
 }
 
@@ -188,6 +188,6 @@ fail_unknown_lease(GrpcCall *call, const char *lease_id)
 	char		message[200];
 
 	snprintf(message, sizeof(message), "lease %.100s not found", lease_id);
-	message[utf8_prefix(message, sizeof(message) - 1)] = '\0';
+	utf8_mend(message);
 	grpc_fail_sql(call, "GT001", message, NULL, NULL);
 }

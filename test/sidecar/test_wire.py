@@ -141,6 +141,16 @@ class DistributedGCTest(unittest.TestCase):
                          gc.ReleaseLeaseResponse, lease_id)
             self.assertFalse(info(lease_id).found)
 
+    def test_messages_cut_no_character(self):
+        """What clients sent is shown in part, and that part is UTF-8: their libraries insist on it."""
+        long = "a" * 99 + "üüü"
+        error = failure(channel, GC + "RenewLease", gc.RenewLeaseRequest(lease_id=long, service_id="s"), gc.RenewLeaseResponse)
+        self.assertEqual(error.details(), "lease %s? not found" % ("a" * 99))
+        self.assertIn(b"lease %s? not found" % (b"a" * 99), dict(error.trailing_metadata())["grpc-status-details-bin"])
+        items = ask1("CreateBatch", v1.CreateBatchRequest(requests=[v1.CreateRequest(object_id="x", parent=long)]),
+                     v1.CreateBatchResponse).items
+        self.assertEqual(items[0].error.message, "parent: lease %s? not found" % ("a" * 99))
+
     def test_the_wrong_service(self):
         made = create("wrong", "right")
         self.refused(Code.PERMISSION_DENIED, "RenewLease", gc.RenewLeaseRequest(lease_id=made.lease_id, service_id="left"),
@@ -316,7 +326,7 @@ class GarbageTruckTest(unittest.TestCase):
                              ("max_attempts", {"max_attempts": 0}), ("max_attempts", {"max_attempts": 2**32 - 1}),
                              ("retry_delay", {"retry_delay": duration_pb2.Duration(nanos=-1)})):
             self.refused(Code.INVALID_ARGUMENT, "Create", v1.CreateRequest(**{"object_id": "b", **fields}), v1.Grant, word)
-        self.refused(Code.NOT_FOUND, "Create", v1.CreateRequest(object_id="b", parent="x"), v1.Grant, "parent")
+        self.refused(Code.NOT_FOUND, "Create", v1.CreateRequest(object_id="b", parent="x?"), v1.Grant, "parent: lease x?")
         self.refused(Code.NOT_FOUND, "Create", v1.CreateRequest(object_id="b", parent=UNKNOWN), v1.Grant)
 
     def test_batch_is_judged_item_by_item(self):
@@ -420,8 +430,8 @@ class GarbageTruckTest(unittest.TestCase):
         lease = ask1("Get", v1.GetRequest(lease_id=ids[0]), v1.Lease)
         self.assertEqual((lease.payload, lease.metadata, lease.state), ("1", '{"half": true}', "active"))
         for lease_id in (UNKNOWN, "x"):
-            self.refused(Code.NOT_FOUND, "Get", v1.GetRequest(lease_id=lease_id), v1.Lease)
-            self.refused(Code.NOT_FOUND, "Update", v1.UpdateRequest(lease_id=lease_id), empty_pb2.Empty)
+            self.refused(Code.NOT_FOUND, "Get", v1.GetRequest(lease_id=lease_id), v1.Lease, lease_id)
+            self.refused(Code.NOT_FOUND, "Update", v1.UpdateRequest(lease_id=lease_id), empty_pb2.Empty, lease_id)
         self.refused(Code.INVALID_ARGUMENT, "Update", v1.UpdateRequest(lease_id=ids[0], payload="{"), empty_pb2.Empty, "payload")
         page = ask1("List", v1.ListRequest(object_type="rel", limit=2), v1.ListResponse)
         rest = ask1("List", v1.ListRequest(object_type="rel", page_token=page.next_page_token), v1.ListResponse)
@@ -433,6 +443,7 @@ class GarbageTruckTest(unittest.TestCase):
         self.assertEqual(ask1("Release", v1.ReleaseRequest(lease_ids=ids + [UNKNOWN, "x"]), v1.CountResponse).count, 3)
         self.assertFalse(ask1("CheckFence", fence, v1.FenceResponse).current)
         self.refused(Code.NOT_FOUND, "Release", v1.ReleaseRequest(lease_ids=ids, keep=True), v1.CountResponse)
+        self.refused(Code.NOT_FOUND, "Release", v1.ReleaseRequest(lease_ids=["x"], keep=True), v1.CountResponse, "lease_ids")
 
     def test_claim_ack_nack_extend(self):
         self.garbage("q", "c1", "c2", "c3")
@@ -675,8 +686,13 @@ class CallersTest(unittest.TestCase):
         self.assertEqual(self.code("t1", V1 + "List", v1.ListRequest(service_id="media"), v1.ListResponse), Code.PERMISSION_DENIED)
         results = self.ask("t1", V1 + "RenewBatch", v1.RenewBatchRequest(lease_ids=[theirs, mine]), v1.RenewBatchResponse).results
         self.assertEqual([r.status for r in results], [v1.RenewResult.NOT_FOUND, v1.RenewResult.RENEWED])
-        self.assertEqual(self.code("t1", V1 + "Update", v1.UpdateRequest(lease_id=theirs, payload="1"), empty_pb2.Empty),
-                         Code.NOT_FOUND)
+        for name, request, answer in (("Update", v1.UpdateRequest(lease_id=theirs, payload="1"), empty_pb2.Empty),
+                                      ("Get", v1.GetRequest(lease_id=theirs), v1.Lease)):
+            error = failure(self.channel, V1 + name, request, answer, metadata=(("authorization", "Bearer t1"),))
+            self.assertEqual((error.code(), error.details()), (Code.NOT_FOUND, f"lease {theirs} not found"))
+        error = failure(self.channel, V1 + "Create", v1.CreateRequest(object_id="x", service_id="media"), v1.Grant,
+                        metadata=(("authorization", "Bearer t1"),))
+        self.assertEqual(error.details(), 'billing may not act as service "media"')
         self.ask("t1", V1 + "Update", v1.UpdateRequest(lease_id=mine, payload="1"), empty_pb2.Empty)
         self.assertEqual(self.ask("t1", V1 + "Release", v1.ReleaseRequest(lease_ids=[theirs, mine]), v1.CountResponse).count, 1)
         for request, name, answer in ((gc.RenewLeaseRequest(lease_id=theirs, service_id="media"), "RenewLease", gc.RenewLeaseResponse),
