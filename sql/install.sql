@@ -35,8 +35,12 @@ WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclas
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) r JOIN pg_class c ON c.oid = r
 WHERE e.extname = 'garbagetruck' AND c.relname IN ('gt_object', 'gt_lease', 'gt__cleanup_id') ORDER BY 1;
 
--- it goes without a trace, and comes again
+-- it goes without a trace, also from under a lease that the commit would give a new deadline, and comes again
+BEGIN;
+SELECT gt_lease_create('goes', duration => '1 ms') IS NOT NULL AS created;
+SELECT pg_sleep(0.002);
 DROP EXTENSION garbagetruck;
+COMMIT;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'gt\_%';
 SELECT count(*) FROM pg_class WHERE relname LIKE 'gt\_%';
 CREATE SCHEMA elsewhere;

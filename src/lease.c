@@ -139,6 +139,8 @@ re_stamp(void)
 
 		if (c->at == GT_NEVER || gt_now() <= c->at + c->duration / 2)
 			continue;
+		if (!OidIsValid(gt_extension()))
+			return;				/* dropped since */
 		if (!opened)
 		{
 			PushActiveSnapshot(GetTransactionSnapshot());
