@@ -183,6 +183,7 @@ usable_conn(DbLane lane, uint64_t route)
 void
 conn_state_changed(DbConn *conn, const char *why)
 {
+	static bool told;			/* the log has said something of it */
 	bool		was = db_up();
 	DbCall	   *call;
 	DbCall	   *all = NULL;
@@ -196,6 +197,10 @@ conn_state_changed(DbConn *conn, const char *why)
 	if (up)
 		answering = true;
 	tell_watchers(was);
+	/* At the start it may be away without ever having been there. */
+	if (!told && !was && !up && why != NULL)
+		log_line(LOG_WARNING, "PostgreSQL is away: %s", problem);
+	told = told || up || why != NULL;
 	if (conn_is_up(conn) || conn->failures == 0)
 		return;
 

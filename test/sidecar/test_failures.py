@@ -263,5 +263,13 @@ class ProcessTest(unittest.TestCase):
         self.assertLessEqual({code for code, _ in load.failed}, {Code.UNAVAILABLE})
 
 
+class AtTheStart(unittest.TestCase):
+    def test_a_database_that_is_not_there_is_named(self):
+        own = Sidecar(cluster, dsn="host=/nowhere")
+        self.addCleanup(own.stop)
+        self.assertTrue(wait_until(lambda: "PostgreSQL is away" in own.log() and "/nowhere" in own.log(), 20))
+        self.assertEqual(own.log().count("PostgreSQL is away"), 1)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -51,8 +51,6 @@ lose_connection(Context *context, const char *reason)
 {
 	Database   *database = context->database;
 
-	if (!database->told_down)
-		exec_log(context, EXEC_LOG_WARNING, "the database is away: %s", reason);
 	exec_problem(context, "The database is away: %s", reason);
 	database->told_down = true;
 	claims_connection_lost(context);
