@@ -604,7 +604,8 @@ class StandardServicesTest(unittest.TestCase):
                      pb.ServerReflectionRequest(file_containing_symbol="distributed_gc.LeaseInfo.lease_id"),
                      pb.ServerReflectionRequest(file_by_filename="google/protobuf/timestamp.proto"),
                      pb.ServerReflectionRequest(file_containing_symbol="no.such.Thing"),
-                     pb.ServerReflectionRequest(all_extension_numbers_of_type="x")]
+                     pb.ServerReflectionRequest(all_extension_numbers_of_type="x"),
+                     pb.ServerReflectionRequest(file_containing_symbol="google.rpc.ErrorInfo")]
             answers = list(stub(iter(asked), timeout=20))
             names = [s.name for s in answers[0].list_services_response.service]
             self.assertIn("distributed_gc.DistributedGCService", names)
@@ -615,6 +616,7 @@ class StandardServicesTest(unittest.TestCase):
             self.assertIn("google/protobuf/duration.proto", files)
             self.assertTrue(answers[2].file_descriptor_response.file_descriptor_proto)
             self.assertTrue(answers[3].file_descriptor_response.file_descriptor_proto)
+            self.assertIn(b"ErrorInfo", b"".join(answers[6].file_descriptor_response.file_descriptor_proto))
             self.assertEqual(answers[4].error_response.error_code, 5)
             self.assertEqual(answers[5].error_response.error_code, 5)
 
