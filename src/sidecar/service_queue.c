@@ -234,7 +234,7 @@ claimed(void *arg, const DbOutcome *outcome)
 		;
 	if (i == count && wants_more(claim, outcome->result, count))
 		ask(claim);
-	else if (claim->answer.n_cleanups == 0 && loop_now() < claim->until_us)
+	else if (claim->answer.n_cleanups == 0 && loop_now() < claim->until_us && !serve_draining())
 	{
 		int64_t		left = claim->until_us - loop_now();
 

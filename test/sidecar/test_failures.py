@@ -262,6 +262,18 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual(load.lost(), [])
         self.assertLessEqual({code for code, _ in load.failed}, {Code.UNAVAILABLE})
 
+    def test_shutdown_ends_a_long_poll(self):
+        """It has nothing to give, so it answers that; the server does not wait for its time."""
+        own = until_serving(Sidecar(cluster, "--shutdown-timeout", "1h"))
+        request = v1.ClaimRequest()
+        request.wait.FromSeconds(3600)
+        polling = method(own.channel(), V1 + "Claim", v1.ClaimResponse).future(request)
+        busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%gt_claim%' AND pid <> pg_backend_pid()"
+        self.assertTrue(wait_until(lambda: sql(busy) != "0", 20))
+        own.signal(signal.SIGTERM)
+        self.assertEqual(len(polling.result(60).cleanups), 0)
+        self.assertEqual(own.process.wait(60), 0, own.log())
+
 
 class AtTheStart(unittest.TestCase):
     def test_a_database_that_is_not_there_is_named(self):
