@@ -290,7 +290,8 @@ judge_item(GtTable *objects, GtRow *row, Crash *crash)
 		gt_garbage_excused(objects, row, &crash->h, "the worker was terminated during the run", true, -1);
 		return;
 	}
-	if (crash->charge)
+	/* announcing is no attempt */
+	if (crash->charge && crash->h.kind != GT_KIND_NOTIFY)
 	{
 		charge_attempt(objects, row, crash);
 		return;

@@ -344,7 +344,7 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 /*
  * The run did not happen: no attempt, and soon again (after retry_after, if >= 0).
  * evicted: the worker was terminated; three in a row count as an attempt, for
- * there may be a reason for it.
+ * there may be a reason for it (but not for kind notify: only gt_nack() ends one).
  */
 void
 gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, bool evicted,
@@ -352,7 +352,7 @@ gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char 
 {
 	int			sends = GT_INT32(row, O_SENDS);
 
-	if (evicted)
+	if (evicted && h->kind != GT_KIND_NOTIFY)
 	{
 		int			evictions = GT_INT32(row, O_EVICTED) + 1;
 

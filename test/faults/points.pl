@@ -29,6 +29,17 @@ is(eventually($node, 'postgres', 'SELECT count(*) FROM gt__run WHERE cardinality
 is($node->safe_psql('postgres', 'SELECT count(*) FROM gt_dead'), '0', 'nobody was charged to death');
 is($node->safe_psql('postgres', q{SELECT paused FROM gt_handlers WHERE name = 'clean'}), 'f', 'and the handler is not paused');
 
+# To announce is no attempt, also where whoever does it goes down, and nothing else runs.
+$node->safe_psql('postgres', q{SELECT gt_handler_create('hint', 'notify', 'hints', retry_delay => '1 hour', max_attempts => 1)});
+fault($node, 'run_locked', 'crash');
+my ($out, $err);
+$node->psql('postgres', q{SELECT gt_release(gt_lease_create('hint', cleanup => 'hint'))}, stdout => \$out, stderr => \$err);
+ok(fault_waits($node, 'run_locked', 'crash'), 'the server goes down over an announcement');
+wait_for_restart($node);
+is(eventually($node, 'postgres', q{SELECT state, attempts FROM gt_garbage WHERE next_attempt_at > gt_clock() + interval '50 minutes'}, 'waiting|0'),
+	'waiting|0', 'an announcement is no attempt');
+is($node->safe_psql('postgres', q{SELECT paused FROM gt_handlers WHERE name = 'hint'}), 'f', 'and nothing to be paused for');
+
 $node->stop;
 done_testing();
 
