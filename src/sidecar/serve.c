@@ -341,7 +341,7 @@ start_database(char *error, size_t error_size)
 	return db_start(error, error_size);
 }
 
-/* In this order: threads come last. */
+/* In this order: what may be wrong with the options comes first, threads come last. */
 static bool
 start_all(char *error, size_t error_size)
 {
@@ -357,8 +357,8 @@ start_all(char *error, size_t error_size)
 	grpc_set_authenticate(callers_authenticate);
 	grpc_start();
 	grpc_register_metrics();
-	return start_database(error, error_size) &&
-		start_listening(error, error_size) &&
+	return start_listening(error, error_size) &&
+		start_database(error, error_size) &&
 		admin_start(error, error_size) &&
 		start_executors(error, error_size);
 }
