@@ -12,21 +12,26 @@ DATA = garbagetruck--1.0.sql
 
 OBJS = \
 	src/allow.o \
+	src/check.o \
 	src/choose.o \
 	src/claim.o \
 	src/clean.o \
 	src/clock.o \
 	src/crash.o \
+	src/create.o \
 	src/database.o \
 	src/ending.o \
+	src/fence.o \
 	src/forecast.o \
 	src/garbage.o \
 	src/garbagetruck.o \
 	src/grant.o \
 	src/handler.o \
 	src/health.o \
+	src/ids.o \
 	src/launcher.o \
 	src/lease.o \
+	src/list.o \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \
@@ -37,21 +42,29 @@ OBJS = \
 	src/reclaim.o \
 	src/redrive.o \
 	src/register.o \
+	src/release.o \
+	src/renew.o \
+	src/request.o \
 	src/rights.o \
 	src/run.o \
 	src/shmem.o \
 	src/slots.o \
 	src/table.o \
+	src/transaction.o \
 	src/views.o \
 	src/worker.o
 
 OUR_HEADERS = \
+	src/clean.h \
 	src/compat.h \
 	src/garbagetruck.h \
+	src/grant.h \
 	src/handler.h \
+	src/lease.h \
 	src/observe.h \
 	src/queue.h \
-	src/rights.h
+	src/rights.h \
+	src/worker.h
 
 # FAULTS=1 compiles in the named fault points of the tests. A normal build has none.
 ifdef FAULTS

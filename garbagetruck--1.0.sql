@@ -208,7 +208,7 @@ CREATE INDEX gt__history_at ON @extschema@.gt__history (at);
 CREATE INDEX gt__history_object ON @extschema@.gt__history (object_type, object_id);
 
 -- ---------------------------------------------------------------------------
--- Leases: src/lease.c, src/renewal.c
+-- Leases: src/create.c, src/renew.c, src/release.c, src/list.c, src/fence.c
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.gt_clock() RETURNS timestamptz

@@ -3,7 +3,7 @@
  * garbagetruck.h
  *	  Types and prototypes of the extension, grouped by the file that owns them.
  *
- * Dependencies point one way: SQL entry points (lease.c, queue.c, handler.c)
+ * Dependencies point one way: SQL entry points (create.c, queue.c, handler.c)
  * -> ending.c, garbage.c -> clock.c, table.c -> shmem.c; the processes
  * (launcher.c, worker.c) -> clean.c -> run.c.  run.c knows nothing of processes.
  *
@@ -368,11 +368,6 @@ extern void gt_count_created(int n);	/* counters, added up when the transaction 
 extern void gt_count_renewed(int n);
 extern void gt_count_released(int n);
 extern void gt_count_expired(int n);
-/*
- * First thing in every writing SQL function: 25006 in a read-only transaction or
- * on a standby, and remembers that PREPARE TRANSACTION must fail (0A000).
- */
-extern void gt_mark_write(const char *function);
 extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
 /* What this worker's commits have asked for, for it to publish: the earliest, and the earliest that was not due at once. */
 extern TimestampTz gt_worker_due;
@@ -467,17 +462,23 @@ extern bool gt_handler_may_claim(const GtHandler *h);
 extern const char *gt_handler_suspended(const GtHandler *h);
 extern bool gt_database_paused(void);	/* gt_pause() without a handler */
 
-/* ---------------------------------------------------------------- lease.c */
+/* ---------------------------------------------------------------- transaction.c: what a transaction that has written owes */
 
-extern void gt_lease_init(void);	/* transaction callbacks */
+/*
+ * First thing in every writing SQL function: 25006 in a read-only transaction or
+ * on a standby, and remembers that PREPARE TRANSACTION must fail (0A000).
+ */
+extern void gt_mark_write(const char *function);
 /* Was this lease created by the current transaction? Then it is not over before the commit. */
 extern bool gt_created_here(const pg_uuid_t *id);
+
+/* ---------------------------------------------------------------- lease.c: when a lease is over; check.c: values */
+
 /* When the lease (or its parent) is over; 0: a child whose parent has ended. */
 extern TimestampTz gt_lease_over_at(GtTable *leases, const GtRow *lease);
 extern bool gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now);
 extern int64 gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
 extern Interval *gt_us_interval(int64 us);
-extern void gt_check_name(const char *what, const char *value, int max_bytes);	/* 22023: length, control characters */
 
 /* ---------------------------------------------------------------- ending.c: the one way in which a lease ends */
 

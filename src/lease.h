@@ -1,14 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * lease.h
- *	  What grant.c and lease.c share.
+ *	  What the files about leases share.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef GT_LEASE_H
 #define GT_LEASE_H
 
+#include "utils/array.h"
 #include "utils/jsonb.h"
+
+#include "garbagetruck.h"
 
 /* Why something was refused: to be raised, or shown in a row. */
 typedef struct GtFail
@@ -19,21 +22,31 @@ typedef struct GtFail
 	char	   *hint;			/* or NULL */
 } GtFail;
 
-/* grant.c */
+/* lease.c */
+extern TimestampTz gt_shown_deadline(TimestampTz over_at);	/* a lower bound where it is GT_NEVER */
 extern bool gt_fail(GtFail *f, int sqlstate, const char *fmt,...) pg_attribute_printf(3, 4);
 extern void gt_raise(const GtFail *f);	/* does not return */
-extern bool gt_check_duration(Interval *duration, int64 *us, GtFail *f);
-extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
-
-/* lease.c */
 extern bool gt_fail_not_found(const pg_uuid_t *id, GtFail *f);	/* GT001 */
+extern bool gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, GtFail *f);	/* 42501, GT003 */
 extern char *gt_text_arg(FunctionCallInfo fcinfo, int n);	/* NULL for NULL */
+extern int	gt_lease_ids_of(ArrayType *array, pg_uuid_t ***ids);
+
+/* ids.c */
 extern char *gt_uuid_cstring(const pg_uuid_t *id);
 extern int64 gt_unique_us(void);	/* microseconds since 1970, never twice in a process */
 extern void gt_uuid_v7(pg_uuid_t *id);
-extern TimestampTz gt_shown_deadline(TimestampTz over_at);	/* a lower bound where it is GT_NEVER */
+
+/* check.c: false, and why, for what is 22023 */
+extern char *gt_shown(const char *value);	/* in an error: no more of it than helps */
+extern bool gt_check_name(const char *what, const char *value, int max_bytes, GtFail *f);
+extern bool gt_check_duration(Interval *duration, int64 *us, GtFail *f);
+extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
+
+/* transaction.c */
 /* This transaction has created a lease; now: GT_NEVER for a child, which has no deadline */
 extern void gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration);
-extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);	/* ending.c */
+
+/* ending.c */
+extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);
 
 #endif

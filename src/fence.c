@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * fence.c
+ *	  Fences: which number a lease has, and whether it still counts.
+ *
+ * gt_fence() locks nothing.  gt_fence_check() locks the object's row FOR SHARE
+ * to the end of the transaction, which every create and end on that object
+ * would have to lock FOR NO KEY UPDATE.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "garbagetruck.h"
+#include "lease.h"
+
+PG_FUNCTION_INFO_V1(gt_fence);
+PG_FUNCTION_INFO_V1(gt_fence_check);
+
+/* gt_fence(lease_id): of a running lease of one's own */
+Datum
+gt_fence(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0);
+	Datum		key = UUIDPGetDatum(id);
+	GtTable		leases;
+	GtRow		row;
+	GtFail		f;
+
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	if (id == NULL || !gt_fetch(&leases, GT_LEASE_PKEY, 1, &key, &row))
+	{
+		gt_fail_not_found(id, &f);
+		gt_raise(&f);
+	}
+	if (!gt_lease_check_rights(&row, NULL, false, &f))
+		gt_raise(&f);
+	if (!gt_lease_running(&leases, &row, gt_now()))
+	{
+		gt_fail(&f, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(id));
+		gt_raise(&f);
+	}
+	gt_close(&leases);
+	PG_RETURN_INT64(GT_INT64(&row, L_FENCE));
+}
+
+/* gt_fence_check(object_id, object_type, fence): share-locks the object, so that no grant comes before our commit */
+Datum
+gt_fence_check(PG_FUNCTION_ARGS)
+{
+	GtTable		objects;
+	GtTable		leases;
+	GtRow		row;
+	GtScan	   *scan;
+	Datum		key[2];
+	Datum		object_key[2];
+	int64		fence;
+	bool		found = false;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "object_id" : PG_ARGISNULL(1) ? "object_type" : "fence")));
+	fence = PG_GETARG_INT64(2);
+	gt_mark_write("gt_fence_check()");
+	gt_start_ensure();
+	key[0] = CStringGetTextDatum(gt_text_arg(fcinfo, 1));
+	key[1] = CStringGetTextDatum(gt_text_arg(fcinfo, 0));
+	gt_open(&objects, GT_OBJECT, RowShareLock);
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+
+	/* rights before the lock: a stranger must not keep owners waiting */
+	object_key[0] = key[1];
+	object_key[1] = key[0];
+	if (gt_fetch(&objects, GT_OBJECT_PKEY, 2, object_key, &row) &&
+		!gt_acts_for(GT_OID(&row, O_OWNER)) &&
+		!gt_shared_with(GT_OID(&row, O_OWNER), TextDatumGetCString(key[0]), GetUserId()) &&
+		!gt_is_admin())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for object \"%s\" of type \"%s\"",
+						TextDatumGetCString(key[1]), TextDatumGetCString(key[0]))));
+	if (gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, object_key, &row, LockTupleShare, false) == GT_LOCKED &&
+		GT_CHAR(&row, O_STATE) == 'h' && fence <= GT_INT64(&row, O_FENCE))
+	{
+		GtRow		lease;
+
+		scan = gt_scan_begin(&leases, GT_LEASE_OBJECT, 2, key);
+		while (!found && gt_scan_next(scan, &lease))
+			found = GT_INT64(&lease, L_FENCE) == fence && gt_lease_running(&leases, &lease, gt_now());
+		gt_scan_end(scan);
+	}
+	gt_close(&leases);
+	gt_close(&objects);
+	PG_RETURN_BOOL(found);
+}

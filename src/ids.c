@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * ids.c
+ *	  Lease ids, and the numbers that fences are made of.
+ *
+ * Every process that creates leases runs this.  Nothing is locked or shared: a
+ * process never draws a number twice, ids of two processes differ by their
+ * random bits, and fences of one object are drawn while its row is locked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "garbagetruck.h"
+#include "lease.h"
+
+#define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+char *
+gt_uuid_cstring(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+int64
+gt_unique_us(void)
+{
+	static int64 last = 0;
+	int64		now = gt_now() + UNIX_EPOCH_US;
+
+	last = now > last ? now : last + 1;
+	return last;
+}
+
+/*
+ * UUID version 7 (RFC 9562): 48 bits of milliseconds, then, as its method 3
+ * allows, 12 bits of the fraction of the millisecond, then 62 random bits.
+ */
+void
+gt_uuid_v7(pg_uuid_t *id)
+{
+	int64		us = gt_unique_us();
+	uint64		ms = us / 1000;
+	uint32		fraction = (us % 1000) * 4096 / 1000;
+
+	if (!pg_strong_random(&id->data[8], 8))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+	id->data[0] = ms >> 40;
+	id->data[1] = ms >> 32;
+	id->data[2] = ms >> 24;
+	id->data[3] = ms >> 16;
+	id->data[4] = ms >> 8;
+	id->data[5] = ms;
+	id->data[6] = 0x70 | (fraction >> 8);
+	id->data[7] = fraction;
+	id->data[8] = 0x80 | (id->data[8] & 0x3f);
+}

@@ -1,0 +1,245 @@
+/*-------------------------------------------------------------------------
+ *
+ * list.c
+ *	  Showing leases: one by its id, or pages of them.
+ *
+ * These functions write and lock nothing, and work on a standby too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+#include "utils/uuid.h"
+
+#include "garbagetruck.h"
+#include "lease.h"
+
+PG_FUNCTION_INFO_V1(gt_lease_get);
+PG_FUNCTION_INFO_V1(gt_lease_list);
+
+#define LEASE_COLUMNS 19		/* of gt_lease_get */
+
+/* The columns of gt_lease_get. */
+static void
+lease_columns(GtTable *leases, const GtRow *row, Datum *v, bool *nulls)
+{
+	GtHandler	h;
+	TimestampTz over_at = gt_lease_over_at(leases, row);
+	bool		has_handler = !row->isnull[L_HANDLER] && gt_handler_by_id(GT_INT32(row, L_HANDLER), &h);
+
+	memset(nulls, 0, LEASE_COLUMNS * sizeof(bool));
+	v[0] = row->v[L_ID];
+	v[1] = row->v[L_OBJECT_ID];
+	v[2] = row->v[L_OBJECT_TYPE];
+	v[3] = row->v[L_SERVICE_ID];
+	v[4] = CStringGetTextDatum(gt_lease_running(leases, row, gt_now()) ? "active" : "expired");
+	v[5] = row->v[L_CREATED_AT];
+	v[6] = row->v[L_RENEWED_AT];
+	nulls[7] = (over_at == 0);
+	v[7] = TimestampTzGetDatum(gt_shown_deadline(over_at));
+	nulls[8] = row->isnull[L_DURATION];
+	v[8] = nulls[8] ? (Datum) 0 : IntervalPGetDatum(gt_us_interval(GT_INT64(row, L_DURATION)));
+	v[9] = row->v[L_RENEWALS];
+	v[10] = row->v[L_FENCE];
+	v[11] = row->v[L_EXCLUSIVE];
+	nulls[12] = row->isnull[L_PARENT];
+	v[12] = row->v[L_PARENT];
+	nulls[13] = !has_handler;
+	v[13] = has_handler ? CStringGetTextDatum(h.name) : (Datum) 0;
+	nulls[14] = row->isnull[L_PAYLOAD];
+	v[14] = row->v[L_PAYLOAD];
+	nulls[15] = row->isnull[L_METADATA];
+	v[15] = row->v[L_METADATA];
+	v[16] = row->v[L_ATTEMPTS];
+	nulls[17] = row->isnull[L_MAX_ATTEMPTS] && !has_handler;
+	v[17] = row->isnull[L_MAX_ATTEMPTS] ? Int32GetDatum(has_handler ? h.max_attempts : 0) : row->v[L_MAX_ATTEMPTS];
+	nulls[18] = row->isnull[L_RETRY_DELAY] && !has_handler;
+	v[18] = nulls[18] ? (Datum) 0 :
+		IntervalPGetDatum(gt_us_interval(row->isnull[L_RETRY_DELAY] ? h.retry_delay : GT_INT64(row, L_RETRY_DELAY)));
+}
+
+/* gt_lease_get(lease_id): one row, or none: unknown, or another role's */
+Datum
+gt_lease_get(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	GtTable		leases;
+	GtRow		row;
+	Datum		id;
+	Datum		values[LEASE_COLUMNS];
+	bool		nulls[LEASE_COLUMNS];
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
+	id = PG_GETARG_DATUM(0);
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	if (gt_fetch(&leases, GT_LEASE_PKEY, 1, &id, &row) && gt_acts_for(GT_OID(&row, L_OWNER)))
+	{
+		lease_columns(&leases, &row, values, nulls);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	gt_close(&leases);
+	return (Datum) 0;
+}
+
+/* what gt_lease_list looks for */
+typedef struct Filter
+{
+	char	   *service;
+	char	   *type;
+	char	   *state;
+	char	   *object;
+	pg_uuid_t  *after;
+	int			max_rows;
+} Filter;
+
+static bool
+matches(GtTable *leases, const GtRow *row, const Filter *f)
+{
+	if (f->after != NULL && memcmp(DatumGetUUIDP(row->v[L_ID]), f->after, sizeof(pg_uuid_t)) <= 0)
+		return false;
+	if (f->service != NULL && strcmp(TextDatumGetCString(row->v[L_SERVICE_ID]), f->service) != 0)
+		return false;
+	if (f->type != NULL && strcmp(TextDatumGetCString(row->v[L_OBJECT_TYPE]), f->type) != 0)
+		return false;
+	if (f->object != NULL && strcmp(TextDatumGetCString(row->v[L_OBJECT_ID]), f->object) != 0)
+		return false;
+	if (!gt_acts_for(GT_OID(row, L_OWNER)))
+		return false;
+	return f->state == NULL ||
+		gt_lease_running(leases, row, gt_now()) == (strcmp(f->state, "active") == 0);
+}
+
+static int
+rows_by_id(const void *a, const void *b)
+{
+	return memcmp(DatumGetUUIDP((*(GtRow *const *) a)->v[L_ID]),
+				  DatumGetUUIDP((*(GtRow *const *) b)->v[L_ID]), sizeof(pg_uuid_t));
+}
+
+/* The leases of one object; of every type that has one of this name, where no type is given. */
+static List *
+rows_of_object(GtTable *leases, const Filter *f)
+{
+	List	   *rows = NIL;
+	Datum		key[2];
+	bool		more = true;
+
+	key[0] = CStringGetTextDatum(f->type != NULL ? f->type : "");
+	key[1] = CStringGetTextDatum(f->object);
+	while (more)
+	{
+		GtRow		row;
+		GtScan	   *scan;
+
+		if (f->type == NULL)
+		{
+			/* the next type there is */
+			scan = gt_scan_begin_bound(leases, GT_LEASE_OBJECT, 0, NULL, BTGreaterStrategyNumber, key[0]);
+			more = gt_scan_next(scan, &row);
+			gt_scan_end(scan);
+			if (!more)
+				break;
+			key[0] = row.v[L_OBJECT_TYPE];
+		}
+		else
+			more = false;
+		scan = gt_scan_begin(leases, GT_LEASE_OBJECT, 2, key);
+		while (gt_scan_next(scan, &row))
+			if (matches(leases, &row, f))
+			{
+				GtRow	   *copy = palloc(sizeof(GtRow));
+
+				*copy = row;
+				rows = lappend(rows, copy);
+			}
+		gt_scan_end(scan);
+	}
+	return rows;
+}
+
+/* gt_lease_list(...): pages in the order of ids */
+Datum
+gt_lease_list(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	GtTable		leases;
+	Filter		f;
+	Datum		values[LEASE_COLUMNS];
+	bool		nulls[LEASE_COLUMNS];
+	int			n = 0;
+	int			i;
+
+	f.service = gt_text_arg(fcinfo, 0);
+	f.type = gt_text_arg(fcinfo, 1);
+	f.state = gt_text_arg(fcinfo, 2);
+	f.max_rows = PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3);
+	f.after = PG_ARGISNULL(4) ? NULL : PG_GETARG_UUID_P(4);
+	f.object = gt_text_arg(fcinfo, 5);
+	if (f.state != NULL && strcmp(f.state, "active") != 0 && strcmp(f.state, "expired") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("state \"%s\" is not known: it must be active or expired", f.state)));
+	if (f.max_rows < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_rows %d is out of range: it must be at least 1", f.max_rows)));
+
+	InitMaterializedSRF(fcinfo, 0);
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	if (f.object != NULL)
+	{
+		List	   *list = rows_of_object(&leases, &f);
+		GtRow	  **rows = palloc(Max(list_length(list), 1) * sizeof(GtRow *));
+		ListCell   *cell;
+
+		foreach(cell, list)
+			rows[n++] = lfirst(cell);
+		qsort(rows, n, sizeof(GtRow *), rows_by_id);
+		for (i = 0; i < Min(n, f.max_rows); i++)
+		{
+			lease_columns(&leases, rows[i], values, nulls);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+	}
+	else
+	{
+		MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_lease_list", ALLOCSET_DEFAULT_SIZES);
+		pg_uuid_t	zero = {{0}};
+		Datum		service = f.service != NULL ? CStringGetTextDatum(f.service) : (Datum) 0;
+		GtScan	   *scan;
+		GtRow		row;
+		bool		found;
+
+		scan = gt_scan_begin_bound(&leases, f.service != NULL ? GT_LEASE_SERVICE : GT_LEASE_PKEY,
+								   f.service != NULL ? 1 : 0, &service, BTGreaterStrategyNumber,
+								   UUIDPGetDatum(f.after != NULL ? f.after : &zero));
+		while (n < f.max_rows)
+		{
+			MemoryContext old = MemoryContextSwitchTo(per_row);
+
+			CHECK_FOR_INTERRUPTS();
+			found = gt_scan_next(scan, &row);
+			if (found && matches(&leases, &row, &f))
+			{
+				lease_columns(&leases, &row, values, nulls);
+				tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+				n++;
+			}
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(per_row);
+			if (!found)
+				break;
+		}
+		gt_scan_end(scan);
+	}
+	gt_close(&leases);
+	return (Datum) 0;
+}

@@ -1,0 +1,116 @@
+/*-------------------------------------------------------------------------
+ *
+ * release.c
+ *	  Releasing leases, with or without keeping their objects.
+ *
+ * Rights are judged by the rows as they are read, before anything is locked: a
+ * lease never changes its owner, its service or its object.  gt_end() does the
+ * rest, with its locks and in their order.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "garbagetruck.h"
+#include "lease.h"
+
+PG_FUNCTION_INFO_V1(gt_release);
+PG_FUNCTION_INFO_V1(gt_release_many);
+
+/* Ends the leases, each unless it has ended or is not there; returns how many. */
+static int64
+release(pg_uuid_t **ids, int n, bool keep, const char *service)
+{
+	GtTable		leases;
+	GtTable		objects;
+	GtLeaseKey *keys = palloc(Max(n, 1) * sizeof(GtLeaseKey));
+	int			nkeys = 0;
+	int64		ended = 0;
+	int			i;
+
+	gt_open(&leases, GT_LEASE, RowExclusiveLock);
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	for (i = 0; i < n; i++)
+	{
+		Datum		id = UUIDPGetDatum(ids[i]);
+		Datum		key[2];
+		GtRow		lease;
+		GtRow		object;
+		GtFail		f;
+
+		if (ids[i] == NULL || !gt_fetch(&leases, GT_LEASE_PKEY, 1, &id, &lease))
+		{
+			if (!keep)
+				continue;
+			gt_fail_not_found(ids[i], &f);
+			f.detail = pstrdup("It has ended, and its object may have been cleaned: it was not kept.");
+			gt_raise(&f);
+		}
+		if (!gt_lease_check_rights(&lease, service, true, &f))
+			gt_raise(&f);
+		key[0] = lease.v[L_OBJECT_ID];
+		key[1] = lease.v[L_OBJECT_TYPE];
+		if (keep && gt_fetch(&objects, GT_OBJECT_PKEY, 2, key, &object) &&
+			!gt_acts_for(GT_OID(&object, O_OWNER)) && !gt_is_admin())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to keep object \"%s\" of type \"%s\"",
+							TextDatumGetCString(object.v[O_OBJECT_ID]), TextDatumGetCString(object.v[O_OBJECT_TYPE])),
+					 errdetail("It belongs to another role.")));
+		gt_lease_key(&lease, &keys[nkeys++]);
+	}
+	gt_close(&objects);
+	gt_close(&leases);
+
+	gt_end(keys, nkeys, keep ? GT_END_KEPT : GT_END_RELEASED, false);
+	for (i = 0; i < nkeys; i++)
+	{
+		if (keys[i].ended)
+			ended++;
+		else if (keep && !(i > 0 && memcmp(&keys[i].id, &keys[i - 1].id, sizeof(pg_uuid_t)) == 0))
+		{
+			GtFail		f;
+
+			gt_fail_not_found(&keys[i].id, &f);
+			gt_raise(&f);
+		}
+	}
+	return ended;
+}
+
+static bool
+keep_arg(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("keep must not be null")));
+	return PG_GETARG_BOOL(n);
+}
+
+/* gt_release(lease_id, keep, service_id) returns false where it had ended */
+Datum
+gt_release(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0);
+
+	gt_mark_write("gt_release()");
+	gt_start_ensure();
+	PG_RETURN_BOOL(release(&id, 1, keep_arg(fcinfo, 1), gt_text_arg(fcinfo, 2)) > 0);
+}
+
+/* gt_release_many(lease_ids, keep, service_id) returns how many had not ended; another role's: 42501, service's: GT003 */
+Datum
+gt_release_many(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t **ids;
+	int			n;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("lease_ids must not be null")));
+	gt_mark_write("gt_release_many()");
+	gt_start_ensure();
+	n = gt_lease_ids_of(PG_GETARG_ARRAYTYPE_P(0), &ids);
+	PG_RETURN_INT64(release(ids, n, keep_arg(fcinfo, 1), gt_text_arg(fcinfo, 2)));
+}

@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * transaction.c
+ *	  What a transaction that has written owes at its end.
+ *
+ * Every process that serves SQL runs this.  A transaction remembers the leases
+ * that it has created.  They are not over before it commits, whatever the clock
+ * says; just before the commit those with less than half of their duration left
+ * get a new deadline, under a lock of their row that nobody else can know yet.
+ * A transaction with a writing call can not be prepared: what it has asked of
+ * this process (to wake a worker, to count) would be lost.  Nothing is shared,
+ * and a crash leaves nothing behind.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#include "garbagetruck.h"
+#include "lease.h"
+
+/* a lease that this transaction has created */
+typedef struct Created
+{
+	pg_uuid_t	id;
+	TimestampTz at;				/* GT_NEVER: a child */
+	int64		duration;
+	SubTransactionId subid;
+} Created;
+
+/* sorted by id, since the ids of a process grow; in TopTransactionContext */
+static Created *created;
+static int	ncreated;
+static int	created_room;
+
+static bool wrote;				/* this transaction has called a function that writes */
+
+static int
+compare_created(const void *key, const void *element)
+{
+	return memcmp(key, &((const Created *) element)->id, sizeof(pg_uuid_t));
+}
+
+bool
+gt_created_here(const pg_uuid_t *id)
+{
+	return ncreated > 0 &&
+		bsearch(id, created, ncreated, sizeof(Created), compare_created) != NULL;
+}
+
+/* Before the commit: leases with less than half of their life left start it now. */
+static void
+re_stamp(void)
+{
+	GtTable		leases;
+	bool		opened = false;
+	int			i;
+
+	for (i = 0; i < ncreated; i++)
+	{
+		Created    *c = &created[i];
+		Datum		id = UUIDPGetDatum(&c->id);
+		TimestampTz now;
+		GtRow		row;
+
+		if (c->at == GT_NEVER || gt_now() <= c->at + c->duration / 2)
+			continue;
+		if (!OidIsValid(gt_extension()))
+			return;				/* dropped since */
+		if (!opened)
+		{
+			PushActiveSnapshot(GetTransactionSnapshot());
+			gt_open(&leases, GT_LEASE, RowExclusiveLock);
+			opened = true;
+		}
+		/* it may have been released, or renewed */
+		if (gt_fetch_lock(&leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
+			continue;
+		now = gt_now();
+		c->duration = GT_INT64(&row, L_DURATION);
+		if (GT_TIME(&row, L_DEADLINE) - now >= c->duration / 2)
+			continue;
+		GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(now + c->duration));
+		GT_SET(&row, L_CHECK_AT, row.v[L_DEADLINE]);
+		gt_update(&leases, &row);
+	}
+	if (opened)
+	{
+		gt_close(&leases);
+		PopActiveSnapshot();
+	}
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			re_stamp();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (wrote)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has changed leases or garbage")));
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			created = NULL;
+			ncreated = created_room = 0;
+			wrote = false;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	int			i;
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		while (ncreated > 0 && created[ncreated - 1].subid >= mine)
+			ncreated--;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		for (i = ncreated - 1; i >= 0 && created[i].subid == mine; i--)
+			created[i].subid = parent;
+}
+
+void
+gt_mark_write(const char *function)
+{
+	static bool registered = false;
+
+	PreventCommandIfReadOnly(function);
+	PreventCommandDuringRecovery(function);
+	if (!registered)
+	{
+		RegisterXactCallback(at_end_of_transaction, NULL);
+		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
+		registered = true;
+	}
+	wrote = true;
+}
+
+void
+gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration)
+{
+	Created    *c;
+
+	if (ncreated == created_room)
+	{
+		created_room = Max(created_room * 2, 16);
+		if (created == NULL)
+			created = MemoryContextAlloc(TopTransactionContext, created_room * sizeof(Created));
+		else
+			created = repalloc_huge(created, created_room * sizeof(Created));
+	}
+	c = &created[ncreated++];
+	c->id = *id;
+	c->at = now;
+	c->duration = duration;
+	c->subid = GetCurrentSubTransactionId();
+	gt_count_created(1);
+	if (now != GT_NEVER)
+		gt_due_after_commit(now + duration);
+}
