@@ -283,6 +283,24 @@ call_end(GrpcCall *call, GrpcCode code)
 }
 
 static void
+send_headers(GrpcCall *call)
+{
+	Http2Field	fields[4 + MAX_EXTRA];
+	int			count = 0;
+
+	if (call->headers_sent)
+		return;
+	call->headers_sent = true;
+	fields[count++] = (Http2Field) {":status", "200"};
+	fields[count++] = (Http2Field) {"content-type", "application/grpc"};
+	fields[count++] = (Http2Field) {"grpc-accept-encoding", "identity,gzip"};
+	if (call->gzip_out)
+		fields[count++] = (Http2Field) {"grpc-encoding", "gzip"};
+	count = append_extra(fields, count, call->headers);
+	http2_respond(call->stream, fields, count);
+}
+
+static void
 finish(GrpcCall *call, GrpcCode code, const char *message, const char *sqlstate, const char *detail, const char *hint)
 {
 	Http2Field	fields[6 + 2 * MAX_EXTRA];
@@ -295,10 +313,13 @@ finish(GrpcCall *call, GrpcCode code, const char *message, const char *sqlstate,
 		return;
 	if (call->stream != NULL)
 	{
+		if (http2_is_early(call->stream))
+			send_headers(call);
 		if (!call->headers_sent)
 		{
 			fields[count++] = (Http2Field) {":status", "200"};
 			fields[count++] = (Http2Field) {"content-type", "application/grpc"};
+			fields[count++] = (Http2Field) {"grpc-accept-encoding", "identity,gzip"};
 			count = append_extra(fields, count, call->headers);
 		}
 		snprintf(number, sizeof(number), "%d", (int) code);
@@ -351,24 +372,6 @@ grpc_fail_sql(GrpcCall *call, const char *sqlstate, const char *message, const c
 }
 
 /* ---- messages out ---- */
-
-static void
-send_headers(GrpcCall *call)
-{
-	Http2Field	fields[4 + MAX_EXTRA];
-	int			count = 0;
-
-	if (call->headers_sent)
-		return;
-	call->headers_sent = true;
-	fields[count++] = (Http2Field) {":status", "200"};
-	fields[count++] = (Http2Field) {"content-type", "application/grpc"};
-	fields[count++] = (Http2Field) {"grpc-accept-encoding", "identity,gzip"};
-	if (call->gzip_out)
-		fields[count++] = (Http2Field) {"grpc-encoding", "gzip"};
-	count = append_extra(fields, count, call->headers);
-	http2_respond(call->stream, fields, count);
-}
 
 void
 grpc_send(GrpcCall *call, const ProtobufCMessage *message)

@@ -164,7 +164,6 @@ read_call_headers(GrpcCall *call)
 	{
 		if (strcmp(encoding, "gzip") != 0)
 		{
-			grpc_add_header(call, "grpc-accept-encoding", "identity,gzip");
 			grpc_fail(call, GRPC_UNIMPLEMENTED, "grpc-encoding \"%s\" is not supported, only gzip is", encoding);
 			return false;
 		}

@@ -69,6 +69,12 @@ extern void http2_send_trailers(Http2Stream *stream, const Http2Field *fields, i
 /* Bytes of data that wait for the client's window. */
 extern size_t http2_unsent(const Http2Stream *stream);
 
+/*
+ * Is the request being handed over, and the client has more to say?  An answer
+ * that is given now should not be http2_respond_only().
+ */
+extern bool http2_is_early(const Http2Stream *stream);
+
 extern void http2_reset(Http2Stream *stream, uint32_t code);
 
 extern void *http2_data(const Http2Stream *stream);

@@ -39,6 +39,8 @@ struct Http2Stream
 				out_size;
 	char	   *trailers;		/* like headers */
 	size_t		trailers_len;
+	bool		early;			/* the request is being handed over, and more will come */
+	LoopTimer	early_end;		/* runs while the end of an early answer waits for that */
 	void	   *data;
 	char		first_headers[512]; /* enough for most requests */
 };
@@ -84,8 +86,17 @@ extern const Http2Handlers *http2_handlers;
 extern Http2Stream *stream_add(Http2 *session, int32_t id);
 extern void stream_remove(Http2Stream *stream, bool completely);
 
+/* An early answer need not wait any longer. */
+extern void stream_end_early(void *stream);
+
 /* Streams of all sessions. */
 extern int64_t stream_total(void);
+
+/*
+ * What nghttp2 said to something that was given to it to send.  When it had no
+ * memory for that the client would wait for it forever: the connection ends.
+ */
+extern void session_submitted(Http2 *session, int result);
 
 /* Frame and write what is to be sent: at the end of the turn, or now. */
 extern void session_send_soon(Http2 *session);

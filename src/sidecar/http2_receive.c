@@ -24,7 +24,7 @@ on_begin_headers(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg
 		(stream = stream_add(session, frame->hd.stream_id)) == NULL)
 	{
 		metric_add(&http2_streams_refused, 1);
-		nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
+		session_submitted(session, nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM));
 		return 0;
 	}
 	nghttp2_session_set_stream_user_data(nghttp2, frame->hd.stream_id, stream);
@@ -98,7 +98,9 @@ begin_request(Http2Stream *stream)
 		return;
 	}
 	stream->told = true;
+	stream->early = !stream->remote_ended;
 	http2_handlers->request(stream);
+	stream->early = false;
 }
 
 /* More pings than agreed: the third one too many ends the connection. */
@@ -141,6 +143,8 @@ on_frame_recv(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg)
 		return 0;
 	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
 		stream->remote_ended = true;
+	if (stream->remote_ended || frame->hd.type == NGHTTP2_DATA)
+		stream_end_early(stream);
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 		begin_request(stream);
 	if (stream->told && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))

@@ -8,6 +8,7 @@
 #include "http2_internal.h"
 
 #define MAX_TRAILERS 8
+#define EARLY_US 1000000
 #define SEND_MARK (256 * 1024)	/* no more is framed while so much waits */
 
 static int64_t stream_total_count;
@@ -113,6 +114,7 @@ stream_remove(Http2Stream *stream, bool completely)
 		session->streams = stream->next;
 	if (stream->next != NULL)
 		stream->next->prev = stream->prev;
+	timer_stop(&stream->early_end);
 	session->stream_count--;
 	stream_total_count--;
 	metric_set(&http2_streams_open, (uint64_t) stream_total_count);
@@ -191,6 +193,13 @@ session_send_soon(Http2 *session)
 	task_defer(&session->flush, session_send, session);
 }
 
+void
+session_submitted(Http2 *session, int result)
+{
+	if (nghttp2_is_fatal(result))
+		conn_close(session->conn);
+}
+
 static int
 make_fields(nghttp2_nv *nva, const Http2Field *fields, int count)
 {
@@ -222,7 +231,7 @@ http2_respond_only(Http2Stream *stream, const Http2Field *fields, int count)
 }
 
 /* The stored trailers go out right after the last of the data. */
-static void
+static int
 submit_trailers(Http2Stream *stream)
 {
 	nghttp2_nv	nva[MAX_TRAILERS];
@@ -238,7 +247,7 @@ submit_trailers(Http2Stream *stream)
 		at += strlen(at) + 1;
 	}
 	make_fields(nva, fields, count);
-	nghttp2_submit_trailer(stream->session->nghttp2, stream->id, nva, (size_t) count);
+	return nghttp2_submit_trailer(stream->session->nghttp2, stream->id, nva, (size_t) count);
 }
 
 static ssize_t
@@ -248,7 +257,7 @@ read_data(nghttp2_session *nghttp2, int32_t id, uint8_t *buffer, size_t length,
 	Http2Stream *stream = source->ptr;
 	size_t		n = http2_unsent(stream);
 
-	if (n == 0 && !stream->finished)
+	if (n == 0 && (!stream->finished || timer_running(&stream->early_end)))
 		return NGHTTP2_ERR_DEFERRED;
 	if (n > length)
 		n = length;
@@ -264,7 +273,8 @@ read_data(nghttp2_session *nghttp2, int32_t id, uint8_t *buffer, size_t length,
 			if (stream->trailers_len > 0)
 			{
 				*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-				submit_trailers(stream);
+				if (submit_trailers(stream) != 0)
+					return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 			}
 		}
 	}
@@ -316,10 +326,33 @@ http2_send_data(Http2Stream *stream, const uint8_t *data, size_t len)
 	}
 	memcpy(stream->out + stream->out_len, data, len);
 	stream->out_len += len;
-	nghttp2_session_resume_data(stream->session->nghttp2, stream->id);
+	session_submitted(stream->session, nghttp2_session_resume_data(stream->session->nghttp2, stream->id));
 	session_send_soon(stream->session);
 }
 
+bool
+http2_is_early(const Http2Stream *stream)
+{
+	return stream->early;
+}
+
+void
+stream_end_early(void *arg)
+{
+	Http2Stream *stream = arg;
+
+	timer_stop(&stream->early_end);
+	if (!stream->finished)
+		return;
+	session_submitted(stream->session, nghttp2_session_resume_data(stream->session->nghttp2, stream->id));
+	session_send_soon(stream->session);
+}
+
+/*
+ * An answer may end before anything came but the request's headers.  libcurl
+ * forgets such an answer when it is about to send the rest, so the end waits
+ * for that, though not for long.
+ */
 void
 http2_send_trailers(Http2Stream *stream, const Http2Field *fields, int count)
 {
@@ -344,14 +377,16 @@ http2_send_trailers(Http2Stream *stream, const Http2Field *fields, int count)
 		at = stpcpy(at, fields[i].value) + 1;
 	}
 	stream->trailers_len = len;
-	nghttp2_session_resume_data(stream->session->nghttp2, stream->id);
+	if (stream->early)
+		timer_start(&stream->early_end, EARLY_US, stream_end_early, stream);
+	session_submitted(stream->session, nghttp2_session_resume_data(stream->session->nghttp2, stream->id));
 	session_send_soon(stream->session);
 }
 
 void
 http2_reset(Http2Stream *stream, uint32_t code)
 {
-	nghttp2_submit_rst_stream(stream->session->nghttp2, NGHTTP2_FLAG_NONE, stream->id, code);
+	session_submitted(stream->session, nghttp2_submit_rst_stream(stream->session->nghttp2, NGHTTP2_FLAG_NONE, stream->id, code));
 	session_send_soon(stream->session);
 }
 

@@ -211,6 +211,19 @@ class RawTest(unittest.TestCase):
         reset = self.raw.wait(lambda e: self.raw.of(1, h2.events.StreamReset))
         self.assertEqual(reset[0].error_code, h2.errors.ErrorCodes.NO_ERROR)
 
+    def test_a_refusal_waits_for_what_is_on_its_way(self):
+        """A reset that overtakes the request's message makes some clients forget the answer."""
+        def unharmed(stream):
+            self.raw.headers(stream, "/no.Service/Call")
+            self.raw.wait(lambda e: self.raw.of(stream, h2.events.ResponseReceived))
+            self.raw.data(stream, frame(create()))
+            self.assertEqual(self.raw.result(stream)[0]["grpc-status"], "12")
+            return not self.raw.of(stream, h2.events.StreamReset)
+        # Not for long: on a machine with other work it may be over before we answer.
+        self.assertTrue(any(unharmed(stream) for stream in range(1, 21, 2)))
+        self.raw.headers(21, "/no.Service/Call")
+        self.assertEqual(self.raw.result(21)[0]["grpc-status"], "12")
+
     def test_malformed_protobuf_and_utf8_and_nul(self):
         for stream, body in ((1, b"\x0a\x05a"), (3, b"\xff\xff"), (5, b"\x0a\x02\xc3\x28"), (7, b"\x0a\x02a\x00"), (9, b"\x0b")):
             self.assertEqual(self.raw.ask(stream, frame(body))[0]["grpc-status"], "3", body)
