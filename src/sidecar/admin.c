@@ -98,8 +98,15 @@ admin_finish(AdminAnswer *answer, int status, const char *content_type)
 	AdminConn  *to = answer->to;
 	char		head[640];
 	int			len;
+	bool		whole = !ferror(answer->body);
 
-	fclose(answer->body);
+	/* Memory was short: half an answer is none. */
+	if (fclose(answer->body) != 0 || !whole)
+	{
+		status = 500;
+		answer->len = 0;
+		answer->close_after = true;
+	}
 	if (to != NULL)
 	{
 		len = snprintf(head, sizeof(head),
@@ -279,11 +286,12 @@ next_request(void *arg)
 		conn_pause(admin->conn, false);
 		return;
 	}
-	answer = new_answer(admin);
 	len = end != NULL ? (size_t) (end - admin->input) + 2 : 0;
 	head = strndup(admin->input, len);
-	if (answer == NULL || head == NULL)
+	answer = head != NULL ? new_answer(admin) : NULL;
+	if (answer == NULL)
 	{
+		free(head);
 		conn_close(admin->conn);
 		return;
 	}

@@ -14,6 +14,7 @@
 #include <openssl/sha.h>
 
 #include "callers.h"
+#include "memory.h"
 
 typedef struct Caller
 {
@@ -41,7 +42,7 @@ static bool certificates_used;
 
 /* ---- the file ---- */
 
-static bool
+static void
 add_handlers(Caller *caller, char *list)
 {
 	char	   *save;
@@ -49,14 +50,9 @@ add_handlers(Caller *caller, char *list)
 
 	for (name = strtok_r(list, ",", &save); name != NULL; name = strtok_r(NULL, ",", &save))
 	{
-		const char **grown = realloc(caller->handlers, sizeof(char *) * (size_t) (caller->handler_count + 1));
-
-		if (grown == NULL)
-			return false;
-		caller->handlers = grown;
-		caller->handlers[caller->handler_count++] = strdup(name);
+		caller->handlers = needed(realloc(caller->handlers, sizeof(char *) * (size_t) (caller->handler_count + 1)));
+		caller->handlers[caller->handler_count++] = needed(strdup(name));
 	}
-	return true;
 }
 
 /* One line; NULL after an error or when there is nothing on it. */
@@ -76,17 +72,17 @@ parse_line(char *line, int number, char *error, size_t error_size)
 		snprintf(error, error_size, "line %d: TOKEN SERVICE_ID [claim=H1,H2] [admin] is expected", number);
 		return NULL;
 	}
-	caller = calloc(1, sizeof(Caller));
-	if (caller == NULL)
-		return NULL;
-	caller->name = strdup(name);
+	caller = needed(calloc(1, sizeof(Caller)));
+	caller->name = needed(strdup(name));
 	caller->has_token = strcmp(token, "-") != 0;
-	SHA256((const unsigned char *) token, strlen(token), caller->token);
+	needed(SHA256((const unsigned char *) token, strlen(token), caller->token));
 	while ((word = strtok_r(NULL, " \t\r\n", &save)) != NULL)
 	{
 		if (strcmp(word, "admin") == 0)
 			caller->admin = true;
-		else if (strncmp(word, "claim=", 6) != 0 || !add_handlers(caller, word + 6))
+		else if (strncmp(word, "claim=", 6) == 0)
+			add_handlers(caller, word + 6);
+		else
 		{
 			snprintf(error, error_size, "line %d: \"%s\" is neither claim=... nor admin", number, word);
 			free(caller);
@@ -109,16 +105,15 @@ read_file(FILE *file, int *count, char *error, size_t error_size)
 	while (error[0] == '\0' && getline(&line, &size, file) >= 0)
 	{
 		Caller	   *caller = parse_line(line, ++number, error, error_size);
-		Caller	  **grown;
 
 		if (caller == NULL)
 			continue;
-		grown = realloc(read, sizeof(Caller *) * (size_t) (*count + 1));
-		if (grown == NULL)
-			break;
-		read = grown;
+		read = needed(realloc(read, sizeof(Caller *) * (size_t) (*count + 1)));
 		read[(*count)++] = caller;
 	}
+	/* Half a file would be other rights. */
+	if (error[0] == '\0' && !feof(file))
+		snprintf(error, error_size, "line %d: %s", number + 1, strerror(errno));
 	if (line != NULL)
 		OPENSSL_cleanse(line, size);
 	free(line);
@@ -144,14 +139,11 @@ free_callers(Caller **list, int count)
 static void
 replace_callers(Caller **list, int count)
 {
-	Superseded *old = malloc(sizeof(Superseded));
+	Superseded *old = needed(malloc(sizeof(Superseded)));
 
-	if (old != NULL)
-	{
-		old->callers = callers;
-		old->next = superseded;
-		superseded = old;
-	}
+	old->callers = callers;
+	old->next = superseded;
+	superseded = old;
 	callers = list;
 	caller_count = count;
 }
@@ -196,7 +188,8 @@ caller_of_token(const char *token)
 	const Caller *found = NULL;
 	int			i;
 
-	SHA256((const unsigned char *) token, strlen(token), digest);
+	if (SHA256((const unsigned char *) token, strlen(token), digest) == NULL)
+		return NULL;
 	for (i = 0; i < caller_count; i++)
 	{
 		if (callers[i]->has_token && CRYPTO_memcmp(callers[i]->token, digest, sizeof(digest)) == 0)

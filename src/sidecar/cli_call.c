@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "memory.h"
 
 /* What to do about a status that the server answered with. */
 static const struct
@@ -84,7 +85,7 @@ read_token(const Cli *cli)
 
 		start[strcspn(start, " \t\r\n")] = '\0';
 		if (*start != '\0' && *start != '#')
-			token = strdup(start);
+			token = needed(strdup(start));
 	}
 	if (token == NULL)
 		cli_error(cli->json, "UNAUTHENTICATED",
@@ -141,16 +142,10 @@ cli_call_quiet(Cli *cli, const char *path, const ProtobufCMessage *request,
 			   GrpcReply *reply)
 {
 	size_t		len = protobuf_c_message_get_packed_size(request);
-	uint8_t    *packed = malloc(len + 1);
+	uint8_t    *packed = needed(malloc(len + 1));
 	ProtobufCMessage *answer = NULL;
 
 	memset(reply, 0, sizeof(*reply));
-	if (packed == NULL)
-	{
-		reply->status = GRPC_RESOURCE_EXHAUSTED;
-		reply->message = strdup("out of memory");
-		return NULL;
-	}
 	protobuf_c_message_pack(request, packed);
 	grpc_client_call(cli->client, path, cli->request_key, packed, len,
 					 timeout_ms, reply);
@@ -162,7 +157,7 @@ cli_call_quiet(Cli *cli, const char *path, const ProtobufCMessage *request,
 		{
 			reply->status = GRPC_UNIMPLEMENTED;
 			free(reply->message);
-			reply->message = strdup("the server's answer is of another make");
+			reply->message = needed(strdup("the server's answer is of another make"));
 		}
 	}
 	return answer;

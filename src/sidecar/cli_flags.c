@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cli_flags.h"
+#include "memory.h"
 #include "options.h"
 
 /* Ten thousand years, about what a timestamp holds. */
@@ -184,12 +185,10 @@ is_clients_only(const CliFlag *flag)
 int
 cli_take_serve(int argc, char **argv)
 {
-	char	  **args = malloc((size_t) argc * sizeof(char *));
+	char	  **args = needed(malloc((size_t) argc * sizeof(char *)));
 	int			kept = 0;
 	int			i;
 
-	if (args == NULL)
-		abort();
 	args[kept++] = argv[0];
 	for (i = 1; i < argc && strcmp(argv[i], "serve") != 0; i++)
 	{

@@ -27,6 +27,7 @@
 
 #include "cli.h"
 #include "cli_requests.h"
+#include "memory.h"
 
 #define LONGEST_NAP_MS 5000		/* to notice that the machine was suspended */
 
@@ -98,9 +99,7 @@ create(Hold *hold, int64_t *fence)
 	free(type);
 	if (grant == NULL)
 		return false;
-	hold->lease_id = strdup(grant->lease_id);
-	if (hold->lease_id == NULL)
-		abort();
+	hold->lease_id = needed(strdup(grant->lease_id));
 	*fence = grant->fence;
 	bought(hold, sent, duration_ms(grant->ttl));
 	garbagetruck__v1__grant__free_unpacked(grant, NULL);
@@ -121,10 +120,9 @@ become_command(const Hold *hold, int64_t fence, const sigset_t *old_mask,
 	if (getppid() != parent)
 		_exit(1);
 	snprintf(text, sizeof(text), "%" PRId64, fence);
-	setenv("GARBAGETRUCK_LEASE_ID", hold->lease_id, 1);
-	setenv("GARBAGETRUCK_FENCE", text, 1);
 	sigprocmask(SIG_SETMASK, old_mask, NULL);
-	execvp(hold->cli->command[0], hold->cli->command);
+	if (setenv("GARBAGETRUCK_LEASE_ID", hold->lease_id, 1) == 0 && setenv("GARBAGETRUCK_FENCE", text, 1) == 0)
+		execvp(hold->cli->command[0], hold->cli->command);
 	error = errno;
 	if (write(report, &error, sizeof(error)) < 0)
 		_exit(126);
@@ -245,7 +243,7 @@ renewal_failed(Hold *hold, GrpcReply *reply)
 		retry = 2000;
 	hold->next_renewal = now_ms() + (retry < 50 ? 50 : retry);
 	free(hold->last_error);
-	hold->last_error = strdup(reply->message);
+	hold->last_error = needed(strdup(reply->message));
 	hold->last_status = reply->status;
 }
 

@@ -13,6 +13,7 @@
 
 #include "cli.h"
 #include "cli_requests.h"
+#include "memory.h"
 
 #define GC_PATH "/distributed_gc.DistributedGCService/"
 #define V1_PATH "/garbagetruck.v1.GarbageTruck/"
@@ -153,7 +154,7 @@ create_by_gc(Cli *cli, DistributedGc__ObjectType type)
 		const char *equals = strchr(cli->metadata[i], '=');
 
 		distributed_gc__create_lease_request__metadata_entry__init(&entries[i]);
-		entries[i].key = strndup(cli->metadata[i], (size_t) (equals - cli->metadata[i]));
+		entries[i].key = needed(strndup(cli->metadata[i], (size_t) (equals - cli->metadata[i])));
 		entries[i].value = (char *) equals + 1;
 		pointers[i] = &entries[i];
 	}
@@ -451,7 +452,7 @@ print_page(Cli *cli, char *type, bool first, int64_t *left, char **token)
 		print_row(cli, answer->leases[i]);
 	*left -= (int64_t) answer->n_leases;
 	if (answer->n_leases > 0 && answer->next_page_token[0] != '\0')
-		*token = strdup(answer->next_page_token);
+		*token = needed(strdup(answer->next_page_token));
 	garbagetruck__v1__list_response__free_unpacked(answer, NULL);
 	return true;
 }

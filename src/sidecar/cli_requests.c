@@ -10,6 +10,7 @@
 
 #include "cli_requests.h"
 #include "json.h"
+#include "memory.h"
 
 char *
 cli_object_type(const char *given)
@@ -19,16 +20,11 @@ cli_object_type(const char *given)
 		"database_row", "blob_storage", "temporary_file", "websocket_session",
 		"cache_entry"
 	};
-	char	   *type = strdup(given != NULL ? given : "custom");
-	char	   *spelt;
+	char	   *type = needed(strdup(given != NULL ? given : "custom"));
+	char	   *spelt = needed(strdup(type));
 	char	   *p;
 	size_t		i;
 
-	if (type == NULL)
-		abort();
-	spelt = strdup(type);
-	if (spelt == NULL)
-		abort();
 	for (p = spelt; *p != '\0'; p++)
 		*p = *p == '-' ? '_' : (char) tolower((unsigned char) *p);
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
@@ -53,9 +49,18 @@ cli_endpoint_url(const char *endpoint)
 		url = strdup(endpoint);
 	else if (asprintf(&url, "http%s", endpoint + 4) < 0)
 		url = NULL;
-	if (url == NULL)
-		abort();
-	return url;
+	return needed(url);
+}
+
+/* The whole text of a stream in memory. */
+static char *
+written(FILE *out, char **text)
+{
+	bool		whole = !ferror(out);
+
+	if (fclose(out) != 0 || !whole)
+		out_of_memory();
+	return *text;
 }
 
 /* {"url": ..., "payload": ...}: what the built-in handlers are given. */
@@ -65,18 +70,15 @@ endpoint_payload(const Cli *cli)
 	char	   *url = cli_endpoint_url(cli->cleanup_endpoint);
 	char	   *text = NULL;
 	size_t		len;
-	FILE	   *out = open_memstream(&text, &len);
+	FILE	   *out = needed(open_memstream(&text, &len));
 
-	if (out == NULL)
-		abort();
 	fputs("{\"url\":", out);
 	json_write_string(out, url);
 	fputs(",\"payload\":", out);
 	json_write_string(out, cli->payload ? cli->payload : "");
 	fputc('}', out);
-	fclose(out);
 	free(url);
-	return text;
+	return written(out, &text);
 }
 
 /* The labels as one JSON object. */
@@ -85,19 +87,15 @@ metadata_json(const Cli *cli)
 {
 	char	   *text = NULL;
 	size_t		len;
-	FILE	   *out = open_memstream(&text, &len);
+	FILE	   *out = needed(open_memstream(&text, &len));
 	int			i;
 
-	if (out == NULL)
-		abort();
 	fputc('{', out);
 	for (i = 0; i < cli->metadata_count; i++)
 	{
 		const char *equals = strchr(cli->metadata[i], '=');
-		char	   *key = strndup(cli->metadata[i], (size_t) (equals - cli->metadata[i]));
+		char	   *key = needed(strndup(cli->metadata[i], (size_t) (equals - cli->metadata[i])));
 
-		if (key == NULL)
-			abort();
 		if (i > 0)
 			fputc(',', out);
 		json_write_string(out, key);
@@ -106,17 +104,14 @@ metadata_json(const Cli *cli)
 		free(key);
 	}
 	fputc('}', out);
-	fclose(out);
-	return text;
+	return written(out, &text);
 }
 
 static Google__Protobuf__Duration *
 duration_message(int64_t ms)
 {
-	Google__Protobuf__Duration *duration = malloc(sizeof(*duration));
+	Google__Protobuf__Duration *duration = needed(malloc(sizeof(*duration)));
 
-	if (duration == NULL)
-		abort();
 	google__protobuf__duration__init(duration);
 	duration->seconds = ms / 1000;
 	duration->nanos = (int32_t) (ms % 1000) * 1000000;
@@ -126,20 +121,14 @@ duration_message(int64_t ms)
 static char *
 copy(const char *text)
 {
-	char	   *result = strdup(text != NULL ? text : "");
-
-	if (result == NULL)
-		abort();
-	return result;
+	return needed(strdup(text != NULL ? text : ""));
 }
 
 Garbagetruck__V1__CreateRequest *
 cli_create_request(const Cli *cli, char *type)
 {
-	Garbagetruck__V1__CreateRequest *request = malloc(sizeof(*request));
+	Garbagetruck__V1__CreateRequest *request = needed(malloc(sizeof(*request)));
 
-	if (request == NULL)
-		abort();
 	garbagetruck__v1__create_request__init(request);
 	request->object_id = copy(cli->object_id);
 	request->object_type = copy(type);
@@ -200,7 +189,7 @@ renew_failure(const char *lease_id, int status, GrpcReply *reply)
 	}
 	free(reply->message);
 	if (asprintf(&reply->message, "lease %s %s", lease_id, what) < 0)
-		abort();
+		out_of_memory();
 }
 
 Garbagetruck__V1__RenewResult *

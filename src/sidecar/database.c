@@ -13,6 +13,7 @@
 
 #include "database_internal.h"
 #include "log.h"
+#include "memory.h"
 
 #define WAITING_CONNECTIONS 2
 #define RETRY_US 2000			/* first pause after a deadlock, doubled each time */
@@ -284,6 +285,12 @@ fail_as_overloaded(void *arg)
 	dbcall_fail(arg, "08006", "too many calls wait for the database (--db-queue)", false);
 }
 
+static void
+fail_as_too_large(void *arg)
+{
+	dbcall_fail(arg, "53200", "out of memory", false);
+}
+
 void
 dbcall_queue(DbCall *call)
 {
@@ -404,6 +411,7 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 {
 	size_t		bytes = 0;
 	DbCall	   *call;
+	bool		fits;
 	char	   *at;
 	int			i;
 
@@ -412,15 +420,18 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 	for (i = 0; i < statement->params; i++)
 		bytes += params[i] != NULL ? strlen(params[i]) + 1 : 0;
 	call = malloc(sizeof(DbCall) + sizeof(char *) * (size_t) statement->params + bytes);
-	if (call == NULL)
-	{
-		log_line(LOG_ERROR, "out of memory");
-		abort();
-	}
+	fits = call != NULL;
+	if (!fits)
+		call = needed(malloc(sizeof(DbCall)));
 	memset(call, 0, sizeof(DbCall));
 	call->statement = statement;
 	call->done = done;
 	call->arg = arg;
+	if (!fits)
+	{
+		timer_start(&call->again, 0, fail_as_too_large, call);
+		return call;
+	}
 	call->bytes = bytes + 64;
 	call->queued_us = loop_now();
 	if (how != NULL)

@@ -18,6 +18,7 @@
 
 #include "database_internal.h"
 #include "log.h"
+#include "memory.h"
 
 #define BATCH_BYTES (1024 * 1024)
 #define MAX_ATTEMPTS 5
@@ -41,14 +42,9 @@ pump_soon(DbConn *conn)
 static Segment *
 make_segment(int size)
 {
-	Segment    *segment = calloc(1, sizeof(Segment) + sizeof(DbCall *) * (size_t) size);
+	/* Without it, calls would be lost without an answer. */
+	Segment    *segment = needed(calloc(1, sizeof(Segment) + sizeof(DbCall *) * (size_t) size));
 
-	if (segment == NULL)
-	{
-		/* Calls would be lost without an answer. */
-		log_line(LOG_ERROR, "out of memory");
-		abort();
-	}
 	segment->failed = -1;
 	return segment;
 }

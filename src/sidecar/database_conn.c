@@ -328,6 +328,12 @@ handle_socket(void *arg, uint32_t events)
 	}
 	if (conn->state == DBC_BUSY)
 		batch_receive(conn);
+	/* libpq loses the end of a batch for which it has no memory, and would wait for it for ever. */
+	if (conn->state == DBC_BUSY && strstr(PQerrorMessage(conn->pg), "out of memory") != NULL)
+	{
+		dbconn_lost(conn, PQerrorMessage(conn->pg));
+		return;
+	}
 	if (conn->state == DBC_IDLE)
 	{
 		/* Only notices are expected here, or the end. */

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #include "grpc_client.h"
+#include "memory.h"
 
 /* An answer may hold a thousand leases with payloads; this is to bound a bug. */
 #define MAX_REPLY_BYTES (128u * 1024 * 1024)
@@ -61,12 +62,10 @@ hex_digit(char c)
 static char *
 percent_decode(const char *text, size_t len)
 {
-	char	   *out = malloc(len + 1);
+	char	   *out = needed(malloc(len + 1));
 	size_t		i,
 				n = 0;
 
-	if (out == NULL)
-		return NULL;
 	for (i = 0; i < len; i++)
 	{
 		if (text[i] == '%' && i + 2 < len &&
@@ -372,7 +371,7 @@ transport_failure(GrpcClient *client, CURLcode rc, GrpcReply *reply)
 	else if (rc == CURLE_WRITE_ERROR)
 		status = GRPC_RESOURCE_EXHAUSTED;
 	if (asprintf(&message, "%s: %s", client->base, detail) < 0)
-		message = NULL;
+		out_of_memory();
 	set_failure(reply, status, message);
 }
 
@@ -404,7 +403,7 @@ http_failure(GrpcClient *client, long http, GrpcReply *reply)
 			break;
 	}
 	if (asprintf(&message, "%s answers HTTP %ld without a gRPC status", client->base, http) < 0)
-		message = NULL;
+		out_of_memory();
 	set_failure(reply, status, message);
 }
 
@@ -442,7 +441,7 @@ judge(GrpcClient *client, CURLcode rc, Answer *answer, GrpcReply *reply)
 		answer->message = NULL;
 		if (answer->status == GRPC_OK && !unframe(answer, reply))
 			set_failure(reply, GRPC_INTERNAL,
-						strdup("the server's answer is not one gRPC message"));
+						needed(strdup("the server's answer is not one gRPC message")));
 	}
 	else if (rc != CURLE_OK)
 		transport_failure(client, rc, reply);
@@ -508,7 +507,7 @@ grpc_client_call(GrpcClient *client, const char *path, const char *request_key,
 	}
 	judge(client, rc, &answer, reply);
 	if (reply->message == NULL)
-		reply->message = strdup("");
+		reply->message = needed(strdup(""));
 	free(answer.bytes);
 	free(answer.message);
 	free(url);

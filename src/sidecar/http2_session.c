@@ -73,7 +73,7 @@ keep_alive(void *arg)
 	if (!session->ping_sent && silent >= keepalive_time_us)
 	{
 		session->ping_sent = true;
-		nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, (const uint8_t *) "keepaliv");
+		session_submitted(session, nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, (const uint8_t *) "keepaliv"));
 		session_send_soon(session);
 		timer_start(&session->timer, keepalive_timeout_us, keep_alive, session);
 		return;
@@ -100,8 +100,8 @@ finish_draining(void *arg)
 
 	timer_stop(&session->drain);
 	session->drain_step = 2;
-	nghttp2_submit_goaway(session->nghttp2, NGHTTP2_FLAG_NONE,
-						  nghttp2_session_get_last_proc_stream_id(session->nghttp2), NGHTTP2_NO_ERROR, NULL, 0);
+	session_submitted(session, nghttp2_submit_goaway(session->nghttp2, NGHTTP2_FLAG_NONE,
+													 nghttp2_session_get_last_proc_stream_id(session->nghttp2), NGHTTP2_NO_ERROR, NULL, 0));
 	for (stream = session->streams; stream != NULL; stream = next)
 	{
 		next = stream->next;
@@ -125,8 +125,8 @@ http2_drain(Http2 *session)
 	if (session->drain_step > 0)
 		return;
 	session->drain_step = 1;
-	nghttp2_submit_shutdown_notice(session->nghttp2);
-	nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, (const uint8_t *) "goneaway");
+	session_submitted(session, nghttp2_submit_shutdown_notice(session->nghttp2));
+	session_submitted(session, nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, (const uint8_t *) "goneaway"));
 	timer_start(&session->drain, DRAIN_PING_US, finish_draining, session);
 	session_send_soon(session);
 }
@@ -145,8 +145,13 @@ init_nghttp2(void)
 {
 	if (callbacks != NULL)
 		return true;
-	if (nghttp2_session_callbacks_new(&callbacks) != 0 || nghttp2_option_new(&session_option) != 0)
+	if (nghttp2_option_new(&session_option) != 0)
 		return false;
+	if (nghttp2_session_callbacks_new(&callbacks) != 0)
+	{
+		nghttp2_option_del(session_option);
+		return false;
+	}
 	receive_callbacks(callbacks);
 	/* The standard limit (33 a second) ends honest clients that cancel a lot. */
 	nghttp2_option_set_stream_reset_rate_limit(session_option, 10000, 1000);
@@ -175,8 +180,8 @@ opened(Conn *conn)
 	session->skip = PREFACE;
 	session->last_received_us = loop_now();
 	conn_set_data(conn, session);
-	nghttp2_submit_settings(session->nghttp2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0]));
-	nghttp2_session_set_local_window_size(session->nghttp2, NGHTTP2_FLAG_NONE, 0, SESSION_WINDOW);
+	session_submitted(session, nghttp2_submit_settings(session->nghttp2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0])));
+	session_submitted(session, nghttp2_session_set_local_window_size(session->nghttp2, NGHTTP2_FLAG_NONE, 0, SESSION_WINDOW));
 	timer_start(&session->timer, PREFACE_US, keep_alive, session);
 	if (max_age_us > 0)
 		timer_start(&session->age, max_age_us - max_age_us / 10 + random() % (max_age_us / 5 + 1), reached_max_age, session);

@@ -96,6 +96,8 @@ resume_accepting(void *arg)
 	{
 		if (!listener->stopped && listener->watches[i] == NULL)
 			listener->watches[i] = loop_add(listener->fds[i], EPOLLIN, accept_some, listener);
+		if (!listener->stopped && listener->watches[i] == NULL)
+			timer_start(&listener->resume, ACCEPT_PAUSE_US, resume_accepting, listener);
 	}
 }
 
@@ -256,6 +258,7 @@ static bool
 listen_on(Listener *listener, const struct sockaddr *address, socklen_t len)
 {
 	int			fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	LoopFd	   *watch = NULL;
 	int			one = 1;
 
 	if (fd < 0)
@@ -263,7 +266,8 @@ listen_on(Listener *listener, const struct sockaddr *address, socklen_t len)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (address->sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, address, len) < 0 || listen(fd, 1024) < 0)
+	if (bind(fd, address, len) < 0 || listen(fd, 1024) < 0 ||
+		(watch = loop_add(fd, EPOLLIN, accept_some, listener)) == NULL)
 	{
 		int			saved = errno;
 
@@ -272,7 +276,7 @@ listen_on(Listener *listener, const struct sockaddr *address, socklen_t len)
 		return false;
 	}
 	listener->fds[listener->count] = fd;
-	listener->watches[listener->count] = loop_add(fd, EPOLLIN, accept_some, listener);
+	listener->watches[listener->count] = watch;
 	listener->count++;
 	return true;
 }

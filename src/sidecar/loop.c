@@ -16,6 +16,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "memory.h"
 
 #define EVENTS_PER_TURN 256
 
@@ -214,15 +215,9 @@ timer_start(LoopTimer *timer, int64_t delay_us, void (*fire) (void *arg), void *
 	if (heap_used + 1 >= heap_size)
 	{
 		int			size = heap_size == 0 ? 64 : heap_size * 2;
-		LoopTimer **grown = realloc(heap, sizeof(LoopTimer *) * (size_t) size);
 
-		if (grown == NULL)
-		{
-			/* A timer that never fires is a call that never ends. */
-			log_line(LOG_ERROR, "out of memory");
-			abort();
-		}
-		heap = grown;
+		/* A timer that never fires is a call that never ends. */
+		heap = needed(realloc(heap, sizeof(LoopTimer *) * (size_t) size));
 		heap_size = size;
 	}
 	heap_up(++heap_used, timer);

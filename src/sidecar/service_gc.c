@@ -329,7 +329,8 @@ typedef struct Info
 	DistributedGc__LeaseInfo__MetadataEntry *entry;
 } Info;
 
-static void
+/* False: out of memory. */
+static bool
 read_info_metadata(PGresult *result, int row, int column, Info *info)
 {
 	int			count = get_array_length(result, row, column);
@@ -338,14 +339,14 @@ read_info_metadata(PGresult *result, int row, int column, Info *info)
 	int			i;
 
 	if (count <= 0 || count > 100000)
-		return;
+		return true;
 	keys = calloc((size_t) count * 2, sizeof(char *));
 	info->entries = calloc((size_t) count, sizeof(*info->entries));
 	info->entry = calloc((size_t) count, sizeof(*info->entry));
 	if (keys == NULL || info->entries == NULL || info->entry == NULL)
 	{
 		free(keys);
-		return;
+		return false;
 	}
 	values = keys + count;
 	if (get_texts(result, row, column, keys, count) == count &&
@@ -362,6 +363,7 @@ read_info_metadata(PGresult *result, int row, int column, Info *info)
 		info->message.n_metadata = (size_t) count;
 	}
 	free(keys);
+	return true;
 }
 
 static void
@@ -385,7 +387,8 @@ read_cleanup_config(const PGresult *result, int row, Info *info)
 	info->message.cleanup_config = &info->config;
 }
 
-static void
+/* False: out of memory.  To be freed all the same. */
+static bool
 read_info(PGresult *result, int row, Info *info)
 {
 	int64_t		renewals = get_int8(result, row, 8);
@@ -403,7 +406,7 @@ read_info(PGresult *result, int row, Info *info)
 	info->message.last_renewed_at = get_timestamp(result, row, 7, &info->renewed_at);
 	info->message.renewal_count = renewals > UINT32_MAX ? UINT32_MAX : (uint32_t) renewals;
 	read_cleanup_config(result, row, info);
-	read_info_metadata(result, row, 14, info);
+	return read_info_metadata(result, row, 14, info);
 }
 
 static void
@@ -424,7 +427,8 @@ got_lease(void *arg, const DbOutcome *outcome)
 		return;
 	if (PQntuples(outcome->result) > 0)
 	{
-		read_info(outcome->result, 0, &info);
+		if (!read_info(outcome->result, 0, &info))
+			grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		response.lease = &info.message;
 		response.found = true;
 	}
@@ -469,7 +473,8 @@ listed(void *arg, const DbOutcome *outcome)
 	}
 	for (i = 0; i < rows && size <= ANSWER_MOST; i++)
 	{
-		read_info(outcome->result, i, &infos[i]);
+		if (!read_info(outcome->result, i, &infos[i]))
+			grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		size += answer_share(&infos[i].message.base);
 		if (i == 0 || size <= ANSWER_MOST)
 			pointers[used++] = &infos[i].message;

@@ -126,7 +126,8 @@ spell_type(const char *name)
 	return spellings[type];
 }
 
-static void
+/* False: out of memory, and none are kept. */
+static bool
 keep_groups(const PGresult *result)
 {
 	int			rows = PQntuples(result);
@@ -138,19 +139,26 @@ keep_groups(const PGresult *result)
 			free(groups[i][--group_counts[i]].name);
 		if (groups[i] == NULL)
 			groups[i] = calloc(MAX_GROUPS, sizeof(Group));
+		if (groups[i] == NULL)
+			return false;
 	}
+	groups_until_us = 0;
 	for (i = 0; i < rows; i++)
 	{
 		int			by = get_int4(result, i, 0) == 1;
 		Group	   *group;
 
-		if (groups[by] == NULL || group_counts[by] == MAX_GROUPS)
+		if (group_counts[by] == MAX_GROUPS)
 			continue;
-		group = &groups[by][group_counts[by]++];
+		group = &groups[by][group_counts[by]];
 		group->name = strdup(get_text_or_empty(result, i, 1));
+		if (group->name == NULL)
+			return false;
+		group_counts[by]++;
 		group->count = (uint64_t) get_int8(result, i, 2);
 	}
 	groups_until_us = loop_now() + GROUPS_US;
+	return true;
 }
 
 static void
@@ -200,8 +208,10 @@ groups_came(void *arg, const DbOutcome *outcome)
 {
 	if (!call_sql_done(arg, outcome))
 		return;
-	keep_groups(outcome->result);
-	answer_metrics(arg);
+	if (keep_groups(outcome->result))
+		answer_metrics(arg);
+	else
+		grpc_fail(arg, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 }
 
 static void

@@ -232,7 +232,10 @@ claimed(void *arg, const DbOutcome *outcome)
 		count = PQntuples(outcome->result);
 	for (i = 0; i < count && keep_cleanup(claim, outcome->result, i); i++)
 		;
-	if (i == count && wants_more(claim, outcome->result, count))
+	/* What was claimed and cannot be told lapses. */
+	if (i < count && claim->answer.n_cleanups == 0)
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	else if (i == count && wants_more(claim, outcome->result, count))
 		ask(claim);
 	else if (claim->answer.n_cleanups == 0 && loop_now() < claim->until_us && !serve_draining())
 	{
@@ -463,7 +466,12 @@ forecast_came(void *arg, const DbOutcome *outcome)
 	rows = calloc((size_t) count + 1, sizeof(*rows));
 	pointers = calloc((size_t) count + 1, sizeof(*pointers));
 	minutes = calloc((size_t) count + 1, sizeof(*minutes));
-	for (i = 0; i < count && rows != NULL && pointers != NULL && minutes != NULL; i++)
+	if (rows == NULL || pointers == NULL || minutes == NULL)
+	{
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		count = 0;
+	}
+	for (i = 0; i < count; i++)
 	{
 		garbagetruck__v1__forecast_response__row__init(&rows[i]);
 		rows[i].minute = get_timestamp(outcome->result, i, 0, &minutes[i]);

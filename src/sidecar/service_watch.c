@@ -92,14 +92,16 @@ push(Watch *watch, const PGresult *result, int i)
 	CleanupRow	row;
 	Token	   *token = calloc(1, sizeof(Token));
 
-	cleanup_read(result, i, &row);
-	if (token != NULL)
+	if (token == NULL)
 	{
-		token->cleanup_id = row.message.cleanup_id;
-		token->attempt = row.message.attempt;
-		token->next = watch->tokens;
-		watch->tokens = token;
+		grpc_fail(watch->call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return;
 	}
+	cleanup_read(result, i, &row);
+	token->cleanup_id = row.message.cleanup_id;
+	token->attempt = row.message.attempt;
+	token->next = watch->tokens;
+	watch->tokens = token;
 	if (watch->credit > 0)
 		watch->credit--;
 	grpc_send(watch->call, &row.message.base);

@@ -235,23 +235,36 @@ write_page(Page *page)
 		  "<code>TABLE gt_dead</code> <code>TABLE gt_history</code></span></footer></main></body></html>\n", out);
 }
 
+/* Returns whether all that was written of the sections had room. */
+static bool
+free_page(Page *page)
+{
+	bool		whole = true;
+	int			i;
+
+	for (i = 0; i < SECTIONS && page->section[i].out != NULL; i++)
+	{
+		whole = !ferror(page->section[i].out) && whole;
+		whole = fclose(page->section[i].out) == 0 && whole;
+		free(page->section[i].text);
+	}
+	free(page);
+	return whole;
+}
+
 static void
 finish_page(Page *page)
 {
 	AdminAnswer *answer = page->answer;
 	bool		healthy = page->health_known;
+	bool		whole;
 	int			i;
 
 	for (i = 0; i < SECTIONS; i++)
 		fflush(page->section[i].out);
 	write_page(page);
-	for (i = 0; i < SECTIONS; i++)
-	{
-		fclose(page->section[i].out);
-		free(page->section[i].text);
-	}
-	free(page);
-	admin_finish(answer, healthy ? 200 : 503, "text/html; charset=utf-8");
+	whole = free_page(page);
+	admin_finish(answer, !whole ? 500 : healthy ? 200 : 503, "text/html; charset=utf-8");
 }
 
 static void
@@ -282,7 +295,10 @@ admin_status(AdminAnswer *answer)
 	int			i;
 
 	if (page == NULL)
-		abort();
+	{
+		admin_finish(answer, 500, "text/plain; charset=utf-8");
+		return;
+	}
 	page->answer = answer;
 	how.deadline_us = loop_now() + LIMIT_US;
 	for (i = 0; i < SECTIONS; i++)
@@ -291,7 +307,11 @@ admin_status(AdminAnswer *answer)
 		page->section[i].name = (SectionName) i;
 		page->section[i].out = open_memstream(&page->section[i].text, &page->section[i].len);
 		if (page->section[i].out == NULL)
-			abort();
+		{
+			free_page(page);
+			admin_finish(answer, 500, "text/plain; charset=utf-8");
+			return;
+		}
 	}
 	if (!db_up())
 	{

@@ -12,6 +12,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "memory.h"
 #include "tls.h"
 
 struct Tls
@@ -195,7 +196,7 @@ copy_asn1(const ASN1_STRING *string)
 
 	if (len == 0 || memchr(data, '\0', len) != NULL)
 		return NULL;
-	return strndup(data, len);
+	return needed(strndup(data, len));
 }
 
 char *
@@ -204,11 +205,13 @@ tls_peer_name(SSL *ssl)
 	X509	   *cert = SSL_get1_peer_certificate(ssl);
 	GENERAL_NAMES *names;
 	char	   *name = NULL;
+	bool		names_read;
+	int			found;
 	int			i;
 
 	if (cert == NULL)
 		return NULL;
-	names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	names = X509_get_ext_d2i(cert, NID_subject_alt_name, &found, NULL);
 	for (i = 0; name == NULL && names != NULL && i < sk_GENERAL_NAME_num(names); i++)
 	{
 		const GENERAL_NAME *entry = sk_GENERAL_NAME_value(names, i);
@@ -216,8 +219,10 @@ tls_peer_name(SSL *ssl)
 		if (entry->type == GEN_DNS || entry->type == GEN_URI)
 			name = copy_asn1(entry->type == GEN_DNS ? entry->d.dNSName : entry->d.uniformResourceIdentifier);
 	}
+	names_read = names != NULL;
 	GENERAL_NAMES_free(names);
-	if (name == NULL)
+	/* Names that are there but could not be read must not make it somebody else. */
+	if (name == NULL && (names_read || found == -1))
 	{
 		X509_NAME  *subject = X509_get_subject_name(cert);
 		int			at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
+#include "memory.h"
 #include "values.h"
 
 #define EPOCH_2000 INT64_C(946684800)	/* PostgreSQL's, in Unix seconds */
@@ -48,12 +48,7 @@ append(ArrayParam *array, const char *data, size_t len)
 	if (array->len + len + 1 > array->size)
 	{
 		array->size = (array->size + len + 64) * 2;
-		array->text = realloc(array->text, array->size);
-		if (array->text == NULL)
-		{
-			log_line(LOG_ERROR, "out of memory");
-			abort();
-		}
+		array->text = needed(realloc(array->text, array->size));
 	}
 	memcpy(array->text + array->len, data, len);
 	array->len += len;

@@ -59,13 +59,16 @@ class Raw:
     """A client that sends what it is told."""
 
     def __init__(self, port, **settings):
-        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket = self.connect(port)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8",
                                                                        validate_outbound_headers=False))
         self.h2.initiate_connection()
         self.events = []
         self.open = True
         self.send()
+
+    def connect(self, port):
+        return socket.create_connection(("127.0.0.1", port))
 
     def send(self):
         try:

@@ -2,11 +2,13 @@
  * fail.c
  *		Preloaded by the tests: allocation number $FAIL_AT fails, once.
  *
- * Counted from fail_begin(), which main() calls: what libraries do before that
- * is their own.
- * At the end the number of allocations goes to the file $FAIL_COUNT.
+ * Counted from fail_begin(), which main() calls, or with $FAIL_WHOLE from the
+ * start, for programs that do not: what libraries do before that is their own.
+ * At the end the number of allocations goes to the file $FAIL_COUNT.  With
+ * $FAIL_TRACE the place of the one that fails goes to stderr.
  */
 #include <errno.h>
+#include <execinfo.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -18,6 +20,7 @@ extern void *__libc_realloc(void *old, size_t size);
 
 static atomic_long number;
 static long fail_at;
+static int	trace;
 
 extern void fail_begin(void);
 
@@ -25,9 +28,21 @@ void
 fail_begin(void)
 {
 	const char *text = getenv("FAIL_AT");
+	void	   *frame;
 
+	/* The first call loads a library. */
+	backtrace(&frame, 1);
+	trace = getenv("FAIL_TRACE") != NULL;
 	number = 0;
 	fail_at = text != NULL ? atol(text) : 0;
+}
+
+__attribute__((constructor))
+static void
+begin_whole(void)
+{
+	if (getenv("FAIL_WHOLE") != NULL)
+		fail_begin();
 }
 
 __attribute__((destructor))
@@ -47,8 +62,12 @@ end(void)
 static int
 fails(void)
 {
+	void	   *frames[40];
+
 	if (atomic_fetch_add(&number, 1) + 1 != fail_at)
 		return 0;
+	if (trace)
+		backtrace_symbols_fd(frames, backtrace(frames, 40), 2);
 	errno = ENOMEM;
 	return 1;
 }
