@@ -4,7 +4,7 @@
 test_executors.py [NAME...]: runs all tests, or those whose name contains a NAME.
 
 Owns a private PostgreSQL, a temporary directory and every server that it starts; all of them are stopped by their own
-pid. Needs gcc, protoc-c, redis-server and python3-grpcio; the S3 and Azure servers come from the npm registry.
+pid. Needs gcc, protoc-c, redis-tools and python3-grpcio; the S3 and Azure servers come from the npm registry.
 """
 import base64
 import collections
@@ -603,7 +603,7 @@ class Redis(Test):
         cls.processes.enter_context(Process(
             ["redis-server", "--port", str(cls.port), "--tls-port", str(cls.tls), "--tls-cert-file", cls.crt,
              "--tls-key-file", cls.key, "--tls-auth-clients", "no", "--bind", "127.0.0.1", "--requirepass", "secret word",
-             "--save", "", "--dir", home], stdout=subprocess.DEVNULL))
+             "--save", "", "--dir", home], executable="/usr/bin/redis-check-rdb", stdout=subprocess.DEVNULL))
         if not wait_until(lambda: listening(cls.port) and listening(cls.tls), LIMIT):
             raise RuntimeError("redis-server does not listen")
 
