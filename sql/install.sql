@@ -88,9 +88,11 @@ BEGIN
 END $$;
 
 -- what was cleaned: the handler t_clean writes it down
+SET client_min_messages = warning;	-- not the notice that names who runs the tests
 CREATE TABLE t.cleaned (n serial, object_type text, object_id text, payload jsonb, metadata jsonb, service_id text, attempt int);
 SELECT gt_handler_create('t_clean', 'sql',
 	'INSERT INTO t.cleaned (object_id, object_type, payload, metadata, service_id, attempt) VALUES ($1, $2, $3, $4, $6, $8)');
+RESET client_min_messages;
 -- does the workers' job, and tells what was cleaned since the last time
 CREATE FUNCTION t.cleaned() RETURNS text LANGUAGE sql AS $$
 	WITH gone AS (DELETE FROM t.cleaned RETURNING object_id)

@@ -18,7 +18,7 @@ SELECT gt_nack(cleanup_id, attempt, 'error text') FROM gt_claim(max_items => 1);
 RESET ROLE;
 
 -- each sees what is his; monitors see all, without commands, payloads, metadata and error texts
-PREPARE seen AS SELECT current_user AS who,
+PREPARE seen AS SELECT CASE current_user WHEN session_user THEN 'superuser' ELSE current_user END AS who,
 	(SELECT count(*) FROM gt_leases WHERE object_id LIKE 'seen%') AS leases, (SELECT bool_or(payload IS NOT NULL OR metadata IS NOT NULL) FROM gt_leases) AS inside,
 	(SELECT count(*) FROM gt_garbage) AS garbage, (SELECT count(*) FROM gt_dead) AS dead,
 	(SELECT bool_or(payload IS NOT NULL) FROM gt_garbage) AS payload, (SELECT max(error) FROM gt_dead) AS error,
