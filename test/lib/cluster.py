@@ -25,7 +25,11 @@ class Failed(Exception):
     """A step that could not be done, with the output of the command that failed."""
 
 
-def run(command, **kwargs):
+def run(command, user=None, **kwargs):
+    """As root also as somebody else: by setpriv, because Python would fork for that, and grpcio (of Debian 13, in the
+    scripts that use it) has handlers that wait for all of its threads before a fork, some of them for ever."""
+    if user:
+        command = ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups", *command]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
     if done.returncode != 0:
         raise Failed(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}")
@@ -102,10 +106,7 @@ class Cluster:
         return output.splitlines()[-1]
 
     def _as_user(self):
-        if os.geteuid() != 0:
-            return {"cwd": self.home}
-        entry = pwd.getpwnam(self.user)
-        return {"cwd": self.home, "user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        return {"cwd": self.home, "user": self.user if os.geteuid() == 0 else None}
 
     def _bin(self, name):
         return os.path.join(self.bindir, name)

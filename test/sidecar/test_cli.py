@@ -293,16 +293,10 @@ class Failures(CliTest):
 class Hold(CliTest):
     """Time passes here, but nothing is asserted about how much."""
 
-    @staticmethod
-    def as_at_a_terminal():
-        """A runner in the background hands down signals that are ignored; here they shall end what they reach."""
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_DFL)
-
     def start(self, *command, duration="900ms", more=(), **how):
-        how.setdefault("preexec_fn", self.as_at_a_terminal)
-        return subprocess.Popen([BINARY, "--endpoint", self.endpoint, "lease", "hold", "--object-id", "x",
-                                 "--duration", duration, *more, "--", *command], env=environment(), text=True,
+        """A runner in the background hands down signals that are ignored; here they shall end what they reach."""
+        return subprocess.Popen(["env", "--default-signal=INT,HUP,QUIT", BINARY, "--endpoint", self.endpoint, "lease",
+                                 "hold", "--object-id", "x", "--duration", duration, *more, "--", *command], env=environment(), text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
 
     def finish(self, child, code):
