@@ -101,7 +101,7 @@ admin_finish(AdminAnswer *answer, int status, const char *content_type)
 	bool		whole = !ferror(answer->body);
 
 	/* Memory was short: half an answer is none. */
-	if (fclose(answer->body) != 0 || !whole)
+	if (fclose(answer->body) != 0 || !whole || answer->text == NULL)
 	{
 		status = 500;
 		answer->len = 0;

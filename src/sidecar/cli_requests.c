@@ -60,7 +60,7 @@ written(FILE *out, char **text)
 
 	if (fclose(out) != 0 || !whole)
 		out_of_memory();
-	return *text;
+	return needed(*text);
 }
 
 /* {"url": ..., "payload": ...}: what the built-in handlers are given. */

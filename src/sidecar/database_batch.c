@@ -286,7 +286,7 @@ judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
 	const char *sqlstate = sqlstate_of(error);
 	bool		serialisation = strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
 	bool		stale = strcmp(sqlstate, "26000") == 0 ||
-		(strcmp(sqlstate, "0A000") == 0 && strstr(PQresultErrorMessage(error), "cached plan") != NULL);
+		(strcmp(sqlstate, "0A000") == 0 && strstr(PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY), "cached plan") != NULL);
 
 	call->in_flight = false;
 	PQclear(call->result);
@@ -420,10 +420,26 @@ take_result(DbConn *conn, PGresult *result)
 	PQclear(result);
 }
 
+/*
+ * Has a result come?  Without the memory for a sync libpq loses it, takes later
+ * ones for it and waits for the last one for ever: then the connection is lost.
+ * The words are libpq's, as those of the server are left out (finish_setup()).
+ */
+static bool
+next_is_there(DbConn *conn)
+{
+	bool		busy = PQisBusy(conn->pg);
+
+	if (strstr(PQerrorMessage(conn->pg), "out of memory") == NULL)
+		return !busy;
+	dbconn_lost(conn, PQerrorMessage(conn->pg));
+	return false;
+}
+
 void
 batch_receive(DbConn *conn)
 {
-	while (conn->in_flight != NULL && !PQisBusy(conn->pg))
+	while (conn->in_flight != NULL && next_is_there(conn))
 	{
 		PGresult   *result = PQgetResult(conn->pg);
 

@@ -257,6 +257,8 @@ finish_setup(DbConn *conn)
 		connecting_failed(conn, "could not enter pipeline mode");
 		return;
 	}
+	/* From here on what the server says is taken from its results, and PQerrorMessage() is what libpq itself has to say. */
+	PQsetErrorVerbosity(conn->pg, PQERRORS_SQLSTATE);
 	timer_stop(&conn->timer);
 	conn->failures = 0;
 	conn->state = DBC_IDLE;
@@ -328,12 +330,6 @@ handle_socket(void *arg, uint32_t events)
 	}
 	if (conn->state == DBC_BUSY)
 		batch_receive(conn);
-	/* libpq loses the end of a batch for which it has no memory, and would wait for it for ever. */
-	if (conn->state == DBC_BUSY && strstr(PQerrorMessage(conn->pg), "out of memory") != NULL)
-	{
-		dbconn_lost(conn, PQerrorMessage(conn->pg));
-		return;
-	}
 	if (conn->state == DBC_IDLE)
 	{
 		/* Only notices are expected here, or the end. */

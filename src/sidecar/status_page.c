@@ -235,21 +235,33 @@ write_page(Page *page)
 		  "<code>TABLE gt_dead</code> <code>TABLE gt_history</code></span></footer></main></body></html>\n", out);
 }
 
-/* Returns whether all that was written of the sections had room. */
+/* False: there was no room for all of the sections. */
 static bool
-free_page(Page *page)
+flush_sections(Page *page)
 {
 	bool		whole = true;
 	int			i;
 
+	for (i = 0; i < SECTIONS; i++)
+	{
+		Section    *section = &page->section[i];
+
+		whole = fflush(section->out) == 0 && !ferror(section->out) && section->text != NULL && whole;
+	}
+	return whole;
+}
+
+static void
+free_page(Page *page)
+{
+	int			i;
+
 	for (i = 0; i < SECTIONS && page->section[i].out != NULL; i++)
 	{
-		whole = !ferror(page->section[i].out) && whole;
-		whole = fclose(page->section[i].out) == 0 && whole;
+		fclose(page->section[i].out);
 		free(page->section[i].text);
 	}
 	free(page);
-	return whole;
 }
 
 static void
@@ -257,13 +269,11 @@ finish_page(Page *page)
 {
 	AdminAnswer *answer = page->answer;
 	bool		healthy = page->health_known;
-	bool		whole;
-	int			i;
+	bool		whole = flush_sections(page);
 
-	for (i = 0; i < SECTIONS; i++)
-		fflush(page->section[i].out);
-	write_page(page);
-	whole = free_page(page);
+	if (whole)
+		write_page(page);
+	free_page(page);
 	admin_finish(answer, !whole ? 500 : healthy ? 200 : 503, "text/html; charset=utf-8");
 }
 
