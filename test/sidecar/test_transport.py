@@ -499,14 +499,14 @@ def make_certificates(directory):
         subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=directory)
     os.makedirs(directory, exist_ok=True)
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out",
-            "ca.pem", "-subj", "/CN=test CA", "-days", "2")
+            "ca.pem", "-subj", "/CN=test CA", "-days", "2", "-addext", "keyUsage=critical,keyCertSign")
     for name, subject, extension in (("server", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
                                      ("uri", "/CN=other", "subjectAltName=URI:spiffe://app/billing"),
                                      ("cn", "/CN=media", None)):
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out",
                 name + ".csr", "-subj", subject)
         with open(os.path.join(directory, name + ".ext"), "w") as file:
-            file.write((extension or "basicConstraints=CA:FALSE") + "\n")
+            file.write(f"authorityKeyIdentifier=keyid\n{extension or 'basicConstraints=CA:FALSE'}\n")
         openssl("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
                 name + ".pem", "-days", "2", "-extfile", name + ".ext")
 
