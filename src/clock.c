@@ -392,6 +392,21 @@ gt_effective_deadline(const GtRow *lease)
 	return effective(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), GT_INT64(lease, L_RUN));
 }
 
+static TimestampTz
+least(TimestampTz deadline, int64 duration, int64 run)
+{
+	TimestampTz until = effective(deadline, duration, run);
+
+	return until == GT_NEVER ? Max(deadline, gt_now()) + gt_grace_of(duration) : until;
+}
+
+/* See garbagetruck.h. */
+TimestampTz
+gt_least_deadline(const GtRow *lease)
+{
+	return least(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), GT_INT64(lease, L_RUN));
+}
+
 /*
  * gt__deadline(id, deadline, duration, run): the same for views; NULL for a
  * lease that is not there.  Before this run is recorded, a lower bound.
@@ -399,16 +414,7 @@ gt_effective_deadline(const GtRow *lease)
 Datum
 gt__deadline(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline;
-	TimestampTz until;
-	int64		duration;
-
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	deadline = PG_GETARG_TIMESTAMPTZ(1);
-	duration = PG_GETARG_INT64(2);
-	until = effective(deadline, duration, PG_GETARG_INT64(3));
-	if (until == GT_NEVER)
-		until = Max(deadline, gt_now()) + gt_grace_of(duration);
-	PG_RETURN_TIMESTAMPTZ(until);
+	PG_RETURN_TIMESTAMPTZ(least(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_INT64(2), PG_GETARG_INT64(3)));
 }

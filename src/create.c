@@ -71,8 +71,8 @@ gt_lease_grant(PG_FUNCTION_ARGS)
 	grant_of_args(fcinfo, &out);
 	values[0] = UUIDPGetDatum(&out.id);
 	values[1] = Int64GetDatum(out.fence);
-	values[2] = TimestampTzGetDatum(gt_shown_deadline(out.expires_at));
-	values[3] = IntervalPGetDatum(gt_us_interval(gt_shown_deadline(out.expires_at) - out.now));
+	values[2] = TimestampTzGetDatum(out.expires_at);
+	values[3] = IntervalPGetDatum(gt_us_interval(out.expires_at - out.now));
 	values[4] = BoolGetDatum(out.created);
 	values[5] = Int32GetDatum(out.attempts);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -223,7 +223,7 @@ gt_lease_grant_each(PG_FUNCTION_ARGS)
 		{
 			values[3] = UUIDPGetDatum(&e->granted.id);
 			values[4] = Int64GetDatum(e->granted.fence);
-			values[5] = TimestampTzGetDatum(gt_shown_deadline(e->granted.expires_at));
+			values[5] = TimestampTzGetDatum(e->granted.expires_at);
 			values[6] = BoolGetDatum(e->granted.created);
 		}
 		else

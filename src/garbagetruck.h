@@ -384,6 +384,7 @@ extern int64 gt_run(void);		/* this server run */
 extern void gt_start_ensure(void);
 /* The one reader of a lease's deadline: the instant at which it is over (GT_NEVER: cannot be judged yet). Not for children. */
 extern TimestampTz gt_effective_deadline(const GtRow *lease);
+extern TimestampTz gt_least_deadline(const GtRow *lease);	/* the same; where it can not be judged, what it will be at least */
 extern int64 gt_grace_of(int64 duration);	/* G of invariant I1, us */
 extern void gt_clock_record(void);	/* keeps gt_clock() in a file for the next start; at most each 10 s, but for the launcher's exit */
 extern void gt_start_adopt(void);	/* a copy was adopted: the grace begins now, with the full duration */

@@ -102,7 +102,7 @@ find_request(GtGranter *g, const GtRequest *r, GtGranted *out, GtFail *f)
 	}
 	out->id = *DatumGetUUIDP(row.v[L_ID]);
 	out->fence = GT_INT64(&row, L_FENCE);
-	out->expires_at = gt_lease_over_at(&g->leases, &row);
+	out->expires_at = gt_lease_shown_until(&g->leases, &row);
 	out->now = now;
 	out->created = false;
 	out->attempts = GT_INT32(&row, L_ATTEMPTS);
@@ -277,7 +277,7 @@ hold_parent(GtGranter *g, const GtRequest *r, TimestampTz *expires_at, GtFail *f
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "lease %s has a parent itself and can not be one", shown_id);
 	if (!gt_lease_running(&g->leases, &parent, gt_now()))
 		return gt_fail(f, ERRCODE_GT_EXPIRED, "lease %s has expired", shown_id);
-	*expires_at = gt_lease_over_at(&g->leases, &parent);
+	*expires_at = gt_lease_shown_until(&g->leases, &parent);
 	return true;
 }
 

@@ -23,16 +23,23 @@ PG_FUNCTION_INFO_V1(gt__running);
 
 /* ---- judging ---- */
 
-TimestampTz
-gt_lease_over_at(GtTable *leases, const GtRow *lease)
+/* The deadline of a lease or its parent, as `read` reads it; 0: a child whose parent has ended. */
+static TimestampTz
+deadline_of(GtTable *leases, const GtRow *lease, TimestampTz (*read) (const GtRow *))
 {
 	GtRow		parent;
 
 	if (lease->isnull[L_PARENT])
-		return gt_effective_deadline(lease);
+		return read(lease);
 	if (!gt_fetch(leases, GT_LEASE_PKEY, 1, &lease->v[L_PARENT], &parent))
 		return 0;
-	return gt_effective_deadline(&parent);
+	return read(&parent);
+}
+
+TimestampTz
+gt_lease_over_at(GtTable *leases, const GtRow *lease)
+{
+	return deadline_of(leases, lease, gt_effective_deadline);
 }
 
 bool
@@ -46,9 +53,9 @@ gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now)
 }
 
 TimestampTz
-gt_shown_deadline(TimestampTz over_at)
+gt_lease_shown_until(GtTable *leases, const GtRow *lease)
 {
-	return over_at == GT_NEVER ? gt_now() + (int64) gt_restart_grace * 1000 : over_at;
+	return deadline_of(leases, lease, gt_least_deadline);
 }
 
 /* gt__running(id, deadline): for views; of a child, its parent's id and deadline */

@@ -23,7 +23,7 @@ typedef struct GtFail
 } GtFail;
 
 /* lease.c */
-extern TimestampTz gt_shown_deadline(TimestampTz over_at);	/* a lower bound where it is GT_NEVER */
+extern TimestampTz gt_lease_shown_until(GtTable *leases, const GtRow *lease);	/* as gt_lease_over_at(), but never GT_NEVER */
 extern bool gt_fail(GtFail *f, int sqlstate, const char *fmt,...) pg_attribute_printf(3, 4);
 extern void gt_raise(const GtFail *f);	/* does not return */
 extern bool gt_fail_not_found(const pg_uuid_t *id, GtFail *f);	/* GT001 */

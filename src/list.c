@@ -30,7 +30,7 @@ static void
 lease_columns(GtTable *leases, const GtRow *row, Datum *v, bool *nulls)
 {
 	GtHandler	h;
-	TimestampTz over_at = gt_lease_over_at(leases, row);
+	TimestampTz until = gt_lease_shown_until(leases, row);
 	bool		has_handler = !row->isnull[L_HANDLER] && gt_handler_by_id(GT_INT32(row, L_HANDLER), &h);
 
 	memset(nulls, 0, LEASE_COLUMNS * sizeof(bool));
@@ -41,8 +41,8 @@ lease_columns(GtTable *leases, const GtRow *row, Datum *v, bool *nulls)
 	v[4] = CStringGetTextDatum(gt_lease_running(leases, row, gt_now()) ? "active" : "expired");
 	v[5] = row->v[L_CREATED_AT];
 	v[6] = row->v[L_RENEWED_AT];
-	nulls[7] = (over_at == 0);
-	v[7] = TimestampTzGetDatum(gt_shown_deadline(over_at));
+	nulls[7] = (until == 0);
+	v[7] = TimestampTzGetDatum(until);
 	nulls[8] = row->isnull[L_DURATION];
 	v[8] = nulls[8] ? (Datum) 0 : IntervalPGetDatum(gt_us_interval(GT_INT64(row, L_DURATION)));
 	v[9] = row->v[L_RENEWALS];

@@ -81,8 +81,7 @@ renew(GtTable *leases, Renewal *r, int64 duration, const char *service)
 	own = GT_INT64(&row, L_DURATION);
 	gt_observe_renewal(TextDatumGetCString(row.v[L_SERVICE_ID]),
 					   over_at == GT_NEVER ? own : over_at - r->now, own);
-	if (over_at == GT_NEVER)
-		over_at = Max(GT_TIME(&row, L_DEADLINE), r->now) + gt_grace_of(own);	/* what it would have at least */
+	over_at = gt_least_deadline(&row);
 	if (duration == 0)
 		duration = own;
 	r->deadline = Max(over_at, r->now + duration);

@@ -47,6 +47,13 @@ for my $call ('gt_metrics()', 'gt_workers')
 is($node->safe_psql('postgres', q{SELECT ok, remedy <> '' FROM gt_health() WHERE check_name = 'preloaded'}), 'f|t',
 	'gt_health says that it is not preloaded, and what to do');
 
+# After a restart, before anybody has written, no reader shows less than was promised.
+$node->safe_psql('postgres', q{SELECT gt_lease_create('promised', duration => '1 day')});
+my $promise = $node->safe_psql('postgres', q{SELECT expires_at FROM gt_lease_list(object_id => 'promised')});
+$node->restart;
+is($node->safe_psql('postgres', "SELECT l.expires_at >= '$promise', l.expires_at = v.expires_at FROM gt_lease_list(object_id => 'promised') l JOIN gt_leases v USING (lease_id)"),
+	't|t', 'after a restart no reader shows less than was promised');
+
 # Inside a transaction block: one pass without a commit, also over leases of this very transaction.
 is($node->safe_psql('postgres', q{
 	BEGIN;
