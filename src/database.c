@@ -79,16 +79,27 @@ evict_workers(GtDatabase *db)
 	}
 }
 
+/* A database that is held; its entry may be another's by the time that the command is over. */
+typedef struct Held
+{
+	GtDatabase *db;
+	Oid			oid;
+} Held;
+
 /* The command is over. What workers were at is to be done, if the database is still there. */
 static void
 let_go(int code, Datum arg)
 {
-	GtDatabase *db = (GtDatabase *) DatumGetPointer(arg);
+	Held	   *held = (Held *) DatumGetPointer(arg);
+	bool		there;
 
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	db->hold--;
+	there = held->db->oid == held->oid;
+	if (there)
+		held->db->hold--;
 	LWLockRelease(gt_shared->lock);
-	gt_due_at(db, gt_now());
+	if (there)
+		gt_due_at(held->db, gt_now());
 	gt_wake_launcher();
 }
 
@@ -148,15 +159,28 @@ find_option(List *options, const char *name)
 	return NULL;
 }
 
-/* The template of a CREATE DATABASE. In template databases there are no workers. */
+static bool
+is_template(Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
+/* What CREATE DATABASE copies: anybody may copy a template, which had workers if it is one only since a while ago. */
 static Oid
 template_of(CreatedbStmt *stmt)
 {
 	DefElem    *option = find_option(stmt->options, "template");
+	const char *name = option != NULL && option->arg != NULL ? defGetString(option) : "template1";
+	Oid			oid = get_database_oid(name, true);
 
-	if (option == NULL || option->arg == NULL || !may_create_databases())
+	if (!may_create_databases())
 		return InvalidOid;
-	return own_database(defGetString(option));
+	return OidIsValid(oid) && oid != MyDatabaseId && is_template(oid) ? oid : own_database(name);
 }
 
 /* Does this drop the extension here, and may the caller do it? */
@@ -239,27 +263,30 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	bool		creates = IsA(stmt, CreateExtensionStmt) &&
 		strcmp(((CreateExtensionStmt *) stmt)->extname, "garbagetruck") == 0;
 	bool		drops = IsA(stmt, DropdbStmt);
-	GtDatabase *db = NULL;
+	Held		held = {NULL, InvalidOid};
 
 	if (IsTransactionState() && !RecoveryInProgress())
-		db = gt_database(target_of(stmt, context), false);
-	if (db == NULL)
+	{
+		held.oid = target_of(stmt, context);
+		held.db = gt_database(held.oid, false);
+	}
+	if (held.db == NULL)
 		call_through(pstmt, query, read_only_tree, context, params, env, dest, completion);
 	else
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		db->hold++;
+		held.db->hold++;
 		LWLockRelease(gt_shared->lock);
-		PG_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(db));
+		PG_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(&held));
 		{
-			evict_workers(db);
+			evict_workers(held.db);
 			call_through(pstmt, query, read_only_tree, context, params, env, dest, completion);
 		}
-		PG_END_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(db));
+		PG_END_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(&held));
 		if (drops)
-			forget_database(db);
+			forget_database(held.db);
 		else
-			let_go(0, PointerGetDatum(db));
+			let_go(0, PointerGetDatum(&held));
 	}
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */

@@ -152,7 +152,13 @@ gt_my_database(void)
 
 	/* DROP DATABASE frees entries, but not that of a database somebody is connected to */
 	if (mine == NULL || mine->oid != MyDatabaseId)
+		mine = gt_database(MyDatabaseId, false);
+	if (mine == NULL)
+	{
+		/* nobody knew of this database: there may be work */
 		mine = gt_database(MyDatabaseId, true);
+		gt_due_at(mine, gt_now());
+	}
 	return mine;
 }
 

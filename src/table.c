@@ -144,6 +144,7 @@ look_up(void)
 			return false;
 	}
 	known = true;
+	(void) gt_my_database();	/* the first call here tells the launcher of this database */
 	return true;
 }
 

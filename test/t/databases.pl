@@ -99,6 +99,24 @@ like($err, qr/is being accessed by other users/, 'DROP DATABASE fails while a se
 ok(running('new_name'), 'and the workers come back after it');
 $session->quit;
 
+# A database that is a template only since its worker came: who may create databases may copy it.
+$node->safe_psql('postgres', 'ALTER DATABASE new_name IS_TEMPLATE true; CREATE ROLE creator LOGIN CREATEDB');
+$status = $node->psql('postgres', 'CREATE DATABASE by_stranger TEMPLATE new_name', stderr => \$err, extra_params => [ '-U', 'creator' ]);
+is($status, 0, 'CREATE DATABASE from a template goes through for who does not own it') or diag $err;
+
+# Templates are not served. Who makes one an ordinary database need not restart: the first call there tells of it.
+$node->safe_psql('new_name', q{
+	CREATE TABLE noted (id text);
+	SELECT gt_handler_create('template', 'sql', 'INSERT INTO noted VALUES ($1)');
+	SELECT gt_release(gt_lease_create('t', cleanup => 'template'))});
+$node->restart;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'new_name'}), '0', 'no worker comes to a template');
+is($node->safe_psql('new_name', 'SELECT count(*) FROM noted'), '0', 'where nothing is cleaned');
+$node->safe_psql('postgres', 'ALTER DATABASE new_name IS_TEMPLATE false');
+$node->safe_psql('new_name', 'SELECT count(*) FROM gt_lease_list()');
+ok($node->poll_query_until('new_name', 'SELECT count(*) = 1 FROM noted'), 'a call that only reads brings the workers there');
+ok(running('new_name'), 'all of them');
+
 # DROP EXTENSION cancels what runs, and is not charged for it.
 my $log = -s $node->logfile;
 $node->safe_psql('new_name', 'DROP EXTENSION garbagetruck CASCADE');
