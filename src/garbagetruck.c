@@ -19,6 +19,7 @@
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 #include "utils/wait_event.h"
 
 #include "garbagetruck.h"
@@ -71,6 +72,20 @@ check_renewals(int *newval, void **extra, GucSource source)
 	return true;
 }
 
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	char	   *list = pstrdup(*newval);
+	List	   *names;
+	bool		ok = SplitGUCList(list, ',', &names);
+
+	if (!ok)
+		GUC_check_errdetail("List syntax is invalid.");
+	list_free(names);
+	pfree(list);
+	return ok;
+}
+
 /* An unnamed copy of a name with control characters would be told apart by nobody. */
 static bool
 check_identity(char **newval, void **extra, GucSource source)
@@ -95,7 +110,7 @@ define_settings(void)
 	DefineCustomStringVariable("garbagetruck.databases",
 							   "Databases that the workers serve: * or a list of names.",
 							   "Empty: none, the workers stop.",
-							   &gt_databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
+							   &gt_databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
 	DefineCustomIntVariable("garbagetruck.max_workers",
 							"Workers at most, in the whole cluster; each takes a slot of max_worker_processes.",
 							"0: none, nothing expires or is cleaned by itself.",

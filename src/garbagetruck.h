@@ -96,7 +96,7 @@ typedef enum
 	GT_OBJECT_PKEY, GT_OBJECT_DUE, GT_OBJECT_CLEANUP, GT_OBJECT_DEAD,
 	GT_LEASE_PKEY, GT_LEASE_CHECK, GT_LEASE_OBJECT, GT_LEASE_SERVICE, GT_LEASE_PARENT, GT_LEASE_REQUEST,
 	GT__ORPHAN_PKEY, GT__HANDLER_PKEY, GT__HANDLER_NAME, GT__HANDLER_RIGHT_PKEY, GT__SHARE_PKEY,
-	GT__ROLE_PKEY, GT__TALLY_PKEY, GT__RUN_PKEY, GT_NINDEXES
+	GT__ROLE_PKEY, GT__TALLY_PKEY, GT__RUN_PKEY, GT__HISTORY_AT, GT_NINDEXES
 } GtIndexId;
 
 /* attribute numbers, 0-based, in the order of garbagetruck--1.0.sql */
@@ -556,6 +556,7 @@ extern void gt_garbage_remove(GtTable *objects, GtRow *row);	/* as done, without
 extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);
 extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h);	/* since it could first be cleaned, us */
 extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
+extern TimestampTz gt_history_trim_at(void);	/* when the oldest entry is too old (see reclaim.c); GT_NEVER: there is none */
 extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
 extern int64 gt_back_off(int64 retry_delay, int attempt);	/* us, with its jitter */
 

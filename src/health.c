@@ -447,15 +447,9 @@ static void
 check_history(Health *health)
 {
 	static const char *const modes[] = {"off", "errors", "all"};
-	int64		retention = (int64) gt_history_retention * USECS_PER_SEC;
-	GtTable		history;
-	GtRow		row;
-	bool		any;
+	TimestampTz trim_at = gt_history_trim_at();
 
-	gt_open(&history, GT__HISTORY, AccessShareLock);
-	any = gt_fetch_any(&history, &row);
-	gt_close(&history);
-	if (any && !health->standby && gt_now() - GT_TIME(&row, HI_AT) > retention + USECS_PER_DAY)
+	if (trim_at != GT_NEVER && !health->standby && gt_now() - trim_at > USECS_PER_DAY)
 		put(health, "history", false, "there are entries that are more than a day older than garbagetruck.history_retention",
 			"CALL gt_reclaim();");
 	else

@@ -187,6 +187,24 @@ gt_reclaim(PG_FUNCTION_ARGS)
 }
 
 /* See worker.h. */
+TimestampTz
+gt_history_trim_at(void)
+{
+	GtTable		history;
+	GtScan	   *scan;
+	GtRow		row;
+	TimestampTz result = GT_NEVER;
+
+	gt_open(&history, GT__HISTORY, AccessShareLock);
+	scan = gt_scan_begin(&history, GT__HISTORY_AT, 0, NULL);
+	if (gt_scan_next(scan, &row))
+		result = GT_TIME(&row, HI_AT) + (int64) gt_history_retention * USECS_PER_SEC;
+	gt_scan_end(scan);
+	gt_close(&history);
+	return result;
+}
+
+/* See worker.h. */
 bool
 gt_history_trim(void)
 {

@@ -72,6 +72,7 @@
 static GtDatabase *database;
 static GtCleaner *cleaner = NULL;
 static int64 busy_delay = 0;
+static TimestampTz trim_at = GT_NEVER;	/* nothing may happen here until the history wants to be trimmed */
 
 /* what a transaction shall do */
 static GtExpiry expiry;
@@ -155,6 +156,7 @@ static void
 do_end(void)
 {
 	gt_clean_end(cleaner);
+	trim_at = gt_history_trim_at();
 }
 
 /* In a pass: what is due beyond these may be ended by another worker at once. */
@@ -460,8 +462,8 @@ gt_worker_main(Datum arg)
 		gt_due_at(database, due);
 		serve();
 		/* we leave in peace: without a trace */
-		if (working)
-			(void) gt_in_transaction(do_end, "garbagetruck: leaving");
+		if (working && gt_in_transaction(do_end, "garbagetruck: leaving") && trim_at != GT_NEVER)
+			gt_due_at(database, Max(trim_at, gt_now() + TRIM_EVERY));
 	}
 	if (again)
 		gt_due_at(database, gt_now());

@@ -40,6 +40,20 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned WHERE id = 'not l
 reload_and_see($node, 'garbagetruck.databases', '*');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'not listed'}), 'until they are');
 
+# a list that cannot be read is refused, and the one before stays
+my ($out, $err);
+$node->psql('postgres', q{ALTER SYSTEM SET garbagetruck.databases = 'postgres,,other'}, stdout => \$out, stderr => \$err);
+like($err, qr/invalid value for parameter "garbagetruck.databases"/, 'a list that cannot be read is refused');
+
+# the history is trimmed when its time has come, though nothing else happens
+$node->safe_psql('postgres', q{
+	SELECT gt_handler_create('fails', 'sql', 'SELECT 1/0 FROM cleaned', max_attempts => 1);
+	SELECT gt_release(gt_lease_create('trimmed', cleanup => 'fails'))});
+ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM gt_history WHERE object_id = 'trimmed'}), 'there is a history');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}), 'the workers leave');
+is($node->safe_psql('postgres', q{SELECT next_due_at > gt_clock() + interval '6 days 23 hours' FROM gt_workers WHERE role = 'launcher'}), 't',
+	'nothing is due before the history wants to be trimmed');
+
 # one worker for many databases
 reload_and_see($node, 'garbagetruck.max_workers', '1');
 is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'workers'}), 'f', 'gt_health tells that one worker is too few');
@@ -60,7 +74,6 @@ is($node->safe_psql('postgres', q{
 is($node->safe_psql('postgres', q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "quota 5", "service_id": "q2"}]')}), '00000', 'of another service it is not');
 $node->safe_psql('postgres', q{SELECT gt_release(lease_id) FROM gt_lease_list(service_id => 'q', max_rows => 1)});
 is($node->safe_psql('postgres', q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "quota 6", "service_id": "q"}]')}), '00000', 'nor after a release');
-my ($out, $err);
 $node->psql('postgres', q{SELECT gt_lease_create_many(ARRAY['q1', 'q2', 'q3', 'q4'], service_id => 'q3')}, stdout => \$out, stderr => \$err);
 like($err, qr/"q3"/, 'the error names the service');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_lease_list(service_id => 'q3')}), '0', 'and gt_lease_create_many is all or nothing');
