@@ -103,6 +103,26 @@ names_text(Names *names)
 
 /* ---------------------------------------------------------------- processes */
 
+/* Each library in quotes of its own: a list in one pair would be the name of one library, without which no server starts. */
+static const char *
+preload_remedy(const Health *health)
+{
+	char	   *now = pstrdup(GetConfigOption("shared_preload_libraries", false, false));
+	StringInfoData list;
+	List	   *names;
+	ListCell   *lc;
+
+	initStringInfo(&list);
+	/* who is not a monitor may not know what else is loaded */
+	if (!health->all)
+		appendStringInfoString(&list, "..., ");
+	else if (SplitDirectoriesString(now, ',', &names))
+		foreach(lc, names)
+			appendStringInfo(&list, "%s, ", quote_literal_cstr(lfirst(lc)));
+	return psprintf("ALTER SYSTEM SET shared_preload_libraries = %s'garbagetruck'; and restart the server; or let a job "
+					"CALL gt_reclaim() every minute", list.data);
+}
+
 static void
 check_preloaded(Health *health)
 {
@@ -110,14 +130,8 @@ check_preloaded(Health *health)
 
 	if (gt_shared == NULL)
 	{
-		/* who is not a monitor may not know what else is loaded */
-		const char *now = health->all ? GetConfigOption("shared_preload_libraries", true, false) : "...";
-
 		put(health, "preloaded", false, "the library is not loaded at server start: there are no workers",
-			psprintf("ALTER SYSTEM SET shared_preload_libraries = %s; and restart the server; or let a job "
-					 "CALL gt_reclaim() every minute",
-					 quote_literal_cstr(now == NULL || now[0] == '\0' ? "garbagetruck" :
-										psprintf("%s, garbagetruck", now))));
+			preload_remedy(health));
 		return;
 	}
 	if (off > USECS_PER_SEC || off < -USECS_PER_SEC)
@@ -133,12 +147,14 @@ check_launcher(Health *health)
 {
 	if (gt_shared == NULL)
 		put(health, "launcher", false, "there is none without the library loaded at server start",
-			"see preloaded");
+			preload_remedy(health));
 	else if (health->standby)
 		put(health, "launcher", true, "on a standby nothing runs; it starts by itself after a promotion", NULL);
 	else if (gt_shared->launcher_procno < 0)
 		put(health, "launcher", false, "it does not run; after an error it is started again within seconds",
-			"look for \"garbagetruck\" in the server's log");
+			psprintf("look for \"garbagetruck\" in the server's log; if that says \"too many background workers\": "
+					 "ALTER SYSTEM SET max_worker_processes = %d; and restart the server",
+					 max_worker_processes + gt_max_workers + 1));
 	else
 		put(health, "launcher", true, psprintf("runs with process id %d", (int) gt_shared->launcher_pid), NULL);
 }
@@ -169,7 +185,8 @@ check_workers(Health *health)
 
 	if (gt_shared == NULL)
 	{
-		put(health, "workers", false, "there are none without the library loaded at server start", "see preloaded");
+		put(health, "workers", false, "there are none without the library loaded at server start",
+			preload_remedy(health));
 		return;
 	}
 	LWLockAcquire(gt_shared->lock, LW_SHARED);

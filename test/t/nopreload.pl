@@ -47,6 +47,18 @@ for my $call ('gt_metrics()', 'gt_workers')
 is($node->safe_psql('postgres', q{SELECT ok, remedy <> '' FROM gt_health() WHERE check_name = 'preloaded'}), 'f|t',
 	'gt_health says that it is not preloaded, and what to do');
 
+# Each remedy can be done as it stands: with another library loaded it must stay two names.
+is($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ') FROM gt_health() WHERE remedy LIKE $$ALTER SYSTEM SET shared_preload_libraries = 'garbagetruck'; %$$}),
+	'preloaded launcher workers', 'what lacks without preload has its remedy');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'auto_explain'");
+$node->restart;
+my $remedy = $node->safe_psql('postgres', q{SELECT split_part(remedy, ';', 1) FROM gt_health() WHERE check_name = 'preloaded'});
+$node->safe_psql('postgres', $remedy);
+$node->restart;
+is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'preloaded'}), 't', 'the remedy helps');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET shared_preload_libraries');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+
 # After a restart, before anybody has written, no reader shows less than was promised.
 $node->safe_psql('postgres', q{SELECT gt_lease_create('promised', duration => '1 day')});
 my $promise = $node->safe_psql('postgres', q{SELECT expires_at FROM gt_lease_list(object_id => 'promised')});
