@@ -11,9 +11,14 @@
  * worker never does: pg_restore loads the rows of gt__place before the objects.
  *
  * A cluster that came up by archive recovery without being a standby has the
- * same names as the original.  The postmaster sees recovery.signal when it
- * starts, draws a number and keeps it in the file garbagetruck.restored; a place
- * that was written before that number was drawn does not have it in `restored`.
+ * same names as the original.  Two things tell, and a place that was written
+ * before has not both of them in `restored`.  The postmaster, if the library is
+ * loaded there, sees recovery.signal when it starts, draws a number and keeps it
+ * in the file garbagetruck.restored.  And the server writes into the history of
+ * its timelines where it left the one before and why: if a recovery target was
+ * reached, that is what nobody but a restore does.  Without a target, to the end
+ * of the archive, the same is written as by the promotion of a standby, and no
+ * other trace is left: such a restore is seen only by a library that was loaded.
  *
  * Sessions and workers run this, in their own transactions; the row is locked
  * only by who writes it.
@@ -30,6 +35,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "catalog/pg_subscription_rel.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -43,6 +49,7 @@
 #include "garbagetruck.h"
 
 #define RESTORED_FILE	"garbagetruck.restored"
+#define NO_TARGET		"no recovery target"	/* so begins the reason where there was none */
 
 /* what this transaction found */
 static bool known = false;
@@ -90,16 +97,55 @@ gt_note_restore(void)
 	return token;
 }
 
-static int64
-restored_token(void)
+/* Appends where the last timeline that was left for a recovery target ended; nothing if there is none. */
+static void
+append_target(StringInfo name)
 {
-	static int64 token = -1;
+	char		path[MAXPGPATH];
+	char		line[MAXPGPATH];
+	char		last[64] = "";
+	FILE	   *file;
 
-	if (gt_shared != NULL)
-		return gt_shared->restored;
-	if (token < 0)
-		token = read_restored();
-	return token;
+	TLHistoryFilePath(path, GetWALInsertionTimeLine());
+	file = AllocateFile(path, "r");
+	if (file == NULL)
+		return;
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		uint32		timeline;
+		uint32		high;
+		uint32		low;
+		int			reason = 0;
+
+		if (sscanf(line, "%u\t%X/%X\t%n", &timeline, &high, &low, &reason) == 3 && reason > 0 &&
+			strncmp(line + reason, NO_TARGET, strlen(NO_TARGET)) != 0)
+			snprintf(last, sizeof(last), " %u@%X/%X", timeline, high, low);
+	}
+	FreeFile(file);
+	appendStringInfoString(name, last);
+}
+
+/* What gt__place.restored must say; empty: nothing was restored. */
+static const char *
+restored_name(void)
+{
+	static char result[128];
+	static bool is_final = false;
+	StringInfoData name;
+	int64		token;
+
+	if (is_final)
+		return result;
+	is_final = !RecoveryInProgress();
+	token = gt_shared != NULL ? gt_shared->restored : read_restored();
+	initStringInfo(&name);
+	if (token != 0)
+		appendStringInfo(&name, INT64_FORMAT, token);
+	if (is_final)
+		append_target(&name);
+	strlcpy(result, name.data, sizeof(result));
+	pfree(name.data);
+	return result;
 }
 
 /* ---------------------------------------------------------------- the place */
@@ -187,13 +233,13 @@ objection(const GtRow *row)
 {
 	char	   *here = identity();
 	char	   *there = TextDatumGetCString(row->v[PL_IDENTITY]);
-	int64		token = restored_token();
+	const char *restored = restored_name();
 
 	if (strcmp(here, there) != 0 || GT_OID(row, PL_DATABASE) != MyDatabaseId)
 		return psprintf("Its objects live in database %u of \"%s\", and this is database %u of \"%s\".",
 						GT_OID(row, PL_DATABASE), there, MyDatabaseId, here);
-	if (token != 0 && (row->isnull[PL_RESTORED] ||
-					   strcmp(TextDatumGetCString(row->v[PL_RESTORED]), psprintf(INT64_FORMAT, token)) != 0))
+	if (restored[0] != '\0' && (row->isnull[PL_RESTORED] ||
+								strcmp(TextDatumGetCString(row->v[PL_RESTORED]), restored) != 0))
 		return psprintf("The server came up by archive recovery: the original may still run as database %u of \"%s\".",
 						MyDatabaseId, here);
 	if (!GT_BOOL(row, PL_SUBSCRIBED) && is_subscribed())
@@ -272,7 +318,7 @@ stamp(bool adopted)
 {
 	GtTable		places;
 	GtRow		row;
-	int64		token = restored_token();
+	const char *restored = restored_name();
 
 	gt_open(&places, GT__PLACE, ShareRowExclusiveLock);
 	while (gt_fetch_any(&places, &row) && gt_lock(&places, &row, LockTupleExclusive, false) == GT_LOCKED)
@@ -283,8 +329,8 @@ stamp(bool adopted)
 	if (adopted)
 		GT_SET(&row, PL_ADOPTED_AT, TimestampTzGetDatum(gt_now()));
 	GT_SET(&row, PL_SUBSCRIBED, BoolGetDatum(is_subscribed()));
-	if (token != 0)
-		GT_SET(&row, PL_RESTORED, CStringGetTextDatum(psprintf(INT64_FORMAT, token)));
+	if (restored[0] != '\0')
+		GT_SET(&row, PL_RESTORED, CStringGetTextDatum(restored));
 	gt_insert(&places, &row);
 	gt_close(&places);
 	known = false;

@@ -164,6 +164,29 @@ $clone->safe_psql('original', 'SELECT gt_resume(adopt => true)');
 $clone->restart;
 is($clone->safe_psql('original', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 't', 'PITR: adopted, and it stays so');
 
+# Without the library preloaded a restore to a target is seen in the history of the timelines, and the promotion of a
+# standby is not taken for one.
+$node->safe_psql('original', q{SELECT pg_create_restore_point('here'); SELECT pg_switch_wal()});
+my $late = PostgreSQL::Test::Cluster->new('late');
+$late->init_from_backup($node, 'base', has_restoring => 1, standby => 0);
+$late->append_conf('postgresql.conf',
+	"archive_mode = off\nshared_preload_libraries = ''\nrecovery_target_name = 'here'\nrecovery_target_action = 'promote'");
+$late->start;
+ok($late->poll_query_until('original', 'SELECT NOT pg_is_in_recovery()'), 'PITR without preload: the clone is up');
+is($late->safe_psql('original', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 'f', 'PITR without preload: it is paused');
+$late->append_conf('postgresql.conf', "shared_preload_libraries = 'garbagetruck'");
+$late->restart;
+is($late->safe_psql('original', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 'f', 'PITR without preload: also with it, later');
+$late->safe_psql('original', 'SELECT gt_resume(adopt => true)');
+$late->restart;
+is($late->safe_psql('original', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 't', 'PITR without preload: adopted, and it stays so');
+my $promoted = PostgreSQL::Test::Cluster->new('promoted');
+$promoted->init_from_backup($node, 'base', has_streaming => 1);
+$promoted->append_conf('postgresql.conf', "archive_mode = off\nshared_preload_libraries = ''");
+$promoted->start;
+$promoted->promote;
+is($promoted->safe_psql('original', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 't', 'without preload a promoted standby is not a copy');
+
 # A file-level copy is told apart by `identity`; setting it for the first time pauses too.
 $node->append_conf('postgresql.conf', "garbagetruck.identity = 'production'");
 $node->restart;
@@ -174,5 +197,5 @@ $node->append_conf('postgresql.conf', "garbagetruck.identity = 'staging'");
 $node->restart;
 is($node->safe_psql('original', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 'f', 'identity: another one is another place');
 
-$_->stop('fast') for $clone, $other, $node;
+$_->stop('fast') for $clone, $late, $promoted, $other, $node;
 done_testing();
