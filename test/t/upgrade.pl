@@ -1,0 +1,127 @@
+# pg_upgrade keeps handlers, leases, garbage and dead, and nothing of ours runs while it works. With `identity` the new
+# cluster goes on where the old one was, with the grace; without, it has another system identifier and waits to be adopted.
+#
+# Old and new are of the same major, unless `oldinstall` names the installation of an older one that has the extension.
+use strict;
+use warnings;
+use GarbageTruck;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# All that is to be kept, with its ids and tokens.
+my $state = q{
+	SELECT string_agg(x, E'\n' ORDER BY x) FROM (
+		SELECT 'lease ' || concat_ws(' ', id, object_id, owner::regrole, service_id, deadline, duration, fence, parent, request_key, payload) AS x FROM gt_lease
+		UNION ALL SELECT 'garbage ' || concat_ws(' ', cleanup_id, object_id, owner, handler, state, attempts, payload) FROM gt_garbage
+		UNION ALL SELECT 'dead ' || concat_ws(' ', cleanup_id, object_id, owner, handler, attempts, error) FROM gt_dead
+		UNION ALL SELECT 'handler ' || concat_ws(' ', name, kind, command, owner, run_as, paused, max_attempts) FROM gt_handlers
+		UNION ALL SELECT 'right ' || concat_ws(' ', handler, role_name, privilege) FROM gt__handler_right
+		UNION ALL SELECT 'share ' || concat_ws(' ', owner_name, role_name, object_type) FROM gt__share
+		UNION ALL SELECT 'history ' || concat_ws(' ', at, event, object_id) FROM gt_history
+		UNION ALL SELECT 'run ' || run FROM gt__start) AS t};
+
+my @conf = ("shared_preload_libraries = 'garbagetruck'", "garbagetruck.naptime = '1h'", "garbagetruck.restart_grace = '5s'");
+
+# The old cluster, with work that is due but was not done.
+sub old_cluster
+{
+	my ($name, $identity) = @_;
+	my $old = PostgreSQL::Test::Cluster->new($name, install_path => $ENV{oldinstall});
+	$old->init;
+	$old->append_conf('postgresql.conf', join("\n", @conf, "garbagetruck.databases = ''", "garbagetruck.identity = '$identity'") . "\n");
+	$old->start;
+	$old->safe_psql('postgres', 'CREATE ROLE app; CREATE ROLE other');
+	$old->safe_psql('postgres', q{
+		CREATE EXTENSION garbagetruck;
+		CREATE TABLE cleaned (id text, at timestamptz DEFAULT gt_clock());
+		SELECT gt_allow('app'), gt_allow('app', 'handler');
+		GRANT INSERT, SELECT ON cleaned TO app;
+		SET ROLE app;
+		SELECT gt_handler_create('note', 'sql', 'INSERT INTO cleaned VALUES ($1)');
+		SELECT gt_handler_create('fail', 'sql', 'SELECT 1/0', max_attempts => 1);
+		SELECT gt_handler_create('queue', 'queue');
+		SELECT gt_handler_create('resting', 'queue');
+		SELECT gt_pause('resting');
+		SELECT gt_handler_grant('note', 'other'), gt_share('other');
+		SELECT gt_release(gt_lease_create('dead', cleanup => 'fail'));
+		RESET ROLE;
+		CALL gt_reclaim();
+		SET ROLE app;
+		SELECT gt_release(gt_lease_create('claimed', cleanup => 'queue'));
+		SELECT count(*) FROM gt_claim(visibility => '1 hour');
+		SELECT gt_release(gt_lease_create('waiting', cleanup => 'queue', payload => '{"a": [1, "x"]}'));
+		SELECT gt_release(gt_lease_create('due', cleanup => 'note'));
+		SELECT gt_lease_create('short', duration => '5 s', cleanup => 'note', service_id => 's');
+		SELECT gt_lease_create('child', parent => gt_lease_create('parent', duration => '1 hour', request_key => 'k'), cleanup => 'note');
+	});
+	return $old;
+}
+
+sub upgraded
+{
+	my ($old, $name, $identity) = @_;
+	my $new = PostgreSQL::Test::Cluster->new($name);
+	$new->init;
+	$new->append_conf('postgresql.conf', join("\n", @conf, "garbagetruck.identity = '$identity'") . "\n");
+	chdir $new->basedir or die "chdir: $!";
+	note 'from ' . $old->pg_version . ' to ' . $new->pg_version;
+	command_ok([ 'pg_upgrade', '--no-sync', '-d', $old->data_dir, '-D', $new->data_dir,
+		'-b', $old->config_data('--bindir'), '-B', $new->config_data('--bindir'),
+		'-s', $new->host, '-p', $old->port, '-P', $new->port ], "$name: pg_upgrade");
+	chdir '/' or die "chdir: $!";
+	return $new;
+}
+
+for my $identity ('', 'production')
+{
+	my $what = $identity eq '' ? 'without' : 'with';
+	my $old = old_cluster("old_$what", $identity);
+	my $fence = $old->safe_psql('postgres', q{SELECT max(fence) FROM gt_object});
+	my $token = $old->safe_psql('postgres', q{SELECT cleanup_id || ', ' || attempts FROM gt_garbage WHERE object_id = 'claimed'});
+	my $before = $old->safe_psql('postgres', $state);
+	is(() = $before =~ /^(?:lease|garbage|dead|handler|right|share|history|run) /mg, 3 + 3 + 1 + 6 + 1 + 1 + 2 + 1, "$what identity: there is something of each kind");
+	$old->stop;
+
+	# from here on workers would work, those of the servers that pg_upgrade starts
+	$old->append_conf('postgresql.conf', "garbagetruck.databases = '*'\n");
+	my $new = upgraded($old, "new_$what", $identity);
+	$new->append_conf('postgresql.conf', "garbagetruck.max_workers = 0\n");
+	$new->start;
+	is($new->safe_psql('postgres', $state), $before, "$what identity: all of it is there, and nobody has worked meanwhile");
+
+	if ($identity eq '')
+	{
+		is($new->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 'f', 'without identity it is paused');
+		my $err;
+		$new->psql('postgres', "\\set VERBOSITY verbose\nSELECT * FROM gt_claim()", stderr => \$err);
+		like($err, qr/55000/, 'and gt_claim raises 55000');
+		$new->safe_psql('postgres', q{SELECT gt_resume(adopt => true)});
+	}
+	is($new->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 't', "$what identity: it acts on its objects");
+	is($new->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'suspended'}), 't', "$what identity: no handler is suspended");
+	is($new->safe_psql('postgres', q{SELECT fence FROM gt_lease_grant('new')}) > $fence, 1, "$what identity: fences have grown");
+	my $started = $new->safe_psql('postgres', 'SELECT started_at FROM gt__start');
+	$new->append_conf('postgresql.conf', "garbagetruck.max_workers = 4\n");
+	$new->reload;
+	cleaned($new, 'postgres', 'due short', "$what identity: what is due is cleaned");
+	is($new->safe_psql('postgres', "SELECT at >= timestamptz '$started' + interval '5 s' FROM cleaned WHERE id = 'short'"), 't',
+		"$what identity: leases have their grace");
+	is($new->safe_psql('postgres', q{SELECT string_agg(object_id, ' ' ORDER BY object_id) FROM gt_lease_list() WHERE object_id IN ('parent', 'child')}),
+		'child parent', "$what identity: those of an hour run");
+	if ($identity eq '')
+	{
+		is($new->safe_psql('postgres', q{SELECT string_agg(object_id, ' ' ORDER BY object_id) FROM gt_claim()}), 'claimed waiting',
+			'in a copy claims count as crashed');
+	}
+	else
+	{
+		is($new->safe_psql('postgres', q{SELECT string_agg(object_id, ' ' ORDER BY object_id) FROM gt_claim()}), 'waiting',
+			'a claim survives the upgrade');
+		is($new->safe_psql('postgres', "SET ROLE app; SELECT gt_ack($token)"), 't', 'and its token');
+	}
+	is($new->safe_psql('postgres', q{SELECT gt_redrive(handler => 'fail')}), '1', "$what identity: what is dead can be redriven");
+	$new->stop;
+}
+
+done_testing();
