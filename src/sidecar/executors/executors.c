@@ -346,6 +346,11 @@ executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 	else
 	{
 		curl_multi_setopt(context->multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
+#if LIBCURL_VERSION_NUM >= 0x081400
+		/* It has a pool of threads for look-ups: those that hang shall delay neither others nor the end. */
+		curl_multi_setopt(context->multi, CURLMOPT_QUICK_EXIT, 1L);
+		curl_multi_setopt(context->multi, CURLMOPT_RESOLVE_THREADS_MAX, (long) context->settings.max_in_flight);
+#endif
 		if (start_threads(executors))
 			return executors;
 		snprintf(error, error_size, "could not start the executors' thread");
