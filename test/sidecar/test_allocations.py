@@ -352,7 +352,7 @@ class Allocations(unittest.TestCase):
         What OpenSSL does not survive: when memory is short while it looks up an algorithm for the first time, it keeps that
         as "not there", and every handshake of the process fails from then on.
         """
-        failures = re.findall(r"TLS handshake with \S+ failed: error:.*internal error.*\(and \d+ more like it\)", server.log())
+        failures = re.findall(r"TLS handshake with \S+ failed: error:.*:(?:internal error|\w+ lib) \(and \d+ more like it\)", server.log())
         return bool(failures) and "libcrypto.so" in server.log()
 
     def until_up(self, client):
