@@ -273,6 +273,17 @@ class Test(unittest.TestCase):
         self.until(lambda: (row(handler_name) or (0, None))[1], f"{handler_name} has an error", sidecar)
         self.assertIn(text, row(handler_name)[1])
 
+    def left_to_others(self, handler_name, text, sidecar):
+        """It is not claimed, and both the report and the log say what is lacking."""
+        said = lambda: [line for line in sidecar.problems().splitlines() if f'"{handler_name}"' in line and text in line]
+        line = self.until(said, f"{handler_name} is named", sidecar)[0]
+        self.until(lambda: line in sidecar.output(), f"{line} is in the log", sidecar)
+        # Others are claimed meanwhile.
+        with Server() as server:
+            other = handler("http", f"http://127.0.0.1:{server.port}/")
+            garbage(other, None)
+            self.gone(other, sidecar)
+        self.assertEqual(row(handler_name), (0, None))
 
     def all_failed(self, made, sidecar=None):
         """As failed(), for pairs of handler and text."""
@@ -563,10 +574,13 @@ class File(Test):
             self.assertTrue(os.path.isdir(root + "/d/e"))
 
     def test_without_root(self):
+        """It is not claimed: another sidecar may have the directory."""
+        h = handler("file", "{object_id}")
+        garbage(h, "a")
         with Sidecar() as sidecar:
-            h = handler("file", "{object_id}", retry_delay="1 h")
-            garbage(h, "a")
-            self.failed(h, "--file-root", sidecar)
+            self.left_to_others(h, "--file-root", sidecar)
+            with Sidecar("--file-root", work) as other:
+                self.gone(h, other)
 
 
 def certificate(directory):
@@ -738,14 +752,19 @@ class S3(Test):
                 self.failed(h, "status 403", sidecar)
 
     def test_failures(self):
-        with Sidecar(env={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}) as sidecar:
+        with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}) as sidecar:
             made = []
-            for target, text in (("s3://b/k", "AWS_ACCESS_KEY_ID"), ("s3://b", "s3://bucket/key"), ("s3://b/", "s3://bucket/key"),
-                                 ("s3:///k", "s3://bucket/key"), ("http://b/k", "s3://bucket/key")):
+            for target in ("s3://b", "s3://b/", "s3:///k", "http://b/k"):
                 h = handler("s3", target, retry_delay="1 h")
                 garbage(h, None)
-                made.append((h, text))
+                made.append((h, "s3://bucket/key"))
             self.all_failed(made, sidecar)
+
+    def test_without_keys(self):
+        with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": ""}) as sidecar:
+            h = handler("s3", "s3://b/k")
+            garbage(h, None)
+            self.left_to_others(h, "AWS_SECRET_ACCESS_KEY", sidecar)
 
 
 def npm(package):
@@ -849,10 +868,19 @@ class Azure(Test):
             garbage(h, None, {"url": f"{self.base}/box/w?{azure_sas('d')}"})
             self.gone(h, sidecar)
             self.assertEqual([self.has(b) for b in ("s", "t/u v", "w")], [False] * 3)
-            for target, text in (("azure://box/x", "AZURE_STORAGE"), ("azure://box", "azure://container/blob"), ("ftp://x/y", "blob")):
-                h = handler("azure_blob", target, retry_delay="1 h")
-                garbage(h, None)
-                self.failed(h, text, sidecar)
+            h = handler("azure_blob", "azure://box/x")
+            garbage(h, None)
+            self.left_to_others(h, "AZURE_STORAGE", sidecar)
+            h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
+            garbage(h, None, {"url": "azure://box/x"})
+            self.failed(h, "AZURE_STORAGE", sidecar)
+            h = handler("azure_blob", "ftp://x/y", retry_delay="1 h")
+            garbage(h, None)
+            self.failed(h, "blob", sidecar)
+        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar:
+            h = handler("azure_blob", "azure://box", retry_delay="1 h")
+            garbage(h, None)
+            self.failed(h, "azure://container/blob", sidecar)
 
     def test_credentials_stay(self):
         """Another host than the account's gets neither signature nor SAS."""
@@ -1089,11 +1117,11 @@ class Database(Test):
 
     def test_kinds(self):
         """--executors leaves the other kinds to others."""
-        with Server() as server, Sidecar("--executors", "grpc,file") as sidecar:
+        with Server() as server, Sidecar("--executors", "grpc,file", "--file-root", work) as sidecar:
             garbage("http_endpoint", None, {"url": f"http://127.0.0.1:{server.port}/"})
-            h = handler("file", "{object_id}")
+            h = handler("file", "..")
             garbage(h, "x")
-            self.failed(h, "--file-root", sidecar)
+            self.failed(h, "no plain path", sidecar)
             self.assertEqual(row("http_endpoint")[0], 0)
         done = subprocess.run([os.path.join(program, "main"), "--executors", "http,x"], stderr=subprocess.PIPE, text=True, check=False)
         self.assertEqual(done.returncode, 2)

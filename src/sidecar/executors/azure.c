@@ -149,6 +149,21 @@ is_own(const Account *account, const char *url)
 	return strncasecmp(url, account->endpoint, len) == 0 && url[len] == '/';
 }
 
+/* A URL may carry its own credentials, and a placeholder may become one. */
+static const char *
+azure_lacks(const Settings *settings, const char *command)
+{
+	Account		account;
+	bool		known;
+
+	if (command == NULL || strncmp(command, "azure://", 8) != 0)
+		return NULL;
+	read_account(&account);
+	known = account.endpoint != NULL;
+	account_free(&account);
+	return known ? NULL : "set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT in the sidecar's environment";
+}
+
 /* "azure://container/blob" becomes a URL of the account's endpoint. */
 static bool
 url_of_name(Call *call, const Account *account)
@@ -306,4 +321,4 @@ azure_judge(Context *context, Call *call, long status)
 	return false;
 }
 
-const ExecutorOps azure_ops = {azure_prepare, azure_start, azure_judge, NULL};
+const ExecutorOps azure_ops = {azure_prepare, azure_start, azure_judge, NULL, azure_lacks};

@@ -31,7 +31,7 @@
 static const char handlers_sql[] =
 "SELECT h.name, h.kind, (extract(epoch FROM h.timeout) * 1000)::bigint,"
 " coalesce(current_setting('garbagetruck.identity', true), ''),"
-" has_function_privilege('gt_claim(text[], int, interval, bigint[])', 'EXECUTE')"
+" has_function_privilege('gt_claim(text[], int, interval, bigint[])', 'EXECUTE'), h.command"
 " FROM (SELECT) AS always LEFT JOIN gt_handlers AS h ON h.kind = ANY ($1::text[])";
 
 /* From the function's rows to what we need; two claims share it. */

@@ -94,7 +94,7 @@ extern bool handlers_claimable(Context *context, Buffer *names);
 /* Forget who may be claimed: one of them may not. */
 extern void handlers_doubt(Context *context);
 
-/* What the role lacks, one sentence a line. */
+/* What the role or the sidecar lacks, one sentence a line. */
 extern void handlers_problems(const Context *context, Buffer *text);
 
 /* Append one element to an array literal that is begun with "{". */

@@ -126,6 +126,7 @@ extern bool allow_address(const AllowList *list, const char *host, int port,
 /* --- calls.c, hosts.c --- */
 
 typedef struct Context Context;
+typedef struct Settings Settings;
 typedef struct Call Call;
 typedef struct Host Host;
 
@@ -218,7 +219,15 @@ typedef struct ExecutorOps
 
 	/* Free call->work; may be NULL. */
 	void		(*cleanup) (Call *call);
+
+	/*
+	 * What every call of a handler with this command (NULL: unknown) would
+	 * lack, as advice; NULL: nothing.  May itself be NULL.
+	 */
+	const char *(*lacks) (const Settings *settings, const char *command);
 } ExecutorOps;
+
+extern const ExecutorOps *const kind_ops[EXEC_KINDS];
 
 extern const ExecutorOps http_ops;
 extern const ExecutorOps grpc_ops;
@@ -258,13 +267,14 @@ typedef struct Handler
 	HandlerState state;
 	int64_t		retry_at;
 	int			fixed_waiting;	/* calls waiting for hosts not from leases */
+	const char *lacks;			/* why it is left to others; NULL: it is not */
 	bool		seen;
 } Handler;
 
 typedef struct Database Database;
 typedef struct FileThread FileThread;
 
-typedef struct Settings
+struct Settings
 {
 	char	   *conninfo;
 	unsigned	kinds;
@@ -276,7 +286,7 @@ typedef struct Settings
 	int			max_per_host;
 	int			visibility_ms;
 	void		(*log) (ExecutorLogLevel level, const char *line);
-} Settings;
+};
 
 struct Context
 {
@@ -303,7 +313,7 @@ struct Context
 	ExecutorsStats stats;		/* copied to the public one once a turn */
 	char	   *problem;		/* of the database; NULL: none */
 	bool		problems_changed;
-	char	   *lacks;			/* what the role lacks, as last logged */
+	char	   *lacks;			/* what is lacking, as last logged */
 };
 
 extern void list_add(CallList *list, Call *call);
@@ -370,6 +380,7 @@ extern bool redis_wants_poll(const Call *call, struct curl_waitfd *fd);
 extern void redis_cleanup(Call *call);
 
 extern bool file_prepare(Context *context, Call *call);
+extern const char *file_lacks(const Settings *settings, const char *command);
 extern FileThread *file_thread_start(Context *context);
 extern void file_thread_stop(FileThread *files);
 extern bool file_start(Context *context, Call *call);

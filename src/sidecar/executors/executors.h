@@ -67,7 +67,7 @@ typedef struct ExecutorsConfig
 	const char *conninfo;		/* libpq connection string */
 	unsigned	kinds;			/* bits of ExecutorKind */
 	const char *expect_identity;	/* NULL: claim wherever it is */
-	const char *file_root;		/* NULL: the file executor refuses all */
+	const char *file_root;		/* NULL: handlers of kind file are left to others */
 	const char *tls_ca;			/* trusted certificates for targets; NULL:
 								 * $SSL_CERT_FILE, else the system's */
 	const AllowList *allow;		/* must outlive the executors; NULL: none */

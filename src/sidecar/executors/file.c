@@ -156,10 +156,15 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 	return removed;
 }
 
+const char *
+file_lacks(const Settings *settings, const char *command)
+{
+	return settings->file_root == NULL ? "start the sidecar with --file-root DIR" : NULL;
+}
+
 bool
 file_prepare(Context *context, Call *call)
 {
-
 	if (context->settings.file_root == NULL)
 	{
 		snprintf(call->error, sizeof(call->error), "the sidecar was started without --file-root");

@@ -5,7 +5,9 @@
  * gt_handlers shows a role also handlers that it may only use, and gt_claim
  * refuses as a whole when one of those named is not claimable.  So a handler
  * is first claimed by itself; the refusal is remembered, told in /healthz, and
- * the claim tried again now and then.
+ * the claim tried again now and then.  A handler for which we were given no
+ * credentials or no directory is not claimed at all: its attempts are for a
+ * sidecar that can make them, and until there is one it shows as unclaimed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +53,7 @@ handlers_take(Context *context, PGresult *result)
 	for (row = 0; row < PQntuples(result); row++)
 	{
 		const char *name = PQgetvalue(result, row, 0);
+		const char *command = PQgetisnull(result, row, 5) ? NULL : PQgetvalue(result, row, 5);
 		int			kind = kind_of(PQgetvalue(result, row, 1));
 		Handler    *handler = handler_find(context, name);
 
@@ -65,6 +68,7 @@ handlers_take(Context *context, PGresult *result)
 		}
 		handler->kind = (ExecutorKind) kind;
 		handler->timeout_ms = strtoll(PQgetvalue(result, row, 2), NULL, 10);
+		handler->lacks = kind_ops[kind]->lacks != NULL ? kind_ops[kind]->lacks(&context->settings, command) : NULL;
 		handler->seen = true;
 	}
 	for (i = 0; i < context->handler_count; i++)
@@ -97,8 +101,8 @@ handlers_untried(Context *context, int64_t now)
 	{
 		Handler    *handler = &context->handlers[i];
 
-		if (handler->seen && (handler->state == HANDLER_UNKNOWN ||
-							  (handler->state == HANDLER_DENIED && now >= handler->retry_at)))
+		if (handler->seen && handler->lacks == NULL &&
+			(handler->state == HANDLER_UNKNOWN || (handler->state == HANDLER_DENIED && now >= handler->retry_at)))
 			return handler;
 	}
 	return NULL;
@@ -134,7 +138,8 @@ handlers_claimable(Context *context, Buffer *names)
 	{
 		const Handler *handler = &context->handlers[i];
 
-		if (!handler->seen || handler->state != HANDLER_OK || handler->fixed_waiting >= FIXED_WAITING_MAX)
+		if (!handler->seen || handler->lacks != NULL || handler->state != HANDLER_OK ||
+			handler->fixed_waiting >= FIXED_WAITING_MAX)
 			continue;
 		array_add(names, handler->name);
 		some = true;
@@ -202,8 +207,13 @@ handlers_problems(const Context *context, Buffer *text)
 		add_lack(context, NULL, text);
 	for (i = 0; i < context->handler_count; i++)
 	{
-		if (context->handlers[i].seen && context->handlers[i].state == HANDLER_DENIED)
-			add_lack(context, context->handlers[i].name, text);
+		const Handler *handler = &context->handlers[i];
+
+		if (handler->seen && handler->lacks != NULL)
+			buffer_printf(text, "handler \"%s\" (%s) is left to others: %s\n", handler->name,
+						  executor_kind_names[handler->kind], handler->lacks);
+		else if (handler->seen && handler->state == HANDLER_DENIED)
+			add_lack(context, handler->name, text);
 	}
 	/* a role without any right does not even see these */
 	for (b = 0; b < sizeof(builtins) / sizeof(builtins[0]); b++)

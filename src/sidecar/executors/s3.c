@@ -132,6 +132,18 @@ region(void)
 }
 
 static bool
+has_keys(void)
+{
+	return environment("AWS_ACCESS_KEY_ID", NULL) != NULL && environment("AWS_SECRET_ACCESS_KEY", NULL) != NULL;
+}
+
+static const char *
+s3_lacks(const Settings *settings, const char *command)
+{
+	return has_keys() ? NULL : "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the sidecar's environment";
+}
+
+static bool
 s3_prepare(Context *context, Call *call)
 {
 	const char *endpoint = environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL");
@@ -149,7 +161,7 @@ s3_prepare(Context *context, Call *call)
 		snprintf(call->error, sizeof(call->error), "the target is no s3://bucket/key");
 		return false;
 	}
-	if (environment("AWS_ACCESS_KEY_ID", NULL) == NULL || environment("AWS_SECRET_ACCESS_KEY", NULL) == NULL)
+	if (!has_keys())
 	{
 		snprintf(call->error, sizeof(call->error), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set in the sidecar's environment");
 		return false;
@@ -233,4 +245,4 @@ s3_judge(Context *context, Call *call, long status)
 	return false;
 }
 
-const ExecutorOps s3_ops = {s3_prepare, s3_start, s3_judge, NULL};
+const ExecutorOps s3_ops = {s3_prepare, s3_start, s3_judge, NULL, s3_lacks};
