@@ -29,7 +29,8 @@ typedef enum GrpcMethodFlags
 	GRPC_SERVER_STREAMS = 2,
 	GRPC_PUBLIC = 4,			/* needs no token */
 	GRPC_ADMIN = 8,				/* a named caller needs `admin` */
-	GRPC_OPEN_ENDED = 16		/* never ends by itself: ended when the server drains */
+	GRPC_OPEN_ENDED = 16,		/* never ends by itself: ended when the server drains */
+	GRPC_BY_ELEMENT = 32		/* the request's elements are judged one by one: message_fault() */
 } GrpcMethodFlags;
 
 typedef struct GrpcMethod

@@ -35,7 +35,8 @@ deliver(GrpcCall *call, const Frame *frame)
 			return;
 		}
 	}
-	message = message_unpack(call->method->request, data, len, error, sizeof(error));
+	message = message_unpack(call->method->request, (call->method->flags & GRPC_BY_ELEMENT) != 0, data, len,
+							 error, sizeof(error));
 	if (message == NULL)
 	{
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s", error);

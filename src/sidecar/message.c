@@ -62,6 +62,18 @@ arena_free(void *ignored, void *pointer)
 {
 }
 
+typedef struct Fault
+{
+	struct Fault *next;
+	size_t		element;
+	char		text[];
+} Fault;
+
+/* Of the message in the arena, where they are too; in the elements' order. */
+static Fault *faults;
+static Fault **last_fault;
+static size_t elements;			/* met so far */
+
 void
 message_release(void)
 {
@@ -75,6 +87,36 @@ message_release(void)
 	arena_at = first_chunk;
 	arena_left = FIRST_CHUNK;
 	arena_total = 0;
+	faults = NULL;
+	elements = 0;
+}
+
+/* ---- what is wrong with elements ---- */
+
+/* Only this element is to be refused.  False: there is no room to note it. */
+static bool
+note_fault(const char *text)
+{
+	Fault	   *fault = arena_alloc(NULL, sizeof(Fault) + strlen(text) + 1);
+
+	if (fault == NULL)
+		return false;
+	fault->next = NULL;
+	fault->element = elements;
+	strcpy(fault->text, text);
+	*last_fault = fault;
+	last_fault = &fault->next;
+	return true;
+}
+
+const char *
+message_fault(size_t element)
+{
+	const Fault *fault = faults;
+
+	while (fault != NULL && fault->element < element)
+		fault = fault->next;
+	return fault != NULL && fault->element == element ? fault->text : NULL;
 }
 
 /* ---- the check ---- */
@@ -153,7 +195,13 @@ check_bytes(const ProtobufCFieldDescriptor *field, const uint8_t *data, size_t l
 		return false;
 	}
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-		return check_message(field->descriptor, data, data + len, depth + 1, error, error_size);
+	{
+		bool		good = check_message(field->descriptor, data, data + len, depth + 1, error, error_size) ||
+			(depth == 0 && last_fault != NULL && note_fault(error));
+
+		elements += depth == 0;
+		return good;
+	}
 	return true;
 }
 
@@ -215,14 +263,18 @@ check_message(const ProtobufCMessageDescriptor *type, const uint8_t *at, const u
 }
 
 ProtobufCMessage *
-message_unpack(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t len,
+message_unpack(const ProtobufCMessageDescriptor *type, bool by_element, const uint8_t *data, size_t len,
 			   char *error, size_t error_size)
 {
 	static ProtobufCAllocator allocator = {arena_alloc, arena_free, NULL};
 	ProtobufCMessage *message;
 
+	last_fault = by_element ? &faults : NULL;
 	if (!check_message(type, data, data + len, 0, error, error_size))
+	{
+		message_release();
 		return NULL;
+	}
 	message = protobuf_c_message_unpack(type, &allocator, len, data);
 	if (message == NULL)
 	{

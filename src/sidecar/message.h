@@ -14,12 +14,17 @@
 /*
  * Unpack a message.  Strings must be UTF-8 without NUL, and the whole must fit
  * a limited memory.  It lives until message_release(), and only one does at a
- * time.  NULL: `error` names what is wrong.
+ * time.  NULL: `error` names what is wrong.  by_element: the message is one
+ * repeated message, and what is wrong with the values of an element is told by
+ * message_fault() instead.
  */
-extern ProtobufCMessage *message_unpack(const ProtobufCMessageDescriptor *type,
+extern ProtobufCMessage *message_unpack(const ProtobufCMessageDescriptor *type, bool by_element,
 										const uint8_t *data, size_t len,
 										char *error, size_t error_size);
 extern void message_release(void);
+
+/* Why an element must not be used; NULL: it may. */
+extern const char *message_fault(size_t element);
 
 /* Is this UTF-8, as PostgreSQL sees it, without NUL? */
 extern bool valid_utf8(const uint8_t *data, size_t len);

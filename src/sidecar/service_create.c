@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "garbagetruck_v1.pb-c.h"
+#include "message.h"
 #include "services.h"
 
 #define MAX_BATCH 1000
@@ -220,15 +221,16 @@ v1_create_batch_over(GrpcCall *call)
 	free(batch);
 }
 
-/* Start an item; it is open when it got as far as SQL. */
+/* Start an item, unless something is wrong with it; it is open when it got as far as SQL. */
 static void
-start_item(GrpcCall *call, const CreateRequest *request, BatchItem *item)
+start_item(GrpcCall *call, const CreateRequest *request, const char *wrong, BatchItem *item)
 {
 	CreateParams params;
-	GrpcCode	code;
-	const char *wrong = read_request(call, request, &params, &code);
+	GrpcCode	code = GRPC_INVALID_ARGUMENT;
 	DbHow		how = {.deadline_us = grpc_deadline(call)};
 
+	if (wrong == NULL)
+		wrong = read_request(call, request, &params, &code);
 	if (wrong != NULL)
 	{
 		set_error(item, code, grpc_sqlstate_of_code(code), wrong);
@@ -266,7 +268,7 @@ v1_create_batch(GrpcCall *call, const ProtobufCMessage *message)
 	{
 		batch->items[i].batch = batch;
 		garbagetruck__v1__create_batch_response__item__init(&batch->items[i].message);
-		start_item(call, request->requests[i], &batch->items[i]);
+		start_item(call, request->requests[i], message_fault(i), &batch->items[i]);
 	}
 	if (batch->open == 0)
 		answer_batch(batch);

@@ -297,7 +297,7 @@ check_fence(GrpcCall *call, const ProtobufCMessage *message)
 const GrpcMethod v1_methods[] =
 {
 	METHOD("Create", create_request, 0, v1_create, NULL, call_sql_over),
-	METHOD("CreateBatch", create_batch_request, 0, v1_create_batch, NULL, v1_create_batch_over),
+	METHOD("CreateBatch", create_batch_request, GRPC_BY_ELEMENT, v1_create_batch, NULL, v1_create_batch_over),
 	METHOD("KeepAlive", keep_alive_request, BOTH, v1_keep_alive, v1_keep_alive_end, v1_keep_alive_over),
 	METHOD("RenewBatch", renew_batch_request, 0, v1_renew_batch, NULL, v1_renew_batch_over),
 	METHOD("Release", release_request, 0, release, NULL, call_sql_over),

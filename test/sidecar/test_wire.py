@@ -342,6 +342,15 @@ class GarbageTruckTest(unittest.TestCase):
             else:
                 self.assertGreater(item.grant.fence, 0)
         self.assertEqual(len(ask1("CreateBatch", v1.CreateBatchRequest(), v1.CreateBatchResponse).items), 0)
+        named = {2: {"object_id": "a\0b"}, 3: {"payload": '"\0"'}, 5: {"service_id": "\0"}, 6: {"parent": "\0"}, 9: {"request_key": "k\0"}}
+        items = ask1("CreateBatch", v1.CreateBatchRequest(requests=[
+            v1.CreateRequest(**{"object_id": "nul%d" % i, "service_id": "s", **named.get(i, {})}) for i in range(10)]),
+                     v1.CreateBatchResponse).items
+        self.assertEqual(len(items), 10)
+        for i, item in enumerate(items):
+            self.assertEqual(item.error.message, f"{[*named[i]][0]} contains a NUL byte" if i in named else "")
+            self.assertEqual((item.error.code, item.error.sqlstate), (3, "22023") if i in named else (0, ""))
+            self.assertEqual(item.grant.fence > 0, i not in named)
         self.refused(Code.INVALID_ARGUMENT, "CreateBatch", v1.CreateBatchRequest(requests=requests * 26), v1.CreateBatchResponse)
 
     def test_renew_batch_and_keep_alive(self):

@@ -86,7 +86,7 @@ fuzz_messages(const uint8_t *data, size_t size, unsigned which)
 		&grpc__reflection__v1__server_reflection_request__descriptor
 	};
 	char		error[256];
-	ProtobufCMessage *message = message_unpack(types[which % 7], data, size, error, sizeof(error));
+	ProtobufCMessage *message = message_unpack(types[which % 7], which % 7 == 2, data, size, error, sizeof(error));
 	uint8_t    *packed;
 
 	if (message == NULL)
