@@ -457,6 +457,7 @@ forecast_came(void *arg, const DbOutcome *outcome)
 	Garbagetruck__V1__ForecastResponse__Row *rows;
 	Garbagetruck__V1__ForecastResponse__Row **pointers;
 	Google__Protobuf__Timestamp *minutes;
+	size_t		size = 0;
 	int			count;
 	int			i;
 
@@ -479,7 +480,11 @@ forecast_came(void *arg, const DbOutcome *outcome)
 		rows[i].handler = (char *) get_text_or_empty(outcome->result, i, 2);
 		rows[i].leases = (uint64_t) get_int8(outcome->result, i, 3);
 		pointers[i] = &rows[i];
+		size += answer_share(&rows[i].base);
 	}
+	/* There are no pages, and a part would say that nothing ends in the other. */
+	if (size > ANSWER_MOST)
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "horizon: its %d rows do not fit into one answer, ask for a shorter one", count);
 	response.rows = pointers;
 	response.n_rows = (size_t) i;
 	grpc_answer(call, &response.base);

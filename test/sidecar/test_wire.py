@@ -568,6 +568,14 @@ class GarbageTruckTest(unittest.TestCase):
         self.assertIn("preloaded", [c.name for c in health.checks])
 
 
+    def test_a_forecast_that_fits_no_answer(self):
+        name = "n" * 255
+        sql(f"SELECT gt_handler_create('{name}', 'queue')")
+        sql(f"SELECT gt_lease_create('f', lpad(i::text, 255, 't'), 'forecast', '5 min', '{name}') FROM generate_series(1, 8000) i")
+        self.refused(Code.RESOURCE_EXHAUSTED, "Forecast", v1.ForecastRequest(), v1.ForecastResponse, "ask for a shorter one")
+        ask1("Forecast", v1.ForecastRequest(horizon=seconds(60)), v1.ForecastResponse)
+        sql("SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases WHERE service_id = 'forecast'), true)")
+
     def test_another_identity(self):
         """--expect-identity: what may be a copy's garbage is given to nobody."""
         other = until_serving(Sidecar(cluster, "--expect-identity", "production"))
