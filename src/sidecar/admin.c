@@ -50,7 +50,7 @@ static Listener *listener;
 const Option admin_options[] =
 {
 	{"admin", OPTION_TEXT, &listen_on, "127.0.0.1:50052", "ADDR",
-	"where /metrics, /livez, /readyz, /healthz and the status page are served, in cleartext; '' for nowhere"},
+	"where /metrics, /livez, /readyz, /healthz and the status page are served, in cleartext; none for nowhere"},
 	{"no-database-metrics", OPTION_SWITCH, &without_database_metrics, NULL, NULL,
 	"leave what gt_metrics() tells out of /metrics (another sidecar serves it)"},
 	OPTION_END
@@ -364,13 +364,34 @@ static const ConnHandlers handlers =
 	.closed = on_closed
 };
 
+/* `none` can be said in the environment too, where '' is as if unset. */
+static bool
+is_wanted(void)
+{
+	return listen_on != NULL && listen_on[0] != '\0' && strcmp(listen_on, "none") != 0;
+}
+
+bool
+admin_check(bool insecure, char *error, size_t error_size)
+{
+	if (!is_wanted())
+		return true;
+	if (!net_is_address(listen_on))
+		snprintf(error, error_size, "--admin %s is no address: HOST:PORT, [V6]:PORT, :PORT, unix:/PATH or none is expected", listen_on);
+	else if (!insecure && !net_is_loopback(listen_on))
+		snprintf(error, error_size, "the admin port has no TLS and is served on loopback only: give --insecure, to listen on %s", listen_on);
+	else
+		return true;
+	return false;
+}
+
 bool
 admin_start(char *error, size_t error_size)
 {
 	ListenOptions options = {.handlers = &handlers, .max_connections = MAX_CONNECTIONS};
 
 	admin_watch_rights();
-	if (listen_on == NULL || listen_on[0] == '\0')
+	if (!is_wanted())
 		return true;
 	listener = net_listen(listen_on, &options, error, error_size);
 	if (listener == NULL)

@@ -18,9 +18,12 @@
 /* --admin, --no-database-metrics */
 extern const Option admin_options[];
 
+/* May we listen where --admin says?  False: `error` says why not. */
+extern bool admin_check(bool insecure, char *error, size_t error_size);
+
 /*
  * Listen; to be called once the loop and the database have been started.
- * --admin '' leaves the port out.  False: `error` says why.
+ * --admin none leaves the port out.  False: `error` says why.
  */
 extern bool admin_start(char *error, size_t error_size);
 

@@ -133,6 +133,23 @@ in_bounds(const Option *option, int64_t value)
 		(value >= option->min && value <= option->max);
 }
 
+static bool
+parse_switch(const char *text, bool *on)
+{
+	static const char *const words[][2] = {{"0", "1"}, {"false", "true"}, {"off", "on"}, {"no", "yes"}};
+	int			i;
+
+	for (i = 0; i < 8; i++)
+	{
+		if (strcasecmp(text, words[i / 2][i % 2]) == 0)
+		{
+			*on = i % 2 == 1;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Set one option from text; `from` names the flag or variable in the error. */
 static bool
 set_option(const Option *option, const char *text, const char *from, char *error, size_t error_size)
@@ -146,9 +163,10 @@ set_option(const Option *option, const char *text, const char *from, char *error
 			*(const char **) option->target = text;
 			return true;
 		case OPTION_SWITCH:
-			*(bool *) option->target = strcasecmp(text, "1") == 0 || strcasecmp(text, "true") == 0 ||
-				strcasecmp(text, "on") == 0 || strcasecmp(text, "yes") == 0;
-			return true;
+			if (parse_switch(text, option->target))
+				return true;
+			snprintf(error, error_size, "%s: \"%s\" is neither on nor off", from, text);
+			return false;
 		case OPTION_LIST:
 			return list_add(option->target, text);
 		case OPTION_NUMBER:

@@ -64,7 +64,7 @@ static const Option serve_options[] =
 	{"tls-key", OPTION_TEXT, &tls_key, NULL, "FILE", "its key"},
 	{"tls-client-ca", OPTION_TEXT, &tls_client_ca, NULL, "FILE", "ask clients for certificates of this CA; their names (first DNS or URI name, else CN) name the callers"},
 	{"token-file", OPTION_TEXT, &token_file, NULL, "FILE", "lines of TOKEN SERVICE_ID [claim=H1,H2] [admin]: callers must send authorization: Bearer TOKEN; read again on SIGHUP. A TOKEN of - gives rights to the client certificate of that name"},
-	{"insecure", OPTION_SWITCH, &insecure, NULL, NULL, "serve without TLS on other addresses than loopback"},
+	{"insecure", OPTION_SWITCH, &insecure, NULL, NULL, "serve what has no TLS on other addresses than loopback: gRPC without --tls-cert, and the admin port"},
 	{"max-connections", OPTION_NUMBER, &max_connections, "10000", "N", "gRPC connections at once", 1, 1000000},
 	{"handshake-timeout", OPTION_DURATION, &handshake_us, "10s", "D", "the longest TLS handshake", 1000, 3600000000LL},
 	{"shutdown-timeout", OPTION_DURATION, &shutdown_us, "30s", "D", "how long calls may go on after SIGTERM", 0, 86400000000LL},
@@ -270,7 +270,8 @@ check_options(char *error, size_t error_size)
 	else if (tls_cert == NULL && !insecure && !net_is_loopback(listen_address))
 		snprintf(error, error_size, "without TLS only loopback is served: give --tls-cert and --tls-key, or --insecure, to listen on %s", listen_address);
 	else
-		return executors_parse_kinds(executor_list, &kinds, error, error_size) &&
+		return admin_check(insecure, error, error_size) &&
+			executors_parse_kinds(executor_list, &kinds, error, error_size) &&
 			services_start(error, error_size);
 	return false;
 }

@@ -116,11 +116,12 @@ class Serve(CliTest):
     """`serve` is a command like the others: flags before it, --json, one-line errors that name the flag."""
 
     def refused(self, *arguments, code=2, says):
-        done = self.run_cli("--service-id", "s", *arguments, "--db", "host=/nowhere", "--admin", "", code=code)
+        arguments = (*arguments, "--db", "host=/nowhere", *([] if "--admin" in arguments else ["--admin", "none"]))
+        done = self.run_cli("--service-id", "s", *arguments, code=code)
         self.assertEqual((done.stdout, done.stderr.count("\n")), ("", 1), done.stderr)
         self.assertIn(says, done.stderr)
         for before, after in ((["--json"], []), ([], ["--json"])):
-            done = self.run_cli(*before, *arguments, "--db", "host=/nowhere", "--admin", "", *after, code=code)
+            done = self.run_cli(*before, *arguments, *after, code=code)
             self.assertIn(says, json.loads(done.stderr)["error"]["message"])
 
     def test_flags_before_it(self):
@@ -131,9 +132,13 @@ class Serve(CliTest):
 
     def test_bad_values_are_usage_errors(self):
         for flag, value in (("listen", "127.0.0.1:99999"), ("listen", "nonsense"), ("listen", "0.0.0.0:0"), ("executors", "ftp"),
-                            ("allow-target", "http://x"), ("cleanup", "foo"), ("max-message", "10"), ("nope", "x")):
+                            ("allow-target", "http://x"), ("cleanup", "foo"), ("max-message", "10"), ("nope", "x"),
+                            ("admin", "nonsense"), ("admin", ":0"), ("admin", "[::]:0")):
             with self.subTest(flag, value=value):
                 self.refused("serve", "--" + flag, value, says=value if flag != "nope" else "--nope")
+        self.refused("serve", "--insecure=maybe", says="maybe")
+        # The admin port has no TLS, whether gRPC has it or not.
+        self.refused("serve", "--admin", "0.0.0.0:0", "--tls-cert", "c.pem", "--tls-key", "k.pem", says="--insecure")
 
     def test_files_that_do_not_fit_are_named(self):
         with tempfile.TemporaryDirectory() as directory:

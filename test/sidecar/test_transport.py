@@ -597,7 +597,11 @@ class TlsTest(unittest.TestCase):
         with self.assertRaises(RuntimeError) as caught:
             Sidecar(cluster, "--listen", "0.0.0.0:0")
         self.assertIn("--insecure", str(caught.exception))
-        own = Sidecar(cluster, "--listen", "0.0.0.0:0", "--insecure")
+        own = Sidecar(cluster, "--listen", "0.0.0.0:0", "--admin", "0.0.0.0:0", "--insecure")
+        self.assertIn("its admin port is 0.0.0.0:", own.log())
+        self.assertEqual(own.stop(), 0)
+        own = Sidecar(cluster, "--admin", "none")
+        self.assertNotIn("admin port", own.log())
         self.assertEqual(own.stop(), 0)
 
 
