@@ -138,7 +138,8 @@ void
 frame_kept(const FrameReader *reader, Frame *frame)
 {
 	frame->compressed = reader->prefix[0] == 1;
-	frame->data = reader->data;
+	/* An empty one has no buffer. */
+	frame->data = reader->data != NULL ? reader->data : reader->prefix;
 	frame->len = frame_length(reader);
 }
 

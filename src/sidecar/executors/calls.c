@@ -297,6 +297,8 @@ take_result(Context *context, Call *call, CURLcode code)
 	}
 	if (call->too_long)
 		snprintf(call->error, sizeof(call->error), "%.200s port %d: the answer is too long", call->host_name, call->port);
+	else if (call->malformed)
+		snprintf(call->error, sizeof(call->error), "%.200s port %d: the answer is not HTTP", call->host_name, call->port);
 	else
 		transfer_error(call, code);
 	call_fail(context, call, code == CURLE_OPERATION_TIMEDOUT);
