@@ -121,6 +121,8 @@ message_fault(size_t element)
 
 /* ---- the check ---- */
 
+static const char malformed[] = "the message is malformed";
+
 bool
 valid_utf8(const uint8_t *s, size_t len)
 {
@@ -182,6 +184,18 @@ read_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
 static bool check_message(const ProtobufCMessageDescriptor *type, const uint8_t *at,
 						  const uint8_t *end, int depth, char *error, size_t error_size);
 
+/* A value of a field within a field is named by both: an entry of a map by itself says "key". */
+static bool
+name_outer_field(const ProtobufCFieldDescriptor *field, char *error, size_t error_size)
+{
+	char		inner[200];
+
+	snprintf(inner, sizeof(inner), "%s", error);
+	if (strcmp(inner, malformed) != 0)
+		snprintf(error, error_size, "%s.%s", field->name, inner);
+	return false;
+}
+
 static bool
 check_bytes(const ProtobufCFieldDescriptor *field, const uint8_t *data, size_t len,
 			int depth, char *error, size_t error_size)
@@ -197,7 +211,7 @@ check_bytes(const ProtobufCFieldDescriptor *field, const uint8_t *data, size_t l
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
 	{
 		bool		good = check_message(field->descriptor, data, data + len, depth + 1, error, error_size) ||
-			(depth == 0 && last_fault != NULL && note_fault(error));
+			(depth == 0 && last_fault != NULL ? note_fault(error) : name_outer_field(field, error, error_size));
 
 		elements += depth == 0;
 		return good;
@@ -224,7 +238,7 @@ static bool
 check_message(const ProtobufCMessageDescriptor *type, const uint8_t *at, const uint8_t *end,
 			  int depth, char *error, size_t error_size)
 {
-	snprintf(error, error_size, "the message is malformed");
+	snprintf(error, error_size, "%s", malformed);
 	if (depth > MAX_DEPTH)
 		return false;
 	while (at < end)

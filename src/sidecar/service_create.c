@@ -116,7 +116,7 @@ created(void *arg, const DbOutcome *outcome)
 	GrpcCall   *call = arg;
 	GrantRow	row;
 
-	if (!call_json_done(call, outcome))
+	if (!call_sql_done(call, outcome))
 		return;
 	read_grant(outcome->result, &row);
 	grpc_answer(call, &row.message.base);
@@ -189,7 +189,7 @@ item_created(void *arg, const DbOutcome *outcome)
 {
 	BatchItem  *item = arg;
 	Batch	   *batch = item->batch;
-	char		buffer[JSON_PROBLEM_SIZE];
+	char		buffer[PROBLEM_SIZE];
 
 	item->waiting = NULL;
 	if (outcome->result != NULL)
@@ -198,7 +198,7 @@ item_created(void *arg, const DbOutcome *outcome)
 		item->message.grant = &item->grant.message;
 	}
 	else
-		set_error(item, grpc_code_of_sqlstate(outcome->sqlstate), outcome->sqlstate, json_problem(outcome, buffer));
+		set_error(item, grpc_code_of_sqlstate(outcome->sqlstate), outcome->sqlstate, outcome_problem(outcome, buffer));
 	if (--batch->open == 0)
 		answer_batch(batch);
 }

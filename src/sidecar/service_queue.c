@@ -88,6 +88,18 @@ cleanup_read(const PGresult *result, int i, CleanupRow *row)
 	message->claimed_until = get_timestamp(result, i, 12, &row->claimed_until);
 }
 
+/* False after it has failed the call of a caller who may claim of no handler. */
+static bool
+claims_something(GrpcCall *call)
+{
+	const char *const *own = NULL;
+
+	if (caller_name(call) == NULL || caller_handlers(call, &own) > 0)
+		return true;
+	grpc_fail(call, GRPC_PERMISSION_DENIED, "%s may not claim: its line in the token file has no claim=", caller_name(call));
+	return false;
+}
+
 bool
 claim_handlers(GrpcCall *call, char *const *names, size_t count, char **param)
 {
@@ -99,6 +111,8 @@ claim_handlers(GrpcCall *call, char *const *names, size_t count, char **param)
 	*param = NULL;
 	if (count == 0 && (caller_name(call) == NULL || caller_claims(call, "*")))
 		return true;
+	if (!claims_something(call))
+		return false;
 	param_begin(&array);
 	for (i = 0; i < count; i++)
 	{
@@ -112,12 +126,6 @@ claim_handlers(GrpcCall *call, char *const *names, size_t count, char **param)
 	}
 	for (i = 0; count == 0 && (int) i < own_count; i++)
 		param_add(&array, own[i]);
-	if (count == 0 && own_count == 0)
-	{
-		param_free(&array);
-		grpc_fail(call, GRPC_PERMISSION_DENIED, "%s may not claim: its line in the token file has no claim=", caller_name(call));
-		return false;
-	}
 	param_end(&array);
 	*param = array.text;
 	return true;
@@ -336,8 +344,11 @@ send_outcome(GrpcCall *call, const ProtobufCMessage *message, DbStatement *any, 
 {
 	const Garbagetruck__V1__Outcome *outcome = (const void *) message;
 	OutcomeParams params;
-	const char *wrong = outcome_params(call, outcome, &params);
+	const char *wrong;
 
+	if (!claims_something(call))
+		return;
+	wrong = outcome_params(call, outcome, &params);
 	if (wrong == NULL && needs_delay && params.params[4] == NULL)
 		wrong = "delay is needed: how long the claim shall last";
 	if (wrong != NULL)

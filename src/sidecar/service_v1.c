@@ -56,6 +56,13 @@ release(GrpcCall *call, const ProtobufCMessage *message)
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "lease_ids: %zu are too many, %d are allowed", request->n_lease_ids, MAX_IDS);
 		return;
 	}
+	for (i = 0; i < request->n_lease_ids && request->keep; i++)
+	{
+		if (valid_uuid(request->lease_ids[i]))
+			continue;
+		fail_unknown_lease(call, request->lease_ids[i]);
+		return;
+	}
 	param_begin(&ids);
 	for (i = 0; i < request->n_lease_ids; i++)
 		param_add(&ids, valid_uuid(request->lease_ids[i]) ? request->lease_ids[i] : nil_uuid);
@@ -82,7 +89,7 @@ updated(void *arg, const DbOutcome *outcome)
 	GrpcCall   *call = arg;
 	Google__Protobuf__Empty response = GOOGLE__PROTOBUF__EMPTY__INIT;
 
-	if (!call_json_done(call, outcome))
+	if (!call_sql_done(call, outcome))
 		return;
 	if (PQgetisnull(outcome->result, 0, 1))
 		fail_unknown_lease(call, get_text_or_empty(outcome->result, 0, 0));

@@ -109,37 +109,47 @@ call_sql_over(GrpcCall *call)
 		db_forget(waiting);
 }
 
+/*
+ * What is wrong with JSON text: PostgreSQL names neither the parameter nor, but
+ * in the detail, the place.  Of an object that is taken the detail says by
+ * whom, and until when.
+ */
+const char *
+outcome_problem(const DbOutcome *outcome, char *buffer)
+{
+	static const struct
+	{
+		const char *sqlstate;
+		const char *prefix;
+	}			detailed[] = {
+		{"22P02", "payload or metadata: "},
+		{"22P05", "payload or metadata: "},
+		{"GT004", ""},
+		{"GT005", ""}
+	};
+	size_t		i;
+
+	for (i = 0; i < sizeof(detailed) / sizeof(detailed[0]); i++)
+	{
+		if (strcmp(outcome->sqlstate, detailed[i].sqlstate) != 0)
+			continue;
+		snprintf(buffer, PROBLEM_SIZE, "%s%.300s%s%.300s", detailed[i].prefix, outcome->message,
+				 outcome->detail != NULL ? ": " : "", outcome->detail != NULL ? outcome->detail : "");
+		utf8_mend(buffer);
+		return buffer;
+	}
+	return outcome->message;
+}
+
 bool
 call_sql_done(GrpcCall *call, const DbOutcome *outcome)
 {
-	grpc_set_state(call, NULL);
-	if (outcome->result != NULL)
-		return true;
-	grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
-	return false;
-}
-
-/* PostgreSQL names neither the parameter nor, but in its detail, the place in the text. */
-const char *
-json_problem(const DbOutcome *outcome, char *buffer)
-{
-	if (strcmp(outcome->sqlstate, "22P02") != 0 && strcmp(outcome->sqlstate, "22P05") != 0)
-		return outcome->message;
-	snprintf(buffer, JSON_PROBLEM_SIZE, "payload or metadata: %.300s%s%.300s", outcome->message,
-			 outcome->detail != NULL ? ": " : "", outcome->detail != NULL ? outcome->detail : "");
-	utf8_mend(buffer);
-	return buffer;
-}
-
-bool
-call_json_done(GrpcCall *call, const DbOutcome *outcome)
-{
-	char		buffer[JSON_PROBLEM_SIZE];
+	char		buffer[PROBLEM_SIZE];
 
 	grpc_set_state(call, NULL);
 	if (outcome->result != NULL)
 		return true;
-	grpc_fail_sql(call, outcome->sqlstate, json_problem(outcome, buffer), outcome->detail, outcome->hint);
+	grpc_fail_sql(call, outcome->sqlstate, outcome_problem(outcome, buffer), outcome->detail, outcome->hint);
 	return false;
 }
 

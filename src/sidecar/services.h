@@ -52,12 +52,9 @@ extern void call_sql_over(GrpcCall *call);
  */
 extern bool call_sql_done(GrpcCall *call, const DbOutcome *outcome);
 
-/* The same for calls with JSON text: what is wrong with it is named. */
-extern bool call_json_done(GrpcCall *call, const DbOutcome *outcome);
-
-/* An outcome's message; of bad JSON text written to the buffer, which is long enough. */
-#define JSON_PROBLEM_SIZE 700
-extern const char *json_problem(const DbOutcome *outcome, char *buffer);
+/* A failed outcome's message, completed in the buffer where its detail is what one wants to know. */
+#define PROBLEM_SIZE 700
+extern const char *outcome_problem(const DbOutcome *outcome, char *buffer);
 
 /*
  * The parameter of a duration, NULL when it is absent or zero.  False after it

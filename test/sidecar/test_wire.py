@@ -119,7 +119,8 @@ class DistributedGCTest(unittest.TestCase):
         self.create_refused(Code.INVALID_ARGUMENT, "object_id", object_id="a\0b")
         self.create_refused(Code.INVALID_ARGUMENT, "object", object_id="a" * 1025)
         self.create_refused(Code.INVALID_ARGUMENT, "service", service_id="a" * 256)
-        self.create_refused(Code.INVALID_ARGUMENT, "NUL", metadata={"a": "\0"})
+        self.create_refused(Code.INVALID_ARGUMENT, "metadata.value contains a NUL", metadata={"a": "\0"})
+        self.create_refused(Code.INVALID_ARGUMENT, "metadata.key contains a NUL", metadata={"\0": "a"})
         config = gc.CleanupConfig(cleanup_http_endpoint="http://127.0.0.1:9/x", max_retries=2**32 - 1)
         self.create_refused(Code.INVALID_ARGUMENT, "max_retries", cleanup_config=config)
         config = gc.CleanupConfig(cleanup_http_endpoint="http://127.0.0.1:9/x", retry_delay_seconds=2**60)
@@ -185,6 +186,9 @@ class DistributedGCTest(unittest.TestCase):
     def test_exclusive_elsewhere(self):
         sql("SELECT gt_lease_create('locked', 'custom', 's', '1 hour', exclusive => true)")
         self.create_refused(Code.ALREADY_EXISTS, "locked", object_id="locked")
+        self.create_refused(Code.ALREADY_EXISTS, 'held by service "s"; retry after 20', object_id="locked")
+        items = ask1("CreateBatch", v1.CreateBatchRequest(requests=[v1.CreateRequest(object_id="locked")]), v1.CreateBatchResponse).items
+        self.assertIn('held by service "s"; retry after 20', items[0].error.message)
 
     def test_objects_of_another_role(self):
         sql("SELECT gt_lease_create('theirs', 'custom', 's', '1 hour')", "postgres")
@@ -210,7 +214,8 @@ class DistributedGCTest(unittest.TestCase):
         ask("ReleaseLease", gc.ReleaseLeaseRequest(lease_id=made.lease_id, service_id="s"), gc.ReleaseLeaseResponse)
         claimed = ask1("Claim", v1.ClaimRequest(handlers=["tidy"], wait=seconds(10)), v1.ClaimResponse)
         self.assertEqual(claimed.cleanups[0].object_id, "claimed")
-        self.create_refused(Code.ABORTED, "claimed", object_id="claimed", object_type=gc.TEMPORARY_FILE)
+        self.create_refused(Code.ABORTED, '"claimed"', object_id="claimed", object_type=gc.TEMPORARY_FILE)
+        self.create_refused(Code.ABORTED, ": ", object_id="claimed", object_type=gc.TEMPORARY_FILE)
         ask1("Ack", v1.Outcome(cleanup_id=claimed.cleanups[0].cleanup_id, attempt=1), v1.OutcomeResponse)
 
     def test_details_name_the_sqlstate(self):
@@ -452,7 +457,7 @@ class GarbageTruckTest(unittest.TestCase):
         self.assertEqual(ask1("Release", v1.ReleaseRequest(lease_ids=ids + [UNKNOWN, "x"]), v1.CountResponse).count, 3)
         self.assertFalse(ask1("CheckFence", fence, v1.FenceResponse).current)
         self.refused(Code.NOT_FOUND, "Release", v1.ReleaseRequest(lease_ids=ids, keep=True), v1.CountResponse)
-        self.refused(Code.NOT_FOUND, "Release", v1.ReleaseRequest(lease_ids=["x"], keep=True), v1.CountResponse, "lease_ids")
+        self.refused(Code.NOT_FOUND, "Release", v1.ReleaseRequest(lease_ids=["x"], keep=True), v1.CountResponse, "lease x not found")
 
     def test_claim_ack_nack_extend(self):
         self.garbage("q", "c1", "c2", "c3")
@@ -735,6 +740,8 @@ class CallersTest(unittest.TestCase):
         self.assertTrue(self.ask("t1", V1 + "Extend", token, v1.OutcomeResponse).current)
         self.assertTrue(self.ask("t1", V1 + "Ack", token, v1.OutcomeResponse).current)
         self.assertFalse(self.ask("t1", V1 + "Ack", token, v1.OutcomeResponse).current)
+        # Whether it is stale or not: no handler is t2's.
+        self.assertEqual(self.code("t2", V1 + "Ack", token, v1.OutcomeResponse), Code.PERMISSION_DENIED)
         stream = method(self.channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(
             iter([v1.WatchRequest(handlers=["other"], credit=1)]), timeout=20, metadata=(("authorization", "Bearer t2"),))
         with self.assertRaises(grpc.RpcError) as caught:
