@@ -201,6 +201,8 @@ no_command(Cli *cli, const CliWords *words)
 		return cli_usage(cli, "a command is missing: serve, health or lease; \"garbagetruck --help\" tells more");
 	if (lease && words->count == 1)
 		return cli_usage(cli, "lease needs one of create, renew, get, release, list, hold");
+	if (words->count == 2 && strcmp(words->word[0], "health") == 0)
+		return cli_usage(cli, "\"%s\" is one word too many", words->word[1]);
 	if (lease)
 		return cli_usage(cli, "there is no \"lease %s\", but create, renew, get, release, list and hold", words->word[1]);
 	return cli_usage(cli, "there is no command \"%s\", but serve, health and lease", words->word[0]);
@@ -257,6 +259,11 @@ cli_main(int argc, char **argv)
 		return CLI_FAILED;
 	}
 	rc = command->run(&cli);
+	if (rc == CLI_OK && (fflush(stdout) != 0 || ferror(stdout)))
+	{
+		cli_error(cli.json, "DATA_LOSS", "the result could not be written, but it was done");
+		rc = CLI_FAILED;
+	}
 	grpc_client_close(cli.client);
 	free(cli.token);
 	curl_global_cleanup();

@@ -63,6 +63,7 @@ class Arguments(CliTest):
         self.assert_usage("lease", "create", "--objekt-id=x", says="no flag --objekt-id")
         self.assert_usage("lease", "create", "--object-id=x", "--keep", says="has no flag --keep")
         self.assert_usage("lease", "create", "--object-id=x", "more", says='"more"')
+        self.assert_usage("health", "more", says='"more" is one word too many')
         self.assert_usage("lease", "create", "--object-id=x", "--metadata", "novalue", says="KEY=VALUE")
         self.assert_usage("lease", "renew", says="--lease-id")
         self.assert_usage("lease", "list", "--limit", "none", says="whole number")
@@ -70,6 +71,13 @@ class Arguments(CliTest):
         self.assert_usage("lease", "hold", "--object-id", "x", says="-- COMMAND")
         self.assert_usage("lease", "get", "--lease-id", LEASE, "--json=yes", says="no value")
         self.assertEqual(self.fake.calls, [])
+
+    def test_a_result_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            for command in (["health"], ["lease", "create", "--object-id", "x"], ["lease", "list", "--json"]):
+                done = subprocess.run([BINARY, "--endpoint", self.endpoint, *command], stdout=full, stderr=subprocess.PIPE, text=True)
+                self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+                self.assertIn("could not be written", done.stderr)
 
     def test_durations(self):
         for text, seconds in (("90", 90), ("500ms", .5), ("30s", 30), ("5m", 300), ("2h", 7200), ("7d", 604800), ("0", 0)):
