@@ -240,8 +240,8 @@ callers_authenticate(GrpcCall *call, const void **caller)
 		found = caller_of_certificate(certificate);
 	if (found == NULL)
 	{
-		grpc_fail(call, GRPC_UNAUTHENTICATED, header == NULL ? "a token is needed: send authorization: Bearer TOKEN" :
-				  "the token is not known");
+		grpc_fail(call, GRPC_UNAUTHENTICATED, !tokens_used ? "the client certificate has no name: neither DNS nor URI nor CN" :
+				  header == NULL ? "a token is needed: send authorization: Bearer TOKEN" : "the token is not known");
 		return false;
 	}
 	*caller = found;

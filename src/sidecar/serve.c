@@ -302,6 +302,31 @@ log_executor_line(ExecutorLogLevel level, const char *line)
 	log_line(levels[level], "executors: %s", line);
 }
 
+/* What does not exist would fail every attempt of the handlers that need it. */
+static bool
+check_files(char *error, size_t error_size)
+{
+	const struct
+	{
+		const char *flag;
+		const char *path;
+		int			mode;
+	}			files[] = {
+		{"file-root", file_root, X_OK},
+		{"target-tls-ca", target_tls_ca, R_OK}
+	};
+	size_t		i;
+
+	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+	{
+		if (files[i].path == NULL || access(files[i].path, files[i].mode) == 0)
+			continue;
+		snprintf(error, error_size, "--%s %s: %s", files[i].flag, files[i].path, strerror(errno));
+		return false;
+	}
+	return true;
+}
+
 static bool
 start_executors(char *error, size_t error_size)
 {
@@ -358,7 +383,8 @@ start_all(char *error, size_t error_size)
 	grpc_set_authenticate(callers_authenticate);
 	grpc_start();
 	grpc_register_metrics();
-	return start_listening(error, error_size) &&
+	return check_files(error, error_size) &&
+		start_listening(error, error_size) &&
 		start_database(error, error_size) &&
 		admin_start(error, error_size) &&
 		start_executors(error, error_size);

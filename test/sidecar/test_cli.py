@@ -154,7 +154,8 @@ class Serve(CliTest):
             Path(garbage).write_text("garbage")
             self.refused("serve", "--tls-cert", "/nowhere", "--tls-key", "/nowhere", code=1, says="/nowhere: No such file")
             self.refused("serve", "--tls-cert", garbage, "--tls-key", garbage, code=1, says=garbage + ": no start line")
-            self.refused("serve", "--token-file", "/nowhere", code=1, says="--token-file /nowhere: No such file")
+            for flag in ("--token-file", "--file-root", "--target-tls-ca"):
+                self.refused("serve", flag, "/nowhere", code=1, says=flag + " /nowhere: No such file")
 
 
 class Leases(CliTest):

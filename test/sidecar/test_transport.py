@@ -494,7 +494,7 @@ class InteropTest(unittest.TestCase):
 
 
 def make_certificates(directory):
-    """A CA, a server's certificate for localhost, and a client's with a URI name and one with a CN only."""
+    """A CA, a server's certificate for localhost, and a client's with a URI name, one with a CN only and one with no name."""
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=directory)
     os.makedirs(directory, exist_ok=True)
@@ -502,7 +502,7 @@ def make_certificates(directory):
             "ca.pem", "-subj", "/CN=test CA", "-days", "2", "-addext", "keyUsage=critical,keyCertSign")
     for name, subject, extension in (("server", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
                                      ("uri", "/CN=other", "subjectAltName=URI:spiffe://app/billing"),
-                                     ("cn", "/CN=media", None)):
+                                     ("cn", "/CN=media", None), ("nameless", "/O=media", "subjectAltName=IP:10.0.0.1")):
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out",
                 name + ".csr", "-subj", subject)
         with open(os.path.join(directory, name + ".ext"), "w") as file:
@@ -575,6 +575,9 @@ class TlsTest(unittest.TestCase):
         self.assertEqual(self.try_create(self.channel(own, "cn"), "media/thumbs"), "OK")
         with self.assertRaises(grpc.RpcError):
             call(self.channel(own), CREATE, create(), gc.CreateLeaseResponse, timeout=3)
+        with self.assertRaises(grpc.RpcError) as caught:
+            call(self.channel(own, "nameless"), CREATE, create(), gc.CreateLeaseResponse, timeout=20)
+        self.assertEqual((caught.exception.code().name, "certificate" in caught.exception.details()), ("UNAUTHENTICATED", True))
 
     def test_reload(self):
         own = self.start()
