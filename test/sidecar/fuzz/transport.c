@@ -94,6 +94,7 @@ fuzz_messages(const uint8_t *data, size_t size, unsigned which)
 		insist(error[0] != '\0');
 		return;
 	}
+	insist(message_fault(0) == NULL || (which % 7 == 2 && message_fault(0)[0] != '\0'));
 	packed = malloc(protobuf_c_message_get_packed_size(message) + 1);
 	protobuf_c_message_pack(message, packed);
 	free(packed);
