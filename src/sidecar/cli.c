@@ -29,7 +29,7 @@ typedef struct Command
 static const Command commands[] =
 {
 	{NULL, "health", HEALTH, cli_health, 0, NULL, "",
-		"is the server able to work? Exit 0 only when it is",
+		"is all well? Exit 0 only when it is",
 		"Asks the server how it is. What is wrong is named together with what mends it.\n"
 		"\nExample:\n"
 	"  garbagetruck health || echo 'garbagetruck needs a look' | mail -s alert ops\n"},

@@ -18,11 +18,18 @@
 typedef Garbagetruck__V1__CreateRequest CreateRequest;
 typedef Garbagetruck__V1__Grant Grant;
 
-#define CREATE_PARAMS 12
+#define CREATE_PARAMS 13
 
 static DbStatement create = {"v1_create",
 	"SELECT lease_id, fence, expires_at, ttl, created, attempts"
 	" FROM gt_lease_grant($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+CREATE_PARAMS - 1, DB_BINARY};
+
+/* For a named caller, whose parent must be its own: no lease where that is not so. */
+static DbStatement create_child = {"v1_create_child",
+	"SELECT n.lease_id, n.fence, n.expires_at, n.ttl, n.created, n.attempts, $8::text"
+	" FROM (SELECT) one LEFT JOIN LATERAL (SELECT n.* FROM gt_lease_get($8::uuid) g,"
+	" LATERAL gt_lease_grant($1, $2, $3, $4, $5, $6, $7, g.lease_id, $9, $10, $11, $12) n WHERE " OWN_SERVICE("$13") ") n ON true",
 CREATE_PARAMS, DB_BINARY};
 
 typedef struct CreateParams
@@ -32,6 +39,7 @@ typedef struct CreateParams
 				delay[INTERVAL_SIZE],
 				attempts[16];
 	char		wrong[200];		/* what is, where it has a value in it */
+	DbStatement *statement;
 } CreateParams;
 
 /* A Grant with what it points to. */
@@ -42,6 +50,14 @@ typedef struct GrantRow
 	Google__Protobuf__Timestamp expires_at;
 	Google__Protobuf__Duration ttl;
 } GrantRow;
+
+/* Says which parent a request wrongly named. */
+static const char *
+unknown_parent(const char *parent, char *buffer, size_t size)
+{
+	snprintf(buffer, size, "parent: lease %.100s not found", parent);
+	return buffer;
+}
 
 static void
 read_grant(const PGresult *result, GrantRow *row)
@@ -89,8 +105,7 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	if (p[7] != NULL && !valid_uuid(p[7]))
 	{
 		*code = GRPC_NOT_FOUND;
-		snprintf(out->wrong, sizeof(out->wrong), "parent: lease %.100s not found", p[7]);
-		return out->wrong;
+		return unknown_parent(p[7], out->wrong, sizeof(out->wrong));
 	}
 	p[8] = request->exclusive ? "true" : "false";
 	p[9] = text_or_null(request->request_key);
@@ -105,6 +120,8 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	if (!duration_us(request->retry_delay, &us))
 		return "retry_delay is negative or out of range";
 	p[11] = us == 0 ? NULL : interval_param(us, out->delay);
+	p[12] = caller_name(call);
+	out->statement = p[7] != NULL && p[12] != NULL ? &create_child : &create;
 	return NULL;
 }
 
@@ -115,9 +132,15 @@ created(void *arg, const DbOutcome *outcome)
 {
 	GrpcCall   *call = arg;
 	GrantRow	row;
+	char		wrong[200];
 
 	if (!call_sql_done(call, outcome))
 		return;
+	if (PQgetisnull(outcome->result, 0, 0))
+	{
+		grpc_fail(call, GRPC_NOT_FOUND, "%s", unknown_parent(get_text_or_empty(outcome->result, 0, 6), wrong, sizeof(wrong)));
+		return;
+	}
 	read_grant(outcome->result, &row);
 	grpc_answer(call, &row.message.base);
 }
@@ -133,7 +156,7 @@ v1_create(GrpcCall *call, const ProtobufCMessage *message)
 	if (wrong != NULL)
 		grpc_fail(call, code, "%s", wrong);
 	else
-		call_sql(call, &create, params.params, route_of_object(params.params[1], params.params[0]),
+		call_sql(call, params.statement, params.params, route_of_object(params.params[1], params.params[0]),
 				 params.params[9] != NULL, created);
 }
 
@@ -192,7 +215,10 @@ item_created(void *arg, const DbOutcome *outcome)
 	char		buffer[PROBLEM_SIZE];
 
 	item->waiting = NULL;
-	if (outcome->result != NULL)
+	if (outcome->result != NULL && PQgetisnull(outcome->result, 0, 0))
+		set_error(item, GRPC_NOT_FOUND, grpc_sqlstate_of_code(GRPC_NOT_FOUND),
+				  unknown_parent(get_text_or_empty(outcome->result, 0, 6), buffer, sizeof(buffer)));
+	else if (outcome->result != NULL)
 	{
 		read_grant(outcome->result, &item->grant);
 		item->message.grant = &item->grant.message;
@@ -239,7 +265,7 @@ start_item(GrpcCall *call, const CreateRequest *request, const char *wrong, Batc
 	how.route = route_of_object(params.params[1], params.params[0]);
 	how.repeatable = params.params[9] != NULL;
 	item->batch->open++;
-	item->waiting = db_call(&create, params.params, &how, item_created, item);
+	item->waiting = db_call(params.statement, params.params, &how, item_created, item);
 }
 
 void

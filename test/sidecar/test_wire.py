@@ -718,6 +718,16 @@ class CallersTest(unittest.TestCase):
                         metadata=(("authorization", "Bearer t1"),))
         self.assertEqual(error.details(), 'billing may not act as service "media"')
         self.ask("t1", V1 + "Update", v1.UpdateRequest(lease_id=mine, payload="1"), empty_pb2.Empty)
+        # Nor does a lease of another service's become a parent.
+        child = v1.CreateRequest(object_id="child", parent=theirs)
+        error = failure(self.channel, V1 + "Create", child, v1.Grant, metadata=(("authorization", "Bearer t1"),))
+        self.assertEqual((error.code(), error.details()), (Code.NOT_FOUND, f"parent: lease {theirs} not found"))
+        self.assertEqual(sql("SELECT count(*) FROM gt_leases WHERE object_id = 'child'"), "0")
+        items = self.ask("t1", V1 + "CreateBatch", v1.CreateBatchRequest(requests=[
+            child, v1.CreateRequest(object_id="child", service_id="billing/a", parent=mine)]), v1.CreateBatchResponse).items
+        self.assertEqual((items[0].error.code, items[0].error.sqlstate, items[0].error.message),
+                         (5, "GT001", f"parent: lease {theirs} not found"))
+        self.assertTrue(items[1].grant.created)
         self.assertEqual(self.ask("t1", V1 + "Release", v1.ReleaseRequest(lease_ids=[theirs, mine]), v1.CountResponse).count, 1)
         for request, name, answer in ((gc.RenewLeaseRequest(lease_id=theirs, service_id="media"), "RenewLease", gc.RenewLeaseResponse),
                                       (gc.ReleaseLeaseRequest(lease_id=theirs, service_id="media"), "ReleaseLease",
