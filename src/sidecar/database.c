@@ -149,7 +149,7 @@ tell_watchers(bool was)
 static bool
 conn_is_up(const DbConn *conn)
 {
-	return conn->state == DBC_IDLE || conn->state == DBC_BUSY;
+	return (conn->state == DBC_IDLE || conn->state == DBC_BUSY) && !conn->stuck;
 }
 
 /* A connection that is up, or may be in a moment, on the lane; NULL: none. */
@@ -195,7 +195,7 @@ conn_state_changed(DbConn *conn, const char *why)
 	up = false;
 	for (i = 0; i < conn_count; i++)
 		up = up || (conns[i].lane == LANE_CALLS && conn_is_up(&conns[i]));
-	if (up)
+	if (conn->lane == LANE_CALLS && conn_is_up(conn))
 		answering = true;
 	tell_watchers(was);
 	/* At the start it may be away without ever having been there. */
@@ -333,6 +333,18 @@ dbcall_fail(DbCall *call, const char *sqlstate, const char *message, bool unknow
 	if (call->done != NULL)
 		call->done(call->arg, &outcome);
 	free_call(call);
+}
+
+void
+dbcall_give_up(DbCall *call, const char *sqlstate, const char *message)
+{
+	DbOutcome	outcome = {.message = message, .unknown = true};
+	DbDone		done = call->done;
+
+	call->done = NULL;
+	snprintf(outcome.sqlstate, sizeof(outcome.sqlstate), "%s", sqlstate);
+	if (done != NULL)
+		done(call->arg, &outcome);
 }
 
 void
@@ -493,7 +505,11 @@ static void
 probe(void *arg)
 {
 	bool		was = db_up();
+	int			i;
 
+	for (i = 0; i < conn_count; i++)
+		dbconn_check(&conns[i]);
+	timer_start(&probe_timer, PROBE_LIMIT_US, probe, NULL);
 	if (probe_sent)
 	{
 		answering = false;
@@ -502,7 +518,6 @@ probe(void *arg)
 	}
 	probe_sent = true;
 	db_call(&probe_statement, NULL, NULL, probe_answered, NULL);
-	timer_start(&probe_timer, PROBE_LIMIT_US, probe, NULL);
 }
 
 static void

@@ -238,7 +238,7 @@ send_batch(void *arg)
 		return;
 	metric_add(&db_batches_metric, 1);
 	conn->state = DBC_BUSY;
-	conn->sent_us = loop_now();
+	conn->sent_us = conn->heard_us = loop_now();
 	if (!ok || PQflush(conn->pg) < 0)
 	{
 		dbconn_lost(conn, PQerrorMessage(conn->pg));
@@ -443,6 +443,7 @@ batch_receive(DbConn *conn)
 	{
 		PGresult   *result = PQgetResult(conn->pg);
 
+		conn->heard_us = loop_now();
 		if (result != NULL)
 			take_result(conn, result);
 		else if (conn->in_flight != NULL)
@@ -455,6 +456,12 @@ batch_receive(DbConn *conn)
 		metric_observe(&db_batch_seconds, loop_clock() - conn->sent_us);
 		conn->state = DBC_IDLE;
 		dbconn_watch(conn);
+		if (conn->stuck)
+		{
+			conn->stuck = false;
+			conn->failures = 0;
+			conn_state_changed(conn, NULL);
+		}
 		pump_soon(conn);
 	}
 }
@@ -483,24 +490,15 @@ sort_lost_call(DbCall *call, bool rolled_back, const char *why)
 	dbcall_fail(call, "08007", message, !rolled_back);
 }
 
-void
-batch_lost(DbConn *conn, const char *why)
+/* What was to be sent again was rolled back before. */
+static void
+sort_unsent(DbConn *conn, const char *why)
 {
-	Segment    *segment;
-	Segment    *flying = conn->in_flight;
 	Segment    *again = conn->again;
+	Segment    *segment;
 	int			i;
 
-	conn->in_flight = NULL;
-	conn->in_flight_end = &conn->in_flight;
 	conn->again = NULL;
-	while ((segment = flying) != NULL)
-	{
-		flying = segment->next;
-		for (i = 0; i < segment->count; i++)
-			sort_lost_call(segment->calls[i], segment->error != NULL, why);
-		free_segment(segment);
-	}
 	while ((segment = again) != NULL)
 	{
 		again = segment->next;
@@ -508,4 +506,39 @@ batch_lost(DbConn *conn, const char *why)
 			sort_lost_call(segment->calls[i], true, why);
 		free_segment(segment);
 	}
+}
+
+void
+batch_give_up(DbConn *conn, const char *why)
+{
+	char		message[200];
+	Segment    *segment;
+	int			i;
+
+	snprintf(message, sizeof(message), "%s; the call may have succeeded", why);
+	for (segment = conn->in_flight; segment != NULL; segment = segment->next)
+	{
+		for (i = 0; i < segment->count; i++)
+			dbcall_give_up(segment->calls[i], "08007", message);
+	}
+	sort_unsent(conn, why);
+}
+
+void
+batch_lost(DbConn *conn, const char *why)
+{
+	Segment    *segment;
+	Segment    *flying = conn->in_flight;
+	int			i;
+
+	conn->in_flight = NULL;
+	conn->in_flight_end = &conn->in_flight;
+	while ((segment = flying) != NULL)
+	{
+		flying = segment->next;
+		for (i = 0; i < segment->count; i++)
+			sort_lost_call(segment->calls[i], segment->error != NULL, why);
+		free_segment(segment);
+	}
+	sort_unsent(conn, why);
 }

@@ -15,6 +15,7 @@
 #include "log.h"
 
 #define CONNECT_LIMIT_US 5000000
+#define SILENCE_US 5000000		/* beyond --db-call-limit: no answer will come */
 #define RETRY_FIRST_US 100000
 #define RETRY_MOST_US 2000000
 
@@ -96,6 +97,7 @@ drop_connection(DbConn *conn)
 	PQfinish(conn->pg);
 	conn->pg = NULL;
 	conn->state = DBC_DOWN;
+	conn->stuck = false;
 	memset(conn->prepared, 0, sizeof(conn->prepared));
 	memset(conn->generation, 0, sizeof(conn->generation));
 	conn->prepare_sqlstate[0] = '\0';
@@ -153,14 +155,34 @@ dbconn_lost(DbConn *conn, const char *why)
 	batch_lost(conn, reason);
 }
 
+/*
+ * A server that hangs keeps its connections, and so do we: others instead would
+ * become more and more while it hangs.  Every statement has a limit in the
+ * server, so that one that runs is not taken for one that hangs.
+ */
+void
+dbconn_check(DbConn *conn)
+{
+	static const char why[] = "PostgreSQL does not answer";
+
+	if (conn->state != DBC_BUSY || conn->stuck || conn->heard_us + db_call_limit_us + SILENCE_US > loop_now())
+		return;
+	/* It may have answered while this process itself did not run. */
+	handle_socket(conn, 0);
+	if (conn->state != DBC_BUSY || conn->heard_us + db_call_limit_us + SILENCE_US > loop_now())
+		return;
+	conn->stuck = true;
+	conn->failures = 1;
+	conn_state_changed(conn, why);
+	batch_give_up(conn, why);
+}
+
 /* ---- connecting ---- */
 
 static void
 took_too_long(void *arg)
 {
-	DbConn	   *conn = arg;
-
-	dbconn_lost(conn, conn->state == DBC_BUSY ? "PostgreSQL does not answer" : "connecting to PostgreSQL took too long");
+	dbconn_lost(arg, "connecting to PostgreSQL took too long");
 }
 
 static void

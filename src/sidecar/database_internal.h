@@ -79,9 +79,11 @@ struct DbConn
 	uint32_t	events;
 	bool		write_blocked;
 	int			setup_step;
-	LoopTimer	timer;			/* to connect again; the limit of connecting or of a batch */
+	LoopTimer	timer;			/* to connect again; the limit of connecting */
 	LoopTask	pump;
 	int64_t		sent_us;		/* of the batch in flight */
+	int64_t		heard_us;		/* when it was sent, or the last result of it came */
+	bool		stuck;			/* none came for too long: no call goes here until one comes */
 	int			failures;		/* attempts in a row to connect that failed */
 	DbCall	   *first,
 			   *last;			/* queue */
@@ -103,6 +105,9 @@ extern int64_t db_call_limit_us;
 
 /* The call failed; it is freed. */
 extern void dbcall_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown);
+
+/* The same while the server still has it: it is freed when it is answered. */
+extern void dbcall_give_up(DbCall *call, const char *sqlstate, const char *message);
 
 /* It is answered by a result, good or bad, which is not freed; the call is. */
 extern void dbcall_answer(DbCall *call, PGresult *result);
@@ -132,6 +137,9 @@ extern void dbconn_watch(DbConn *conn);
 
 /* It is broken: close it, decide about its calls, connect again. */
 extern void dbconn_lost(DbConn *conn, const char *why);
+
+/* See whether the server still answers the batch in flight. */
+extern void dbconn_check(DbConn *conn);
 extern void dbconn_close(DbConn *conn);
 
 /* ---- database_batch.c ---- */
@@ -140,6 +148,9 @@ extern void pump_soon(DbConn *conn);
 
 /* Results came. */
 extern void batch_receive(DbConn *conn);
+
+/* The server does not answer: the calls in flight fail, though it may still carry them out. */
+extern void batch_give_up(DbConn *conn, const char *why);
 
 /* The connection is gone: sort the calls that were in flight. */
 extern void batch_lost(DbConn *conn, const char *why);

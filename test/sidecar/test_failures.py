@@ -126,6 +126,36 @@ class DatabaseTest(unittest.TestCase):
         self.assertEqual(next(watch).status, 1)
         watch.cancel()
 
+    def test_a_hanging_server_does_not_hang_calls(self):
+        """They end when no answer can come any more, and no connections pile up."""
+        own = until_serving(Sidecar(cluster, "--db-call-limit", "1s", environment={"PGAPPNAME": "hanging"}))
+        self.addCleanup(own.stop)
+        channel = own.channel()
+        lease = call(channel, V1 + "Create", v1.CreateRequest(object_id="hang", service_id="s"), v1.Grant).lease_id
+        backends = lambda: sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'hanging' ORDER BY 1").split()
+        self.assertTrue(wait_until(lambda: len(backends()) == 6, 20))
+        pids = backends()
+        try:
+            for pid in pids:
+                os.kill(int(pid), signal.SIGSTOP)
+            stream = method(channel, V1 + "KeepAlive", v1.KeepAliveResponse, "stream_stream")(
+                iter([v1.KeepAliveRequest(lease_ids=[lease])]), timeout=60)
+            waiting = [method(channel, GC + "CreateLease", gc.CreateLeaseResponse).future(
+                gc.CreateLeaseRequest(object_id="hang%d" % i, service_id="s"), timeout=60) for i in range(20)]
+            with self.assertRaises(grpc.RpcError) as caught:
+                next(stream)
+            for error in [caught.exception] + [one.exception() for one in waiting]:
+                self.assertEqual(error.code(), Code.UNAVAILABLE, error.details())
+                self.assertIn("does not answer", error.details())
+        finally:
+            for pid in pids:
+                os.kill(int(pid), signal.SIGCONT)
+        until_serving(own)
+        create(channel, "hang again")
+        self.assertEqual(call(channel, V1 + "RenewBatch", v1.RenewBatchRequest(lease_ids=[lease]), v1.RenewBatchResponse)
+                         .results[0].status, v1.RenewResult.RENEWED)
+        self.assertEqual(backends(), pids)
+
     def test_a_database_without_the_extension(self):
         sql("CREATE DATABASE bare")
         own = Sidecar(cluster, dsn=cluster.dsn("bare", "app"))
