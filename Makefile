@@ -104,7 +104,7 @@ bench:
 history:
 	@test/run history-100
 
-# The regression and worker tests alone, under the address and undefined behaviour sanitizers.
+# The tests of functions, workers and the wire alone, under the address and undefined behaviour sanitizers.
 sanitize:
 	@test/run sanitize
 

@@ -1139,6 +1139,7 @@ class Database(Test):
                 self.gone("http_endpoint", sidecar)
 
 
+@unittest.skipIf("SANITIZE" in os.environ, "the sanitizers have allocations of their own")
 class Allocations(Test):
     def tearDown(self):
         clear()

@@ -229,6 +229,7 @@ class ProcessTest(unittest.TestCase):
         load.stop()
         self.assertEqual(load.lost(), [])
 
+    @unittest.skipIf("SANITIZE" in os.environ, "the sanitizers take memory themselves")
     def test_a_thousand_connections_in_little_memory(self):
         own = until_serving(Sidecar(cluster))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
