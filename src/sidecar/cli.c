@@ -29,8 +29,9 @@ typedef struct Command
 static const Command commands[] =
 {
 	{NULL, "health", HEALTH, cli_health, 0, NULL, "",
-		"is all well? Exit 0 only when it is",
-		"Asks the server how it is. What is wrong is named together with what mends it.\n"
+		"can it do its work? Exit 0 only when it can",
+		"Asks the server how it is. What is wrong is named together with what mends it,\n"
+		"also what does not keep it from its work, such as garbage that nobody claims.\n"
 		"\nExample:\n"
 	"  garbagetruck health || echo 'garbagetruck needs a look' | mail -s alert ops\n"},
 	{"lease", "create", CREATE, cli_lease_create, offsetof(Cli, object_id), "object-id", "",
