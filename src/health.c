@@ -21,10 +21,10 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "garbagetruck.h"
 #include "observe.h"
+#include "worker.h"
 
 PG_FUNCTION_INFO_V1(gt_health);
 
@@ -159,23 +159,6 @@ check_launcher(Health *health)
 		put(health, "launcher", true, psprintf("runs with process id %d", (int) gt_shared->launcher_pid), NULL);
 }
 
-/* Does garbagetruck.databases name this database? */
-static bool
-is_listed(void)
-{
-	char	   *setting = pstrdup(gt_databases);
-	char	   *name = get_database_name(MyDatabaseId);
-	List	   *names;
-	ListCell   *lc;
-
-	if (!SplitGUCList(setting, ',', &names))
-		return false;
-	foreach(lc, names)
-		if (strcmp(lfirst(lc), "*") == 0 || (name != NULL && strcmp(lfirst(lc), name) == 0))
-			return true;
-	return false;
-}
-
 static void
 check_workers(Health *health)
 {
@@ -202,7 +185,7 @@ check_workers(Health *health)
 	else if (gt_max_workers == 0)
 		put(health, "workers", false, "garbagetruck.max_workers is 0: nothing ends or is cleaned by itself",
 			"ALTER SYSTEM SET garbagetruck.max_workers = 4; SELECT pg_reload_conf();");
-	else if (!is_listed())
+	else if (!gt_is_listed(get_database_name(MyDatabaseId)))
 		put(health, "workers", false, "garbagetruck.databases does not name this database",
 			"ALTER SYSTEM SET garbagetruck.databases = '*'; SELECT pg_reload_conf();");
 	else if (gt_max_workers == 1)
