@@ -3,7 +3,10 @@
  *		The program garbagetruck: `serve` is the server, all else the command
  *		line.
  */
+#include <openssl/crypto.h>
+
 #include "cli_flags.h"
+#include "memory.h"
 #include "serve.h"
 
 int
@@ -11,5 +14,7 @@ main(int argc, char **argv)
 {
 	int			serve_argc = cli_take_serve(argc, argv);
 
+	/* Whatever uses OpenSSL 3.0 first makes this, and crashes when there is no memory for it. */
+	needed(OSSL_LIB_CTX_get0_global_default());
 	return serve_argc > 0 ? serve_main(serve_argc, argv) : cli_main(argc, argv);
 }

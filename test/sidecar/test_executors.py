@@ -31,6 +31,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TOP, "test", "lib"))
 from cluster import Cluster, query, value, wait_until  # noqa: E402
+from sweep import said, sweep  # noqa: E402
 
 SOURCES = os.path.join(TOP, "src", "sidecar")
 LIMIT = float(os.environ.get("EXECUTORS_LIMIT", "60"))  # seconds: how long a condition may take to become true
@@ -688,6 +689,16 @@ def signature(secret, request, date, region="eu-test-1"):
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
+def is_signed(request, body, secret):
+    """As the service would judge a DELETE, with a session's token."""
+    fields = dict(part.split("=", 1) for part in request.headers["Authorization"].split(" ", 1)[1].replace(" ", "").split(","))
+    signed = fields["SignedHeaders"].split(";")
+    path = urllib.parse.quote(urllib.parse.unquote_to_bytes(request.path), safe="/-._~")
+    canonical = "\n".join(["DELETE", path, "", *[f"{name}:{request.headers[name].strip()}" for name in signed], "", ";".join(signed),
+                           hashlib.sha256(body).hexdigest()])
+    return fields["Signature"] == signature(secret, canonical, request.headers["x-amz-date"]) and "x-amz-security-token" in signed
+
+
 class S3(Test):
     def tearDown(self):
         clear()
@@ -698,17 +709,10 @@ class S3(Test):
         wrong = []
 
         def answer(request, body):
-            fields = dict(part.split("=", 1) for part in request.headers["Authorization"].split(" ", 1)[1].replace(" ", "").split(","))
-            signed = fields["SignedHeaders"].split(";")
-            date = request.headers["x-amz-date"]
-            path = request.path
-            decoded = urllib.parse.unquote_to_bytes(path)
-            canonical = "\n".join(["DELETE", urllib.parse.quote(decoded, safe="/-._~"), "",
-                                   *[f"{name}:{request.headers[name].strip()}" for name in signed], "", ";".join(signed),
-                                   hashlib.sha256(body).hexdigest()])
+            decoded = urllib.parse.unquote_to_bytes(request.path)
             keys.append(decoded.split(b"/", 2)[2])
-            if fields["Signature"] != signature("s/e+c=ret", canonical, date) or "x-amz-security-token" not in signed:
-                wrong.append(path)
+            if not is_signed(request, body, "s/e+c=ret"):
+                wrong.append(request.path)
                 return 403, {}, b"<Error>SignatureDoesNotMatch</Error>"
             return 404 if b"absent" in decoded else 204, {}, b""
 
@@ -1141,49 +1145,105 @@ class Database(Test):
 
 @unittest.skipIf("SANITIZE" in os.environ, "the sanitizers have allocations of their own")
 class Allocations(Test):
-    def tearDown(self):
-        clear()
+    """
+    Whichever allocation fails: no crash, no hang, no false success, and nothing is lost.
+
+    A cleanup of each kind; what the database says was cleaned up must have been asked of its target, and rightly so. When
+    the process ends for it, with status 1, another one must find all that is left.
+    """
+
+    def setUp(self):
+        self.addCleanup(clear)
+        self.stack = contextlib.ExitStack()
+        self.addCleanup(self.stack.close)
+        self.root = os.path.join(work, "allocations")
+        os.makedirs(self.root)
+        self.asked = set()
+        self.wrong = set()
+        self.web = self.stack.enter_context(Server(self.answer_http))
+        self.grpc = self.stack.enter_context(Grpc.server(self, self.answer_grpc))
+        self.redis = free_port()
+        self.stack.enter_context(Process(["redis-server", "--port", str(self.redis), "--bind", "127.0.0.1", "--save", "",
+                                          "--requirepass", "secret", "--dir", self.root],
+                                         executable="/usr/bin/redis-check-rdb", stdout=subprocess.DEVNULL))
+        self.until(lambda: listening(self.redis), "redis-server listens")
+        base = f"http://127.0.0.1:{self.web.port}"
+        self.count = os.path.join(self.root, "count")
+        self.env = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "s/e+c=ret", "AWS_SESSION_TOKEN": "token",
+                    "AWS_REGION": "eu-test-1", "AWS_ENDPOINT_URL_S3": base, "REDIS_PASSWORD": "secret",
+                    "AZURE_STORAGE_CONNECTION_STRING": f"AccountName=a;AccountKey={KEY};BlobEndpoint={base}/a"}
+        options = {"retry_delay": "100 ms"}
+        self.kinds = {"http": handler("http", "PUT " + base + "/{object_id}", **options),
+                      "grpc": handler("grpc", f"http://127.0.0.1:{self.grpc}", **options),
+                      "s3": handler("s3", "s3://s3/{object_id}", **options),
+                      "azure_blob": handler("azure_blob", "azure://azure/{object_id}", **options),
+                      "file": handler("file", "d/{object_id}", **options),
+                      "redis": handler("redis", f"redis://127.0.0.1:{self.redis}/2/{{object_id}}", **options)}
+
+    def take(self, kind, name, right):
+        """What a target was asked for, in full or not."""
+        (self.asked if right else self.wrong).add(kind + name)
+
+    def answer_http(self, request, body):
+        place, name = request.path.rsplit("/", 1)
+        if place == "/s3":
+            self.take("s3", name, is_signed(request, body, "s/e+c=ret"))
+        elif place == "/a/azure":
+            self.take("azure_blob", name, request.headers["Authorization"].startswith("SharedKey a:") and request.headers["x-ms-version"])
+        else:
+            told = json.loads(body)
+            self.take("http", name, (request.command, told["object_id"], told["payload"]) == ("PUT", name, {"p": 1}))
+        return 204, {}, b""
+
+    def answer_grpc(self, request, context):
+        name = request.split(b"\x18\x06", 1)[0][40:]
+        self.take("grpc", name.decode(), request[40:] == name + b"\x18\x06" + field(4, b"svc") +
+                  field(5, field(1, b"k") + field(2, b"v")) + field(6, b'{"p": 1}'))
+        return b"\x08\x01"
+
+    def make(self, name):
+        """Garbage for each of the handlers, and what is to be removed."""
+        os.makedirs(os.path.join(self.root, "d"), exist_ok=True)
+        open(os.path.join(self.root, "d", name), "w", encoding="utf-8").close()
+        resp(self.redis, ("AUTH", "secret"), ("SELECT", 2), ("SET", name, "v"))
+        query(admin, """SELECT gt_release(gt_lease_create(%s, h, 'svc', cleanup => h, payload => '{"p": 1}',
+            metadata => '{"k": "v"}')) FROM unnest(%s) AS h""", (name, list(self.kinds.values())))
+
+    def is_done(self, kind, name):
+        if kind == "file":
+            return not os.path.exists(os.path.join(self.root, "d", name))
+        if kind == "redis":
+            return b":0\r\n" in resp(self.redis, ("AUTH", "secret"), ("SELECT", 2), ("EXISTS", name))
+        return kind + name in self.asked
+
+    def waiting(self):
+        return {h for h, in query(admin, "SELECT handler FROM gt_garbage WHERE state <> 'dead'")}
+
+    def executors(self, number):
+        name = f"n{number}"
+        self.make(name)
+        env = dict(self.env, LD_PRELOAD=os.path.join(program, "fail.so"), FAIL_COUNT=self.count, FAIL_AT=str(number), FAIL_TRACE="1")
+        with Sidecar("--file-root", self.root, "--visibility-ms", "1000", env=env) as sidecar:
+            ended = wait_until(lambda: sidecar.child.poll() is not None or not self.waiting(), LIMIT, 0.01)
+            self.assertTrue(ended, sidecar.output())
+            code = sidecar.child.poll()
+            if code is None:
+                code = sidecar.stop()
+            self.assertIn(code, (0, 1) if number else (0,), sidecar.output())
+            self.assertTrue(code == 0 or said(sidecar.output()), sidecar.output())
+            left_there = self.waiting()
+            self.assertEqual([k for k, h in self.kinds.items() if h not in left_there and not self.is_done(k, name)], [], sidecar.output())
+        if left_there:
+            # Not to wait until the claims lapse.
+            query(admin, "SELECT gt_nack(cleanup_id, attempts, 'gone', '0') FROM gt_garbage WHERE state = 'claimed'")
+            with Sidecar("--file-root", self.root, env=self.env) as heir:
+                self.until(lambda: not self.waiting(), f"{self.waiting()} of {number} is left", heir)
+        self.assertEqual([k for k in self.kinds if not self.is_done(k, name)], [])
+        self.assertEqual(self.wrong, set())
+        self.asked.clear()
 
     def test_each_fails_once(self):
-        """Whichever allocation fails: no crash, no false success. EXECUTORS_ALLOCATIONS: how many to try."""
-        root = os.path.join(work, "allocations")
-        os.makedirs(root)
-        count = os.path.join(root, "count")
-        with Server() as server:
-            env = {"LD_PRELOAD": os.path.join(program, "fail.so"), "FAIL_COUNT": count, "AWS_ACCESS_KEY_ID": "id",
-                   "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}", "AWS_SECRET_ACCESS_KEY": "secret"}
-            made = [handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", retry_delay="100 ms"),
-                    handler("s3", "s3://b/{object_id}", retry_delay="100 ms"),
-                    handler("file", "{object_id}", retry_delay="100 ms")]
-            called = []
-
-            def once(fail_at):
-                for h in made:
-                    name = f"{h}-{fail_at}"
-                    called.append(name)
-                    open(os.path.join(root, name), "w", encoding="utf-8").close()
-                    garbage(h, name)
-                with Sidecar("--file-root", root, "--visibility-ms", "1000", env=dict(env, FAIL_AT=str(fail_at))) as sidecar:
-                    wait_until(lambda: sidecar.child.poll() is not None or not any(left(h) for h in made), 10)
-                    if sidecar.child.poll() is None:
-                        sidecar.stop()
-                    self.assertIn(sidecar.child.returncode, (0, 1), f"allocation {fail_at}: {sidecar.output()}")
-
-            once(0)
-            with open(count, encoding="utf-8") as f:
-                total = int(f.read())
-            tries = int(os.environ.get("EXECUTORS_ALLOCATIONS", "15"))
-            for fail_at in range(1, total, max(total // tries, 1)):
-                once(fail_at)
-            with Sidecar("--file-root", root, env={k: v for k, v in env.items() if k.startswith("AWS")}) as sidecar:
-                for h in made:
-                    self.gone(h, sidecar)
-            paths = [path.rsplit("/", 1)[1] for path in server.paths()]
-        for name in called:
-            if name.rsplit("-", 1)[0] == made[2]:
-                self.assertFalse(os.path.exists(os.path.join(root, name)), name)
-            else:
-                self.assertIn(name, paths)
+        sweep(self, self.executors, self.count, 0.4)
 
 
 class Unit(Test):

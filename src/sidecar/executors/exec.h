@@ -423,6 +423,12 @@ typedef struct S3Request
 /* The Authorization header's value for a request without a body. */
 extern bool s3_sign(const S3Request *request, Buffer *authorization);
 
+/*
+ * OpenSSL looks its algorithms up when they are first used, and takes one for
+ * absent, for good, when there is no memory for that.  False: so it is.
+ */
+extern bool s3_can_sign(void);
+
 /* HMAC-SHA256 into 32 bytes. */
 extern bool exec_hmac(const void *key, size_t key_len,
 					  const void *data, size_t len, uint8_t *out);

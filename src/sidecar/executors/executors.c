@@ -324,7 +324,8 @@ start_threads(Executors *executors)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	context->files = file_thread_start(context);
-	started = pthread_create(&executors->thread, NULL, executors_thread, executors) == 0;
+	started = (context->files != NULL || context->settings.file_root == NULL) &&
+		pthread_create(&executors->thread, NULL, executors_thread, executors) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return started;
 }
@@ -337,12 +338,12 @@ executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 
 	pthread_mutex_init(&executors->lock, NULL);
 	copy_settings(&context->settings, config);
-	curl_global_init(CURL_GLOBAL_DEFAULT);
-	context->multi = curl_multi_init();
 	context->database = database_create(context);
 	context->problems_changed = true;
-	if (context->multi == NULL)
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || (context->multi = curl_multi_init()) == NULL)
 		snprintf(error, error_size, "could not start the executors: out of memory");
+	else if (!s3_can_sign())
+		snprintf(error, error_size, "could not start the executors: OpenSSL has no memory, or no HMAC with SHA-256");
 	else
 	{
 		curl_multi_setopt(context->multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
@@ -353,7 +354,7 @@ executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 #endif
 		if (start_threads(executors))
 			return executors;
-		snprintf(error, error_size, "could not start the executors' thread");
+		snprintf(error, error_size, "could not start the executors' threads");
 	}
 	free_all(executors);
 	return NULL;

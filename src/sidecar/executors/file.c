@@ -257,11 +257,6 @@ file_start(Context *context, Call *call)
 {
 	FileThread *files = context->files;
 
-	if (files == NULL)
-	{
-		snprintf(call->error, sizeof(call->error), "the file executor is not running");
-		return false;
-	}
 	pthread_mutex_lock(&files->lock);
 	files->path = exec_strdup(call->target.text.data);
 	files->call = call;

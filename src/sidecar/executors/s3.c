@@ -112,6 +112,19 @@ s3_sign(const S3Request *request, Buffer *authorization)
 	return done;
 }
 
+bool
+s3_can_sign(void)
+{
+	static const S3Request request = {
+		"DELETE", "", "host", "/bucket/key", "us-east-1", "access key", "a secret key of some length", NULL, "20260101T000000Z"
+	};
+	Buffer		authorization = {NULL, 0, 0};
+	bool		signed_it = s3_sign(&request, &authorization);
+
+	buffer_free(&authorization);
+	return signed_it;
+}
+
 /* The first of the variables that is set and not empty. */
 static const char *
 environment(const char *name, const char *other)

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include "executors.h"
 
 /* Of fail.c, when it is there: from here on allocations may fail. */
@@ -92,6 +94,12 @@ main(int argc, char **argv)
 	signal(SIGABRT, crashed);
 	if (fail_begin != NULL)
 		fail_begin();
+	/* As the sidecar's main() does. */
+	if (OSSL_LIB_CTX_get0_global_default() == NULL)
+	{
+		fprintf(stderr, "out of memory\n");
+		return 1;
+	}
 	memset(&config, 0, sizeof(config));
 	config.allow = allow;
 	config.log = say;
