@@ -284,7 +284,13 @@ shake_hands(Conn *conn)
 			conn_close(conn);
 			return;
 		}
-		conn->certificate_name = tls_peer_name(conn->ssl);
+		/* A connection that is nobody's for good would be of no use, and clients keep theirs long. */
+		if (!tls_peer_name(conn->ssl, &conn->certificate_name))
+		{
+			log_limited(&site, LOG_INFO, "the names in the certificate of %s could not be read", conn->peer);
+			conn_close(conn);
+			return;
+		}
 		set_events(conn, EPOLLIN);
 		conn_opened(conn);
 		return;

@@ -15,8 +15,8 @@ extern SSL *tls_session(Tls *tls, int fd);
 /* After the handshake: was the one protocol agreed upon? */
 extern bool tls_protocol_fits(const Tls *tls, SSL *ssl);
 
-/* See conn_certificate_name(); allocated. */
-extern char *tls_peer_name(SSL *ssl);
+/* See conn_certificate_name(); allocated.  False: the certificate's names could not be read. */
+extern bool tls_peer_name(SSL *ssl, char **name);
 
 /* OpenSSL's last error, and forget it. */
 extern const char *tls_error(char *buffer, size_t size);

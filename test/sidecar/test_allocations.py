@@ -5,12 +5,11 @@ A short scenario runs again and again, each time with another allocation failing
 of every rpc, the admin port, a reload, the end in order. What was answered must be so in the database, whatever failed.
 A process may end by itself only with a message and status 1.
 
-Here as many are tried, evenly spread, as ALLOCATIONS_SECONDS allow (30 unless told otherwise, shared by the scenarios).
-ALLOCATIONS=all tries each one, ALLOCATIONS=N every Nth; all of them take some hours, most of them for TLS.
+Which ones are tried is said in sweep.py; all of them take some hours, most of them for TLS.
 """
+import contextlib
 import gzip
 import http.client
-import itertools
 import json
 import os
 import re
@@ -24,6 +23,7 @@ import unittest
 import h2.events
 
 from harness import BINARY, GC, HERE, V1, WORK, Clock, Sidecar, start_cluster, until_serving
+from sweep import said, sweep
 from test_transport import Raw, frame, make_certificates
 import distributed_gc_pb2 as gc
 import garbagetruck_v1_pb2 as v1
@@ -31,9 +31,6 @@ import health_pb2
 import reflection_v1_pb2
 from google.protobuf import empty_pb2
 
-STEP = int(os.environ.get("ALLOCATIONS", "0").replace("all", "1"))  # 0: a sample
-SECONDS = float(os.environ.get("ALLOCATIONS_SECONDS", "30"))
-FIRST, LAST = (int(n) for n in os.environ.get("ALLOCATIONS_RANGE", "1-1000000").split("-"))
 LIMIT = 30
 cluster = None
 database = None
@@ -65,16 +62,6 @@ def failing(number, **more):
     return {**clean, "LD_PRELOAD": library, "FAIL_WHOLE": "1", "FAIL_TRACE": "1", "FAIL_AT": str(number), **more}
 
 
-def said(log):
-    """What the program itself wrote, without the place of the failure."""
-    return "".join(line for line in log.splitlines() if not re.search(r"\[0x[0-9a-f]+\]$", line))
-
-
-def count_of(path):
-    with open(path) as file:
-        return int(file.read())
-
-
 class Server:
     """A sidecar in which an allocation fails."""
 
@@ -92,6 +79,12 @@ class Server:
         ports = re.search(r"serves gRPC on \S*:(\d+).*admin port is \S*:(\d+)", self.log())
         self.port, self.admin = (int(p) for p in ports.groups()) if ports else (None, None)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.stop()
+
     def log(self):
         with open(self.log_name, errors="replace") as log:
             return log.read()
@@ -108,17 +101,32 @@ class Server:
 
 
 class SecureRaw(Raw):
-    """Over TLS, as a caller with a token."""
+    """Over TLS, with a token or as the caller whom a certificate's URI names; its CN is one's who may do everything."""
 
-    ca = None
+    files = None
+    caller = None
+
+    def context(self):
+        context = ssl.create_default_context(cafile=self.files + "/ca.pem")
+        context.set_alpn_protocols(["h2"])
+        context.load_cert_chain(self.files + "/clients/uri.pem", self.files + "/clients/uri.key")
+        return context
 
     def connect(self, port):
-        context = ssl.create_default_context(cafile=self.ca)
-        context.set_alpn_protocols(["h2"])
-        return context.wrap_socket(super().connect(port), server_hostname="localhost")
+        return self.context().wrap_socket(super().connect(port), server_hostname="localhost")
 
     def headers(self, stream, path, **more):
-        super().headers(stream, path, authorization="Bearer sesame", **more)
+        super().headers(stream, path, authorization="Bearer sesame" if self.caller == "s" else None, **more)
+
+
+class WeakRaw(SecureRaw):
+    """With nothing but what HTTP/2 forbids."""
+
+    def context(self):
+        context = super().context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE-ECDSA-AES128-SHA")
+        return context
 
 
 class Client:
@@ -189,32 +197,7 @@ class Client:
 
 class Allocations(unittest.TestCase):
     def sweep(self, scenario, share):
-        """Run scenario(number) for allocations from 1 on until one run came to its end without a failure."""
-        self.beyond_repair = 0
-        scenario(0)
-        total = count_of(os.path.join(WORK, "count"))
-        clock = Clock(SECONDS * share)
-        tried = 0
-        if STEP:
-            numbers = itertools.count(max(FIRST, 1), STEP)
-        else:
-            # As many as there is time for, in the order of a sequence that is evenly spread wherever it stops.
-            numbers = (1 + int((i * 0.6180339887498949) % 1.0 * total) for i in itertools.count(1))
-        for number in numbers:
-            if (number > min(total * 1.05, LAST)) if STEP else not clock:
-                break
-            with self.subTest(number):
-                try:
-                    scenario(number)
-                except AssertionError as error:
-                    print(f"{scenario.__name__} {number}: {error}", flush=True)
-                    raise
-            tried += 1
-            if STEP and tried % 500 == 0:
-                print(f"{scenario.__name__}: {number} of about {total}", flush=True)
-        print(f"{scenario.__name__}: {tried} of about {total} allocations failed once"
-              + (f"; OpenSSL did not survive {self.beyond_repair}" if self.beyond_repair else ""), flush=True)
-        self.assertGreater(tried, 0)
+        sweep(self, scenario, os.path.join(WORK, "count"), share)
 
     # ---- the server ----
 
@@ -352,7 +335,7 @@ class Allocations(unittest.TestCase):
         What OpenSSL does not survive: when memory is short while it looks up an algorithm for the first time, it keeps that
         as "not there", and every handshake of the process fails from then on.
         """
-        failures = re.findall(r"TLS handshake with \S+ failed: error:.*:(?:internal error|\w+ lib) \(and \d+ more like it\)", server.log())
+        failures = re.findall(r"TLS handshake with \S+ failed: error:.*:(?:internal error|unsupported|\w+ lib) \(and \d+ more like it\)", server.log())
         return bool(failures) and "libcrypto.so" in server.log()
 
     def until_up(self, client):
@@ -369,12 +352,12 @@ class Allocations(unittest.TestCase):
             self.true(client.server, clock, "PostgreSQL is not reached again")
             time.sleep(0.005)
 
-    def serves_again(self, client, name):
+    def serves_again(self, client, name, service="s"):
         """One failure is over: the server works, or it has ended."""
         for _ in range(3):
             if client.server.port is None:
                 return {}
-            made = client.call(GC + "CreateLease", gc.CreateLeaseRequest(object_id=name + "z", service_id="s"), gc.CreateLeaseResponse)
+            made = client.call(GC + "CreateLease", gc.CreateLeaseRequest(object_id=name + "z", service_id=service), gc.CreateLeaseResponse)
             if made and made[0] == 0:
                 return {made[1].lease_id: True}
             self.until_up(client)
@@ -382,43 +365,56 @@ class Allocations(unittest.TestCase):
         return {}
 
     def server(self, number):
-        server = Server(number)
-        self.addCleanup(server.stop)
-        client = Client(server)
-        known, over, name = {}, [], f"n{number}-"
-        if server.port:
-            self.until_up(client)
-            known.update(self.leases(client, name))
-            known.update(self.truck(client, name))
-            over = self.queue(client, name)
-            self.others(client)
-            known.update(self.serves_again(client, name))
-        self.judge_end(server, client, number > 0)
-        self.check(server, known, over)
+        with Server(number) as server:
+            client = Client(server)
+            known, over, name = {}, [], f"n{number}-"
+            if server.port:
+                self.until_up(client)
+                known.update(self.leases(client, name))
+                known.update(self.truck(client, name))
+                over = self.queue(client, name)
+                self.others(client)
+                known.update(self.serves_again(client, name))
+            self.judge_end(server, client, number > 0)
+            self.check(server, known, over)
 
     def secured(self, number):
-        """TLS, tokens, a reload."""
-        server = Server(number, "--tls-cert", SecureRaw.files + "/server.pem", "--tls-key", SecureRaw.files + "/server.key",
-                        "--tls-client-ca", SecureRaw.ca, "--token-file", SecureRaw.files + "/tokens")
-        self.addCleanup(server.stop)
-        client = Client(server, SecureRaw)
-        known, name = {}, f"s{number}-"
-        if server.port:
-            self.until_up(client)
+        """TLS, tokens, certificates of clients, a reload: what `server` does without them is not done again."""
+        with Server(number, "--tls-cert", SecureRaw.files + "/server.pem", "--tls-key", SecureRaw.files + "/server.key",
+                    "--tls-client-ca", SecureRaw.files + "/clients/ca.pem", "--token-file", SecureRaw.files + "/tokens") as server:
+            client = Client(server, SecureRaw)
+            known = {}
+            if server.port:
+                known.update(self.guards(client, f"s{number}-"))
+            # What has failed before makes no other reload of it.
+            if server.port and not self.has_failed(server):
+                server.process.send_signal(signal.SIGHUP)
+                clock = Clock(LIMIT)
+                while clock and server.process.poll() is None and not re.search("were read again|stay as they were", server.log()):
+                    time.sleep(0.002)
+                client.close()
+                known.update(self.guards(client, f"s{number}-r"))
+            self.judge_end(server, client, number > 0)
+            self.check(server, known, [])
+
+    @staticmethod
+    def has_failed(server):
+        return "fail.so(" in server.log()
+
+    def guards(self, client, name):
+        """Whatever fails, nobody gets more rights by it; leases as serves_again()."""
+        known = {}
+        self.until_up(client)
+        for caller in ("s", "spiffe://app/billing"):
+            SecureRaw.caller = caller
             self.refuse(client)
-            known.update(self.leases(client, name))
-            server.process.send_signal(signal.SIGHUP)
-            clock = Clock(LIMIT)
-            while clock and server.process.poll() is None and "were read again" not in server.log():
-                time.sleep(0.002)
-            client.close()
-            self.refuse(client)
-            known.update(self.serves_again(client, name))
-        self.judge_end(server, client, number > 0)
-        self.check(server, known, [])
+            known.update(self.serves_again(client, name + caller, caller))
+        with contextlib.suppress(OSError):
+            WeakRaw(client.server.port).close()
+            self.true(client.server, False, "a suite that HTTP/2 forbids was agreed on")
+        return known
 
     def refuse(self, client):
-        """Whatever fails, nobody gets more rights by it."""
         for path, request, answer in ((GC + "CreateLease", gc.CreateLeaseRequest(object_id="x", service_id="other"), gc.CreateLeaseResponse),
                                       (V1 + "Claim", v1.ClaimRequest(handlers=["q"]), v1.ClaimResponse),
                                       (V1 + "Pause", v1.HandlerRequest(handler="q"), empty_pb2.Empty)):
@@ -430,10 +426,10 @@ class Allocations(unittest.TestCase):
 
     def test_secured(self):
         SecureRaw.files = os.path.join(WORK, "tls-allocations")
-        SecureRaw.ca = SecureRaw.files + "/ca.pem"
-        make_certificates(SecureRaw.files)
+        for directory in (SecureRaw.files, SecureRaw.files + "/clients"):
+            make_certificates(directory)
         with open(SecureRaw.files + "/tokens", "w") as tokens:
-            tokens.write("sesame s claim=mine\nother other admin claim=*\n")
+            tokens.write("sesame s claim=mine\nother other admin claim=*\n- other admin claim=*\n")
         self.sweep(self.secured, 0.25)
 
     # ---- the command line ----

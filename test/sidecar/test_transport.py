@@ -68,7 +68,9 @@ class Raw:
         self.send()
 
     def connect(self, port):
-        return socket.create_connection(("127.0.0.1", port))
+        connected = socket.create_connection(("127.0.0.1", port))
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
 
     def send(self):
         try:
@@ -595,6 +597,15 @@ class TlsTest(unittest.TestCase):
         self.assertTrue(wait_until(lambda: "stay as they were" in own.log(), 20))
         self.assertEqual(self.try_create(self.channel(own), "s"), "OK")
         make_certificates(self.dir)
+
+    def test_a_certificate_of_no_use(self):
+        """It can be read, but no client has its curve: better said at the start than to each of them."""
+        files = [self.file("odd.pem"), self.file("odd.key")]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1", "-nodes", "-subj",
+                        "/CN=localhost", "-days", "2", "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+        with self.assertRaises(RuntimeError) as caught:
+            Sidecar(cluster, "--tls-cert", files[0], "--tls-key", files[1])
+        self.assertIn("TLS does not work with " + files[0], str(caught.exception))
 
     def test_only_loopback_without_tls(self):
         with self.assertRaises(RuntimeError) as caught:
