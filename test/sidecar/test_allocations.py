@@ -329,25 +329,12 @@ class Allocations(unittest.TestCase):
         left = sql("SELECT cleanup_id FROM gt_garbage WHERE cleanup_id = ANY (%s)", over)
         self.true(server, left == [], f"acknowledged, but there: {left}")
 
-    @staticmethod
-    def is_beyond_repair(server):
-        """
-        What OpenSSL does not survive: when memory is short while it looks up an algorithm for the first time, it keeps that
-        as "not there", and every handshake of the process fails from then on.
-        """
-        failures = re.findall(r"TLS handshake with \S+ failed: error:.*:(?:internal error|unsupported|\w+ lib) \(and \d+ more like it\)", server.log())
-        return bool(failures) and "libcrypto.so" in server.log()
-
     def until_up(self, client):
         """PostgreSQL is connected, or the process is gone."""
         clock = Clock(LIMIT)
         while client.server.process.poll() is None:
             answer = client.call("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse)
             if answer and answer[0] == 0 and answer[1].status == 1:
-                return
-            if self.is_beyond_repair(client.server):
-                self.beyond_repair += 1
-                client.server.port = None
                 return
             self.true(client.server, clock, "PostgreSQL is not reached again")
             time.sleep(0.005)
