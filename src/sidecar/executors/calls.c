@@ -289,16 +289,18 @@ take_result(Context *context, Call *call, CURLcode code)
 	/* of an answer whose body is too long, the status has been seen */
 	if (code == CURLE_OK || (call->too_long && call->header_bytes <= EXEC_HEADER_MAX && call->kind != EXEC_GRPC))
 	{
-		if (kind_ops[call->kind]->judge(context, call, status))
+		if (status != call->status)
+			snprintf(call->error, sizeof(call->error), "%.200s port %d: the answer is not HTTP", call->host_name, call->port);
+		else if (kind_ops[call->kind]->judge(context, call, status))
+		{
 			call_succeed(context, call);
-		else
-			call_fail(context, call, false);
+			return;
+		}
+		call_fail(context, call, false);
 		return;
 	}
 	if (call->too_long)
 		snprintf(call->error, sizeof(call->error), "%.200s port %d: the answer is too long", call->host_name, call->port);
-	else if (call->malformed)
-		snprintf(call->error, sizeof(call->error), "%.200s port %d: the answer is not HTTP", call->host_name, call->port);
 	else
 		transfer_error(call, code);
 	call_fail(context, call, code == CURLE_OPERATION_TIMEDOUT);

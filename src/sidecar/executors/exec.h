@@ -191,7 +191,7 @@ struct Call
 	Buffer		answer;			/* at most EXEC_BODY_MAX */
 	size_t		header_bytes;
 	bool		too_long;
-	bool		malformed;		/* its status line is none */
+	int			status;			/* of the last status line, as we read it */
 	bool		refused;		/* the address may not be connected to */
 	char	   *trailer_status; /* grpc-status, grpc-message */
 	char	   *trailer_message;

@@ -165,29 +165,28 @@ keep_header(const char *line, size_t len, const char *name, char **value)
 }
 
 /*
- * libcurl takes a status line that it cannot read for one of status 200.  What
- * begins like one must be "HTTP/1.1 200" or "HTTP/2 200"; d is a digit.
+ * The status in "HTTP/1.1 200" or "HTTP/2 200"; -1: it is not there.  libcurl
+ * takes a status line that it cannot read for one of status 200.
  */
-static bool
-is_malformed(const char *line, size_t len)
+static int
+read_status(const char *line, size_t len)
 {
 	static const char *const forms[] = {"HTTP/d.d ddd", "HTTP/d ddd"};
 	size_t		i;
 
-	if (len < 5 || strncasecmp(line, "HTTP/", 5) != 0)
-		return false;
 	for (i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
 	{
 		const char *form = forms[i];
 		size_t		at = 0;
 
+		/* d is a digit */
 		while (form[at] != '\0' && at < len &&
 			   (form[at] == 'd' ? isdigit((unsigned char) line[at]) : line[at] == form[at]))
 			at++;
 		if (form[at] == '\0' && at < len && isspace((unsigned char) line[at]))
-			return false;
+			return (line[at - 3] - '0') * 100 + (line[at - 2] - '0') * 10 + line[at - 1] - '0';
 	}
-	return true;
+	return -1;
 }
 
 static size_t
@@ -196,11 +195,8 @@ take_header(char *data, size_t size, size_t count, void *arg)
 	Call	   *call = ((Transfer *) arg)->call;
 	size_t		len = size * count;
 
-	if (is_malformed(data, len))
-	{
-		call->malformed = true;
-		return 0;
-	}
+	if (len >= 5 && strncasecmp(data, "HTTP/", 5) == 0)
+		call->status = read_status(data, len);
 	call->header_bytes += len;
 	if (call->header_bytes > EXEC_HEADER_MAX)
 	{
