@@ -74,6 +74,7 @@ def build(directory):
 
 def setUpModule():
     global cluster, admin, work, program
+    unittest.addModuleCleanup(stack.close)
     work = tempfile.mkdtemp(prefix="garbagetruck-executors-")
     stack.callback(shutil.rmtree, work, ignore_errors=True)
     program = build(work)
@@ -85,10 +86,6 @@ def setUpModule():
     query(admin, "SELECT gt_allow('sidecar')")
     for name in ("http_endpoint", "grpc_endpoint"):
         query(admin, "SELECT gt_handler_grant(%s, 'sidecar', 'claim')", (name,))
-
-
-def tearDownModule():
-    stack.close()
 
 
 def free_port():
