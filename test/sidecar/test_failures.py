@@ -203,7 +203,7 @@ class LockTest(unittest.TestCase):
         waiting = [ask.future(gc.CreateLeaseRequest(object_id="locked", service_id="s"), timeout=60) for _ in range(4)]
         for i in range(300):
             create(self.channel, "beside%d" % i)
-        self.assertFalse(any(one.done() for one in waiting))
+        self.assertEqual([(one.code(), one.details()) for one in waiting if one.done()], [])
         self.holder.rollback()
         for one in waiting:
             self.assertTrue(one.result().success)
