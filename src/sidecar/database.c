@@ -19,6 +19,7 @@
 #define RETRY_US 2000			/* first pause after a deadlock, doubled each time */
 #define HOT_ROUTES 64
 #define HOT_US 1000000
+#define FAILURES_BORNE 3
 #define PROBE_US 5000000
 #define PROBE_LIMIT_US 3000000
 
@@ -152,7 +153,18 @@ conn_is_up(const DbConn *conn)
 	return (conn->state == DBC_IDLE || conn->state == DBC_BUSY) && !conn->stuck;
 }
 
-/* A connection that is up, or may be in a moment, on the lane; NULL: none. */
+/*
+ * Is it up, or will it be in a moment?  Calls on the other lanes can go nowhere
+ * else: there an attempt or two to connect may fail while PostgreSQL answers.
+ */
+static bool
+is_usable(const DbConn *conn)
+{
+	return conn_is_up(conn) || conn->failures == 0 ||
+		(conn->lane != LANE_CALLS && up && !conn->stuck && conn->failures <= FAILURES_BORNE);
+}
+
+/* A usable connection on the lane; NULL: none. */
 static DbConn *
 usable_conn(DbLane lane, uint64_t route)
 {
@@ -170,9 +182,9 @@ usable_conn(DbLane lane, uint64_t route)
 
 		if (conn->lane != lane)
 			continue;
-		if (nth-- == 0 && (conn_is_up(conn) || conn->failures == 0))
+		if (nth-- == 0 && is_usable(conn))
 			return conn;
-		if (!conn_is_up(conn) && conn->failures > 0)
+		if (!is_usable(conn))
 			continue;
 		if (best == NULL || (conn_is_up(conn) && !conn_is_up(best)) ||
 			(conn_is_up(conn) == conn_is_up(best) && conn->queued + (conn->state == DBC_BUSY) < best->queued + (best->state == DBC_BUSY)))
@@ -186,6 +198,7 @@ conn_state_changed(DbConn *conn, const char *why)
 {
 	static bool told;			/* the log has said something of it */
 	bool		was = db_up();
+	bool		was_up = up;
 	DbCall	   *call;
 	DbCall	   *all = NULL;
 	int			i;
@@ -198,6 +211,8 @@ conn_state_changed(DbConn *conn, const char *why)
 	if (conn->lane == LANE_CALLS && conn_is_up(conn))
 		answering = true;
 	tell_watchers(was);
+	for (i = 0; up && !was_up && i < conn_count; i++)
+		dbconn_hurry(&conns[i]);
 	/* At the start it may be away without ever having been there. */
 	if (!told && !was && !up && why != NULL)
 		log_line(LOG_WARNING, "PostgreSQL is away: %s", problem);

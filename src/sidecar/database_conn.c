@@ -212,6 +212,15 @@ begin_connecting(void *arg)
 }
 
 void
+dbconn_hurry(DbConn *conn)
+{
+	if (conn->state != DBC_DOWN || !timer_running(&conn->timer))
+		return;
+	conn->failures = 0;
+	timer_start(&conn->timer, 0, begin_connecting, conn);
+}
+
+void
 dbconn_start(DbConn *conn)
 {
 	conn->in_flight_end = &conn->in_flight;

@@ -138,6 +138,9 @@ extern void dbconn_watch(DbConn *conn);
 /* It is broken: close it, decide about its calls, connect again. */
 extern void dbconn_lost(DbConn *conn, const char *why);
 
+/* PostgreSQL is back: connect at once, not when its time comes. */
+extern void dbconn_hurry(DbConn *conn);
+
 /* See whether the server still answers the batch in flight. */
 extern void dbconn_check(DbConn *conn);
 extern void dbconn_close(DbConn *conn);

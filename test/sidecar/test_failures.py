@@ -208,6 +208,25 @@ class LockTest(unittest.TestCase):
         for one in waiting:
             self.assertTrue(one.result().success)
 
+    def test_it_waits_though_the_database_was_away_just_now(self):
+        """Also where the connection for those that wait is the last one to come back."""
+        refused = lambda: open(cluster.log, errors="replace").read().count('too many connections for role "app"')
+        before = refused()
+        sql("ALTER ROLE app CONNECTION LIMIT 0")
+        try:
+            sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+            self.assertTrue(wait_until(lambda: refused() >= before + 36, 60))
+        finally:
+            sql("ALTER ROLE app CONNECTION LIMIT -1")
+        until_serving(sidecar)
+        waiting = method(self.channel, GC + "CreateLease", gc.CreateLeaseResponse).future(
+            gc.CreateLeaseRequest(object_id="locked", service_id="s"), timeout=60)
+        self.assertTrue(wait_until(lambda: waiting.done() or sql(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND wait_event_type = 'Lock' AND query_start < now() - interval '1 s'") == "1", 30))
+        self.assertEqual([(one.code(), one.details()) for one in [waiting] if one.done()], [])
+        self.holder.rollback()
+        self.assertTrue(waiting.result().success)
+
     def test_the_clients_patience_bounds_the_wait(self):
         before = sql("SELECT count(*) FROM gt_leases WHERE object_id = 'locked'")
         for _ in range(3):
