@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "claims.h"
+#include "insist.h"
 
 #define TARGET_TIMEOUT_MS 1000
 
@@ -30,15 +31,6 @@ static Context context;
 static const uint8_t *answer;
 static size_t answer_len;
 static int	target = -1;
-
-static void
-insist(bool good, const char *what)
-{
-	if (good)
-		return;
-	fprintf(stderr, "violated: %s\n", what);
-	abort();
-}
 
 /* ---- the network ---- */
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "exec.h"
+#include "insist.h"
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -24,15 +25,6 @@ text_of(const uint8_t *data, size_t size)
 
 	memcpy(text, data, size);
 	return text;
-}
-
-static void
-insist(bool good, const char *what)
-{
-	if (good)
-		return;
-	fprintf(stderr, "violated: %s\n", what);
-	abort();
 }
 
 /* A value in a path leaves host, query and segments to the template. */

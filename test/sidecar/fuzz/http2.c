@@ -12,14 +12,13 @@
  * Besides not crashing: what is sent consists of frames, a call that a service
  * has seen is over once, and nothing is left of a connection that is closed.
  */
-#include <stdio.h>
-
 /* The loop itself, for its clock. */
 #include "loop.c"
 
 #include "garbagetruck_v1.pb-c.h"
 #include "grpc.h"
 #include "http2_internal.h"
+#include "insist.h"
 #include "options.h"
 
 #define MAX_LATER 64
@@ -27,10 +26,6 @@
 
 extern int	LLVMFuzzerInitialize(int *argc, char ***argv);
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Ends with what is wrong. */
-#define insist(condition) \
-	do { if (!(condition)) { fprintf(stderr, "violated: %s\n", #condition); abort(); } } while (0)
 
 /* ---- net.h ---- */
 
@@ -101,8 +96,8 @@ judge_header(const uint8_t *header)
 {
 	int			id = header[5] << 24 | header[6] << 16 | header[7] << 8 | header[8];
 
-	insist(header[3] <= NGHTTP2_CONTINUATION && header[3] != NGHTTP2_PUSH_PROMISE);
-	insist(id == 0 || id % 2 == 1);
+	hold(header[3] <= NGHTTP2_CONTINUATION && header[3] != NGHTTP2_PUSH_PROMISE);
+	hold(id == 0 || id % 2 == 1);
 }
 
 void
@@ -184,7 +179,7 @@ over(GrpcCall *call)
 
 	if (seen == NULL)
 		return;
-	insist(!seen->over && grpc_over(call));
+	hold(!seen->over && grpc_over(call));
 	seen->over = true;
 	live--;
 	if (!seen->later)
@@ -446,7 +441,7 @@ step_answer(Script *script)
 		grpc_fail(seen->call, GRPC_ABORTED, "%s", text);
 	else
 		grpc_answer(seen->call, &answer.base);
-	insist(seen->over);
+	hold(seen->over);
 	grpc_release(seen->call);
 	free(seen);
 	later[i] = later[--later_count];
@@ -518,8 +513,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	char		error[256];
 	bool		help;
 
-	insist(options_parse(tables, sizeof(flags) / sizeof(flags[0]), flags, &help, error, sizeof(error)));
-	insist(log_configure("error", "text"));
+	hold(options_parse(tables, sizeof(flags) / sizeof(flags[0]), flags, &help, error, sizeof(error)));
+	hold(log_configure("error", "text"));
 	grpc_add_methods(methods);
 	grpc_set_authenticate(authenticate);
 	grpc_start();
@@ -547,16 +542,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		step(conn, &script);
 	conn_close(conn);
 	run_tasks();
-	insist(conn->closed && live == 0 && stream_total() == 0);
+	hold(conn->closed && live == 0 && stream_total() == 0);
 	while (later_count > 0)
 	{
 		Seen	   *seen = later[--later_count];
 
-		insist(seen->over);
+		hold(seen->over);
 		grpc_release(seen->call);
 		free(seen);
 	}
-	insist(heap_used == 0 && tasks.next == &tasks);
+	hold(heap_used == 0 && tasks.next == &tasks);
 	free(conn);
 	return 0;
 }

@@ -13,19 +13,13 @@
 #include "distributed_gc.pb-c.h"
 #include "garbagetruck_v1.pb-c.h"
 #include "grpc_codec.h"
+#include "insist.h"
 #include "message.h"
 #include "reflection_v1.pb-c.h"
 
 #define MAX_MESSAGE 100000
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-insist(bool good)
-{
-	if (!good)
-		abort();
-}
 
 static void
 fuzz_frames(const uint8_t *data, size_t size, size_t piece)
@@ -46,14 +40,14 @@ fuzz_frames(const uint8_t *data, size_t size, size_t piece)
 			uint8_t		sum = 0;
 			size_t		i;
 
-			insist(frame.len <= MAX_MESSAGE);
+			hold(frame.len <= MAX_MESSAGE);
 			for (i = 0; i < frame.len; i++)
 				sum ^= frame.data[i];
-			insist(frame_keep(&reader, &frame));
+			hold(frame_keep(&reader, &frame));
 			frame_kept(&reader, &frame);
 			for (i = 0; i < frame.len; i++)
 				sum ^= frame.data[i];
-			insist(sum == 0);
+			hold(sum == 0);
 			frame_done(&reader);
 		}
 		data += n;
@@ -71,9 +65,9 @@ fuzz_gzip(const uint8_t *data, size_t size)
 	const char *why;
 
 	if (gzip_inflate(data, size, MAX_MESSAGE, &out, &len, &code, &why))
-		insist(len <= MAX_MESSAGE);
+		hold(len <= MAX_MESSAGE);
 	if (size > 0 && gzip_deflate(data, size, &out, &len))
-		insist(len <= size);
+		hold(len <= size);
 }
 
 static void
@@ -91,10 +85,10 @@ fuzz_messages(const uint8_t *data, size_t size, unsigned which)
 
 	if (message == NULL)
 	{
-		insist(error[0] != '\0');
+		hold(error[0] != '\0');
 		return;
 	}
-	insist(message_fault(0) == NULL || (which % 7 == 2 && message_fault(0)[0] != '\0'));
+	hold(message_fault(0) == NULL || (which % 7 == 2 && message_fault(0)[0] != '\0'));
 	packed = malloc(protobuf_c_message_get_packed_size(message) + 1);
 	protobuf_c_message_pack(message, packed);
 	free(packed);
@@ -112,15 +106,15 @@ fuzz_text(const uint8_t *data, size_t size)
 	memcpy(text, data, size);
 	text[size] = '\0';
 	if (parse_grpc_timeout(text, &us))
-		insist(us >= 0);
+		hold(us >= 0);
 	list_has(text, "gzip");
 	valid_utf8(data, size);
-	insist(utf8_prefix(text, 10) <= 10);
+	hold(utf8_prefix(text, 10) <= 10);
 	grpc_encode_message(text, message);
-	insist(strlen(message) < sizeof(message));
+	hold(strlen(message) < sizeof(message));
 	grpc_encode_details(GRPC_INVALID_ARGUMENT, text, "22023", text, text, details);
-	insist(strlen(details) < sizeof(details));
-	insist(strlen(message) + strlen(details) < 7000);
+	hold(strlen(details) < sizeof(details));
+	hold(strlen(message) + strlen(details) < 7000);
 	free(text);
 }
 
