@@ -339,27 +339,29 @@ free_call(DbCall *call)
 	free(call);
 }
 
-void
-dbcall_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown)
+static void
+tell_failure(DbCall *call, const char *sqlstate, const char *message, bool unknown)
 {
 	DbOutcome	outcome = {.message = message, .unknown = unknown};
-
-	snprintf(outcome.sqlstate, sizeof(outcome.sqlstate), "%s", sqlstate);
-	if (call->done != NULL)
-		call->done(call->arg, &outcome);
-	free_call(call);
-}
-
-void
-dbcall_give_up(DbCall *call, const char *sqlstate, const char *message)
-{
-	DbOutcome	outcome = {.message = message, .unknown = true};
 	DbDone		done = call->done;
 
 	call->done = NULL;
 	snprintf(outcome.sqlstate, sizeof(outcome.sqlstate), "%s", sqlstate);
 	if (done != NULL)
 		done(call->arg, &outcome);
+}
+
+void
+dbcall_fail(DbCall *call, const char *sqlstate, const char *message, bool unknown)
+{
+	tell_failure(call, sqlstate, message, unknown);
+	free_call(call);
+}
+
+void
+dbcall_give_up(DbCall *call, const char *sqlstate, const char *message)
+{
+	tell_failure(call, sqlstate, message, true);
 }
 
 void
