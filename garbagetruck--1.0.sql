@@ -4,18 +4,25 @@
 \echo Use "CREATE EXTENSION garbagetruck" to load this file. \quit
 
 -- ---------------------------------------------------------------------------
--- Tables.  All writing is done by C, which finds them by OID and writes them
--- through the table access method, never through SQL: so no statement of ours
--- depends on a search_path or fires a trigger.  Column order is known to
--- src/table.h.  Durations are bigint microseconds; text is COLLATE "C", so that
--- a new version of a system collation can not corrupt an index of ours.
+-- Tables, in a schema of their own: "all tables in schema public" of a grant, a
+-- publication or a migration tool does not mean them.  All writing is done by C,
+-- which finds them by OID and writes them through the table access method, never
+-- through SQL: so no statement of ours depends on a search_path.  Column order is
+-- known to src/garbagetruck.h.  Every table has a primary key, so that logical
+-- replication of all tables can carry them; where nothing else tells rows apart
+-- it is an id drawn at random, for which no two transactions ever wait.
+-- Durations are bigint microseconds; text is COLLATE "C", so that a new version
+-- of a system collation can not corrupt an index of ours.
 -- ---------------------------------------------------------------------------
 
-CREATE SEQUENCE @extschema@.gt__cleanup_id;
-CREATE SEQUENCE @extschema@.gt__handler_id MINVALUE 100 START 100;
+CREATE SCHEMA _garbagetruck;
+COMMENT ON SCHEMA _garbagetruck IS 'Tables and internals of the extension garbagetruck: for its own functions only.';
+
+CREATE SEQUENCE _garbagetruck.gt__cleanup_id;
+CREATE SEQUENCE _garbagetruck.gt__handler_id MINVALUE 100 START 100;
 
 -- One row per object that has leases or is garbage: the lock per object and the cleanup queue.
-CREATE TABLE @extschema@.gt_object (
+CREATE TABLE _garbagetruck.gt_object (
 	object_type   text COLLATE "C" NOT NULL,
 	object_id     text COLLATE "C" NOT NULL,
 	owner         oid NOT NULL,             -- role of the first lease
@@ -48,12 +55,12 @@ CREATE TABLE @extschema@.gt_object (
 	CONSTRAINT gt_object_held CHECK ((state OPERATOR(pg_catalog.=) 'h') OPERATOR(pg_catalog.=) (leases OPERATOR(pg_catalog.>) 0))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX gt_object_due ON @extschema@.gt_object (handler, due_at) WHERE due_at IS NOT NULL;
-CREATE UNIQUE INDEX gt_object_cleanup ON @extschema@.gt_object (cleanup_id) WHERE cleanup_id IS NOT NULL;
-CREATE INDEX gt_object_dead ON @extschema@.gt_object (handler, cleanup_id) WHERE state OPERATOR(pg_catalog.=) 'd';
+CREATE INDEX gt_object_due ON _garbagetruck.gt_object (handler, due_at) WHERE due_at IS NOT NULL;
+CREATE UNIQUE INDEX gt_object_cleanup ON _garbagetruck.gt_object (cleanup_id) WHERE cleanup_id IS NOT NULL;
+CREATE INDEX gt_object_dead ON _garbagetruck.gt_object (handler, cleanup_id) WHERE state OPERATOR(pg_catalog.=) 'd';
 
 -- One row per lease that has not ended.
-CREATE TABLE @extschema@.gt_lease (
+CREATE TABLE _garbagetruck.gt_lease (
 	id           uuid NOT NULL,
 	object_type  text COLLATE "C" NOT NULL,
 	object_id    text COLLATE "C" NOT NULL,
@@ -79,20 +86,20 @@ CREATE TABLE @extschema@.gt_lease (
 	CONSTRAINT gt_lease_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX gt_lease_check ON @extschema@.gt_lease (check_at) WHERE check_at IS NOT NULL;
-CREATE INDEX gt_lease_object ON @extschema@.gt_lease (object_type, object_id);
-CREATE INDEX gt_lease_service ON @extschema@.gt_lease (service_id, id);
-CREATE INDEX gt_lease_parent ON @extschema@.gt_lease (parent) WHERE parent IS NOT NULL;
-CREATE UNIQUE INDEX gt_lease_request ON @extschema@.gt_lease (owner, service_id, request_key) WHERE request_key IS NOT NULL;
+CREATE INDEX gt_lease_check ON _garbagetruck.gt_lease (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX gt_lease_object ON _garbagetruck.gt_lease (object_type, object_id);
+CREATE INDEX gt_lease_service ON _garbagetruck.gt_lease (service_id, id);
+CREATE INDEX gt_lease_parent ON _garbagetruck.gt_lease (parent) WHERE parent IS NOT NULL;
+CREATE UNIQUE INDEX gt_lease_request ON _garbagetruck.gt_lease (owner, service_id, request_key) WHERE request_key IS NOT NULL;
 
 -- Leases that ended while they had children: the worker ends those in batches.
-CREATE TABLE @extschema@.gt__orphan (
+CREATE TABLE _garbagetruck.gt__orphan (
 	parent    uuid NOT NULL CONSTRAINT gt__orphan_pkey PRIMARY KEY,
 	expired   boolean NOT NULL,
 	ended_at  timestamptz NOT NULL
 );
 
-CREATE TABLE @extschema@.gt__handler (
+CREATE TABLE _garbagetruck.gt__handler (
 	id            int NOT NULL CONSTRAINT gt__handler_pkey PRIMARY KEY,
 	name          text COLLATE "C" NOT NULL,
 	kind          text COLLATE "C" NOT NULL,
@@ -118,7 +125,7 @@ CREATE TABLE @extschema@.gt__handler (
 ) WITH (fillfactor = 70);
 
 -- privilege: use | claim
-CREATE TABLE @extschema@.gt__handler_right (
+CREATE TABLE _garbagetruck.gt__handler_right (
 	handler   int NOT NULL,
 	role      oid NOT NULL,
 	role_name name NOT NULL,
@@ -127,7 +134,7 @@ CREATE TABLE @extschema@.gt__handler_right (
 );
 
 -- gt_share: role may lease the objects of owner (of one type; '': of all)
-CREATE TABLE @extschema@.gt__share (
+CREATE TABLE _garbagetruck.gt__share (
 	owner       oid NOT NULL,
 	role        oid NOT NULL,
 	object_type text COLLATE "C" NOT NULL,
@@ -137,13 +144,13 @@ CREATE TABLE @extschema@.gt__share (
 );
 
 -- The name that each role had when it first owned something here: tells roles apart in a copy.
-CREATE TABLE @extschema@.gt__role (
+CREATE TABLE _garbagetruck.gt__role (
 	role oid NOT NULL CONSTRAINT gt__role_pkey PRIMARY KEY,
 	name name NOT NULL
 );
 
 -- What the runs of each handler came to: a row for each writer's slot, so that workers do not wait for each other.
-CREATE TABLE @extschema@.gt__tally (
+CREATE TABLE _garbagetruck.gt__tally (
 	handler     int NOT NULL,
 	slot        int NOT NULL,
 	runs        bigint NOT NULL,
@@ -155,7 +162,7 @@ CREATE TABLE @extschema@.gt__tally (
 ) WITH (fillfactor = 50);
 
 -- Intent of the worker that wrote it; without a living worker: a crashed run.  See src/worker.c.
-CREATE TABLE @extschema@.gt__run (
+CREATE TABLE _garbagetruck.gt__run (
 	worker    bigint NOT NULL,              -- unique in the life of the cluster
 	handler   int NOT NULL,
 	alone     boolean NOT NULL,
@@ -166,29 +173,32 @@ CREATE TABLE @extschema@.gt__run (
 ) WITH (fillfactor = 50);
 
 -- One row: the server run that is recorded here, and when it began.  See src/clock.c.
-CREATE TABLE @extschema@.gt__start (
+CREATE TABLE _garbagetruck.gt__start (
 	run          bigint NOT NULL,
 	started_at   timestamptz NOT NULL,
 	grace        bigint NOT NULL,
-	grace_before bigint NOT NULL
+	grace_before bigint NOT NULL,
+	id           bigint NOT NULL CONSTRAINT gt__start_pkey PRIMARY KEY
 ) WITH (fillfactor = 50);
 
--- Where this database lives; a row that tells of another place makes it a copy.  See src/database.c.
-CREATE TABLE @extschema@.gt__place (
+-- Where this database lives; a row that tells of another place makes it a copy.  See src/place.c.
+CREATE TABLE _garbagetruck.gt__place (
 	identity  text COLLATE "C" NOT NULL,
 	database  oid NOT NULL,
 	adopted_at timestamptz,                 -- gt_resume(adopt => true): the grace counts from here, with the full duration
 	subscribed boolean NOT NULL,            -- adopted although it subscribes to our tables
-	restored  text                          -- names the archive recovery after which it was written; NULL: none
+	restored  text,                         -- names the archive recovery after which it was written; NULL: none
+	id        bigint NOT NULL CONSTRAINT gt__place_pkey PRIMARY KEY
 );
 
 -- gt_pause(): the switch of the whole database; a row means paused.
-CREATE TABLE @extschema@.gt__paused (
+CREATE TABLE _garbagetruck.gt__paused (
 	at   timestamptz NOT NULL,
-	role name NOT NULL
+	role name NOT NULL,
+	id   bigint NOT NULL CONSTRAINT gt__paused_pkey PRIMARY KEY
 );
 
-CREATE TABLE @extschema@.gt__history (
+CREATE TABLE _garbagetruck.gt__history (
 	at          timestamptz NOT NULL,
 	event       text COLLATE "C" NOT NULL,
 	object_type text COLLATE "C",
@@ -202,10 +212,11 @@ CREATE TABLE @extschema@.gt__history (
 	lag         interval,
 	took        interval,
 	error       text,
-	handler_id  int                         -- the error is for those who may claim this very handler, not its namesake
+	handler_id  int,                        -- the error is for those who may claim this very handler, not its namesake
+	id          bigint NOT NULL,
+	CONSTRAINT gt__history_pkey PRIMARY KEY (at, id)
 );
-CREATE INDEX gt__history_at ON @extschema@.gt__history (at);
-CREATE INDEX gt__history_object ON @extschema@.gt__history (object_type, object_id);
+CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_type, object_id);
 
 -- ---------------------------------------------------------------------------
 -- Leases: src/create.c, src/renew.c, src/release.c, src/list.c, src/fence.c
@@ -295,33 +306,33 @@ COMMENT ON FUNCTION @extschema@.gt_fence_check(text, text, bigint)
 IS 'True exactly if a running lease of the object has this fence; share-locks the object to the end of the transaction.';
 
 -- what the views and the read functions judge a lease by; NULL deadline: over
-CREATE FUNCTION @extschema@.gt__deadline(id uuid, deadline timestamptz, duration bigint, run bigint) RETURNS timestamptz
+CREATE FUNCTION _garbagetruck.gt__deadline(id uuid, deadline timestamptz, duration bigint, run bigint) RETURNS timestamptz
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-CREATE FUNCTION @extschema@.gt__running(id uuid, deadline timestamptz) RETURNS boolean
+CREATE FUNCTION _garbagetruck.gt__running(id uuid, deadline timestamptz) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
-CREATE FUNCTION @extschema@.gt__acts_for(role oid) RETURNS boolean
+CREATE FUNCTION _garbagetruck.gt__acts_for(role oid) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-CREATE FUNCTION @extschema@.gt__role_name(role oid) RETURNS name
+CREATE FUNCTION _garbagetruck.gt__role_name(role oid) RETURNS name
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-CREATE FUNCTION @extschema@.gt__may(what text) RETURNS boolean
+CREATE FUNCTION _garbagetruck.gt__may(what text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 
 -- A lease as its reader sees it; the functions and the view gt_leases choose the rows.
-CREATE VIEW @extschema@.gt__lease_view AS
+CREATE VIEW _garbagetruck.gt__lease_view AS
 SELECT l.id AS lease_id, l.object_id, l.object_type, l.service_id,
-	CASE WHEN @extschema@.gt__running(d.id, d.expires_at) THEN 'active' ELSE 'expired' END AS state,
+	CASE WHEN _garbagetruck.gt__running(d.id, d.expires_at) THEN 'active' ELSE 'expired' END AS state,
 	l.created_at, l.renewed_at, d.expires_at,
 	l.duration OPERATOR(pg_catalog.*) interval '1 microsecond' AS duration,
 	l.renewals, l.fence, l.exclusive, l.parent, h.name AS cleanup, l.payload, l.metadata, l.attempts,
 	coalesce(l.max_attempts, h.max_attempts) AS max_attempts,
 	coalesce(l.retry_delay, h.retry_delay) OPERATOR(pg_catalog.*) interval '1 microsecond' AS retry_delay,
 	l.owner
-FROM @extschema@.gt_lease l
-	LEFT JOIN @extschema@.gt_lease p ON p.id OPERATOR(pg_catalog.=) l.parent
-	LEFT JOIN @extschema@.gt__handler h ON h.id OPERATOR(pg_catalog.=) l.handler
+FROM _garbagetruck.gt_lease l
+	LEFT JOIN _garbagetruck.gt_lease p ON p.id OPERATOR(pg_catalog.=) l.parent
+	LEFT JOIN _garbagetruck.gt__handler h ON h.id OPERATOR(pg_catalog.=) l.handler
 	CROSS JOIN LATERAL (SELECT coalesce(l.parent, l.id) AS id,
-		CASE WHEN l.parent IS NULL THEN @extschema@.gt__deadline(l.id, l.deadline, l.duration, l.run)
-			ELSE @extschema@.gt__deadline(p.id, p.deadline, p.duration, p.run) END AS expires_at
+		CASE WHEN l.parent IS NULL THEN _garbagetruck.gt__deadline(l.id, l.deadline, l.duration, l.run)
+			ELSE _garbagetruck.gt__deadline(p.id, p.deadline, p.duration, p.run) END AS expires_at
 		OFFSET 0) d;
 
 -- ---------------------------------------------------------------------------
@@ -424,15 +435,15 @@ RETURNS TABLE (name text, kind text, labels jsonb, value double precision, help 
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION @extschema@.gt_metrics() IS 'The numbers of this database for Prometheus. Needs preload.';
 
-CREATE FUNCTION @extschema@.gt__workers()
+CREATE FUNCTION _garbagetruck.gt__workers()
 RETURNS TABLE (pid int, role text, database name, state text, handler text, since timestamptz,
 	next_due_at timestamptz, crashes int)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5;
-CREATE FUNCTION @extschema@.gt__running_items() RETURNS SETOF bigint
+CREATE FUNCTION _garbagetruck.gt__running_items() RETURNS SETOF bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
-CREATE FUNCTION @extschema@.gt__handler_may(handler int, privilege text) RETURNS boolean
+CREATE FUNCTION _garbagetruck.gt__handler_may(handler int, privilege text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
-CREATE FUNCTION @extschema@.gt__handler_suspended(handler int) RETURNS text
+CREATE FUNCTION _garbagetruck.gt__handler_suspended(handler int) RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 
 -- ---------------------------------------------------------------------------
@@ -444,16 +455,16 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 CREATE VIEW @extschema@.gt_leases WITH (security_barrier) AS
 SELECT v.lease_id, v.object_id, v.object_type, v.service_id, v.state, v.created_at, v.renewed_at, v.expires_at,
 	v.duration, v.renewals, v.fence, v.exclusive, v.parent, v.cleanup,
-	CASE WHEN @extschema@.gt__acts_for(v.owner) THEN v.payload END AS payload,
-	CASE WHEN @extschema@.gt__acts_for(v.owner) THEN v.metadata END AS metadata,
+	CASE WHEN _garbagetruck.gt__acts_for(v.owner) THEN v.payload END AS payload,
+	CASE WHEN _garbagetruck.gt__acts_for(v.owner) THEN v.metadata END AS metadata,
 	v.attempts, v.max_attempts, v.retry_delay,
-	@extschema@.gt__role_name(v.owner) AS owner
-FROM @extschema@.gt__lease_view v
-WHERE (SELECT @extschema@.gt__may('monitor')) OR @extschema@.gt__acts_for(v.owner);
+	_garbagetruck.gt__role_name(v.owner) AS owner
+FROM _garbagetruck.gt__lease_view v
+WHERE (SELECT _garbagetruck.gt__may('monitor')) OR _garbagetruck.gt__acts_for(v.owner);
 COMMENT ON VIEW @extschema@.gt_leases IS 'Leases that have not ended: one''s own, or all for monitors.';
 
 CREATE VIEW @extschema@.gt_garbage WITH (security_barrier) AS
-SELECT o.cleanup_id, o.object_type, o.object_id, @extschema@.gt__role_name(o.owner) AS owner,
+SELECT o.cleanup_id, o.object_type, o.object_id, _garbagetruck.gt__role_name(o.owner) AS owner,
 	h.name AS handler, h.kind,
 	CASE WHEN j.dead THEN 'dead'
 		WHEN o.state OPERATOR(pg_catalog.=) 'c' AND NOT j.lapsed THEN 'claimed'
@@ -463,12 +474,12 @@ SELECT o.cleanup_id, o.object_type, o.object_id, @extschema@.gt__role_name(o.own
 	CASE WHEN NOT j.dead THEN o.due_at END AS next_attempt_at,
 	CASE WHEN o.state OPERATOR(pg_catalog.=) 'c' THEN o.claimed_until END AS claimed_until,
 	CASE WHEN h.may_claim THEN o.error END AS error,
-	CASE WHEN h.may_claim OR @extschema@.gt__acts_for(o.owner) THEN o.payload END AS payload,
+	CASE WHEN h.may_claim OR _garbagetruck.gt__acts_for(o.owner) THEN o.payload END AS payload,
 	o.lease_id, o.service_id, o.fence
-FROM @extschema@.gt_object o
-	JOIN (SELECT i.id, i.name, i.kind, i.max_attempts, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim
-		FROM @extschema@.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) o.handler
-	LEFT JOIN @extschema@.gt__running_items() r(id) ON r.id OPERATOR(pg_catalog.=) o.cleanup_id
+FROM _garbagetruck.gt_object o
+	JOIN (SELECT i.id, i.name, i.kind, i.max_attempts, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
+		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) o.handler
+	LEFT JOIN _garbagetruck.gt__running_items() r(id) ON r.id OPERATOR(pg_catalog.=) o.cleanup_id
 	CROSS JOIN (SELECT @extschema@.gt_clock() AS now OFFSET 0) c
 	CROSS JOIN LATERAL (SELECT m.max_attempts, m.lapsed,
 		o.state OPERATOR(pg_catalog.=) 'd' OR
@@ -477,7 +488,7 @@ FROM @extschema@.gt_object o
 				2147483647)::pg_catalog.int4 AS max_attempts,
 			o.state OPERATOR(pg_catalog.=) 'c' AND o.claimed_until OPERATOR(pg_catalog.<=) c.now AS lapsed) m) j
 WHERE o.cleanup_id IS NOT NULL
-	AND ((SELECT @extschema@.gt__may('monitor')) OR h.may_claim OR @extschema@.gt__acts_for(o.owner));
+	AND ((SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(o.owner));
 COMMENT ON VIEW @extschema@.gt_garbage IS 'Objects whose last lease has ended and that are not clean yet.';
 
 CREATE VIEW @extschema@.gt_dead WITH (security_barrier) AS
@@ -498,31 +509,31 @@ SELECT h.name, h.kind, CASE WHEN h.may_claim THEN h.command END AS command,
 	coalesce(h.suspended, h.paused_reason) AS paused_reason,
 	coalesce(t.runs, 0) AS runs, coalesce(t.failures, 0) AS failures, t.last_run_at,
 	CASE WHEN h.may_claim THEN t.last_error END AS last_error
-FROM (SELECT i.*, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim,
-		@extschema@.gt__handler_suspended(i.id) AS suspended
-		FROM @extschema@.gt__handler i
-		WHERE (SELECT @extschema@.gt__may('monitor')) OR @extschema@.gt__handler_may(i.id, 'claim')
-			OR @extschema@.gt__handler_may(i.id, 'use') OFFSET 0) h
+FROM (SELECT i.*, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim,
+		_garbagetruck.gt__handler_suspended(i.id) AS suspended
+		FROM _garbagetruck.gt__handler i
+		WHERE (SELECT _garbagetruck.gt__may('monitor')) OR _garbagetruck.gt__handler_may(i.id, 'claim')
+			OR _garbagetruck.gt__handler_may(i.id, 'use') OFFSET 0) h
 	LEFT JOIN LATERAL (SELECT pg_catalog.sum(y.runs)::pg_catalog.int8 AS runs,
 		pg_catalog.sum(y.failures)::pg_catalog.int8 AS failures, pg_catalog.max(y.last_run_at) AS last_run_at,
 		(pg_catalog.array_agg(y.last_error ORDER BY y.last_error_at USING OPERATOR(pg_catalog.>))
 			FILTER (WHERE y.last_error IS NOT NULL))[1] AS last_error
-		FROM @extschema@.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) h.id) t ON true;
+		FROM _garbagetruck.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) h.id) t ON true;
 COMMENT ON VIEW @extschema@.gt_handlers IS 'Handlers that the caller may use or claim, or all for monitors, and how their runs went.';
 
 CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
 SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
 	e.lag, e.took, CASE WHEN h.may_claim THEN e.error END AS error,
-	@extschema@.gt__role_name(e.owner) AS owner
-FROM @extschema@.gt__history e
-	LEFT JOIN (SELECT i.id, @extschema@.gt__handler_may(i.id, 'claim') AS may_claim
-		FROM @extschema@.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
-WHERE (SELECT @extschema@.gt__may('monitor')) OR h.may_claim OR @extschema@.gt__acts_for(e.owner);
+	_garbagetruck.gt__role_name(e.owner) AS owner
+FROM _garbagetruck.gt__history e
+	LEFT JOIN (SELECT i.id, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
+		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
+WHERE (SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(e.owner);
 COMMENT ON VIEW @extschema@.gt_history IS 'What became of objects, as far back as garbagetruck.history_retention.';
 
 CREATE VIEW @extschema@.gt_workers WITH (security_barrier) AS
 SELECT w.pid, w.role, w.database, w.state, w.handler, w.since, w.next_due_at, w.crashes
-FROM @extschema@.gt__workers() w;
+FROM _garbagetruck.gt__workers() w;
 COMMENT ON VIEW @extschema@.gt_workers IS 'The launcher and the workers of the whole cluster, for monitors. Needs preload.';
 
 -- ---------------------------------------------------------------------------
@@ -543,11 +554,11 @@ REVOKE ALL ON FUNCTION @extschema@.gt_lease_get(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_lease_list(text, text, text, int, uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_fence(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_fence_check(text, text, bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__deadline(uuid, timestamptz, bigint, bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__running(uuid, timestamptz) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__acts_for(oid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__role_name(oid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__may(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__deadline(uuid, timestamptz, bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__running(uuid, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__acts_for(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__role_name(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__may(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_drop(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_grant(text, name, text) FROM PUBLIC;
@@ -568,46 +579,46 @@ REVOKE ALL ON PROCEDURE @extschema@.gt_reclaim(int, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_forecast(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_health() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_metrics() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__workers() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__running_items() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__handler_may(int, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt__handler_suspended(int) FROM PUBLIC;
-REVOKE ALL ON TABLE @extschema@.gt_object,
-	@extschema@.gt_lease,
-	@extschema@.gt__orphan,
-	@extschema@.gt__handler,
-	@extschema@.gt__handler_right,
-	@extschema@.gt__share,
-	@extschema@.gt__role,
-	@extschema@.gt__tally,
-	@extschema@.gt__run,
-	@extschema@.gt__start,
-	@extschema@.gt__place,
-	@extschema@.gt__paused,
-	@extschema@.gt__history,
-	@extschema@.gt__lease_view,
+REVOKE ALL ON FUNCTION _garbagetruck.gt__workers() FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__running_items() FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__handler_may(int, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION _garbagetruck.gt__handler_suspended(int) FROM PUBLIC;
+REVOKE ALL ON TABLE _garbagetruck.gt_object,
+	_garbagetruck.gt_lease,
+	_garbagetruck.gt__orphan,
+	_garbagetruck.gt__handler,
+	_garbagetruck.gt__handler_right,
+	_garbagetruck.gt__share,
+	_garbagetruck.gt__role,
+	_garbagetruck.gt__tally,
+	_garbagetruck.gt__run,
+	_garbagetruck.gt__start,
+	_garbagetruck.gt__place,
+	_garbagetruck.gt__paused,
+	_garbagetruck.gt__history,
+	_garbagetruck.gt__lease_view,
 	@extschema@.gt_leases,
 	@extschema@.gt_garbage,
 	@extschema@.gt_dead,
 	@extschema@.gt_handlers,
 	@extschema@.gt_history,
 	@extschema@.gt_workers FROM PUBLIC;
-REVOKE ALL ON SEQUENCE @extschema@.gt__cleanup_id, @extschema@.gt__handler_id FROM PUBLIC;
+REVOKE ALL ON SEQUENCE _garbagetruck.gt__cleanup_id, _garbagetruck.gt__handler_id FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION @extschema@.gt_clock() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt_health() TO PUBLIC;
 GRANT SELECT ON TABLE @extschema@.gt_leases, @extschema@.gt_garbage, @extschema@.gt_dead, @extschema@.gt_handlers,
 	@extschema@.gt_history, @extschema@.gt_workers TO PUBLIC;
 -- the views call these as their reader; they tell nothing that the views do not
-GRANT EXECUTE ON FUNCTION @extschema@.gt__deadline(uuid, timestamptz, bigint, bigint) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__running(uuid, timestamptz) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__acts_for(oid) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__role_name(oid) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__may(text) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__workers() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__running_items() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__handler_may(int, text) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt__handler_suspended(int) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__deadline(uuid, timestamptz, bigint, bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__running(uuid, timestamptz) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__acts_for(oid) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__role_name(oid) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__may(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__workers() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__running_items() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__handler_may(int, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION _garbagetruck.gt__handler_suspended(int) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt_metrics() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.gt_forecast(interval) TO pg_monitor;
 
@@ -615,7 +626,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.gt_forecast(interval) TO pg_monitor;
 -- The handlers that are there from the start; they are not dumped.
 -- ---------------------------------------------------------------------------
 
-INSERT INTO @extschema@.gt__handler (id, name, kind, command, owner, owner_name, max_attempts, retry_delay, timeout,
+INSERT INTO _garbagetruck.gt__handler (id, name, kind, command, owner, owner_name, max_attempts, retry_delay, timeout,
 	grace, paused, builtin, version, crashes)
 SELECT b.id, b.name, b.kind, '{payload.url}', r.oid, r.rolname, 25, 1000000, 30000000, 0, false, true, 1, 0
 FROM (VALUES (1, 'http_endpoint', 'http'), (2, 'grpc_endpoint', 'grpc')) b(id, name, kind)
@@ -625,15 +636,15 @@ FROM (VALUES (1, 'http_endpoint', 'http'), (2, 'grpc_endpoint', 'grpc')) b(id, n
 -- What pg_dump keeps: the users' rows. What is known of one server run is not among them.
 -- ---------------------------------------------------------------------------
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt_object', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt_lease', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__orphan', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__handler', 'WHERE NOT builtin');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__handler_right', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__share', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__role', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__place', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__paused', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__history', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__cleanup_id', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.gt__handler_id', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt_object', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt_lease', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__orphan', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler_right', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__share', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__role', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__place', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__paused', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__history', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__cleanup_id', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler_id', '');

@@ -109,7 +109,7 @@ SELECT gt_handler_create('h_sql', 'sql', command) FROM unnest(ARRAY[
 
 -- a name belongs to whom registered it; a replacement keeps the owner and starts a new version
 RESET ROLE;
-SELECT name, kind, command, owner_name, run_as_name, search_path, version FROM gt__handler WHERE name = 'h_sql';
+SELECT name, kind, command, owner_name, run_as_name, search_path, version FROM _garbagetruck.gt__handler WHERE name = 'h_sql';
 SET ROLE regress_h_other;
 SELECT gt_handler_create('h_sql', 'sql', 'SELECT 1');
 SELECT gt_handler_drop('h_sql');
@@ -119,7 +119,7 @@ SET ROLE regress_h_member;
 SELECT gt_handler_create('h_sql', 'sql', 'UPDATE regress_h.file SET path = NULL WHERE id = $1', max_attempts => 3);
 RESET ROLE;
 SELECT gt_handler_create('h_queue', 'queue', 'by a superuser');
-SELECT name, command, owner_name, max_attempts FROM gt__handler WHERE name IN ('h_sql', 'h_queue') ORDER BY 1;
+SELECT name, command, owner_name, max_attempts FROM _garbagetruck.gt__handler WHERE name IN ('h_sql', 'h_queue') ORDER BY 1;
 
 -- run_as: who registers must be able to SET ROLE to it
 SET ROLE regress_h_member;
@@ -128,7 +128,7 @@ SELECT gt_handler_create('h_as', 'sql', 'SELECT 1', run_as => 'regress_h_other')
 SET ROLE regress_h_other;
 SELECT gt_handler_create('h_as_other', 'queue', run_as => 'regress_h_app');
 RESET ROLE;
-SELECT name, owner_name, run_as_name FROM gt__handler WHERE name LIKE 'h_as%';
+SELECT name, owner_name, run_as_name FROM _garbagetruck.gt__handler WHERE name LIKE 'h_as%';
 
 -- in use: neither dropped nor given another kind
 SET ROLE regress_h_app;
@@ -163,7 +163,7 @@ ROLLBACK;
 SELECT gt_handler_drop('x');
 
 RESET ROLE;
-SELECT count(gt_handler_drop(name)) FROM gt__handler WHERE name LIKE 'h\_%';
+SELECT count(gt_handler_drop(name)) FROM _garbagetruck.gt__handler WHERE name LIKE 'h\_%';
 RESET search_path;
 DROP OWNED BY regress_h_app, regress_h_other, regress_h_member CASCADE;
 DROP ROLE regress_h_member, regress_h_app, regress_h_other;

@@ -71,7 +71,7 @@ SELECT try($$ BEGIN
 		WHEN 'j in_cleanup' THEN PERFORM set_config('garbagetruck.in_cleanup', 'off', true);
 		WHEN 'k reclaim' THEN EXECUTE 'CALL gt_reclaim()';
 		WHEN 'l copy' THEN EXECUTE 'COPY regress_r.file TO PROGRAM ''true''';
-		WHEN 'm our tables' THEN DELETE FROM public.gt_object;
+		WHEN 'm our tables' THEN DELETE FROM _garbagetruck.gt_object;
 		WHEN 'n allow' THEN PERFORM gt_allow('regress_r_app', 'admin');
 		WHEN 'o pause' THEN PERFORM gt_pause();
 	END CASE;
@@ -288,7 +288,7 @@ DROP ROLE regress_r_gone;
 SELECT gt_handler_create('r_gone', 'queue');
 SELECT name, owner = session_user AS mine, paused FROM gt_handlers WHERE name = 'r_gone';
 
-SELECT count(gt_handler_drop(name)) FROM gt__handler WHERE name LIKE 'r\_%';
+SELECT count(gt_handler_drop(name)) FROM _garbagetruck.gt__handler WHERE name LIKE 'r\_%';
 RESET search_path;
 SET client_min_messages = warning;
 DROP OWNED BY regress_r_app, regress_r_as CASCADE;

@@ -15,7 +15,7 @@ CREATE SCHEMA regress_p_hidden;
 CREATE TABLE regress_p_open.planted (id bigint);
 CREATE TABLE regress_p_hidden.hidden (id bigint);
 SELECT gt_allow('regress_p_app', 'handler'), gt_allow('regress_p "q"', 'handler');
-CREATE VIEW p AS SELECT name, search_path FROM gt__handler WHERE name LIKE 'p\_%';
+CREATE VIEW p AS SELECT name, search_path FROM _garbagetruck.gt__handler WHERE name LIKE 'p\_%';
 
 SET ROLE regress_p_app;
 SET search_path = pg_temp, "$user", regress_p_open, regress_p_missing, regress_p_hidden, "regress_p $user, 'x", public;

@@ -11,6 +11,20 @@ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 		OR classid = 'pg_class'::regclass AND (SELECT relname FROM pg_class WHERE oid = objid) NOT LIKE 'gt\_%'
 		OR classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass));
 
+-- tables, sequences and internals are in a schema of their own, the public names in that of the extension
+SELECT nspname, relname FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
+	AND (nspname = '_garbagetruck') <> (relkind IN ('r', 'S') OR relname ~ '^gt__');
+SELECT nspname, proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
+	AND (nspname <> '_garbagetruck') = (proname ~ '^gt__');
+
+-- every table has a primary key that logical replication can go by
+SELECT relname FROM pg_class c WHERE relnamespace = '_garbagetruck'::regnamespace AND relkind = 'r'
+	AND (relreplident <> 'd' OR NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND indisvalid));
+
 -- what PUBLIC may call and read (the internal functions that the views need aside)
 SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
 WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
@@ -43,6 +57,10 @@ DROP EXTENSION garbagetruck;
 COMMIT;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'gt\_%';
 SELECT count(*) FROM pg_class WHERE relname LIKE 'gt\_%';
+-- a schema of that name which is somebody's is not taken over
+CREATE SCHEMA _garbagetruck;
+CREATE EXTENSION garbagetruck;
+DROP SCHEMA _garbagetruck;
 CREATE SCHEMA elsewhere;
 CREATE EXTENSION garbagetruck SCHEMA elsewhere;
 SELECT elsewhere.gt_release(elsewhere.gt_lease_create('in another schema'));
@@ -100,6 +118,6 @@ CREATE FUNCTION t.cleaned() RETURNS text LANGUAGE sql AS $$
 $$;
 -- how many object and lease rows there are for objects with this prefix
 CREATE FUNCTION t.rows(prefix text, OUT objects bigint, OUT leases bigint) LANGUAGE sql AS $$
-	SELECT (SELECT count(*) FROM gt_object WHERE starts_with(object_id, prefix)),
-		(SELECT count(*) FROM gt_lease WHERE starts_with(object_id, prefix))
+	SELECT (SELECT count(*) FROM _garbagetruck.gt_object WHERE starts_with(object_id, prefix)),
+		(SELECT count(*) FROM _garbagetruck.gt_lease WHERE starts_with(object_id, prefix))
 $$;

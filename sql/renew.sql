@@ -49,6 +49,6 @@ SELECT expires_at > gt_clock() + interval '59 minutes' AS kept, duration FROM gt
 
 -- as HOT updates: a renewal writes to no index
 SELECT gt_lease_create('renew 7', duration => '1 minute') AS r \gset
-SELECT check_at AS before FROM gt_lease WHERE id = :'r' \gset
+SELECT check_at AS before FROM _garbagetruck.gt_lease WHERE id = :'r' \gset
 SELECT gt_renew(:'r', '2 minutes') IS NOT NULL AS renewed;
-SELECT check_at = :'before' AS left_alone, deadline > check_at AS moved FROM gt_lease WHERE id = :'r';
+SELECT check_at = :'before' AS left_alone, deadline > check_at AS moved FROM _garbagetruck.gt_lease WHERE id = :'r';

@@ -36,7 +36,7 @@ SELECT gt_handler_drop('a_queue');
 SELECT gt_allow('regress_a_victim');
 SELECT gt_share('regress_a_mallory', 'nothing'), gt_unshare('regress_a_mallory', 'nothing');
 SELECT gt_pause('a_queue'), gt_resume('a_queue'), gt_pause(), gt_resume();
-UPDATE gt__handler SET resumed_at = NULL;	-- no slow start: it is timed
+UPDATE _garbagetruck.gt__handler SET resumed_at = NULL;	-- no slow start: it is timed
 SET ROLE regress_a_victim;
 SET search_path = regress_a_shop, public;
 SELECT gt_release(gt_lease_create('1', 'a', cleanup => 'a_file'));
@@ -146,7 +146,7 @@ RESET ROLE;
 
 SELECT count(gt_release(lease_id, keep => true)) FROM gt_leases WHERE object_type LIKE 'a%';
 SELECT count(gt_ack(cleanup_id, attempt)) FROM gt_claim('{a_queue}', 100);
-SELECT count(gt_handler_drop(name)) FROM gt__handler WHERE name LIKE 'a\_%';
+SELECT count(gt_handler_drop(name)) FROM _garbagetruck.gt__handler WHERE name LIKE 'a\_%';
 SET client_min_messages = warning;
 DROP TABLE loot, lent, held;
 DROP FUNCTION lend(text);

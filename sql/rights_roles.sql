@@ -76,9 +76,9 @@ INSERT INTO action (what, call) VALUES
 	('pause everything', 'SELECT gt_pause(), gt_resume()'),
 	('reclaim', 'CALL gt_reclaim(0)'),
 	('allow', 'SELECT gt_allow(''regress_g_stranger'')'),
-	('read our tables', 'SELECT FROM gt_object'),
-	('write our tables', 'DELETE FROM gt_lease'),
-	('call our internals', 'SELECT gt__acts_for(0)');
+	('read our tables', 'SELECT FROM _garbagetruck.gt_object'),
+	('write our tables', 'DELETE FROM _garbagetruck.gt_lease'),
+	('call our internals', 'SELECT _garbagetruck.gt__acts_for(0)');
 GRANT SELECT ON action TO PUBLIC;
 CREATE TABLE answer (role name, n int, answer text);
 GRANT INSERT ON answer TO PUBLIC;
@@ -197,7 +197,7 @@ RESET ROLE;
 
 SELECT count(gt_release(lease_id, keep => true)) FROM gt_leases WHERE object_type = 'g';
 SELECT count(gt_ack(cleanup_id, attempt)) FROM gt_claim('{g_queue}');
-SELECT count(gt_handler_drop(name)) FROM gt__handler WHERE name LIKE 'g%';
+SELECT count(gt_handler_drop(name)) FROM _garbagetruck.gt__handler WHERE name LIKE 'g%';
 DROP TABLE action, answer;
 DROP TABLE lease;
 DROP FUNCTION may(text);

@@ -319,6 +319,7 @@ gt_start_ensure(void)
 		GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(gt_now()));
 		GT_SET(&row, ST_GRACE, Int64GetDatum((int64) gt_restart_grace * 1000));
 		GT_SET(&row, ST_GRACE_BEFORE, row.v[ST_GRACE]);
+		GT_SET(&row, ST_ID, gt_random_id());
 		gt_insert(&table, &row);
 		remember(&row, false);
 	}

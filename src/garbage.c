@@ -151,7 +151,7 @@ forget_object(GtTable *objects, GtRow *row)
 static int64
 next_cleanup_id(void)
 {
-	Oid			sequence = get_relname_relid("gt__cleanup_id", gt_schema());
+	Oid			sequence = get_relname_relid("gt__cleanup_id", gt_own_schema());
 
 	if (!OidIsValid(sequence))
 		elog(ERROR, "sequence \"gt__cleanup_id\" is missing");
@@ -467,6 +467,7 @@ gt_history_add(const char *event, const GtRow *object, const char *handler, int 
 		GT_SET(&row, HI_ATTEMPT, Int32GetDatum(attempt));
 	if (handler != NULL)
 		GT_SET(&row, HI_HANDLER, CStringGetTextDatum(handler));
+	GT_SET(&row, HI_ID, gt_random_id());
 	set_interval(&row, HI_LAG, lag);
 	set_interval(&row, HI_TOOK, took);
 	if (error != NULL)

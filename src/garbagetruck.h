@@ -96,7 +96,7 @@ typedef enum
 	GT_OBJECT_PKEY, GT_OBJECT_DUE, GT_OBJECT_CLEANUP, GT_OBJECT_DEAD,
 	GT_LEASE_PKEY, GT_LEASE_CHECK, GT_LEASE_OBJECT, GT_LEASE_SERVICE, GT_LEASE_PARENT, GT_LEASE_REQUEST,
 	GT__ORPHAN_PKEY, GT__HANDLER_PKEY, GT__HANDLER_NAME, GT__HANDLER_RIGHT_PKEY, GT__SHARE_PKEY,
-	GT__ROLE_PKEY, GT__TALLY_PKEY, GT__RUN_PKEY, GT__HISTORY_AT, GT_NINDEXES
+	GT__ROLE_PKEY, GT__TALLY_PKEY, GT__RUN_PKEY, GT__HISTORY_PKEY, GT_NINDEXES
 } GtIndexId;
 
 /* attribute numbers, 0-based, in the order of garbagetruck--1.0.sql */
@@ -145,16 +145,20 @@ enum
 };
 enum
 {
-	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_NATTS
+	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_ID, ST_NATTS
 };
 enum
 {
-	PL_IDENTITY, PL_DATABASE, PL_ADOPTED_AT, PL_SUBSCRIBED, PL_RESTORED, PL_NATTS
+	PL_IDENTITY, PL_DATABASE, PL_ADOPTED_AT, PL_SUBSCRIBED, PL_RESTORED, PL_ID, PL_NATTS
+};
+enum
+{
+	PA_AT, PA_ROLE, PA_ID, PA_NATTS
 };
 enum
 {
 	HI_AT, HI_EVENT, HI_OBJECT_TYPE, HI_OBJECT_ID, HI_OWNER, HI_CLEANUP_ID, HI_ATTEMPT, HI_HANDLER, HI_LEASE_ID,
-	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_HANDLER_ID, HI_NATTS
+	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_HANDLER_ID, HI_ID, HI_NATTS
 };
 #define GT_MAX_ATTS 32
 #define GT_BRIEF_ATTS (O_DUE_AT + 1)	/* see gt_scan_next_brief() */
@@ -194,7 +198,8 @@ typedef enum
 
 extern uint64 gt_handler_writes;	/* how often this process has written gt__handler: for caches of handlers */
 extern Oid	gt_extension(void); /* its OID, or InvalidOid where it is not installed */
-extern Oid	gt_schema(void);
+extern Oid	gt_schema(void);	/* of the public functions and views */
+extern Oid	gt_own_schema(void);	/* _garbagetruck: the tables, sequences and all gt__ names */
 extern Oid	gt_owner(void);		/* role that owns the extension */
 extern Oid	gt_relid(GtTableId id);
 extern void gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode);
@@ -220,6 +225,7 @@ extern void gt_insert(GtTable *t, GtRow *row);
 /* false: `index` (unique) has these keys already, by a transaction that has committed meanwhile; nothing was written */
 extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
 extern void gt_row_init(GtRow *row);	/* all NULL */
+extern Datum gt_random_id(void);	/* bigint: the key of a row that nothing else tells apart */
 extern void gt_update(GtTable *t, GtRow *row);	/* the row must have been locked by gt_lock */
 extern void gt_delete(GtTable *t, GtRow *row);	/* likewise */
 /*

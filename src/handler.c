@@ -457,9 +457,9 @@ pause_database(void)
 	{
 		namestrcpy(name, GetUserNameFromId(GetUserId(), false));
 		gt_row_init(&row);
-		row.v[0] = TimestampTzGetDatum(gt_now());
-		row.v[1] = NameGetDatum(name);
-		row.isnull[0] = row.isnull[1] = false;
+		GT_SET(&row, PA_AT, TimestampTzGetDatum(gt_now()));
+		GT_SET(&row, PA_ROLE, NameGetDatum(name));
+		GT_SET(&row, PA_ID, gt_random_id());
 		gt_insert(&t, &row);
 	}
 	gt_close(&t);

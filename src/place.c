@@ -329,6 +329,7 @@ stamp(bool adopted)
 	if (adopted)
 		GT_SET(&row, PL_ADOPTED_AT, TimestampTzGetDatum(gt_now()));
 	GT_SET(&row, PL_SUBSCRIBED, BoolGetDatum(is_subscribed()));
+	GT_SET(&row, PL_ID, gt_random_id());
 	if (restored[0] != '\0')
 		GT_SET(&row, PL_RESTORED, CStringGetTextDatum(restored));
 	gt_insert(&places, &row);

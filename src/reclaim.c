@@ -196,7 +196,7 @@ gt_history_trim_at(void)
 	TimestampTz result = GT_NEVER;
 
 	gt_open(&history, GT__HISTORY, AccessShareLock);
-	scan = gt_scan_begin(&history, GT__HISTORY_AT, 0, NULL);
+	scan = gt_scan_begin(&history, GT__HISTORY_PKEY, 0, NULL);
 	if (gt_scan_next(scan, &row))
 		result = GT_TIME(&row, HI_AT) + (int64) gt_history_retention * USECS_PER_SEC;
 	gt_scan_end(scan);
@@ -217,7 +217,7 @@ gt_history_trim(void)
 
 	if (gt_history_retention < 0 || !OidIsValid(gt_extension()))
 		return false;
-	table = quote_qualified_identifier(get_namespace_name(gt_schema()), "gt__history");
+	table = quote_qualified_identifier(get_namespace_name(gt_own_schema()), "gt__history");
 	sql = psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY("
 				   "SELECT ctid FROM %s WHERE at < $1 ORDER BY at LIMIT $2))", table, table);
 	values[0] = TimestampTzGetDatum(gt_now() - (int64) gt_history_retention * USECS_PER_SEC);

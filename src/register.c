@@ -167,7 +167,7 @@ search_path_to_store(const char *handler)
 static void
 count_users(int id, int64 *leases, int64 *garbage)
 {
-	const char *schema = quote_identifier(get_namespace_name(gt_schema()));
+	const char *schema = quote_identifier(get_namespace_name(gt_own_schema()));
 	char	   *sql = psprintf("SELECT coalesce(nullif((SELECT count(*) FROM %1$s.gt_lease WHERE handler = $1), 0),"
 							   " (SELECT sum(leases) FROM %1$s.gt_object WHERE handler = $1 AND state = 'h'), 0),"
 							   " (SELECT count(*) FROM %1$s.gt_object WHERE handler = $1 AND state IN ('w', 'c', 'd'))",
@@ -291,7 +291,7 @@ check_command(GtRow *row)
 static bool
 insert_handler(GtTable *t, GtRow *row)
 {
-	Oid			sequence = get_relname_relid("gt__handler_id", gt_schema());
+	Oid			sequence = get_relname_relid("gt__handler_id", gt_own_schema());
 
 	set_owner(row, GetUserId());
 	GT_SET(row, H_ID, Int32GetDatum((int32) nextval_internal(sequence, false)));

@@ -289,7 +289,7 @@ gt_roles_translate(void)
 		" (SELECT FROM %1$s.gt_object WHERE owner = a.oid) OR EXISTS (SELECT FROM %1$s.gt_lease WHERE owner = a.oid)"
 		" ON CONFLICT DO NOTHING"
 	};
-	const char *schema = quote_identifier(get_namespace_name(gt_schema()));
+	const char *schema = quote_identifier(get_namespace_name(gt_own_schema()));
 	int			i;
 
 	for (i = 0; i < (int) lengthof(steps); i++)

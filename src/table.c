@@ -16,8 +16,9 @@
  * and what this transaction has done.  Each write is followed by
  * CommandCounterIncrement(), so that the next read sees it.
  *
- * Tables and indexes are found by name in the extension's own schema and kept
- * by OID until the relation cache says that they have changed.
+ * Tables and indexes are found by name in the schema _garbagetruck that the
+ * extension owns (one of that name that is not its own is none), and kept by OID
+ * until the relation cache says that they have changed.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,9 +32,13 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -56,7 +61,7 @@ static const char *const index_names[GT_NINDEXES] = {
 	"gt_object_pkey", "gt_object_due", "gt_object_cleanup", "gt_object_dead",
 	"gt_lease_pkey", "gt_lease_check", "gt_lease_object", "gt_lease_service", "gt_lease_parent", "gt_lease_request",
 	"gt__orphan_pkey", "gt__handler_pkey", "gt__handler_name", "gt__handler_right_pkey", "gt__share_pkey",
-	"gt__role_pkey", "gt__tally_pkey", "gt__run_pkey", "gt__history_at"
+	"gt__role_pkey", "gt__tally_pkey", "gt__run_pkey", "gt__history_pkey"
 };
 
 uint64		gt_handler_writes = 0;
@@ -64,7 +69,8 @@ uint64		gt_handler_writes = 0;
 /* OIDs of the extension and of what it owns, while known */
 static bool known = false;
 static Oid	extension_oid;
-static Oid	schema_oid;
+static Oid	schema_oid;			/* of the public functions and views */
+static Oid	own_schema_oid;		/* of all else */
 static Oid	owner_oid;
 static Oid	table_oids[GT_NTABLES];
 static Oid	index_oids[GT_NINDEXES];
@@ -130,16 +136,20 @@ look_up(void)
 	table_close(rel, AccessShareLock);
 	if (!HeapTupleIsValid(tuple))
 		return false;
+	own_schema_oid = get_namespace_oid("_garbagetruck", true);
+	if (!OidIsValid(own_schema_oid) ||
+		getExtensionOfObject(NamespaceRelationId, own_schema_oid) != extension_oid)
+		return false;			/* being created or dropped */
 
 	for (i = 0; i < GT_NTABLES; i++)
 	{
-		table_oids[i] = get_relname_relid(table_names[i], schema_oid);
+		table_oids[i] = get_relname_relid(table_names[i], own_schema_oid);
 		if (!OidIsValid(table_oids[i]))
-			return false;		/* being created or dropped */
+			return false;
 	}
 	for (i = 0; i < GT_NINDEXES; i++)
 	{
-		index_oids[i] = get_relname_relid(index_names[i], schema_oid);
+		index_oids[i] = get_relname_relid(index_names[i], own_schema_oid);
 		if (!OidIsValid(index_oids[i]))
 			return false;
 	}
@@ -171,6 +181,14 @@ gt_schema(void)
 {
 	must_know();
 	return schema_oid;
+}
+
+/* Where the tables and everything internal is. */
+Oid
+gt_own_schema(void)
+{
+	must_know();
+	return own_schema_oid;
 }
 
 /* The role that owns the extension. */
@@ -238,6 +256,13 @@ index_of(GtTable *t, GtIndexId id)
 	if (t->index[id] == NULL)
 		t->index[id] = index_open(index_oids[id], AccessShareLock);
 	return t->index[id];
+}
+
+/* See garbagetruck.h. */
+Datum
+gt_random_id(void)
+{
+	return Int64GetDatum((int64) (pg_prng_uint64(&pg_global_prng_state) >> 1));
 }
 
 void

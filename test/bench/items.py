@@ -8,14 +8,14 @@ from cluster import wait_until
 
 LIKE = """
 CREATE SCHEMA base;
-CREATE TABLE base.object (LIKE gt_object INCLUDING ALL);
-CREATE TABLE base.lease (LIKE gt_lease INCLUDING ALL);
+CREATE TABLE base.object (LIKE _garbagetruck.gt_object INCLUDING ALL);
+CREATE TABLE base.lease (LIKE _garbagetruck.gt_lease INCLUDING ALL);
 CREATE SEQUENCE base.id;
 DO $$
 DECLARE o text; t text;
 BEGIN
     FOR t, o IN SELECT substr(relname, 4), array_to_string(reloptions, ', ') FROM pg_class
-        WHERE relname IN ('gt_object', 'gt_lease') AND relnamespace = 'public'::regnamespace AND reloptions IS NOT NULL
+        WHERE relname IN ('gt_object', 'gt_lease') AND relnamespace = '_garbagetruck'::regnamespace AND reloptions IS NOT NULL
     LOOP
         EXECUTE format('ALTER TABLE base.%I SET (%s)', t, o);
     END LOOP;
@@ -73,8 +73,8 @@ def renew(b):
     for first in range(0, count, 10000):
         b.sql("INSERT INTO ids (id) SELECT unnest(gt_lease_create_many(array(SELECT (%s + g)::text"
               " FROM generate_series(1, 10000) AS g), 'bench', 's', '1 hour'))", (first,))
-    b.sql("CREATE TABLE plain (LIKE gt_lease INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
-          "INSERT INTO plain SELECT * FROM gt_lease; ALTER TABLE plain ADD PRIMARY KEY (id);"
+    b.sql("CREATE TABLE plain (LIKE _garbagetruck.gt_lease INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
+          "INSERT INTO plain SELECT * FROM _garbagetruck.gt_lease; ALTER TABLE plain ADD PRIMARY KEY (id);"
           "CREATE INDEX ON plain (deadline); CREATE INDEX ON plain (object_type, object_id);"
           "CREATE INDEX ON plain (service_id, id)")
     b.sql("VACUUM ANALYZE")
@@ -82,7 +82,7 @@ def renew(b):
     theirs = b.script("update", f"\\set n random(1, {count})\nUPDATE plain SET deadline = clock_timestamp() + '1 hour',"
                                 " renewed_at = clock_timestamp(), renewals = renewals + 1"
                                 " WHERE id = (SELECT id FROM ids WHERE n = :n);\n")
-    updates = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_all_tables WHERE relid = 'gt_lease'::regclass"
+    updates = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_all_tables WHERE relid = '_garbagetruck.gt_lease'::regclass"
     before = b.sql(updates)[0]
     for clients in b.options.clients:
         a, p = b.alternate(lambda c=clients: b.pgbench(ours, c), lambda c=clients: b.pgbench(theirs, c))

@@ -117,7 +117,7 @@ class Crash:
             return True
 
     def started_at(self, link):
-        rows = query(link, "SELECT run, started_at FROM gt__start")
+        rows = query(link, "SELECT run, started_at FROM _garbagetruck.gt__start")
         return rows[0] if rows else None
 
     def scenario(self, name, fault):
@@ -144,7 +144,7 @@ class Crash:
         check(done, f"{name}: every object of the dead is cleaned")
         check(value(link, "SELECT count(*) FROM cleaned WHERE object_id LIKE %s", (name + "-%",)) == DEAD,
               f"{name}: each of them once")
-        wait_until(lambda: value(link, "SELECT count(*) FROM gt_object WHERE object_id LIKE %s", (name + "-%",)) == 0, 60)
+        wait_until(lambda: value(link, "SELECT count(*) FROM _garbagetruck.gt_object WHERE object_id LIKE %s", (name + "-%",)) == 0, 60)
         # when each lease was over, as the history has it: the end of the cleanup less its lag
         rows = query(link, """
             SELECT count(*),
@@ -169,7 +169,7 @@ class Crash:
         lost = [l for h in self.holders for l in h.lost]
         check(not lost, f"{name}: no living holder lost a lease" + (f": {len(lost)}, e.g. {lost[0]}" if lost else ""))
         check(value(link, "SELECT count(*) FROM cleaned WHERE object_id LIKE 'living-%%'") == 0
-              and value(link, "SELECT count(*) FROM gt_lease WHERE object_id LIKE 'living-%%'") == LIVING,
+              and value(link, "SELECT count(*) FROM _garbagetruck.gt_lease WHERE object_id LIKE 'living-%%'") == LIVING,
               f"{name}: no object of the living was cleaned, all of their leases are there")
 
     # --- the faults; they begin when some of the leases of the dead are over, so that workers are at it

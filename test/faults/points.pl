@@ -25,7 +25,7 @@ for my $point (qw(lease_chosen ended expire_commit expired clean_chosen clean_co
 		is($node->safe_psql('postgres', qq{SELECT count(*) FROM gt_leases WHERE object_id = 'held $round' AND state = 'active'}), '1', "$point, $action: what is held stays");
 	}
 }
-is(eventually($node, 'postgres', 'SELECT count(*) FROM gt__run WHERE cardinality(items) > 0', '0'), '0', 'no run is on record');
+is(eventually($node, 'postgres', 'SELECT count(*) FROM _garbagetruck.gt__run WHERE cardinality(items) > 0', '0'), '0', 'no run is on record');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM gt_dead'), '0', 'nobody was charged to death');
 is($node->safe_psql('postgres', q{SELECT paused FROM gt_handlers WHERE name = 'clean'}), 'f', 'and the handler is not paused');
 

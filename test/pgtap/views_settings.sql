@@ -14,7 +14,7 @@ SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHE
 SELECT ok(has_table_privilege('public', 'gt_history', 'SELECT'), 'gt_history: PUBLIC may look');
 SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'gt_workers'::regclass AND attnum BETWEEN 1 AND 8), string_to_array('pid role database state handler since next_due_at crashes', ' '), 'gt_workers: columns');
 SELECT ok(has_table_privilege('public', 'gt_workers', 'SELECT'), 'gt_workers: PUBLIC may look');
-SELECT ok(NOT has_table_privilege('pg_monitor', c, p), c || ': no ' || p || ' for others') FROM unnest(ARRAY['gt_object', 'gt_lease']) c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p;
+SELECT ok(NOT has_table_privilege('pg_monitor', c, p), c || ': no ' || p || ' for others') FROM unnest(ARRAY['_garbagetruck.gt_object', '_garbagetruck.gt_lease']) c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p;
 
 SELECT is((SELECT context FROM pg_settings WHERE name = 'garbagetruck.databases'), 'sighup', 'databases: on reload');
 SELECT is((SELECT boot_val FROM pg_settings WHERE name = 'garbagetruck.databases'), '*', 'databases: default');

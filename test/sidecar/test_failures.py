@@ -195,7 +195,7 @@ class LockTest(unittest.TestCase):
         create(self.channel, "locked")
         self.holder = cluster.connect()
         self.holder.autocommit = False
-        self.holder.cursor().execute("SELECT FROM gt_object WHERE object_id = 'locked' FOR UPDATE")
+        self.holder.cursor().execute("SELECT FROM _garbagetruck.gt_object WHERE object_id = 'locked' FOR UPDATE")
         self.addCleanup(self.holder.close)
 
     def test_others_are_not_delayed_and_it_succeeds_in_the_end(self):

@@ -263,7 +263,7 @@ class RawTest(unittest.TestCase):
         holder = cluster.connect()
         self.addCleanup(holder.close)
         holder.autocommit = False
-        holder.cursor().execute("SELECT FROM gt_object WHERE object_id = 'held' FOR UPDATE")
+        holder.cursor().execute("SELECT FROM _garbagetruck.gt_object WHERE object_id = 'held' FOR UPDATE")
         # One batch: its first call meets the lock, which is given up when the second one's time is long over.
         raw.headers(3, send=False)
         raw.h2.send_data(3, frame(create("held")), end_stream=True)

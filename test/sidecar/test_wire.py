@@ -382,7 +382,7 @@ class GarbageTruckTest(unittest.TestCase):
         """A client need not wait for an answer before its next beat, also while PostgreSQL is slow."""
         lease_id = self.grant("beats", duration=seconds(60)).lease_id
         with cluster.connect(autocommit=False) as link:
-            link.cursor().execute("SELECT FROM gt_lease WHERE id = %s FOR UPDATE", (lease_id,))
+            link.cursor().execute("SELECT FROM _garbagetruck.gt_lease WHERE id = %s FOR UPDATE", (lease_id,))
             sent = threading.Event()
 
             def beats():

@@ -40,7 +40,7 @@ sub fill
 	# a handler that fails must be given something to fail on
 	$node->safe_psql($name, q{INSERT INTO cleaned VALUES ('seed')});
 	$node->safe_psql($name, q{SET ROLE app; SELECT gt_release(gt_lease_create('dead', cleanup => 'fail', payload => '{"a": [1, "x"]}'))})
-	  if $node->safe_psql($name, q{SELECT count(*) FROM gt_object WHERE object_id = 'dead'}) eq '0';
+	  if $node->safe_psql($name, q{SELECT count(*) FROM _garbagetruck.gt_object WHERE object_id = 'dead'}) eq '0';
 	$node->poll_query_until($name, q{SELECT count(*) = 1 FROM gt_dead}) or die 'no dead garbage';
 	return;
 }
@@ -66,7 +66,7 @@ sub copy_ok
 	like($err, qr/55000/, "$what: gt_resume() without adopt raises 55000");
 	is($where->safe_psql($name, q{SELECT gt_release(gt_lease_create('new', duration => '1 s'))}), 't', "$what: create and release work");
 	is($where->safe_psql($name, q{SELECT count(*) FROM cleaned WHERE id <> 'seed'}), '0', "$what: nothing was cleaned");
-	is($where->safe_psql($name, q{SELECT count(*) FROM gt_lease WHERE object_id = 'short'}), '1', "$what: nothing was ended");
+	is($where->safe_psql($name, q{SELECT count(*) FROM _garbagetruck.gt_lease WHERE object_id = 'short'}), '1', "$what: nothing was ended");
 
 	my $adopted = $where->safe_psql($name, q{SELECT gt_resume(adopt => true); SELECT gt_clock()});
 	$adopted =~ s/^\n//;
@@ -137,12 +137,12 @@ ok($node->poll_query_until('empty_copy', 'SELECT count(*) = 1 FROM cleaned'), 'a
 # A logical subscriber.
 $node->safe_psql('postgres', 'CREATE DATABASE subscriber');
 $node->safe_psql('subscriber', 'CREATE EXTENSION garbagetruck; CREATE TABLE cleaned (id text)');
-$node->safe_psql('original', 'CREATE PUBLICATION pub FOR TABLE gt_object, gt_lease');
+$node->safe_psql('original', 'CREATE PUBLICATION pub FOR TABLE _garbagetruck.gt_object, _garbagetruck.gt_lease');
 $node->safe_psql('original', q{SELECT pg_create_logical_replication_slot('sub', 'pgoutput')});
 my $connection = $node->connstr('original');
 $connection =~ s/'/''/g;
 $node->safe_psql('subscriber', "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION pub WITH (create_slot = false, slot_name = 'sub')");
-ok($node->poll_query_until('subscriber', q{SELECT count(*) > 0 FROM gt_object}), 'a subscriber receives our rows');
+ok($node->poll_query_until('subscriber', q{SELECT count(*) > 0 FROM _garbagetruck.gt_object}), 'a subscriber receives our rows');
 is($node->safe_psql('subscriber', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 'f', 'subscriber: it is paused');
 is($node->safe_psql('subscriber', q{SELECT count(*) FROM cleaned}), '0', 'subscriber: and cleans nothing');
 $node->safe_psql('subscriber', q{ALTER SUBSCRIPTION sub DISABLE; ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub});

@@ -32,7 +32,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_leases WHER
 $node->safe_psql('postgres', 'CALL gt_reclaim()');
 is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT id) FROM cleaned WHERE id LIKE 'b%'}), '200|200',
 	'gt_reclaim cleans them all, each once');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_object}), '0', 'and nothing is left');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM _garbagetruck.gt_object}), '0', 'and nothing is left');
 
 # claims
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('c', cleanup => 'queue'))});
@@ -77,7 +77,7 @@ is($node->safe_psql('postgres', q{
 	SELECT count(*) FROM cleaned WHERE id = 't';}), "t\n\n2\n1\n0", 'inside a transaction block it is one pass, and rolls back');
 
 # kill -9 of a backend: what ran before has its grace although the postmaster is the same
-my $at = $node->safe_psql('postgres', q{SELECT gt_lease_create('d', duration => '1 s', cleanup => 'note'); SELECT run FROM gt__start});
+my $at = $node->safe_psql('postgres', q{SELECT gt_lease_create('d', duration => '1 s', cleanup => 'note'); SELECT run FROM _garbagetruck.gt__start});
 $at =~ s/.*\n//s;
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 my $pid = $session->query('SELECT pg_backend_pid()');
@@ -85,11 +85,11 @@ $pid =~ s/\s//g;
 kill 'KILL', $pid;
 ok($node->poll_query_until('postgres', 'SELECT true'), 'the server comes back');
 eval { $session->quit };
-ok($node->poll_query_until('postgres', "SELECT gt_lease_create('w') IS NOT NULL AND (SELECT run FROM gt__start) <> $at"),
+ok($node->poll_query_until('postgres', "SELECT gt_lease_create('w') IS NOT NULL AND (SELECT run FROM _garbagetruck.gt__start) <> $at"),
 	'the crash is told from the run before');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_leases WHERE object_id = 'd' AND state = 'active'}), 'its lease ends');
 $node->safe_psql('postgres', 'CALL gt_reclaim()');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, gt__start s WHERE id = 'd' AND c.at >= s.started_at + interval '1 s'}),
+is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, _garbagetruck.gt__start s WHERE c.id = 'd' AND c.at >= s.started_at + interval '1 s'}),
 	'1', 'not before the grace');
 
 # Preloaded, then not: the run has changed, and so have the rules for what ran before.
@@ -102,7 +102,7 @@ $node->start;
 ok($node->poll_query_until('postgres', q{SELECT gt_lease_create('w') IS NOT NULL AND
 	(SELECT count(*) = 0 FROM gt_leases WHERE object_id = 'e' AND state = 'active')}), 'its lease ends');
 $node->safe_psql('postgres', 'CALL gt_reclaim()');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, gt__start s WHERE id = 'e' AND c.at >= s.started_at + interval '1 s'}),
+is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, _garbagetruck.gt__start s WHERE c.id = 'e' AND c.at >= s.started_at + interval '1 s'}),
 	'1', 'not before the grace');
 
 $node->stop;

@@ -80,7 +80,7 @@ cleaned_one('gate 1');
 cleaned_one('with it 1');
 cleaned_one('with it 2');
 is($node->safe_psql('postgres', q{SELECT string_agg(attempt::text, ' ' ORDER BY id) FROM cleaned WHERE id LIKE 'with it%'}), '1 1', 'what was not alone in a crashed run is not charged');
-is(eventually($node, 'postgres', 'SELECT count(*) FROM gt__run WHERE cardinality(items) > 0', '0'), '0', 'no run is on record any more');
+is(eventually($node, 'postgres', 'SELECT count(*) FROM _garbagetruck.gt__run WHERE cardinality(items) > 0', '0'), '0', 'no run is on record any more');
 
 # A worker that is terminated is evicted: that is no attempt, unless for the third time in a row.
 $node->safe_psql('postgres', 'DELETE FROM gate');

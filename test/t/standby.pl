@@ -51,7 +51,7 @@ $standby->promote;
 ok($standby->poll_query_until('postgres', 'SELECT count(DISTINCT id) = 20 FROM cleaned'), 'after promotion the dead are cleaned');
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM cleaned'), '20', 'each once');
 is($standby->safe_psql('postgres', q{
-	SELECT count(*) FROM cleaned c JOIN deadline d ON d.object_id = c.id, gt__start s
+	SELECT count(*) FROM cleaned c JOIN deadline d ON d.object_id = c.id, _garbagetruck.gt__start s
 	WHERE c.at < greatest(d.expires_at, s.started_at + interval '2 s')}), '0', 'none before its deadline and the grace');
 is($standby->safe_psql('postgres', "SELECT state FROM gt_lease_get('$long')"), 'active', 'what runs longer runs on');
 is($standby->safe_psql('postgres', "SELECT gt_renew('$long') >= (SELECT expires_at FROM deadline WHERE object_id = 'long')"),

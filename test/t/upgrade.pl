@@ -12,14 +12,14 @@ use Test::More;
 # All that is to be kept, with its ids and tokens.
 my $state = q{
 	SELECT string_agg(x, E'\n' ORDER BY x) FROM (
-		SELECT 'lease ' || concat_ws(' ', id, object_id, owner::regrole, service_id, deadline, duration, fence, parent, request_key, payload) AS x FROM gt_lease
+		SELECT 'lease ' || concat_ws(' ', id, object_id, owner::regrole, service_id, deadline, duration, fence, parent, request_key, payload) AS x FROM _garbagetruck.gt_lease
 		UNION ALL SELECT 'garbage ' || concat_ws(' ', cleanup_id, object_id, owner, handler, state, attempts, payload) FROM gt_garbage
 		UNION ALL SELECT 'dead ' || concat_ws(' ', cleanup_id, object_id, owner, handler, attempts, error) FROM gt_dead
 		UNION ALL SELECT 'handler ' || concat_ws(' ', name, kind, command, owner, run_as, paused, max_attempts) FROM gt_handlers
-		UNION ALL SELECT 'right ' || concat_ws(' ', handler, role_name, privilege) FROM gt__handler_right
-		UNION ALL SELECT 'share ' || concat_ws(' ', owner_name, role_name, object_type) FROM gt__share
+		UNION ALL SELECT 'right ' || concat_ws(' ', handler, role_name, privilege) FROM _garbagetruck.gt__handler_right
+		UNION ALL SELECT 'share ' || concat_ws(' ', owner_name, role_name, object_type) FROM _garbagetruck.gt__share
 		UNION ALL SELECT 'history ' || concat_ws(' ', at, event, object_id) FROM gt_history
-		UNION ALL SELECT 'run ' || run FROM gt__start) AS t};
+		UNION ALL SELECT 'run ' || run FROM _garbagetruck.gt__start) AS t};
 
 my @conf = ("shared_preload_libraries = 'garbagetruck'", "garbagetruck.naptime = '1h'", "garbagetruck.restart_grace = '5s'");
 
@@ -77,7 +77,7 @@ for my $identity ('', 'production')
 {
 	my $what = $identity eq '' ? 'without' : 'with';
 	my $old = old_cluster("old_$what", $identity);
-	my $fence = $old->safe_psql('postgres', q{SELECT max(fence) FROM gt_object});
+	my $fence = $old->safe_psql('postgres', q{SELECT max(fence) FROM _garbagetruck.gt_object});
 	my $token = $old->safe_psql('postgres', q{SELECT cleanup_id || ', ' || attempts FROM gt_garbage WHERE object_id = 'claimed'});
 	my $before = $old->safe_psql('postgres', $state);
 	is(() = $before =~ /^(?:lease|garbage|dead|handler|right|share|history|run) /mg, 3 + 3 + 1 + 6 + 1 + 1 + 2 + 1, "$what identity: there is something of each kind");
@@ -101,7 +101,7 @@ for my $identity ('', 'production')
 	is($new->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'place'}), 't', "$what identity: it acts on its objects");
 	is($new->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'suspended'}), 't', "$what identity: no handler is suspended");
 	is($new->safe_psql('postgres', q{SELECT fence FROM gt_lease_grant('new')}) > $fence, 1, "$what identity: fences have grown");
-	my $started = $new->safe_psql('postgres', 'SELECT started_at FROM gt__start');
+	my $started = $new->safe_psql('postgres', 'SELECT started_at FROM _garbagetruck.gt__start');
 	$new->append_conf('postgresql.conf', "garbagetruck.max_workers = 4\n");
 	$new->reload;
 	cleaned($new, 'postgres', 'due short', "$what identity: what is due is cleaned");

@@ -35,8 +35,8 @@ cleaned($node, 'postgres', 'a b c d', 'rolled back work is none; a lease of a lo
 # a renewal moves the deadline, and the worker that comes by re-arms it
 my $lease = $node->safe_psql('postgres', q{SELECT gt_lease_create('renewed', cleanup => 'clean', duration => '3 s')});
 $node->safe_psql('postgres', "SELECT gt_renew('$lease', '1 hour')");
-is($node->safe_psql('postgres', "SELECT check_at < deadline FROM gt_lease WHERE id = '$lease'"), 't', 'a renewal leaves check_at alone');
-ok($node->poll_query_until('postgres', "SELECT check_at = deadline FROM gt_lease WHERE id = '$lease'"), 'and the worker moves it');
+is($node->safe_psql('postgres', "SELECT check_at < deadline FROM _garbagetruck.gt_lease WHERE id = '$lease'"), 't', 'a renewal leaves check_at alone');
+ok($node->poll_query_until('postgres', "SELECT check_at = deadline FROM _garbagetruck.gt_lease WHERE id = '$lease'"), 'and the worker moves it');
 cleaned($node, 'postgres', 'a b c d', 'without ending the lease');
 
 # a handler's retries come by themselves, until it is dead
@@ -65,7 +65,7 @@ is($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ' ORDER BY che
 
 # idle means idle: the workers give their slots up, and nothing is written or asked any more
 is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}, '0'), '0', 'without work the workers leave');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM gt__run'), '0', 'and leave no run on record');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM _garbagetruck.gt__run'), '0', 'and leave no run on record');
 $node->safe_psql('postgres', 'SELECT pg_sleep(2)');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}), '0', 'none starts while there is nothing to do');
 
