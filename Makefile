@@ -50,6 +50,7 @@ OBJS = \
 	src/shmem.o \
 	src/slots.o \
 	src/table.o \
+	src/tally.o \
 	src/transaction.o \
 	src/views.o \
 	src/worker.o

@@ -41,7 +41,7 @@ CREATE TABLE _garbagetruck.gt_object (
 	attempts      int NOT NULL,
 	max_attempts  int,                      -- NULL: the handler's
 	retry_delay   bigint,                   -- NULL: the handler's
-	extra_attempts int NOT NULL,            -- by gt_redrive
+	extra_attempts int NOT NULL,            -- by gt_redrive, and for tokens of attempts that were not made
 	lease_id      uuid,                     -- the last lease
 	service_id    text COLLATE "C",
 	payload       jsonb,
@@ -50,6 +50,8 @@ CREATE TABLE _garbagetruck.gt_object (
 	flight_until  timestamptz,              -- an external attempt may be in flight until then
 	sends         int NOT NULL,             -- kind notify: how often announced in this attempt
 	error         text,
+	flight_before timestamptz,              -- the same of claims before the newest
+	steps         int,                      -- failures since it became garbage or was redriven; NULL: none
 	-- the id first: ids differ, and each comparison on the way down the tree is of one text, not two
 	CONSTRAINT gt_object_pkey PRIMARY KEY (object_id, object_type) WITH (fillfactor = 80),
 	CONSTRAINT gt_object_held CHECK ((state OPERATOR(pg_catalog.=) 'h') OPERATOR(pg_catalog.=) (leases OPERATOR(pg_catalog.>) 0))
@@ -397,9 +399,9 @@ CREATE FUNCTION @extschema@.gt_ack(cleanup_id bigint, attempt int) RETURNS boole
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.gt_ack(bigint, int) IS 'The object is clean. False: stale, somebody else has it now.';
 
-CREATE FUNCTION @extschema@.gt_nack(cleanup_id bigint, attempt int, error text, retry_after interval DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION @extschema@.gt_nack(cleanup_id bigint, attempt int, error text, retry_after interval DEFAULT NULL, final boolean DEFAULT false) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval) IS 'The attempt failed. False: stale, somebody else has it now.';
+COMMENT ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval, boolean) IS 'The attempt failed, for good with final; without an error it was not made. False: stale, somebody else has it now.';
 
 CREATE FUNCTION @extschema@.gt_extend(cleanup_id bigint, attempt int, visibility interval) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -571,7 +573,7 @@ REVOKE ALL ON FUNCTION @extschema@.gt_pause(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_resume(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_claim(text[], int, interval, bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_ack(bigint, int) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_extend(bigint, int, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_ack_many(bigint[], int[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) FROM PUBLIC;

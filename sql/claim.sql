@@ -49,6 +49,7 @@ SELECT state, attempts, max_attempts, error FROM gt_dead WHERE cleanup_id = :c3;
 SELECT gt_redrive(ARRAY[:c3]);
 SELECT attempt FROM gt_claim(ARRAY['t_queue']);
 SELECT gt_nack(:c3, 3, 'soon', '0');
+SELECT gt_redrive(ARRAY[:c3]);
 SELECT attempt FROM gt_claim(ARRAY['t_queue']);
 SELECT gt_ack(:c3, 4);
 SELECT * FROM t.rows('claim');
@@ -70,7 +71,7 @@ SELECT * FROM t.rows('lapse');
 
 -- what SQL handlers clean is not claimed
 SELECT t.fails($$SELECT gt_claim(ARRAY['t_clean'])$$), t.fails($$SELECT gt_claim(ARRAY['no such handler'])$$);
-SELECT t.state($$SELECT gt_claim(max_items => 0)$$), t.state($$SELECT gt_claim(visibility => '-1 s')$$), t.state($$SELECT gt_nack(1, 1, NULL)$$);
+SELECT t.state($$SELECT gt_claim(max_items => 0)$$), t.state($$SELECT gt_claim(visibility => '-1 s')$$), t.state($$SELECT gt_nack(1, 1, NULL, final => true)$$);
 SELECT t.state($$SELECT gt_ack_many(ARRAY[1, 2], ARRAY[1])$$);
 -- the two that are there from the start
 SELECT name, kind, command FROM gt_handlers WHERE name LIKE '%endpoint' ORDER BY 1;

@@ -219,6 +219,7 @@ SET ROLE regress_r_app;
 SELECT gt_release_many(array_agg(gt_lease_create(id, 'r', cleanup => 'r_plan', max_attempts => 2, retry_delay => '0'))) FROM file;
 RESET ROLE;
 CALL gt_reclaim();
+SELECT gt_redrive(handler => 'r_plan');
 CALL gt_reclaim();
 SELECT id FROM file;
 SELECT * FROM outcome();

@@ -36,6 +36,7 @@ SELECT count(*) FROM gt_claim(cleanup_ids => ARRAY[:c]);
 SELECT count(gt_nack(cleanup_id, attempts, 'dead', '0')) FROM gt_garbage WHERE handler = 't_free' AND state = 'claimed';
 SELECT t.fails($$SELECT gt_redrive(max_items => 0)$$), t.state($$SELECT gt_redrive(handler => 'no such handler')$$);
 SELECT gt_handler_create('t_free', 'queue', max_attempts => 1);
+SELECT gt_redrive(handler => 't_free');
 SELECT count(gt_nack(cleanup_id, attempt, 'dead')) FROM gt_claim(ARRAY['t_free'], 10);
 SELECT count(*) FROM gt_dead WHERE handler = 't_free';
 SELECT gt_redrive(handler => 't_free', max_items => 4);

@@ -22,6 +22,7 @@ SELECT attempt, claimed_until IS NOT NULL AS until FROM gt_claim(cleanup_ids => 
 SELECT gt_ack(:c3, 1) AS announced, gt_nack(:c3, 2, 'first failure', '0') AS claimed;
 SELECT state, attempts FROM gt_garbage WHERE cleanup_id = :c3;
 -- who comes late drains what was announced while he was away, without waiting for the next time
+SELECT gt_redrive(handler => 't_hint', cleanup_ids => ARRAY[:c2, :c3]);
 SELECT object_id, attempt FROM gt_claim(ARRAY['t_hint']) ORDER BY 1;
 SELECT gt_ack_many(array_agg(cleanup_id), array_agg(attempts)) FROM gt_garbage WHERE handler = 't_hint';
 SELECT count(*) FROM gt_claim(ARRAY['t_hint']);
@@ -57,17 +58,6 @@ SELECT attempts, max_attempts FROM gt_garbage WHERE cleanup_id = :c5;
 -- a late extension leaves it good for nobody, and the next claim has the one after it
 SELECT gt_extend(:c6, 1, '1 ms'), gt_ack(:c6, 2) AS announced;
 SELECT pg_sleep(0.002);
-SELECT object_id, attempt FROM gt_claim(ARRAY['t_hint']) ORDER BY 1;
+SELECT object_id, attempt FROM gt_claim(cleanup_ids => ARRAY[:c5, :c6]) ORDER BY 1;
 SELECT gt_ack_many(ARRAY[:c5, :c6, :c5, :c6], ARRAY[2, 2, 3, 3]);
-SELECT gt_handler_drop('t_hint');
-
--- the limit that a claim raises has an end
-SELECT gt_handler_create('t_hint', 'notify', 'hints');
-SELECT gt_release(gt_lease_create('hint 7', cleanup => 't_hint', max_attempts => 2147483647));
-CALL gt_reclaim() \g /dev/null
-SELECT attempt FROM gt_claim(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage WHERE object_id = 'hint 7'));
-SELECT state, attempts, max_attempts FROM gt_garbage WHERE object_id = 'hint 7';
-SELECT gt_nack(cleanup_id, attempts, 'not yet', '1 hour') FROM gt_garbage WHERE object_id = 'hint 7';
-SELECT state, attempts, max_attempts FROM gt_garbage WHERE object_id = 'hint 7';
-SELECT gt_ack(cleanup_id, attempt) FROM gt_claim(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage WHERE object_id = 'hint 7'));
 SELECT gt_handler_drop('t_hint');

@@ -166,10 +166,7 @@ right_argument(FunctionCallInfo fcinfo, int arg)
 	char	   *name;
 	int			i;
 
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("what must not be null")));
+	gt_must_not_be_null(fcinfo, arg, "what");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(arg));
 	for (i = 0; i < (int) lengthof(rights); i++)
 		if (strcmp(rights[i].name, name) == 0)

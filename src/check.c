@@ -17,6 +17,16 @@
 #include "garbagetruck.h"
 #include "lease.h"
 
+/* See garbagetruck.h. */
+void
+gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", what)));
+}
+
 /* Names are shown in errors: no more of a long one than helps. */
 char *
 gt_shown(const char *value)
@@ -81,22 +91,45 @@ gt_us_interval(int64 us)
 	return i;
 }
 
+/* Microseconds of an interval; false: not between min and max, which `range` tells in words. */
+bool
+gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const char *range, int64 *us, GtFail *f)
+{
+	bool		ok;
+
+	*us = gt_interval_us(i, &ok);
+	if (!ok || *us < min || *us > max)
+		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s %s is out of range: it must be %s", what,
+					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i))), range);
+	return true;
+}
+
+/* The two options on retries, of a handler and of a lease. */
+bool
+gt_check_max_attempts(int max_attempts, GtFail *f)
+{
+	if (max_attempts < 1 || max_attempts > GT_MAX_MAX_ATTEMPTS)
+		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
+					   "max_attempts %d is out of range: it must be between 1 and %d", max_attempts, GT_MAX_MAX_ATTEMPTS);
+	return true;
+}
+
+bool
+gt_check_retry_delay(Interval *retry_delay, int64 *us, GtFail *f)
+{
+	return gt_check_interval("retry_delay", retry_delay, 0, USECS_PER_DAY, "between 0 and 24 hours", us, f);
+}
+
 /* Microseconds of a lease's duration, judged by the settings; false: out of range, or no duration. */
 bool
 gt_check_duration(Interval *duration, int64 *us, GtFail *f)
 {
-	int64		min = (int64) gt_min_duration * 1000;
-	int64		max = (int64) gt_max_duration * USECS_PER_SEC;
-	bool		ok;
+	char	   *range = psprintf("between %s and %s",
+								 GetConfigOptionByName("garbagetruck.min_lease_duration", NULL, false),
+								 GetConfigOptionByName("garbagetruck.max_lease_duration", NULL, false));
 
-	*us = gt_interval_us(duration, &ok);
-	if (!ok || *us < min || *us > max)
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
-					   "duration %s is out of range: it must be between %s and %s",
-					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(duration))),
-					   GetConfigOptionByName("garbagetruck.min_lease_duration", NULL, false),
-					   GetConfigOptionByName("garbagetruck.max_lease_duration", NULL, false));
-	return true;
+	return gt_check_interval("duration", duration, (int64) gt_min_duration * 1000,
+							 (int64) gt_max_duration * USECS_PER_SEC, range, us, f);
 }
 
 /* payload and metadata together, as text */

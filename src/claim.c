@@ -29,6 +29,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "clean.h"
 #include "garbagetruck.h"
 #include "observe.h"
 #include "queue.h"
@@ -36,7 +37,6 @@
 PG_FUNCTION_INFO_V1(gt_claim);
 
 #define MAX_CLAIM		10000	/* max_items at most */
-#define FLIGHT			USECS_PER_HOUR	/* after claimed_until: a slow attempt may still be at work */
 
 /* One handler of a call. */
 typedef struct Source
@@ -62,7 +62,7 @@ give_back_pending(XactEvent event, void *arg)
 {
 	Pending    *p;
 
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	if (pending == NULL)
 		return;
@@ -283,11 +283,13 @@ take_next(GtTable *objects, Source *source, int max, TimestampTz now, GtRow *row
 
 /* One row of each handler in turn, beginning anywhere, until there are enough. */
 static int
-choose(GtTable *objects, Source *sources, int nsources, int max, TimestampTz now, GtItem *items, Source **of)
+choose(GtTable *objects, List *sources, int max, TimestampTz now, GtItem *items, Source **of)
 {
+	int			nsources = list_length(sources);
 	int			start = nsources > 1 ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, nsources - 1) : 0;
 	int			n = 0;
 	bool		any = true;
+	ListCell   *lc;
 	int			i;
 
 	while (any && n < max)
@@ -295,7 +297,7 @@ choose(GtTable *objects, Source *sources, int nsources, int max, TimestampTz now
 		any = false;
 		for (i = 0; i < nsources && n < max; i++)
 		{
-			Source	   *source = &sources[(start + i) % nsources];
+			Source	   *source = list_nth(sources, (start + i) % nsources);
 
 			if (take_next(objects, source, max, now, &items[n].row))
 			{
@@ -304,48 +306,74 @@ choose(GtTable *objects, Source *sources, int nsources, int max, TimestampTz now
 			}
 		}
 	}
-	for (i = 0; i < nsources; i++)
-	{
-		if (sources[i].scan != NULL)
-			gt_scan_end(sources[i].scan);
-	}
+	foreach(lc, sources)
+		if (((Source *) lfirst(lc))->scan != NULL)
+			gt_scan_end(((Source *) lfirst(lc))->scan);
 	return n;
 }
 
-static int
-by_int64(const void *a, const void *b)
+/* A handler of this call; NULL where no attempt of it may start: it is stopped. */
+static Source *
+add_source(List **sources, GtHandler *h)
 {
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
+	Source	   *source;
 
-	return x < y ? -1 : x > y;
+	if (h->paused || gt_handler_suspended(h) != NULL)
+		return NULL;
+	source = palloc0(sizeof(Source));
+	source->h = h;
+	source->allowed = -1;
+	*sources = lappend(*sources, source);
+	return source;
+}
+
+static Source *
+find_source(List *sources, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, sources)
+		if (((Source *) lfirst(lc))->h->id == id)
+			return lfirst(lc);
+	return NULL;
+}
+
+/*
+ * The handler of garbage that was named by its id; any: by nothing else, so that
+ * it is whichever the caller may claim.
+ */
+static Source *
+source_of(const GtRow *row, List **sources, bool any, List **known)
+{
+	const GtHandler *h = gt_claim_handler_of(row, known);
+	Source	   *source = h == NULL ? NULL : find_source(*sources, h->id);
+
+	if (source == NULL && h != NULL && any && GT_KIND_IS_CLAIMABLE(h->kind))
+		source = add_source(sources, (GtHandler *) h);
+	return source;
 }
 
 /* The rows with these cleanup ids, whenever they are due. */
 static int
-choose_by_id(GtTable *objects, Source *sources, int nsources, ArrayType *ids, int max, TimestampTz now,
+choose_by_id(GtTable *objects, List **sources, bool any, ArrayType *ids, int max, TimestampTz now,
 			 GtItem *items, Source **of)
 {
+	List	   *known = NIL;
 	int64	   *id;
 	int			nids = gt_int8_array(ids, &id);
 	int			n = 0;
 	int			i;
 
-	qsort(id, nids, sizeof(int64), by_int64);
+	qsort(id, nids, sizeof(int64), gt_by_id);
 	for (i = 0; i < nids && n < max; i++)
 	{
 		Datum		key = Int64GetDatum(id[i]);
 		GtRow	   *row = &items[n].row;
 		Source	   *source = NULL;
-		int			s;
 
 		CHECK_FOR_INTERRUPTS();
-		if ((i > 0 && id[i] == id[i - 1]) ||
-			!gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, row) || row->isnull[O_HANDLER])
-			continue;
-		for (s = 0; s < nsources; s++)
-			if (sources[s].h->id == GT_INT32(row, O_HANDLER))
-				source = &sources[s];
+		if ((i == 0 || id[i] != id[i - 1]) && gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, row))
+			source = source_of(row, sources, any, &known);
 		if (source == NULL)
 			continue;
 		if (source->allowed < 0)
@@ -373,12 +401,11 @@ claim(GtTable *objects, GtItem *item, const GtHandler *h, TimestampTz now, int64
 	gt_garbage_pass_over_announced(row);
 	item->cleanup_id = GT_INT64(row, O_CLEANUP_ID);
 	item->attempt = GT_INT32(row, O_ATTEMPTS) + 1;
-	GT_SET(row, O_STATE, CharGetDatum('c'));
 	GT_SET(row, O_ATTEMPTS, Int32GetDatum(item->attempt));
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
-	GT_SET(row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));
-	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(until));
-	GT_SET(row, O_FLIGHT_UNTIL, TimestampTzGetDatum(until + FLIGHT));
+	row->v[O_FLIGHT_BEFORE] = row->v[O_FLIGHT_UNTIL];
+	row->isnull[O_FLIGHT_BEFORE] = row->isnull[O_FLIGHT_UNTIL];
+	gt_garbage_claimed(row, until, visibility);
 	gt_update(objects, row);
 	if (h->kind == GT_KIND_NOTIFY)
 		gt_due_after_commit(until); /* to be announced again */
@@ -411,25 +438,16 @@ put(ReturnSetInfo *rsinfo, const GtItem *item, const GtHandler *h)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, v, nulls);
 }
 
-/* The handlers that a call names, or all that the caller may claim; without those that are stopped. */
-static int
-find_sources(ArrayType *names, Source **sources)
+/* The handlers that a call names, or the caller's own; without those that are stopped. */
+static List *
+find_sources(ArrayType *names)
 {
-	List	   *handlers = gt_claimable_handlers(names);
+	List	   *sources = NIL;
 	ListCell   *lc;
-	int			n = 0;
 
-	*sources = palloc0(Max(list_length(handlers), 1) * sizeof(Source));
-	foreach(lc, handlers)
-	{
-		GtHandler  *h = lfirst(lc);
-
-		if (h->paused || gt_handler_suspended(h) != NULL)
-			continue;
-		(*sources)[n].h = h;
-		(*sources)[n++].allowed = -1;
-	}
-	return n;
+	foreach(lc, gt_claimable_handlers(names))
+		(void) add_source(&sources, lfirst(lc));
+	return sources;
 }
 
 Datum
@@ -441,25 +459,26 @@ gt_claim(PG_FUNCTION_ARGS)
 	char	   *why;
 	GtTable		objects;
 	GtItem	   *items;
-	Source	   *sources;
+	List	   *sources = NIL;
 	Source	  **of;
-	int			nsources;
+	bool		by_id = !PG_ARGISNULL(3);
 	TimestampTz now;
+	ListCell   *lc;
 	int			n;
 	int			i;
 
 	gt_mark_write("gt_claim");
 	InitMaterializedSRF(fcinfo, 0);
-	gt_need_value(fcinfo, 1, "max_items");
-	gt_need_value(fcinfo, 2, "visibility");
+	gt_must_not_be_null(fcinfo, 1, "max_items");
+	gt_must_not_be_null(fcinfo, 2, "visibility");
 	max = PG_GETARG_INT32(1);
 	if (max < 1 || max > MAX_CLAIM)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_items %d is out of range", max),
-				 errdetail("It is between 1 and %d.", MAX_CLAIM)));
+				 errmsg("max_items %d is out of range: it must be between 1 and %d", max, MAX_CLAIM)));
 	visibility = gt_visibility(PG_GETARG_INTERVAL_P(2));
-	nsources = find_sources(PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0), &sources);
+	if (!PG_ARGISNULL(0) || !by_id)
+		sources = find_sources(PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0));
 	if (gt_place(&why) == GT_PLACE_COPY)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -467,20 +486,19 @@ gt_claim(PG_FUNCTION_ARGS)
 				 errdetail_internal("%s", why),
 				 errhint("If its objects are its own: SELECT gt_resume(adopt => true);")));
 	gt_start_ensure();
-	if (nsources == 0 || gt_database_paused())
+	if ((sources == NIL && !(PG_ARGISNULL(0) && by_id)) || gt_database_paused())
 		return (Datum) 0;
 
-	if (!PG_ARGISNULL(3))
+	if (by_id)
 		max = Min(max, Max(ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(3)), ARR_DIMS(PG_GETARG_ARRAYTYPE_P(3))), 1));
 	items = palloc_extended(max * sizeof(GtItem), MCXT_ALLOC_HUGE);
 	of = palloc(max * sizeof(Source *));
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	now = gt_now();
-	n = PG_ARGISNULL(3) ?
-		choose(&objects, sources, nsources, max, now, items, of) :
-		choose_by_id(&objects, sources, nsources, PG_GETARG_ARRAYTYPE_P(3), max, now, items, of);
-	for (i = 0; i < nsources; i++)
-		gt_claim_give_back(sources[i].h, sources[i].allowed);
+	n = !by_id ? choose(&objects, sources, max, now, items, of) :
+		choose_by_id(&objects, &sources, PG_ARGISNULL(0), PG_GETARG_ARRAYTYPE_P(3), max, now, items, of);
+	foreach(lc, sources)
+		gt_claim_give_back(((Source *) lfirst(lc))->h, ((Source *) lfirst(lc))->allowed);
 
 	now = gt_now();
 	for (i = 0; i < n; i++)

@@ -164,40 +164,6 @@ split(GtCleaner *c, const int64 *ids, int n)
 	c->part_n[c->nparts++] = half;
 }
 
-/* Adds to what is known of the handler's runs; each writer has its own row. */
-void
-gt_clean_tally(const GtHandler *h, int runs, int failures, const char *error)
-{
-	int			slot = gt_my_slot != NULL ? (int) (gt_my_slot - gt_shared->slots) : 1000 + MyProcPid % 16;
-	Datum		now = TimestampTzGetDatum(gt_now());
-	GtTable		tally;
-	GtRow		row;
-	Datum		key[2];
-
-	key[0] = Int32GetDatum(h->id);
-	key[1] = Int32GetDatum(slot);
-	gt_open(&tally, GT__TALLY, RowExclusiveLock);
-	while (gt_fetch_lock(&tally, GT__TALLY_PKEY, 2, key, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
-	{
-		gt_row_init(&row);
-		GT_SET(&row, T_HANDLER, key[0]);
-		GT_SET(&row, T_SLOT, key[1]);
-		GT_SET(&row, T_RUNS, Int64GetDatum(0));
-		GT_SET(&row, T_FAILURES, Int64GetDatum(0));
-		(void) gt_insert_unique(&tally, &row, GT__TALLY_PKEY);
-	}
-	GT_SET(&row, T_RUNS, Int64GetDatum(GT_INT64(&row, T_RUNS) + runs));
-	GT_SET(&row, T_FAILURES, Int64GetDatum(GT_INT64(&row, T_FAILURES) + failures));
-	GT_SET(&row, T_LAST_RUN_AT, now);
-	if (error != NULL)
-	{
-		GT_SET(&row, T_LAST_ERROR, CStringGetTextDatum(error));
-		GT_SET(&row, T_LAST_ERROR_AT, now);
-	}
-	gt_update(&tally, &row);
-	gt_close(&tally);
-}
-
 /* An object that was in a crash has been run by itself, and all lived: it was not the cause, or no longer. */
 static void
 forget_crashes(const GtHandler *h)
@@ -256,7 +222,7 @@ write_outcomes(GtCleaner *c, const GtHandler *h, GtTable *objects, GtItem *items
 			gt_garbage_excused(objects, row, h, item->error, item->evicted, -1);
 		else
 		{
-			gt_garbage_failed(objects, row, h, item->attempt, item->error, -1, item->took);
+			gt_garbage_failed(objects, row, h, item->attempt, item->error, GT_BACK_OFF, item->took);
 			failures++;
 		}
 		if (!item->excused)
@@ -272,7 +238,7 @@ write_outcomes(GtCleaner *c, const GtHandler *h, GtTable *objects, GtItem *items
 	}
 	if (n > 0)
 	{
-		gt_clean_tally(h, halve ? 0 : n, failures, error);
+		gt_tally(h, halve ? 0 : n, failures, error);
 		gt_handler_ran(h, longest > GT_SLOW);
 	}
 }
@@ -310,7 +276,7 @@ run_recorded(GtCleaner *c, GtPass *pass)
 		gt_notify_items(&h, items, locked);
 		/* to announce garbage that stays is no attempt */
 		if (h.kind == GT_KIND_NOTIFY_ONLY)
-			gt_clean_tally(&h, locked, 0, NULL);
+			gt_tally(&h, locked, 0, NULL);
 		gt_handler_ran(&h, false);
 		pass->done += locked;
 	}

@@ -65,6 +65,5 @@ struct GtCleaner
 extern int	gt_by_id(const void *a, const void *b); /* for qsort() and bsearch() of int64 */
 extern void gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass);
 extern void gt_clean_write_record(GtCleaner *c);
-extern void gt_clean_tally(const GtHandler *h, int runs, int failures, const char *error);
 
 #endif

@@ -247,13 +247,13 @@ charge_attempt(GtTable *objects, GtRow *object, Crash *crash)
 	GtRow		row;
 	Datum		key = Int32GetDatum(crash->h.id);
 
-	gt_garbage_failed(objects, object, &crash->h, attempt, error, -1, -1);
+	gt_garbage_failed(objects, object, &crash->h, attempt, error, GT_BACK_OFF, -1);
 	if (GT_CHAR(object, O_STATE) == 'w')
 	{
 		GT_SET(object, O_ALONE, BoolGetDatum(true));
 		gt_update(objects, object);
 	}
-	gt_clean_tally(&crash->h, 1, 1, error);
+	gt_tally(&crash->h, 1, 1, error);
 	gt_observe_cleanup(&crash->h, false, 0, -1);
 
 	gt_open(&handlers, GT__HANDLER, RowExclusiveLock);

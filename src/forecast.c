@@ -157,7 +157,7 @@ gt_forecast(PG_FUNCTION_ARGS)
 	bool		ok;
 
 	InitMaterializedSRF(fcinfo, 0);
-	gt_need_value(fcinfo, 0, "horizon");
+	gt_must_not_be_null(fcinfo, 0, "horizon");
 	horizon = gt_interval_us(PG_GETARG_INTERVAL_P(0), &ok);
 	if (!ok || horizon < 0)
 		ereport(ERROR,

@@ -23,10 +23,20 @@
  * attempt that a worker makes is counted with its outcome (in the column it is
  * then the number of the last one either way).
  *
+ * Garbage on which nobody is at work can be discarded, by a token of its own.
+ * What is dead has that of its last attempt.  What waits has that of its next
+ * one; (cleanup_id, attempts), as the views show them, does as long as no
+ * consumer has had that for a claim: a token that was answered is stale for ever.
+ *
  * In flight.  flight_until is set while an external attempt is unanswered:
  * claimed, and neither acknowledged nor given up, nor followed by a later one
  * that was.  Until then a create gets GT004; and while it is set at all the
  * token is good, also after its claim has lapsed, also when the object is dead.
+ * flight_before is the part of it that is owed to claims before the newest.
+ *
+ * Steps.  The delay before the next attempt doubles with each failure since the
+ * object became garbage or was redriven (`steps`): claims that were given back
+ * or that lapsed are no failures.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,7 +54,10 @@
 #include "garbagetruck.h"
 
 #define MAX_STEP		(24 * USECS_PER_HOUR)	/* of back-off */
+#define LEAST_DELAY		(100 * INT64CONST(1000))	/* us between two attempts of ours */
 #define EXCUSED_DELAY	USECS_PER_SEC	/* after a run that did not happen */
+#define MIN_FLIGHT		USECS_PER_MINUTE	/* after claimed_until: see gt_garbage_claimed() */
+#define MAX_FLIGHT		USECS_PER_HOUR
 #define MAX_EVICTIONS	3		/* in a row: the last one is an attempt */
 #define HANDLER_MEMORY	(100 * INT64CONST(1000))	/* us for which a handler is remembered */
 #define MAX_ERROR		4000	/* bytes that are kept of an error's text */
@@ -57,13 +70,16 @@ wake_for(const GtHandler *h, TimestampTz when)
 		gt_due_after_commit(when);
 }
 
-static int64
-retry_delay_of(const GtRow *row, const GtHandler *h)
+/* The lease's or the handler's, whichever is longer: who may only use a handler does not hurry it. */
+int64
+gt_retry_delay_of(const GtRow *row, const GtHandler *h)
 {
-	return row->isnull[O_RETRY_DELAY] ? h->retry_delay : GT_INT64(row, O_RETRY_DELAY);
+	int64		delay = row->isnull[O_RETRY_DELAY] ? 0 : GT_INT64(row, O_RETRY_DELAY);
+
+	return Max(Max(delay, h->retry_delay), LEAST_DELAY);
 }
 
-/* How many attempts the object has in all: its lease's number or the handler's, and what gt_redrive() gave it. */
+/* How many attempts the object has in all: its lease's number or the handler's, and what was added since. */
 int
 gt_max_attempts_of(const GtRow *row, const GtHandler *h)
 {
@@ -78,19 +94,19 @@ gt_max_attempts_of(const GtRow *row, const GtHandler *h)
  * that failed together do not come back together.
  */
 int64
-gt_back_off(int64 retry_delay, int attempt)
+gt_back_off(int64 retry_delay, int failures)
 {
-	int64		step = Max(retry_delay, 0);
+	int64		step = Max(retry_delay, LEAST_DELAY);
 
-	while (--attempt > 0 && step > 0 && step < MAX_STEP)
+	while (--failures > 0 && step < MAX_STEP)
 		step *= 2;
 	step = Min(step, MAX_STEP);
-	return step / 2 + (int64) (pg_prng_double(&pg_global_prng_state) * (step - step / 2));
+	return Max(step / 2 + (int64) (pg_prng_double(&pg_global_prng_state) * (step - step / 2)), LEAST_DELAY);
 }
 
-/* An error text as it is kept: bounded, on the border of a character. */
-static Datum
-bounded_text(const char *error)
+/* See garbagetruck.h. */
+Datum
+gt_error_text(const char *error)
 {
 	int			len = strlen(error);
 
@@ -103,7 +119,7 @@ static void
 set_error(GtRow *row, const char *error)
 {
 	if (error != NULL)
-		GT_SET(row, O_ERROR, bounded_text(error));
+		GT_SET(row, O_ERROR, gt_error_text(error));
 }
 
 /* All that is true only of garbage, as it is of an object that is held. */
@@ -122,6 +138,8 @@ clear_garbage(GtRow *row)
 	GT_SET_NULL(row, O_LEASE_ID);
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);
 	GT_SET_NULL(row, O_FLIGHT_UNTIL);
+	GT_SET_NULL(row, O_FLIGHT_BEFORE);
+	GT_SET_NULL(row, O_STEPS);
 	GT_SET_NULL(row, O_ERROR);
 }
 
@@ -304,40 +322,79 @@ gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at)
 	wake_for(h, due_at);
 }
 
-/* The attempt failed: the next one after the back-off, or retry_after (us, if >= 0); or none any more. */
+/*
+ * Claimed until then, in memory.  A holder that goes silent may still be at work
+ * after that, for as long again as it asked for, within bounds; and so may those
+ * of earlier claims that nobody has answered.
+ */
 void
-gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error,
-				  int64 retry_after, int64 took)
+gt_garbage_claimed(GtRow *row, TimestampTz until, int64 visibility)
 {
-	bool		dead;
+	TimestampTz flight_until = until + Min(Max(visibility, MIN_FLIGHT), MAX_FLIGHT);
 
+	if (!row->isnull[O_FLIGHT_BEFORE])
+		flight_until = Max(flight_until, GT_TIME(row, O_FLIGHT_BEFORE));
+	GT_SET(row, O_STATE, CharGetDatum('c'));
+	GT_SET(row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));
+	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(until));
+	GT_SET(row, O_FLIGHT_UNTIL, TimestampTzGetDatum(flight_until));
+}
+
+/* This attempt, and with it all before it, is answered, in memory: the next one has another token. */
+static void
+answered(GtRow *row, int attempt)
+{
 	if (attempt > GT_INT32(row, O_ATTEMPTS))
 	{
 		GT_SET(row, O_ATTEMPTS, Int32GetDatum(attempt));
 		GT_SET(row, O_SENDS, Int32GetDatum(0));
 	}
 	else
-		gt_garbage_pass_over_announced(row);	/* a late nack, when the next one was announced */
+		gt_garbage_pass_over_announced(row);	/* a late one, when the next was announced */
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET(row, O_ALONE, BoolGetDatum(false));
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);
 	GT_SET_NULL(row, O_FLIGHT_UNTIL);
-	set_error(row, error);
+	GT_SET_NULL(row, O_FLIGHT_BEFORE);
+}
 
-	dead = GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h);
-	if (dead)
-	{
-		if (GT_CHAR(row, O_STATE) != 'd')	/* a late nack: it had lapsed */
-			die(row);
-	}
-	else
-	{
-		/* extra attempts are a new start: their steps begin anew */
-		if (retry_after < 0)
-			retry_after = gt_back_off(retry_delay_of(row, h), attempt - GT_INT32(row, O_EXTRA_ATTEMPTS));
-		gt_garbage_wait(row, h, gt_now() + retry_after);
-	}
+/* It waits again, at least a moment. */
+static void
+try_again(GtRow *row, const GtHandler *h, int64 after)
+{
+	if (GT_CHAR(row, O_STATE) == 'd')	/* its last claim had lapsed */
+		gt_observe_gauges(0, 0, -1);
+	gt_garbage_wait(row, h, gt_now() + Max(after, LEAST_DELAY));
+}
+
+/* The attempt failed: the next one after the back-off, or retry_after (us, or GT_BACK_OFF, GT_FINAL); or none any more. */
+void
+gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error,
+				  int64 retry_after, int64 took)
+{
+	int			failures = row->isnull[O_STEPS] ? 1 : GT_INT32(row, O_STEPS) + 1;
+	bool		dead;
+
+	answered(row, attempt);
+	set_error(row, error);
+	GT_SET(row, O_STEPS, Int32GetDatum(failures));
+
+	dead = retry_after == GT_FINAL || GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h);
+	if (!dead)
+		try_again(row, h, retry_after == GT_BACK_OFF ? gt_back_off(gt_retry_delay_of(row, h), failures) : retry_after);
+	else if (GT_CHAR(row, O_STATE) != 'd')
+		die(row);
 	gt_history_add(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error);
+	gt_update(objects, row);
+}
+
+/* No attempt was made: its token is used up all the same, and the limit grows with it. */
+void
+gt_garbage_not_now(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 retry_after)
+{
+	answered(row, attempt);
+	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(GT_INT32(row, O_EXTRA_ATTEMPTS) + 1));
+	try_again(row, h, retry_after == GT_BACK_OFF ? gt_retry_delay_of(row, h) : retry_after);
 	gt_update(objects, row);
 }
 
@@ -396,18 +453,37 @@ gt_garbage_has_lapsed(const GtRow *row, TimestampTz now)
 	return GT_CHAR(row, O_STATE) == 'c' && GT_TIME(row, O_CLAIMED_UNTIL) <= now;
 }
 
-/* Dead garbage gets another max_attempts attempts, the first one now. */
+/* Dead garbage gets another max_attempts attempts, with steps that begin anew, the first one now. */
 void
 gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	if (GT_CHAR(row, O_STATE) == 'd')
 		gt_observe_gauges(0, 0, -1);
-	GT_SET(row, O_EXTRA_ATTEMPTS, row->v[O_ATTEMPTS]);
+	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(Max(gt_max_attempts_of(row, h), GT_INT32(row, O_ATTEMPTS))));
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
+	GT_SET_NULL(row, O_STEPS);
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);
 	gt_garbage_wait(row, h, gt_now());
 	gt_history_add("redriven", row, h->name, GT_INT32(row, O_ATTEMPTS), -1, -1, NULL);
 	gt_update(objects, row);
+}
+
+/* What waits for its next attempt does so no longer. What was announced stays so. */
+void
+gt_garbage_hurried(GtTable *objects, GtRow *row, const GtHandler *h)
+{
+	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(gt_now()));
+	wake_for(h, GT_TIME(row, O_DUE_AT));
+	gt_history_add("redriven", row, h->name, GT_INT32(row, O_ATTEMPTS), -1, -1, NULL);
+	gt_update(objects, row);
+}
+
+/* Somebody who may has given it up. */
+void
+gt_garbage_discarded(GtTable *objects, GtRow *row, const GtHandler *h)
+{
+	gt_history_add("discarded", row, h->name, GT_INT32(row, O_ATTEMPTS), -1, -1, NULL);
+	gt_garbage_remove(objects, row);
 }
 
 /* Is this event kept, by the setting? */
@@ -471,7 +547,7 @@ gt_history_add(const char *event, const GtRow *object, const char *handler, int 
 	set_interval(&row, HI_LAG, lag);
 	set_interval(&row, HI_TOOK, took);
 	if (error != NULL)
-		GT_SET(&row, HI_ERROR, bounded_text(error));
+		GT_SET(&row, HI_ERROR, gt_error_text(error));
 
 	gt_open(&history, GT__HISTORY, RowExclusiveLock);
 	gt_insert(&history, &row);

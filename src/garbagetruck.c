@@ -23,6 +23,7 @@
 #include "utils/wait_event.h"
 
 #include "garbagetruck.h"
+#include "lease.h"
 
 PG_MODULE_MAGIC;
 
@@ -90,15 +91,12 @@ check_databases(char **newval, void **extra, GucSource source)
 static bool
 check_identity(char **newval, void **extra, GucSource source)
 {
-	const char *p;
+	GtFail		f;
 
-	for (p = *newval; *p; p++)
-		if ((unsigned char) *p < 0x20 || *p == 0x7f)
-		{
-			GUC_check_errdetail("Control characters are not allowed.");
-			return false;
-		}
-	return true;
+	if ((*newval)[0] == '\0' || gt_check_name("identity", *newval, 1024, &f))
+		return true;
+	GUC_check_errdetail("The %s.", f.message);
+	return false;
 }
 
 static void

@@ -105,7 +105,7 @@ enum
 	O_OBJECT_TYPE, O_OBJECT_ID, O_OWNER, O_LEASES, O_FENCE, O_STATE, O_KEEP, O_ALONE, O_EVICTED, O_HANDLER,
 	O_SPEC_LEASE, O_REGRANT_AT, O_CLEANUP_ID, O_DUE_AT, O_SINCE, O_ATTEMPTS, O_MAX_ATTEMPTS, O_RETRY_DELAY,
 	O_EXTRA_ATTEMPTS, O_LEASE_ID, O_SERVICE_ID, O_PAYLOAD, O_METADATA, O_CLAIMED_UNTIL, O_FLIGHT_UNTIL,
-	O_SENDS, O_ERROR, O_NATTS
+	O_SENDS, O_ERROR, O_FLIGHT_BEFORE, O_STEPS, O_NATTS
 };
 enum
 {
@@ -218,6 +218,13 @@ extern bool gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row);
 extern bool gt_fetch_any(GtTable *t, GtRow *row);
 /* Locks the row that `row` was read from and re-reads it. May wait, but under skip. */
 extern GtLockResult gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip);
+/*
+ * Locks the row for a caller who may have it: judged as it was read, and again
+ * under the lock.  false: it is gone, or he may not; then he has waited for
+ * nobody, or has no lock after all.  waited: what is known of rights is old.
+ */
+typedef bool (*GtRowJudge) (const GtRow *row, bool waited, void *arg);
+extern bool gt_lock_judged(GtTable *t, GtRow *row, LockTupleMode mode, GtRowJudge judge, void *arg);
 /* fetch and lock, again when the row was deleted and inserted meanwhile */
 extern GtLockResult gt_fetch_lock(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
 								  GtRow *row, LockTupleMode mode, bool skip);
@@ -464,7 +471,11 @@ extern bool gt_handler_by_id(int id, GtHandler *h);
 extern bool gt_handler_hold(const char *name, GtHandler *h);
 extern List *gt_handler_list(void);	/* of GtHandler *, by id */
 extern bool gt_handler_may_use(const GtHandler *h);
+extern bool gt_handler_is_own(const GtHandler *h);	/* of current_user, or of a role that it is a member of */
 extern bool gt_handler_may_claim(const GtHandler *h);
+extern void gt_must_claim_handler(const GtHandler *h, const char *verb);	/* 42501; verb: what is denied, or NULL */
+extern void gt_no_such_handler(const char *name);	/* GT007 */
+extern char *gt_handler_grant_hint(const GtHandler *h, const char *privilege);
 /* NULL: its roles are there under the names and OIDs it was registered with; else why it is suspended */
 extern const char *gt_handler_suspended(const GtHandler *h);
 extern bool gt_database_paused(void);	/* gt_pause() without a handler */
@@ -486,6 +497,7 @@ extern TimestampTz gt_lease_over_at(GtTable *leases, const GtRow *lease);
 extern bool gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now);
 extern int64 gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
 extern Interval *gt_us_interval(int64 us);
+extern void gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what);	/* 22004 */
 
 /* ---------------------------------------------------------------- ending.c: the one way in which a lease ends */
 
@@ -548,7 +560,10 @@ extern void gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtE
 /* All of these want the row locked, and write it. */
 extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it back; the caller writes */
 extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took);
-extern void gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error, int64 retry_after, int64 took);	/* retry_after < 0: back-off */
+#define GT_BACK_OFF		(-1)	/* for retry_after, us: the delay is the back-off's, or the handler's own; */
+#define GT_FINAL		(-2)	/* there is no next attempt */
+extern void gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error, int64 retry_after, int64 took);
+extern void gt_garbage_not_now(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 retry_after);	/* that was none */
 extern void gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, bool evicted, int64 retry_after);
 /*
  * A claim whose claimed_until has passed: writes it as dead and returns false if that was its last attempt; else
@@ -559,12 +574,22 @@ extern bool gt_garbage_has_lapsed(const GtRow *row, TimestampTz now);	/* state c
 extern void gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at);	/* in memory: waiting until then */
 extern void gt_garbage_pass_over_announced(GtRow *row);	/* in memory: the token that was announced is nobody's */
 extern void gt_garbage_remove(GtTable *objects, GtRow *row);	/* as done, without a word in the history */
-extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);
+extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);	/* of dead garbage */
+extern void gt_garbage_hurried(GtTable *objects, GtRow *row, const GtHandler *h);	/* of waiting garbage */
+extern void gt_garbage_discarded(GtTable *objects, GtRow *row, const GtHandler *h);
+extern void gt_garbage_claimed(GtRow *row, TimestampTz until, int64 visibility);	/* in memory */
+extern int64 gt_retry_delay_of(const GtRow *row, const GtHandler *h);
 extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h);	/* since it could first be cleaned, us */
 extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
 extern TimestampTz gt_history_trim_at(void);	/* when the oldest entry is too old (see reclaim.c); GT_NEVER: there is none */
 extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
-extern int64 gt_back_off(int64 retry_delay, int attempt);	/* us, with its jitter */
+extern int64 gt_back_off(int64 retry_delay, int failures);	/* us, with its jitter */
+
+extern Datum gt_error_text(const char *error);	/* as it is kept: bounded, on the border of a character */
+
+/* ---------------------------------------------------------------- tally.c: how the runs of handlers went, for gt_handlers */
+
+extern void gt_tally(const GtHandler *h, int runs, int failures, const char *error);	/* error: of the last one, or NULL */
 
 /* ---------------------------------------------------------------- run.c: runs handler SQL as its owner */
 

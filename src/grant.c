@@ -39,8 +39,7 @@ find_handler(GtGranter *g, const char *name, GtFail *f)
 	if (!gt_handler_may_use(&g->handler))
 	{
 		gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for handler \"%s\"", gt_shown(name));
-		f->hint = psprintf("Its owner can grant it: SELECT gt_handler_grant(%s, %s).",
-						   quote_literal_cstr(name), quote_literal_cstr(GetUserNameFromId(GetUserId(), false)));
+		f->hint = gt_handler_grant_hint(&g->handler, "use");
 		return false;
 	}
 	g->has_handler = true;

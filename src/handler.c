@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "garbagetruck.h"
 #include "handler.h"
+#include "lease.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(gt_handler_grant);
@@ -206,8 +207,9 @@ gt_handler_owner(const GtHandler *h)
 	return h->owner;
 }
 
-static bool
-is_owner(const GtHandler *h)
+/* See garbagetruck.h. */
+bool
+gt_handler_is_own(const GtHandler *h)
 {
 	Oid			owner = gt_handler_owner(h);
 
@@ -246,7 +248,7 @@ gt_handler_may_use(const GtHandler *h)
 {
 	if (superuser() || (h->builtin && gt_has_right(GT_RIGHT_LEASE)))
 		return true;
-	if (is_owner(h) && !(GT_KIND_IS_SQL(h->kind) && h->run_as == h->owner && superuser_arg(h->owner)))
+	if (gt_handler_is_own(h) && !(GT_KIND_IS_SQL(h->kind) && h->run_as == h->owner && superuser_arg(h->owner)))
 		return true;
 	return was_granted(h, "use");
 }
@@ -255,7 +257,7 @@ gt_handler_may_use(const GtHandler *h)
 bool
 gt_handler_may_claim(const GtHandler *h)
 {
-	return is_owner(h) || was_granted(h, "claim");
+	return gt_handler_is_own(h) || was_granted(h, "claim");
 }
 
 static const char *
@@ -285,18 +287,56 @@ gt_handler_suspended(const GtHandler *h)
 	return why;
 }
 
+/* For people: whom it belongs to. A role of that name may have been made since. */
+static char *
+owner_in_words(const GtHandler *h)
+{
+	Oid			owner = gt_handler_owner(h);
+	bool		gone = !OidIsValid(owner) || GetUserNameFromId(owner, true) == NULL;
+
+	return psprintf(gone ? "a role \"%s\" that is gone" : "role \"%s\"",
+					gone ? h->owner_name : GetUserNameFromId(owner, false));
+}
+
+/* See garbagetruck.h. */
+char *
+gt_handler_grant_hint(const GtHandler *h, const char *privilege)
+{
+	Oid			owner = gt_handler_owner(h);
+
+	if (!OidIsValid(owner) || GetUserNameFromId(owner, true) == NULL)
+		return psprintf("It belongs to %s: a superuser can register it anew.", owner_in_words(h));
+	return psprintf("Its owner can grant it: SELECT gt_handler_grant(%s, %s, %s);", quote_literal_cstr(h->name),
+					quote_literal_cstr(gt_role_name(GetUserId())), quote_literal_cstr(privilege));
+}
+
+/* See handler.h. */
 void
 gt_must_own_handler(const GtHandler *h, const char *verb)
 {
-	if (!is_owner(h))
+	if (!gt_handler_is_own(h))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to %s handler \"%s\"", verb, h->name),
-				 errdetail("It belongs to role \"%s\".", h->owner_name)));
+				 errdetail("It belongs to %s.", owner_in_words(h))));
 }
 
-static void
-no_such_handler(const char *name)
+/* See garbagetruck.h. */
+void
+gt_must_claim_handler(const GtHandler *h, const char *verb)
+{
+	if (!gt_handler_may_claim(h))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 verb == NULL ? errmsg("permission denied for handler \"%s\"", h->name) :
+				 errmsg("permission denied to %s handler \"%s\"", verb, h->name),
+				 errdetail("Its queue is for its owner and roles that were granted \"claim\"."),
+				 errhint("%s", gt_handler_grant_hint(h, "claim"))));
+}
+
+/* See garbagetruck.h. */
+void
+gt_no_such_handler(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_GT_NO_HANDLER),
@@ -305,15 +345,6 @@ no_such_handler(const char *name)
 
 /* ---------------------------------------------------------------- what SQL functions share */
 
-void
-gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
-}
-
 Oid
 gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what)
 {
@@ -321,15 +352,26 @@ gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what)
 	return get_role_oid(NameStr(*PG_GETARG_NAME(arg)), false);
 }
 
-/* Locks the row of a handler; false: there is none. */
+/*
+ * Locks the row of a handler; false: there is none.  Who may not (see handler.h)
+ * waits for nobody, and who might not any more, after a wait, learns it here.
+ */
 bool
-gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtRow *row, GtHandler *h)
+gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtHandlerJudge must, const char *verb,
+				GtRow *row, GtHandler *h)
 {
 	Datum		key = CStringGetTextDatum(name);
 
-	if (gt_fetch_lock(t, GT__HANDLER_NAME, 1, &key, row, mode, false) != GT_LOCKED)
-		return false;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!gt_fetch(t, GT__HANDLER_NAME, 1, &key, row))
+			return false;
+		gt_handler_from_row(row, h);
+		must(h, verb);
+	} while (gt_lock(t, row, mode, false) != GT_LOCKED);
 	gt_handler_from_row(row, h);
+	must(h, verb);
 	return true;
 }
 
@@ -352,11 +394,14 @@ right_arguments(FunctionCallInfo fcinfo, const char *verb, Datum keys[3])
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown privilege \"%s\"", privilege),
 				 errhint("The privileges on a handler are use and claim.")));
-	if (!gt_handler_hold(name, &h))
-		no_such_handler(name);
-	gt_must_own_handler(&h, verb);
-	keys[0] = Int32GetDatum(h.id);
 	keys[1] = ObjectIdGetDatum(gt_role_argument(fcinfo, 1, "role"));
+	if (!gt_handler_by_name(name, &h))
+		gt_no_such_handler(name);
+	gt_must_own_handler(&h, verb);
+	if (!gt_handler_hold(name, &h))
+		gt_no_such_handler(name);
+	gt_must_own_handler(&h, verb);	/* it may be another one of this name now */
+	keys[0] = Int32GetDatum(h.id);
 	keys[2] = CStringGetTextDatum(privilege);
 }
 
@@ -375,7 +420,6 @@ gt_handler_grant(PG_FUNCTION_ARGS)
 	GT_SET(&row, HR_ROLE, keys[1]);
 	GT_SET(&row, HR_ROLE_NAME, NameGetDatum(PG_GETARG_NAME(1)));
 	GT_SET(&row, HR_PRIVILEGE, keys[2]);
-	gt_note_role(DatumGetObjectId(keys[1]));
 
 	gt_open(&t, GT__HANDLER_RIGHT, RowExclusiveLock);
 	(void) gt_insert_unique(&t, &row, GT__HANDLER_RIGHT_PKEY);	/* granted already: fine */
@@ -411,12 +455,9 @@ switch_handler(const char *name, bool pause)
 	GtHandler	h;
 
 	gt_open(&t, GT__HANDLER, RowExclusiveLock);
-	if (!gt_lock_handler(&t, name, LockTupleNoKeyExclusive, &row, &h))
-		no_such_handler(name);
-	if (!gt_handler_may_claim(&h))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to %s handler \"%s\"", pause ? "pause" : "resume", h.name)));
+	if (!gt_lock_handler(&t, name, LockTupleNoKeyExclusive, gt_must_claim_handler, pause ? "pause" : "resume",
+						 &row, &h))
+		gt_no_such_handler(name);
 	if (h.paused != pause)
 	{
 		GT_SET(&row, H_PAUSED, BoolGetDatum(pause));
@@ -445,6 +486,7 @@ must_be_admin(const char *function)
 				 errhint("Name a handler, or ask an administrator for gt_allow(role, 'admin').")));
 }
 
+/* Who else is about to pause it adds a row of his own; one of them is enough. */
 static void
 pause_database(void)
 {
@@ -452,7 +494,7 @@ pause_database(void)
 	GtTable		t;
 	GtRow		row;
 
-	gt_open(&t, GT__PAUSED, ShareRowExclusiveLock);
+	gt_open(&t, GT__PAUSED, RowExclusiveLock);
 	if (!gt_fetch_any(&t, &row))
 	{
 		namestrcpy(name, GetUserNameFromId(GetUserId(), false));
@@ -465,7 +507,7 @@ pause_database(void)
 	gt_close(&t);
 }
 
-/* Every handler starts slowly after a pause of the whole database. */
+/* Every handler starts slowly after a pause of the whole database, but for those that somebody is changing. */
 static void
 ramp_up(void)
 {
@@ -477,7 +519,7 @@ ramp_up(void)
 	scan = gt_scan_begin(&t, GT__HANDLER_PKEY, 0, NULL);
 	while (gt_scan_next(scan, &row))
 	{
-		if (gt_lock(&t, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
+		if (gt_lock(&t, &row, LockTupleNoKeyExclusive, true) != GT_LOCKED)
 			continue;
 		GT_SET(&row, H_RESUMED_AT, TimestampTzGetDatum(gt_now()));
 		gt_update(&t, &row);
@@ -505,7 +547,7 @@ resume_database(bool adopt)
 		gt_place_adopt();
 		was_paused = true;
 	}
-	gt_open(&t, GT__PAUSED, ShareRowExclusiveLock);
+	gt_open(&t, GT__PAUSED, RowExclusiveLock);
 	while (gt_fetch_any(&t, &row))
 	{
 		if (gt_lock(&t, &row, LockTupleExclusive, false) == GT_LOCKED)

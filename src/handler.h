@@ -16,10 +16,11 @@
 #define GT_KIND_IS_SQL(kind) ((kind) == GT_KIND_SQL || (kind) == GT_KIND_SQL_BATCH)
 
 /* handler.c */
-extern void gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what);	/* 22004 */
 extern Oid	gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what);
 extern GtKind gt_kind_of(const char *name);
-extern bool gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtRow *row, GtHandler *h);
+typedef void (*GtHandlerJudge) (const GtHandler *h, const char *verb);	/* one of the two gt_must_... below: 42501 */
+extern bool gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtHandlerJudge must, const char *verb,
+							GtRow *row, GtHandler *h);
 extern Oid	gt_handler_owner(const GtHandler *h);	/* the role that owns it here and now, or InvalidOid */
 extern void gt_must_own_handler(const GtHandler *h, const char *verb);	/* 42501 */
 

@@ -38,6 +38,11 @@ extern void gt_uuid_v7(pg_uuid_t *id);
 
 /* check.c: false, and why, for what is 22023 */
 extern char *gt_shown(const char *value);	/* in an error: no more of it than helps */
+#define GT_MAX_MAX_ATTEMPTS 1000
+extern bool gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const char *range, int64 *us,
+							  GtFail *f);
+extern bool gt_check_max_attempts(int max_attempts, GtFail *f);
+extern bool gt_check_retry_delay(Interval *retry_delay, int64 *us, GtFail *f);
 extern bool gt_check_name(const char *what, const char *value, int max_bytes, GtFail *f);
 extern bool gt_check_duration(Interval *duration, int64 *us, GtFail *f);
 extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);

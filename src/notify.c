@@ -124,9 +124,8 @@ room_in_queue(void)
 static int64
 interval_after(const GtRow *row, const GtHandler *h, int sends)
 {
-	int64		delay = row->isnull[O_RETRY_DELAY] ? h->retry_delay : GT_INT64(row, O_RETRY_DELAY);
+	int64		delay = gt_retry_delay_of(row, h);
 
-	delay = Max(delay, 100 * INT64CONST(1000));
 	while (--sends > 0 && delay < MAX_INTERVAL)
 		delay *= 2;
 	return Min(delay, MAX_INTERVAL);

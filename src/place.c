@@ -376,6 +376,7 @@ end_claims(void)
 				gt_garbage_wait(&row, h, gt_now());
 			GT_SET_NULL(&row, O_CLAIMED_UNTIL);
 			GT_SET_NULL(&row, O_FLIGHT_UNTIL);
+			GT_SET_NULL(&row, O_FLIGHT_BEFORE);
 			gt_update(&objects, &row);
 		}
 		gt_scan_end(scan);

@@ -79,6 +79,26 @@ statement_name(RawStmt *statement)
 	return GetCommandTagName(CreateCommandTag((Node *) statement));
 }
 
+/* Could a function do it? Not what controls transactions, or wants none around it. */
+static bool
+runs_in_function(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_TransactionStmt:
+		case T_CreatedbStmt:
+		case T_DropdbStmt:
+		case T_CreateTableSpaceStmt:
+		case T_DropTableSpaceStmt:
+		case T_AlterSystemStmt:
+			return false;
+		case T_VacuumStmt:
+			return !((VacuumStmt *) statement)->is_vacuumcmd;	/* ANALYZE can */
+		default:
+			return true;
+	}
+}
+
 /* The one statement of the command, unless it is of a kind that no handler may be. */
 static RawStmt *
 parse_command(const GtHandler *h)
@@ -117,7 +137,10 @@ parse_command(const GtHandler *h)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("command of handler \"%s\" must not be %s", h->name, statement_name(statement)),
-			 errdetail("It must be one SELECT, INSERT, UPDATE, DELETE, MERGE or CALL.")));
+			 errdetail("It must be one SELECT, INSERT, UPDATE, DELETE, MERGE or CALL."),
+			 runs_in_function(statement->stmt) ?
+			 errhint("Wrap it in a function or procedure, and let the handler SELECT or CALL that.") :
+			 errhint("No handler can run it: each run is part of a transaction.")));
 	return NULL;				/* keep compiler quiet */
 }
 

@@ -11,22 +11,24 @@
  *
  * A token is current while its attempt is the newest and unanswered.  For kind
  * notify the attempt that was announced and nobody has claimed is current too.
- * Of dead garbage the last attempt is, for gt_ack() alone: that discards it.
+ * gt_ack() knows others: what is at rest is discarded by them, see garbage.c.
+ *
+ * Cleanup ids are numbers that anybody can count through.  So one that the
+ * caller may not claim is answered like one that does not exist: nothing is
+ * locked, nothing waited for.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "garbagetruck.h"
+#include "lease.h"
 #include "observe.h"
 #include "queue.h"
 
@@ -35,22 +37,9 @@ PG_FUNCTION_INFO_V1(gt_nack);
 PG_FUNCTION_INFO_V1(gt_extend);
 PG_FUNCTION_INFO_V1(gt_ack_many);
 
-#define FLIGHT			USECS_PER_HOUR	/* after claimed_until, as in claim.c */
 #define MAX_VISIBILITY	(30 * USECS_PER_DAY)
 
-/* Rows of gt__tally that sessions write: beyond those of the workers' slots. */
-#define SESSION_TALLIES	16
-
 /* ---------------------------------------------------------------- arguments */
-
-void
-gt_need_value(FunctionCallInfo fcinfo, int argument, const char *name)
-{
-	if (PG_ARGISNULL(argument))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-}
 
 int
 gt_int8_array(ArrayType *array, int64 **values)
@@ -69,41 +58,18 @@ gt_int8_array(ArrayType *array, int64 **values)
 	return count;
 }
 
-/* An interval between `low` and `high` microseconds. */
-static int64
-bounded_interval(Interval *i, const char *name, int64 low, int64 high, const char *range)
-{
-	bool		ok;
-	int64		us = gt_interval_us(i, &ok);
-
-	if (!ok || us < low || us > high)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%s\" is out of range", name,
-						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i)))),
-				 errdetail("It is %s.", range)));
-	return us;
-}
-
 int64
 gt_visibility(Interval *i)
 {
-	return bounded_interval(i, "visibility", 1, MAX_VISIBILITY, "more than 0 and at most 30 days");
+	int64		us;
+	GtFail		f;
+
+	if (!gt_check_interval("visibility", i, 1, MAX_VISIBILITY, "more than 0 and at most 30 days", &us, &f))
+		gt_raise(&f);
+	return us;
 }
 
 /* ---------------------------------------------------------------- handlers and rights */
-
-static void
-check_claim_right(const GtHandler *h)
-{
-	if (!gt_handler_may_claim(h))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for handler \"%s\"", h->name),
-				 errdetail("Its queue is for its owner and roles that were granted \"claim\"."),
-				 errhint("Its owner can: SELECT gt_handler_grant(%s, %s, 'claim');",
-						 quote_literal_cstr(h->name), quote_literal_cstr(gt_role_name(GetUserId())))));
-}
 
 /* The handler with this name, whose garbage the caller may claim. */
 GtHandler *
@@ -112,10 +78,8 @@ gt_claim_handler(const char *name)
 	GtHandler  *h = palloc0(sizeof(GtHandler));
 
 	if (!gt_handler_by_name(name, h))
-		ereport(ERROR,
-				(errcode(ERRCODE_GT_NO_HANDLER),
-				 errmsg("handler \"%s\" does not exist", name)));
-	check_claim_right(h);
+		gt_no_such_handler(name);
+	gt_must_claim_handler(h, NULL);
 	return h;
 }
 
@@ -146,7 +110,7 @@ gt_claimable_handlers(ArrayType *names)
 		{
 			GtHandler  *h = lfirst(lc);
 
-			if (GT_KIND_IS_CLAIMABLE(h->kind) && gt_handler_may_claim(h))
+			if (GT_KIND_IS_CLAIMABLE(h->kind) && gt_handler_is_own(h))
 				result = lappend(result, h);
 		}
 		return result;
@@ -173,94 +137,55 @@ gt_claimable_handlers(ArrayType *names)
 	return result;
 }
 
-/* The handler of a row; the same again and again is looked up once. */
+/* See queue.h.  The same handler again and again is looked up once. */
 const GtHandler *
 gt_claim_handler_of(const GtRow *row, List **known)
 {
+	typedef struct Known
+	{
+		GtHandler	h;
+		bool		may;
+	} Known;
 	ListCell   *lc;
-	GtHandler  *h;
+	Known	   *k;
+	int			id;
 
+	if (row->isnull[O_CLEANUP_ID] || row->isnull[O_HANDLER])
+		return NULL;
+	id = GT_INT32(row, O_HANDLER);
 	foreach(lc, *known)
 	{
-		h = lfirst(lc);
-		if (h->id == GT_INT32(row, O_HANDLER))
-			return h;
+		k = lfirst(lc);
+		if (k->h.id == id)
+			return k->may ? &k->h : NULL;
 	}
-	h = palloc0(sizeof(GtHandler));
-	if (!gt_handler_by_id(GT_INT32(row, O_HANDLER), h))
-		elog(ERROR, "handler %d is missing", GT_INT32(row, O_HANDLER));
-	*known = lappend(*known, h);
-	check_claim_right(h);
-	return h;
+	k = palloc0(sizeof(Known));
+	if (!gt_handler_by_id(id, &k->h))
+		elog(ERROR, "handler %d is missing", id);
+	k->may = gt_handler_may_claim(&k->h);
+	*known = lappend(*known, k);
+	return k->may ? &k->h : NULL;
 }
 
-/* ---------------------------------------------------------------- outcomes, counted */
-
-/* What claims of one handler came to in this call. */
-typedef struct Outcome
-{
-	const GtHandler *h;
-	int			runs;
-	int			failures;
-	const char *error;
-} Outcome;
-
-/* Takes a row of gt__tally that nobody has locked, to write it; false: all are busy. */
+/* Is it still the garbage that the token names, and may the caller claim it? */
 static bool
-lock_tally(GtTable *tallies, int handler, GtRow *row)
+judge_token(const GtRow *row, bool waited, void *arg)
 {
-	int			i;
+	GtToken    *token = arg;
 
-	for (i = 0; i < SESSION_TALLIES; i++)
-	{
-		Datum		key[2];
-
-		key[0] = Int32GetDatum(handler);
-		key[1] = Int32GetDatum(GT_MAX_WORKERS + (gt_my_procno() + i) % SESSION_TALLIES);
-		for (;;)
-		{
-			GtLockResult result = gt_fetch_lock(tallies, GT__TALLY_PKEY, 2, key, row, LockTupleNoKeyExclusive, true);
-
-			if (result == GT_LOCKED)
-				return true;
-			if (result == GT_BUSY)
-				break;
-			gt_row_init(row);
-			GT_SET(row, T_HANDLER, key[0]);
-			GT_SET(row, T_SLOT, key[1]);
-			GT_SET(row, T_RUNS, Int64GetDatum(0));
-			GT_SET(row, T_FAILURES, Int64GetDatum(0));
-			(void) gt_insert_unique(tallies, row, GT__TALLY_PKEY);
-		}
-	}
-	return false;
+	if (waited)
+		*token->known = NIL;
+	if (row->isnull[O_CLEANUP_ID] || GT_INT64(row, O_CLEANUP_ID) != token->cleanup_id)
+		return false;
+	token->h = gt_claim_handler_of(row, token->known);
+	return token->h != NULL;
 }
 
-/* Adds to what gt_handlers shows. Left out when it would have to wait for others: it is for people's eyes. */
-static void
-tally(const Outcome *outcome)
+/* See queue.h. */
+bool
+gt_lock_token(GtTable *objects, GtToken *token)
 {
-	GtTable		tallies;
-	GtRow		row;
-	Datum		now = TimestampTzGetDatum(gt_now());
-
-	gt_open(&tallies, GT__TALLY, RowExclusiveLock);
-	if (lock_tally(&tallies, outcome->h->id, &row))
-	{
-		GT_SET(&row, T_RUNS, Int64GetDatum(GT_INT64(&row, T_RUNS) + outcome->runs));
-		GT_SET(&row, T_FAILURES, Int64GetDatum(GT_INT64(&row, T_FAILURES) + outcome->failures));
-		GT_SET(&row, T_LAST_RUN_AT, now);
-		if (outcome->error != NULL)
-		{
-			int			len = strlen(outcome->error);
-
-			GT_SET(&row, T_LAST_ERROR,
-				   PointerGetDatum(cstring_to_text_with_len(outcome->error, pg_mbcliplen(outcome->error, len, 4000))));
-			GT_SET(&row, T_LAST_ERROR_AT, now);
-		}
-		gt_update(&tallies, &row);
-	}
-	gt_close(&tallies);
+	return gt_lock_judged(objects, &token->row, LockTupleNoKeyExclusive, judge_token, token);
 }
 
 /* ---------------------------------------------------------------- tokens */
@@ -281,99 +206,118 @@ is_announced(const GtRow *row, const GtHandler *h, int attempt)
 }
 
 static bool
-is_current(const GtRow *row, const GtHandler *h, int64 cleanup_id, int attempt)
+is_current(const GtToken *token)
 {
-	return !row->isnull[O_CLEANUP_ID] && GT_INT64(row, O_CLEANUP_ID) == cleanup_id &&
-		(is_unanswered(row, attempt) || is_announced(row, h, attempt));
+	return is_unanswered(&token->row, token->attempt) || is_announced(&token->row, token->h, token->attempt);
 }
 
-/* gt_ack() of a locked row; false: stale. */
+/* Has no consumer ever had a token of this garbage? */
 static bool
-acknowledge(GtTable *objects, GtRow *row, const GtHandler *h, int64 cleanup_id, int attempt)
+is_untold(const GtToken *token)
 {
-	if (is_current(row, h, cleanup_id, attempt))
-	{
-		gt_garbage_done(objects, row, h, attempt, -1);
-		gt_observe_cleanup(h, true, -1, -1);
-		return true;
-	}
-	if (!row->isnull[O_CLEANUP_ID] && GT_INT64(row, O_CLEANUP_ID) == cleanup_id &&
-		GT_CHAR(row, O_STATE) == 'd' && attempt == GT_INT32(row, O_ATTEMPTS))
-	{
-		gt_history_add("discarded", row, h->name, attempt, -1, -1, NULL);
-		gt_garbage_remove(objects, row);
-		return true;
-	}
-	return false;
+	return !GT_KIND_IS_CLAIMABLE(token->h->kind) ||
+		(GT_INT32(&token->row, O_ATTEMPTS) == 0 && GT_INT32(&token->row, O_SENDS) == 0);
 }
 
-/* What the three functions on one token begin with: the row, locked. false: there is no such garbage. */
+/* Is it the token of garbage that nobody is at work on? See garbage.c. */
 static bool
-begin_token(FunctionCallInfo fcinfo, const char *function, GtTable *objects, GtRow *row, const GtHandler **h)
+is_at_rest(const GtToken *token)
 {
-	List	   *known = NIL;
-	Datum		key;
+	int			attempts = GT_INT32(&token->row, O_ATTEMPTS);
 
+	switch (GT_CHAR(&token->row, O_STATE))
+	{
+		case 'w':
+			return token->attempt == attempts + 1 || (token->attempt == attempts && is_untold(token));
+		case 'd':
+			return token->attempt == attempts;
+		default:
+			return false;
+	}
+}
+
+typedef enum Answer
+{
+	STALE, CLEANED, DISCARDED
+} Answer;
+
+/* gt_ack() of garbage that is locked. */
+static Answer
+acknowledge(GtTable *objects, GtToken *token)
+{
+	if (is_current(token))
+	{
+		gt_garbage_done(objects, &token->row, token->h, token->attempt, -1);
+		gt_observe_cleanup(token->h, true, -1, -1);
+		return CLEANED;
+	}
+	if (is_at_rest(token))
+	{
+		gt_garbage_discarded(objects, &token->row, token->h);
+		return DISCARDED;
+	}
+	return STALE;
+}
+
+/* What the three functions on one token begin with: its row, locked. false: there is no such garbage for the caller. */
+static bool
+begin_token(FunctionCallInfo fcinfo, const char *function, GtTable *objects, GtToken *token, List **known)
+{
 	gt_mark_write(function);
-	gt_need_value(fcinfo, 0, "cleanup_id");
-	gt_need_value(fcinfo, 1, "attempt");
+	gt_must_not_be_null(fcinfo, 0, "cleanup_id");
+	gt_must_not_be_null(fcinfo, 1, "attempt");
 	gt_start_ensure();
-	key = PG_GETARG_DATUM(0);
 	gt_open(objects, GT_OBJECT, RowExclusiveLock);
-	if (!gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, row) || row->isnull[O_HANDLER])
-		return false;
-	*h = gt_claim_handler_of(row, &known);
-	return gt_lock(objects, row, LockTupleNoKeyExclusive, false) == GT_LOCKED;
+	return gt_fetch_token(objects, PG_GETARG_INT64(0), PG_GETARG_INT32(1), known, token) &&
+		gt_lock_token(objects, token);
 }
 
 Datum
 gt_ack(PG_FUNCTION_ARGS)
 {
 	GtTable		objects;
-	GtRow		row;
-	const GtHandler *h;
-	bool		result = false;
+	GtToken		token;
+	List	   *known = NIL;
+	Answer		answer = STALE;
 
-	if (begin_token(fcinfo, "gt_ack", &objects, &row, &h))
-	{
-		bool		ran = GT_CHAR(&row, O_STATE) != 'd' || !row.isnull[O_FLIGHT_UNTIL];
-
-		result = acknowledge(&objects, &row, h, PG_GETARG_INT64(0), PG_GETARG_INT32(1));
-		if (result && ran)
-		{
-			Outcome		outcome = {h, 1, 0, NULL};
-
-			tally(&outcome);
-		}
-	}
+	if (begin_token(fcinfo, "gt_ack", &objects, &token, &known))
+		answer = acknowledge(&objects, &token);
+	if (answer == CLEANED)
+		gt_tally(token.h, 1, 0, NULL);
 	gt_close(&objects);
-	PG_RETURN_BOOL(result);
+	PG_RETURN_BOOL(answer != STALE);
 }
 
+/* gt_nack(cleanup_id, attempt, error, retry_after, final): failed; or, without an error, not tried */
 Datum
 gt_nack(PG_FUNCTION_ARGS)
 {
 	GtTable		objects;
-	GtRow		row;
-	const GtHandler *h;
-	int64		retry_after = -1;
-	bool		result = false;
-	char	   *error;
+	GtToken		token;
+	List	   *known = NIL;
+	int64		retry_after = GT_BACK_OFF;
+	char	   *error = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	GtFail		f;
+	bool		result;
 
-	gt_need_value(fcinfo, 2, "error");
-	error = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	if (!PG_ARGISNULL(3))
-		retry_after = bounded_interval(PG_GETARG_INTERVAL_P(3), "retry_after", 0, MAX_VISIBILITY,
-									   "not negative and at most 30 days");
-	if (begin_token(fcinfo, "gt_nack", &objects, &row, &h) &&
-		is_current(&row, h, PG_GETARG_INT64(0), PG_GETARG_INT32(1)))
+	gt_must_not_be_null(fcinfo, 4, "final");
+	if (PG_GETARG_BOOL(4))
+		gt_must_not_be_null(fcinfo, 2, "error");	/* what is dead says why */
+	if (!PG_ARGISNULL(3) &&
+		!gt_check_interval("retry_after", PG_GETARG_INTERVAL_P(3), 0, MAX_VISIBILITY,
+						   "between 0 and 30 days", &retry_after, &f))
+		gt_raise(&f);
+	if (PG_GETARG_BOOL(4))
+		retry_after = GT_FINAL;
+
+	result = begin_token(fcinfo, "gt_nack", &objects, &token, &known) && is_current(&token);
+	if (result && error == NULL)
+		gt_garbage_not_now(&objects, &token.row, token.h, token.attempt, retry_after);
+	else if (result)
 	{
-		Outcome		outcome = {h, 1, 1, error};
-
-		gt_garbage_failed(&objects, &row, h, PG_GETARG_INT32(1), error, retry_after, -1);
-		gt_observe_cleanup(h, false, -1, -1);
-		tally(&outcome);
-		result = true;
+		gt_garbage_failed(&objects, &token.row, token.h, token.attempt, error, retry_after, -1);
+		gt_observe_cleanup(token.h, false, -1, -1);
+		gt_tally(token.h, 1, 1, error);
 	}
 	gt_close(&objects);
 	PG_RETURN_BOOL(result);
@@ -383,31 +327,26 @@ Datum
 gt_extend(PG_FUNCTION_ARGS)
 {
 	GtTable		objects;
-	GtRow		row;
-	const GtHandler *h;
+	GtToken		token;
+	List	   *known = NIL;
 	int64		visibility;
-	bool		result = false;
+	bool		result;
 
-	gt_need_value(fcinfo, 2, "visibility");
+	gt_must_not_be_null(fcinfo, 2, "visibility");
 	visibility = gt_visibility(PG_GETARG_INTERVAL_P(2));
-	if (begin_token(fcinfo, "gt_extend", &objects, &row, &h) &&
-		GT_INT32(&row, O_ATTEMPTS) > 0 &&
-		!row.isnull[O_CLEANUP_ID] && GT_INT64(&row, O_CLEANUP_ID) == PG_GETARG_INT64(0) &&
-		is_unanswered(&row, PG_GETARG_INT32(1)))
+	result = begin_token(fcinfo, "gt_extend", &objects, &token, &known) &&
+		GT_INT32(&token.row, O_ATTEMPTS) > 0 && is_unanswered(&token.row, token.attempt);
+	if (result)
 	{
 		TimestampTz until = gt_now() + visibility;
 
 		/* a late one takes a lapsed claim up again, as long as nobody else has it */
-		if (GT_CHAR(&row, O_STATE) == 'd')
+		if (GT_CHAR(&token.row, O_STATE) == 'd')
 			gt_observe_gauges(0, 0, -1);
-		GT_SET(&row, O_STATE, CharGetDatum('c'));
-		GT_SET(&row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));
-		GT_SET(&row, O_DUE_AT, TimestampTzGetDatum(until));
-		GT_SET(&row, O_FLIGHT_UNTIL, TimestampTzGetDatum(until + FLIGHT));
-		gt_update(&objects, &row);
-		if (h->kind == GT_KIND_NOTIFY)
+		gt_garbage_claimed(&token.row, until, visibility);
+		gt_update(&objects, &token.row);
+		if (token.h->kind == GT_KIND_NOTIFY)
 			gt_due_after_commit(until);
-		result = true;
 	}
 	gt_close(&objects);
 	PG_RETURN_BOOL(result);
@@ -438,41 +377,49 @@ gt_token_order(const void *a, const void *b)
 	return order != 0 ? order : compare_text(x->v[O_OBJECT_ID], y->v[O_OBJECT_ID]);
 }
 
-GtToken *
-gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt)
+/* See queue.h. */
+bool
+gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt, List **known, GtToken *token)
 {
-	GtToken	   *token = palloc(sizeof(GtToken));
 	Datum		key = Int64GetDatum(cleanup_id);
 
 	token->cleanup_id = cleanup_id;
 	token->attempt = attempt;
-	if (gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, &token->row) && !token->row.isnull[O_HANDLER])
-		return token;
-	pfree(token);
-	return NULL;
+	token->known = known;
+	return gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, &token->row) && judge_token(&token->row, false, token);
 }
 
-static Outcome *
-outcome_of(List **outcomes, const GtHandler *h)
+/* How many attempts of one handler a call has acknowledged. */
+typedef struct Acked
+{
+	const GtHandler *h;
+	int			n;
+} Acked;
+
+static void
+count_acked(List **acked, const GtHandler *h)
 {
 	ListCell   *lc;
-	Outcome    *outcome;
+	Acked	   *a;
 
-	foreach(lc, *outcomes)
+	foreach(lc, *acked)
 	{
-		outcome = lfirst(lc);
-		if (outcome->h == h)
-			return outcome;
+		a = lfirst(lc);
+		if (a->h->id == h->id)
+		{
+			a->n++;
+			return;
+		}
 	}
-	outcome = palloc0(sizeof(Outcome));
-	outcome->h = h;
-	*outcomes = lappend(*outcomes, outcome);
-	return outcome;
+	a = palloc(sizeof(Acked));
+	a->h = h;
+	a->n = 1;
+	*acked = lappend(*acked, a);
 }
 
 /* The arrays of gt_ack_many: as many attempts as cleanup ids. */
 static int
-parse_tokens(FunctionCallInfo fcinfo, GtTable *objects, GtToken ***tokens)
+parse_tokens(FunctionCallInfo fcinfo, GtTable *objects, List **known, GtToken ***tokens)
 {
 	Datum	   *ids;
 	Datum	   *attempts;
@@ -499,9 +446,11 @@ parse_tokens(FunctionCallInfo fcinfo, GtTable *objects, GtToken ***tokens)
 
 		if (id_nulls[i] || attempt_nulls[i])
 			continue;
-		token = gt_fetch_token(objects, DatumGetInt64(ids[i]), DatumGetInt32(attempts[i]));
-		if (token != NULL)
+		token = palloc(sizeof(GtToken));
+		if (gt_fetch_token(objects, DatumGetInt64(ids[i]), DatumGetInt32(attempts[i]), known, token))
 			(*tokens)[count++] = token;
+		else
+			pfree(token);
 	}
 	qsort(*tokens, count, sizeof(GtToken *), gt_token_order);
 	return count;
@@ -513,33 +462,32 @@ gt_ack_many(PG_FUNCTION_ARGS)
 	GtTable		objects;
 	GtToken   **tokens;
 	List	   *known = NIL;
-	List	   *outcomes = NIL;
+	List	   *acked = NIL;
 	ListCell   *lc;
 	int64		done = 0;
 	int			n;
 	int			i;
 
 	gt_mark_write("gt_ack_many");
-	gt_need_value(fcinfo, 0, "cleanup_ids");
-	gt_need_value(fcinfo, 1, "attempts");
+	gt_must_not_be_null(fcinfo, 0, "cleanup_ids");
+	gt_must_not_be_null(fcinfo, 1, "attempts");
 	gt_start_ensure();
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	n = parse_tokens(fcinfo, &objects, &tokens);
+	n = parse_tokens(fcinfo, &objects, &known, &tokens);
 	for (i = 0; i < n; i++)
 	{
-		GtToken	   *token = tokens[i];
-		const GtHandler *h = gt_claim_handler_of(&token->row, &known);
+		Answer		answer = STALE;
 
 		CHECK_FOR_INTERRUPTS();
-		if (gt_lock(&objects, &token->row, LockTupleNoKeyExclusive, false) == GT_LOCKED &&
-			acknowledge(&objects, &token->row, h, token->cleanup_id, token->attempt))
-		{
-			outcome_of(&outcomes, h)->runs++;
+		if (gt_lock_token(&objects, tokens[i]))
+			answer = acknowledge(&objects, tokens[i]);
+		if (answer == CLEANED)
+			count_acked(&acked, tokens[i]->h);
+		if (answer != STALE)
 			done++;
-		}
 	}
 	gt_close(&objects);
-	foreach(lc, outcomes)
-		tally(lfirst(lc));
+	foreach(lc, acked)
+		gt_tally(((Acked *) lfirst(lc))->h, ((Acked *) lfirst(lc))->n, 0, NULL);
 	PG_RETURN_INT64(done);
 }

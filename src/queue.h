@@ -14,18 +14,17 @@
 
 #include "garbagetruck.h"
 
-/* 22004 where the argument is NULL */
-extern void gt_need_value(FunctionCallInfo fcinfo, int argument, const char *name);
 extern int	gt_int8_array(ArrayType *array, int64 **values);	/* NULL elements are passed over */
 extern int64 gt_visibility(Interval *i);	/* us; 22023 where it is out of range */
 /*
  * Of GtHandler *: those named (GT007, 22023 where nobody can claim its kind,
- * 42501), or with NULL all that current_user may claim.
+ * 42501), or with NULL all that are current_user's own.
  */
 extern List *gt_claimable_handlers(ArrayType *names);
 
-/* The handler with this name, or of this row (`known`: those that this call has met): GT007, 42501. */
+/* The handler with this name: GT007, 42501. */
 extern GtHandler *gt_claim_handler(const char *name);
+/* The handler of this row, if the caller may claim it, else NULL; known: what the call has learnt of handlers. */
 extern const GtHandler *gt_claim_handler_of(const GtRow *row, List **known);
 
 /* Garbage to be locked in its turn. */
@@ -33,10 +32,14 @@ typedef struct GtToken
 {
 	int64		cleanup_id;
 	int			attempt;
+	List	  **known;
+	const GtHandler *h;
 	GtRow		row;
 } GtToken;
 
-extern GtToken *gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt);	/* NULL: there is none */
+/* false: there is no such garbage for the caller */
+extern bool gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt, List **known, GtToken *token);
+extern bool gt_lock_token(GtTable *objects, GtToken *token);	/* likewise, and nothing is locked */
 extern int	gt_token_order(const void *a, const void *b);	/* for qsort of GtToken *: as objects are locked */
 
 /* claim.c: starts that were reserved and not made */

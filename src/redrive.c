@@ -1,10 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * redrive.c
- *	  gt_redrive(): another max_attempts attempts for dead garbage.
+ *	  gt_redrive(): another max_attempts attempts for dead garbage, and for what
+ *	  waits for its next one: now.
  *
- * Sessions run this, in the caller's transaction.  What is dead is found first,
- * then locked in the order of the objects and judged again.
+ * Sessions run this, in the caller's transaction.  What is to be done is found
+ * first, then locked in the order of the objects and judged again.  Garbage that
+ * is due is not locked: a worker may be at work on it.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "clean.h"
 #include "garbagetruck.h"
 #include "queue.h"
 
@@ -27,116 +30,144 @@ is_dead(const GtRow *row, const GtHandler *h, TimestampTz now)
 		(gt_garbage_has_lapsed(row, now) && GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h));
 }
 
-/* Adds the rows of a scan that are dead. */
-static List *
-collect(GtScan *scan, const GtHandler *h, TimestampTz now, int limit, List *dead)
+/* Does it wait for its next attempt's time? */
+static bool
+is_waiting(const GtRow *row, TimestampTz now)
 {
-	GtToken	   *token = palloc(sizeof(GtToken));
+	return GT_CHAR(row, O_STATE) == 'w' && GT_TIME(row, O_DUE_AT) > now;
+}
 
-	while (list_length(dead) < limit && gt_scan_next(scan, &token->row))
+/* May an attempt start without our doing? */
+static bool
+is_due(const GtRow *row, TimestampTz now)
+{
+	return !row->isnull[O_DUE_AT] && GT_TIME(row, O_DUE_AT) <= now;
+}
+
+/* What a call has to do, and what it knows. */
+typedef struct Call
+{
+	GtTable		objects;
+	TimestampTz now;
+	int			limit;
+	List	   *known;
+	List	   *found;			/* of GtToken * */
+	int64		done;
+} Call;
+
+/* Adds the rows of a scan that are to be redriven. */
+static void
+collect(Call *call, GtScan *scan, const GtHandler *h)
+{
+	GtToken    *token = palloc(sizeof(GtToken));
+
+	while (list_length(call->found) < call->limit && gt_scan_next(scan, &token->row))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!is_dead(&token->row, h, now))
+		if (!is_dead(&token->row, h, call->now) && !is_waiting(&token->row, call->now))
 			continue;
 		token->cleanup_id = GT_INT64(&token->row, O_CLEANUP_ID);
-		dead = lappend(dead, token);
+		token->known = &call->known;
+		call->found = lappend(call->found, token);
 		token = palloc(sizeof(GtToken));
 	}
 	gt_scan_end(scan);
-	return dead;
 }
 
-/* The dead garbage of a handler. */
-static List *
-dead_of(GtTable *objects, const GtHandler *h, int limit, List *dead)
+/* The dead garbage of a handler, then what of it waits. */
+static void
+collect_of(Call *call, const GtHandler *h)
 {
-	TimestampTz now = gt_now();
 	Datum		key = Int32GetDatum(h->id);
+	Datum		now = TimestampTzGetDatum(call->now);
 
-	dead = collect(gt_scan_begin(objects, GT_OBJECT_DEAD, 1, &key), h, now, limit, dead);
+	collect(call, gt_scan_begin(&call->objects, GT_OBJECT_DEAD, 1, &key), h);
 	if (GT_KIND_IS_CLAIMABLE(h->kind))
-		dead = collect(gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber,
-										   TimestampTzGetDatum(now)), h, now, limit, dead);
-	return dead;
+		collect(call, gt_scan_begin_bound(&call->objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber, now), h);
+	collect(call, gt_scan_begin_bound(&call->objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber, now), h);
 }
 
-/* What gt_redrive is asked for; only: of that handler alone. */
-static List *
-to_redrive(FunctionCallInfo fcinfo, GtTable *objects, const GtHandler *only, int limit, List **known)
+/* What has these ids; what is due already counts, and is left to those who are about to try it. */
+static void
+collect_ids(Call *call, ArrayType *array, const GtHandler *only)
 {
-	List	   *dead = NIL;
-	ListCell   *lc;
 	int64	   *ids;
-	int			n;
+	int			n = gt_int8_array(array, &ids);
 	int			i;
 
-	if (PG_ARGISNULL(0))
+	qsort(ids, n, sizeof(int64), gt_by_id);
+	for (i = 0; i < n && list_length(call->found) + call->done < call->limit; i++)
 	{
-		if (only != NULL)
-			return dead_of(objects, only, limit, NIL);
-		foreach(lc, gt_handler_list())
-			if (gt_handler_may_claim(lfirst(lc)))
-				dead = dead_of(objects, lfirst(lc), limit, dead);
-		return dead;
-	}
-	n = gt_int8_array(PG_GETARG_ARRAYTYPE_P(0), &ids);
-	for (i = 0; i < n && list_length(dead) < limit; i++)
-	{
-		GtToken	   *token = gt_fetch_token(objects, ids[i], 0);
+		GtToken    *token = palloc(sizeof(GtToken));
 
-		if (token != NULL &&
-			(only == NULL || only->id == GT_INT32(&token->row, O_HANDLER)) &&
-			is_dead(&token->row, gt_claim_handler_of(&token->row, known), gt_now()))
-			dead = lappend(dead, token);
+		CHECK_FOR_INTERRUPTS();
+		if ((i > 0 && ids[i] == ids[i - 1]) ||
+			!gt_fetch_token(&call->objects, ids[i], 0, &call->known, token) ||
+			(only != NULL && only->id != token->h->id))
+			pfree(token);
+		else if (is_dead(&token->row, token->h, call->now) || is_waiting(&token->row, call->now))
+			call->found = lappend(call->found, token);
+		else if (is_due(&token->row, call->now))
+			call->done++;
 	}
-	return dead;
+}
+
+/* Redrives what is locked. */
+static void
+redrive(Call *call, GtToken *token)
+{
+	TimestampTz now = gt_now();
+
+	if (is_dead(&token->row, token->h, now))
+		gt_garbage_redriven(&call->objects, &token->row, token->h);
+	else if (is_waiting(&token->row, now))
+		gt_garbage_hurried(&call->objects, &token->row, token->h);
+	else if (!is_due(&token->row, now))
+		return;					/* claimed meanwhile */
+	call->done++;
 }
 
 Datum
 gt_redrive(PG_FUNCTION_ARGS)
 {
-	GtTable		objects;
+	Call		call;
 	GtHandler  *only = NULL;
-	List	   *known = NIL;
-	List	   *dead;
 	ListCell   *lc;
 	GtToken   **tokens;
-	int			limit = PG_INT32_MAX;
-	int64		done = 0;
 	int			n = 0;
 	int			i;
 
 	gt_mark_write("gt_redrive");
-	if (!PG_ARGISNULL(2))
-		limit = PG_GETARG_INT32(2);
-	if (limit < 1)
+	memset(&call, 0, sizeof(call));
+	call.limit = PG_ARGISNULL(2) ? PG_INT32_MAX : PG_GETARG_INT32(2);
+	if (call.limit < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_items %d is out of range", limit),
-				 errdetail("It is at least 1.")));
+				 errmsg("max_items %d is out of range: it must be at least 1", call.limit)));
 	if (!PG_ARGISNULL(1))
 		only = gt_claim_handler(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	gt_start_ensure();
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	dead = to_redrive(fcinfo, &objects, only, limit, &known);
-	tokens = palloc(Max(list_length(dead), 1) * sizeof(GtToken *));
-	foreach(lc, dead)
+	gt_open(&call.objects, GT_OBJECT, RowExclusiveLock);
+	call.now = gt_now();
+	if (!PG_ARGISNULL(0))
+		collect_ids(&call, PG_GETARG_ARRAYTYPE_P(0), only);
+	else if (only != NULL)
+		collect_of(&call, only);
+	else
+		foreach(lc, gt_handler_list())
+			if (gt_handler_is_own(lfirst(lc)))
+				collect_of(&call, lfirst(lc));
+
+	tokens = palloc(Max(list_length(call.found), 1) * sizeof(GtToken *));
+	foreach(lc, call.found)
 		tokens[n++] = lfirst(lc);
 	qsort(tokens, n, sizeof(GtToken *), gt_token_order);
-
 	for (i = 0; i < n; i++)
 	{
-		GtRow	   *row = &tokens[i]->row;
-		const GtHandler *h = gt_claim_handler_of(row, &known);
-
 		CHECK_FOR_INTERRUPTS();
-		if (gt_lock(&objects, row, LockTupleNoKeyExclusive, false) != GT_LOCKED ||
-			row->isnull[O_CLEANUP_ID] || GT_INT64(row, O_CLEANUP_ID) != tokens[i]->cleanup_id ||
-			!is_dead(row, h, gt_now()))
-			continue;
-		gt_garbage_redriven(&objects, row, h);
-		done++;
+		if (gt_lock_token(&call.objects, tokens[i]))
+			redrive(&call, tokens[i]);
 	}
-	gt_close(&objects);
-	PG_RETURN_INT64(done);
+	gt_close(&call.objects);
+	PG_RETURN_INT64(call.done);
 }

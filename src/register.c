@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -29,15 +28,17 @@
 #include "compat.h"
 #include "garbagetruck.h"
 #include "handler.h"
+#include "lease.h"
 
 PG_FUNCTION_INFO_V1(gt_handler_create);
 PG_FUNCTION_INFO_V1(gt_handler_drop);
 
 /* bounds of the arguments, us */
-#define MAX_RETRY_DELAY		(INT64CONST(24) * 3600 * USECS_PER_SEC)
 #define MIN_TIMEOUT			INT64CONST(1000)
 #define MAX_TIMEOUT			(INT64CONST(24) * 3600 * USECS_PER_SEC)
 #define MAX_GRACE			(INT64CONST(3650) * USECS_PER_DAY)
+
+#define MAX_HANDLERS		10000	/* of one role; superusers aside */
 
 #define IS_NOTIFY(kind)		((kind) == GT_KIND_NOTIFY || (kind) == GT_KIND_NOTIFY_ONLY)
 
@@ -45,24 +46,15 @@ PG_FUNCTION_INFO_V1(gt_handler_drop);
 
 /* A text of 1 to max bytes without control characters. */
 static char *
-text_argument(FunctionCallInfo fcinfo, int arg, const char *what, size_t max)
+text_argument(FunctionCallInfo fcinfo, int arg, const char *what, int max)
 {
 	char	   *value;
-	const char *p;
+	GtFail		f;
 
 	gt_must_not_be_null(fcinfo, arg, what);
 	value = text_to_cstring(PG_GETARG_TEXT_PP(arg));
-	if (strlen(value) < 1 || strlen(value) > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%.*s\" has %zu bytes, it must have 1 to %zu", what,
-						pg_mbcliplen(value, strlen(value), 64), value, strlen(value), max)));
-	for (p = value; *p != '\0'; p++)
-		if ((unsigned char) *p < 0x20 || *p == 0x7f)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s has a control character (0x%02x) at byte %d", what,
-							(unsigned char) *p, (int) (p - value) + 1)));
+	if (!gt_check_name(what, value, max, &f))
+		gt_raise(&f);
 	return value;
 }
 
@@ -77,28 +69,44 @@ int_argument(FunctionCallInfo fcinfo, int arg, const char *what, int min)
 	if (value < min)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s %d is out of range, it must be %d or more", what, value, min)));
+				 errmsg("%s %d is out of range: it must be %d or more", what, value, min)));
 	return value;
 }
 
-/* An interval in us, a month being 30 days. */
+/* An interval in us. */
 static int64
 interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range)
 {
-	Interval   *value;
-	double		days;
-	double		us;
+	int64		us;
+	GtFail		f;
 
 	gt_must_not_be_null(fcinfo, arg, what);
-	value = PG_GETARG_INTERVAL_P(arg);
-	days = value->month * 30.0 + value->day;
-	us = days * USECS_PER_DAY + value->time;
-	if (us < min || us > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s %s is out of range, it must be %s", what,
-						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(value))), range)));
-	return (int64) days * USECS_PER_DAY + value->time;
+	if (!gt_check_interval(what, PG_GETARG_INTERVAL_P(arg), min, max, range, &us, &f))
+		gt_raise(&f);
+	return us;
+}
+
+static int
+max_attempts_argument(FunctionCallInfo fcinfo, int arg)
+{
+	GtFail		f;
+
+	gt_must_not_be_null(fcinfo, arg, "max_attempts");
+	if (!gt_check_max_attempts(PG_GETARG_INT32(arg), &f))
+		gt_raise(&f);
+	return PG_GETARG_INT32(arg);
+}
+
+static int64
+retry_delay_argument(FunctionCallInfo fcinfo, int arg)
+{
+	int64		us;
+	GtFail		f;
+
+	gt_must_not_be_null(fcinfo, arg, "retry_delay");
+	if (!gt_check_retry_delay(PG_GETARG_INTERVAL_P(arg), &us, &f))
+		gt_raise(&f);
+	return us;
 }
 
 /* The command as its kind wants it; NULL for a queue without one. What SQL it is, gt_run_check() judges. */
@@ -204,7 +212,7 @@ must_be_unused(const GtHandler *h, const char *what)
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot %s handler \"%s\": " INT64_FORMAT " leases and " INT64_FORMAT " objects of garbage use it",
 						what, h->name, leases, garbage),
-				 errhint("Wait until they are gone; gt_ack on dead garbage discards it.")));
+				 errhint("Wait until they are gone; gt_ack discards garbage that waits or is dead.")));
 }
 
 /* A command that runs as `role` is registered by whoever could become it, and by no one else. */
@@ -235,12 +243,11 @@ row_from_arguments(FunctionCallInfo fcinfo, GtRow *row)
 	GT_SET(row, H_KIND, CStringGetTextDatum(gt_kind_names[kind]));
 	if (command != NULL)
 		GT_SET(row, H_COMMAND, CStringGetTextDatum(command));
-	GT_SET(row, H_MAX_ATTEMPTS, Int32GetDatum(int_argument(fcinfo, 3, "max_attempts", 1)));
-	GT_SET(row, H_RETRY_DELAY, Int64GetDatum(interval_argument(fcinfo, 4, "retry_delay", 0, MAX_RETRY_DELAY,
-															   "0 to 24 hours")));
+	GT_SET(row, H_MAX_ATTEMPTS, Int32GetDatum(max_attempts_argument(fcinfo, 3)));
+	GT_SET(row, H_RETRY_DELAY, Int64GetDatum(retry_delay_argument(fcinfo, 4)));
 	GT_SET(row, H_TIMEOUT, Int64GetDatum(interval_argument(fcinfo, 5, "timeout", MIN_TIMEOUT, MAX_TIMEOUT,
-														   "1 millisecond to 24 hours")));
-	GT_SET(row, H_GRACE, Int64GetDatum(interval_argument(fcinfo, 6, "grace", 0, MAX_GRACE, "0 to 3650 days")));
+														   "between 1 millisecond and 24 hours")));
+	GT_SET(row, H_GRACE, Int64GetDatum(interval_argument(fcinfo, 6, "grace", 0, MAX_GRACE, "between 0 and 3650 days")));
 	if (!PG_ARGISNULL(7))
 		GT_SET(row, H_CONCURRENCY, Int32GetDatum(int_argument(fcinfo, 7, "concurrency", 1)));
 	if (!PG_ARGISNULL(8))
@@ -287,12 +294,35 @@ check_command(GtRow *row)
 				 errhint("Name a role without these rights in run_as.")));
 }
 
+/* Each handler is looked at, now and then, by everybody: no role makes more of them than anybody needs. */
+static void
+must_have_few_handlers(GtTable *t)
+{
+	GtScan	   *scan;
+	GtRow		row;
+	int			n = 0;
+
+	if (superuser())
+		return;
+	scan = gt_scan_begin(t, GT__HANDLER_PKEY, 0, NULL);
+	while (gt_scan_next(scan, &row))
+		if (GT_OID(&row, H_OWNER) == GetUserId())
+			n++;
+	gt_scan_end(scan);
+	if (n >= MAX_HANDLERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("role \"%s\" has %d handlers, the limit is %d", GetUserNameFromId(GetUserId(), false), n, MAX_HANDLERS),
+				 errhint("One handler serves any number of objects: what differs belongs into the payload of their leases.")));
+}
+
 /* Writes a new handler; false: another session has just made one of this name. */
 static bool
 insert_handler(GtTable *t, GtRow *row)
 {
 	Oid			sequence = get_relname_relid("gt__handler_id", gt_own_schema());
 
+	must_have_few_handlers(t);
 	set_owner(row, GetUserId());
 	GT_SET(row, H_ID, Int32GetDatum((int32) nextval_internal(sequence, false)));
 	check_command(row);
@@ -318,29 +348,25 @@ owner_of_replaced(const GtHandler *was)
 
 /* Writes row over old, which is locked: same id, same owner, next version. */
 static void
-replace_handler(GtTable *t, const GtRow *old, GtRow *row)
+replace_handler(GtTable *t, const GtRow *old, const GtHandler *was, GtRow *row)
 {
-	GtHandler	was;
 	GtHandler	h;
-
-	gt_handler_from_row(old, &was);
-	gt_must_own_handler(&was, "replace");
 
 	row->tid = old->tid;
 	row->xmin = old->xmin;
-	set_owner(row, owner_of_replaced(&was));
+	set_owner(row, owner_of_replaced(was));
 	GT_SET(row, H_ID, old->v[H_ID]);
 	GT_SET(row, H_BUILTIN, old->v[H_BUILTIN]);
 	GT_SET(row, H_PAUSED, old->v[H_PAUSED]);
-	GT_SET(row, H_VERSION, Int32GetDatum(was.version + 1));
+	GT_SET(row, H_VERSION, Int32GetDatum(was->version + 1));
 	row->v[H_PAUSED_REASON] = old->v[H_PAUSED_REASON];
 	row->isnull[H_PAUSED_REASON] = old->isnull[H_PAUSED_REASON];
 	row->v[H_RESUMED_AT] = old->v[H_RESUMED_AT];
 	row->isnull[H_RESUMED_AT] = old->isnull[H_RESUMED_AT];
 
 	gt_handler_from_row(row, &h);
-	if (h.kind != was.kind)
-		must_be_unused(&was, "change the kind of");
+	if (h.kind != was->kind)
+		must_be_unused(was, "change the kind of");
 	check_command(row);
 	gt_update(t, row);
 }
@@ -352,19 +378,20 @@ gt_handler_create(PG_FUNCTION_ARGS)
 	GtTable		t;
 	GtRow		row;
 	GtRow		old;
-	Datum		name;
+	GtHandler	was;
+	char	   *name;
 
 	gt_mark_write("gt_handler_create");
 	row_from_arguments(fcinfo, &row);
-	name = row.v[H_NAME];
-	GT_SET(&row, H_SEARCH_PATH, CStringGetTextDatum(search_path_to_store(TextDatumGetCString(name))));
+	name = TextDatumGetCString(row.v[H_NAME]);
+	GT_SET(&row, H_SEARCH_PATH, CStringGetTextDatum(search_path_to_store(name)));
 
 	gt_open(&t, GT__HANDLER, RowExclusiveLock);
 	for (;;)
 	{
-		if (gt_fetch_lock(&t, GT__HANDLER_NAME, 1, &name, &old, LockTupleNoKeyExclusive, false) == GT_LOCKED)
+		if (gt_lock_handler(&t, name, LockTupleNoKeyExclusive, gt_must_own_handler, "replace", &old, &was))
 		{
-			replace_handler(&t, &old, &row);
+			replace_handler(&t, &old, &was, &row);
 			break;
 		}
 		if (insert_handler(&t, &row))
@@ -405,10 +432,9 @@ gt_handler_drop(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_handler_drop");
 
 	gt_open(&t, GT__HANDLER, RowExclusiveLock);
-	found = gt_lock_handler(&t, name, LockTupleExclusive, &row, &h);
+	found = gt_lock_handler(&t, name, LockTupleExclusive, gt_must_own_handler, "drop", &row, &h);
 	if (found)
 	{
-		gt_must_own_handler(&h, "drop");
 		must_be_unused(&h, "drop");
 		delete_of_handler(GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, h.id);
 		delete_of_handler(GT__TALLY, GT__TALLY_PKEY, h.id);

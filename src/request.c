@@ -25,8 +25,6 @@
 #include "grant.h"
 #include "lease.h"
 
-#define MAX_RETRY_DELAY USECS_PER_DAY
-
 bool
 gt_request_check_object(const GtRequest *r, GtFail *f)
 {
@@ -61,20 +59,8 @@ gt_request_check(GtRequest *r, GtFail *f)
 	if (r->duration != NULL && !gt_check_duration(r->duration, &r->duration_us, f))
 		return false;
 
-	if (r->has_max_attempts && r->max_attempts < 1)
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
-					   "max_attempts %d is out of range: it must be at least 1", r->max_attempts);
-	if (r->retry_delay != NULL)
-	{
-		bool		ok;
-
-		r->retry_delay_us = gt_interval_us(r->retry_delay, &ok);
-		if (!ok || r->retry_delay_us < 0 || r->retry_delay_us > MAX_RETRY_DELAY)
-			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
-						   "retry_delay %s is out of range: it must be between 0 and 24 hours",
-						   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(r->retry_delay))));
-	}
-	return true;
+	return (!r->has_max_attempts || gt_check_max_attempts(r->max_attempts, f)) &&
+		(r->retry_delay == NULL || gt_check_retry_delay(r->retry_delay, &r->retry_delay_us, f));
 }
 
 /* ---- from arguments ---- */

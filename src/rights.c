@@ -19,7 +19,6 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -32,6 +31,7 @@
 #include "compat.h"
 #include "garbagetruck.h"
 #include "handler.h"
+#include "lease.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(gt_share);
@@ -300,7 +300,10 @@ gt_roles_translate(void)
 		appendStringInfo(&sql,
 						 "WITH moved AS MATERIALIZED (SELECT r.role AS old, coalesce(a.oid, 0) AS new,"
 						 " (coalesce(a.oid, 0)::bigint # 2147483648)::oid AS far"
-						 " FROM %s.gt__role r LEFT JOIN pg_authid a ON a.rolname = r.name WHERE a.oid IS DISTINCT FROM r.role) ",
+						 " FROM (SELECT DISTINCT ON (n.role) n.role, n.name FROM (SELECT role, name, 0 FROM %1$s.gt__role"
+						 " UNION ALL SELECT role, role_name, 1 FROM %1$s.gt__handler_right"
+						 " UNION ALL SELECT role, role_name, 1 FROM %1$s.gt__share) n(role, name, rank)"
+						 " ORDER BY n.role, n.rank) r LEFT JOIN pg_authid a ON a.rolname = r.name WHERE a.oid IS DISTINCT FROM r.role) ",
 						 schema);
 		appendStringInfo(&sql, steps[i], schema);
 		gt_execute_as_owner(sql.data);
@@ -316,22 +319,13 @@ static Datum
 type_argument(FunctionCallInfo fcinfo)
 {
 	char	   *type;
-	const char *p;
+	GtFail		f;
 
 	if (PG_ARGISNULL(1))
 		return CStringGetTextDatum("");
 	type = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	if (strlen(type) < 1 || strlen(type) > 255)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("object_type \"%.*s\" has %zu bytes, it must have 1 to 255",
-						pg_mbcliplen(type, strlen(type), 64), type, strlen(type))));
-	for (p = type; *p != '\0'; p++)
-		if ((unsigned char) *p < 0x20 || *p == 0x7f)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("object_type has a control character (0x%02x) at byte %d",
-							(unsigned char) *p, (int) (p - type) + 1)));
+	if (!gt_check_name("object_type", type, 255, &f))
+		gt_raise(&f);
 	return CStringGetTextDatum(type);
 }
 

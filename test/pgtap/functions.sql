@@ -81,7 +81,7 @@ SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text,
 SELECT is(pg_get_function_arguments('gt_ack'::regproc), 'cleanup_id bigint, attempt integer', 'gt_ack: arguments');
 SELECT is(pg_get_function_result('gt_ack'::regproc), 'boolean', 'gt_ack: result');
 SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_ack'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_ack: VOLATILE, PARALLEL UNSAFE, not STRICT');
-SELECT is(pg_get_function_arguments('gt_nack'::regproc), 'cleanup_id bigint, attempt integer, error text, retry_after interval DEFAULT NULL::interval', 'gt_nack: arguments');
+SELECT is(pg_get_function_arguments('gt_nack'::regproc), 'cleanup_id bigint, attempt integer, error text, retry_after interval DEFAULT NULL::interval, final boolean DEFAULT false', 'gt_nack: arguments');
 SELECT is(pg_get_function_result('gt_nack'::regproc), 'boolean', 'gt_nack: result');
 SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_nack'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_nack: VOLATILE, PARALLEL UNSAFE, not STRICT');
 SELECT is(pg_get_function_arguments('gt_extend'::regproc), 'cleanup_id bigint, attempt integer, visibility interval', 'gt_extend: arguments');

@@ -526,12 +526,23 @@ class GarbageTruckTest(unittest.TestCase):
 
     def test_an_outcome_that_fails_ends_the_watch(self):
         """An acknowledgement that did not count must not look as if it had."""
+        token = v1.Outcome(cleanup_id=1, attempt=1)
+        sql("REVOKE EXECUTE ON FUNCTION gt_ack FROM app", "postgres")
+        try:
+            self.watch_refused(Code.PERMISSION_DENIED, "gt_ack", v1.WatchRequest(handlers=["other"], acks=[token]))
+        finally:
+            sql("GRANT EXECUTE ON FUNCTION gt_ack TO app", "postgres")
+
+    def test_garbage_of_others(self):
+        """Their tokens are answered as if there were none."""
         sql("SELECT gt_handler_create('theirs', 'queue'), gt_handler_grant('theirs', 'app', 'use')", "postgres")
         sql("SELECT gt_release(gt_lease_create('a1', cleanup => 'theirs'))")
-        claimed = "SELECT cleanup_id FROM gt_claim('{theirs}')"
         self.assertTrue(wait_until(lambda: sql("SELECT count(*) FROM gt_garbage WHERE handler = 'theirs'", "postgres") == "1", 20))
-        token = v1.Outcome(cleanup_id=int(sql(claimed, "postgres")), attempt=1)
-        self.watch_refused(Code.PERMISSION_DENIED, "theirs", v1.WatchRequest(handlers=["other"], acks=[token]))
+        token = v1.Outcome(cleanup_id=int(sql("SELECT cleanup_id FROM gt_claim('{theirs}')", "postgres")), attempt=1,
+                           error="x", delay=seconds(1))
+        for method_name in ("Ack", "Nack", "Extend"):
+            self.assertFalse(ask1(method_name, token, v1.OutcomeResponse).current)
+        self.refused(Code.PERMISSION_DENIED, "Claim", v1.ClaimRequest(handlers=["theirs"]), v1.ClaimResponse, "theirs")
 
     def test_a_watch_of_hardly_any_visibility(self):
         """Its claims lapse before they can be extended; the server goes on."""
