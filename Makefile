@@ -39,6 +39,7 @@ OBJS = \
 	src/plan.o \
 	src/process.o \
 	src/queue.o \
+	src/rearm.o \
 	src/reclaim.o \
 	src/redrive.o \
 	src/register.o \

@@ -52,6 +52,7 @@ CREATE TABLE _garbagetruck.gt_object (
 	error         text,
 	flight_before timestamptz,              -- the same of claims before the newest
 	steps         int,                      -- failures since it became garbage or was redriven; NULL: none
+	timed_at      timestamptz,              -- gt_clock() of the last write: the times above are right by the clock of then
 	-- the id first: ids differ, and each comparison on the way down the tree is of one text, not two
 	CONSTRAINT gt_object_pkey PRIMARY KEY (object_id, object_type) WITH (fillfactor = 80),
 	CONSTRAINT gt_object_held CHECK ((state OPERATOR(pg_catalog.=) 'h') OPERATOR(pg_catalog.=) (leases OPERATOR(pg_catalog.>) 0))
@@ -145,10 +146,13 @@ CREATE TABLE _garbagetruck.gt__share (
 	CONSTRAINT gt__share_pkey PRIMARY KEY (owner, role, object_type)
 );
 
--- The name that each role had when it first owned something here: tells roles apart in a copy.
+-- The name of each role that owns something here: tells roles apart in a copy. Of several rows of a role that with the
+-- greatest id counts.
 CREATE TABLE _garbagetruck.gt__role (
-	role oid NOT NULL CONSTRAINT gt__role_pkey PRIMARY KEY,
-	name name NOT NULL
+	role oid NOT NULL,
+	name name NOT NULL,
+	id   bigint NOT NULL,
+	CONSTRAINT gt__role_pkey PRIMARY KEY (role, id)
 );
 
 -- What the runs of each handler came to: a row for each writer's slot, so that workers do not wait for each other.
@@ -180,7 +184,8 @@ CREATE TABLE _garbagetruck.gt__start (
 	started_at   timestamptz NOT NULL,
 	grace        bigint NOT NULL,
 	grace_before bigint NOT NULL,
-	id           bigint NOT NULL CONSTRAINT gt__start_pkey PRIMARY KEY
+	id           bigint NOT NULL CONSTRAINT gt__start_pkey PRIMARY KEY,
+	rearmed      boolean NOT NULL           -- see src/rearm.c; only where there is no shared memory to keep it
 ) WITH (fillfactor = 50);
 
 -- Where this database lives; a row that tells of another place makes it a copy.  See src/place.c.
@@ -190,7 +195,8 @@ CREATE TABLE _garbagetruck.gt__place (
 	adopted_at timestamptz,                 -- gt_resume(adopt => true): the grace counts from here, with the full duration
 	subscribed boolean NOT NULL,            -- adopted although it subscribes to our tables
 	restored  text,                         -- names the archive recovery after which it was written; NULL: none
-	id        bigint NOT NULL CONSTRAINT gt__place_pkey PRIMARY KEY
+	id        bigint NOT NULL CONSTRAINT gt__place_pkey PRIMARY KEY,
+	replaces  bigint[]                      -- ids of the rows in whose place it was written: those say nothing any more
 );
 
 -- gt_pause(): the switch of the whole database; a row means paused.

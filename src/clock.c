@@ -8,29 +8,36 @@
  * of a machine share.  The anchor is drawn once in the life of the postmaster
  * process, so that a crash of a backend does not move it: the system clock, or
  * what the file garbagetruck.clock in the data directory says where that is
- * later (by at most a day).  The launcher writes that file when it wakes up and
- * when it ends.  Without preload there is nobody to keep an anchor:
+ * later (by at most a day: a clock that was wrong by more is not believed).  The
+ * launcher writes that file when it wakes up and when it ends.  A standby has no
+ * launcher: the first one who is going to write after a recovery moves the anchor
+ * on to the last commit that was replayed, before anything has been granted
+ * (gt_clock_settle).  Without preload there is nobody to keep an anchor:
  * gt_clock() is the system clock.
  *
  * The start record.  A server run is a random number (without shared memory:
- * made of the postmaster's start time and that of its last crash), different in each database, so that the
- * rows of a copy made by CREATE DATABASE ... TEMPLATE are foreign to it.  Each
- * lease row carries the run of its last write.  gt__start has one row: the run
- * that is recorded, S = when it was, and the restart_grace of that run and of
- * the one before.  A row of an earlier run is over at
+ * made of the postmaster's start time and that of its last crash), different in
+ * each database, so that the rows of a copy made by CREATE DATABASE ... TEMPLATE
+ * are foreign to it.  Each lease row carries the run of its last write.  gt__start
+ * tells the run that is recorded, S = when it was, and the restart_grace of that
+ * run and of the one before.  A row of an earlier run is over at
  *
- *		greatest(deadline, S) + least(duration, the larger restart_grace)
+ *		greatest(least(deadline, S + duration), S) + least(duration, the larger restart_grace)
  *
- * because a renewal that was acknowledged but not written through may have been
- * lost with shared memory.  Until this run is recorded such a row counts as
- * running, whatever its deadline.  Recording it is one row, however many leases
- * there are.
+ * The grace, because a renewal that was acknowledged but not written through may
+ * have been lost with shared memory.  The bound, because no lease had more than
+ * its duration left when S began: a deadline beyond was written by a clock that
+ * was ahead.  Until this run is recorded such a row counts as running, whatever
+ * its deadline.  Recording it is one row, however many leases there are.
  *
  * Who records: the first writing call or worker in this database, in its own
  * transaction; shared memory learns of it when that commits.  If it aborts, the
- * next one records a later S: leases live longer, never shorter.  Two at once:
- * the second does not wait, it goes on as if nothing were recorded.  A crash
- * before the commit leaves nothing; after it, the next run supersedes it.
+ * next one records a later S: leases live longer, never shorter.  Several at
+ * once do not wait for each other, and each writes a row of its own: of those
+ * that commit the latest S counts, so that nothing that was promised by one of
+ * them is taken back.  Rows of earlier runs are deleted on the way, where nobody
+ * else is at it.  A crash before the commit leaves nothing; after it, the next run
+ * supersedes it.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,13 +49,14 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -101,7 +109,13 @@ gt_clock_anchor(void)
 			last = value;
 		FreeFile(file);
 	}
-	if (last > now && last <= now + USECS_PER_DAY)
+	if (last > now + USECS_PER_DAY)
+		ereport(LOG,
+				(errmsg("garbagetruck: the clock of the last run was ahead by more than a day, and is not believed"),
+				 errdetail("It was at %s when the server went down; gt_clock() starts at the system clock.",
+						   timestamptz_to_str(last)),
+				 errhint("If it is the system clock that is wrong now, stop the server, set it and start again.")));
+	else if (last > now)
 	{
 		ereport(LOG,
 				(errmsg("garbagetruck: the system clock is behind the clock of the last run"),
@@ -131,6 +145,28 @@ gt_clock_record(void)
 		ereport(LOG,
 				(errcode_for_file_access(),
 				 errmsg("could not write file \"%s\": %m", CLOCK_FILE)));
+}
+
+/*
+ * See garbagetruck.h.  After the promotion of a standby, whose system clock may
+ * be behind that of the server before: the clock goes on from the last commit
+ * that was replayed.  Nothing has been judged or granted by then.
+ */
+void
+gt_clock_settle(void)
+{
+	TimestampTz last;
+	int64		behind;
+
+	if (gt_shared == NULL || gt_shared->clock_settled || RecoveryInProgress())
+		return;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	last = GetLatestXTime();
+	behind = last - gt_now();
+	if (!gt_shared->clock_settled && last != 0 && behind > 0 && behind <= USECS_PER_DAY)
+		gt_shared->clock_base += behind;
+	gt_shared->clock_settled = true;
+	LWLockRelease(gt_shared->lock);
 }
 
 /* gt_clock(): see the top of the file. */
@@ -166,28 +202,46 @@ gt_run(void)
 	return (int64) hash_combine64(run, (uint64) MyDatabaseId);
 }
 
+/* Two records of the same run: what either promised holds. */
+static void
+merge(Start *known, const Start *more)
+{
+	if (known->known && known->run == more->run)
+	{
+		known->at = Max(known->at, more->at);
+		known->grace = Max(known->grace, more->grace);
+	}
+	else
+		*known = *more;
+}
+
+/* It has committed. */
+static void
+publish(const Start *start)
+{
+	GtDatabase *db = gt_my_database();
+
+	if (db == NULL)
+	{
+		merge(&recorded, start);
+		return;
+	}
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	db->started_at = db->started ? Max(db->started_at, start->at) : start->at;
+	db->grace = db->started ? Max(db->grace, start->grace) : start->grace;
+	pg_write_barrier();
+	db->started = true;
+	LWLockRelease(gt_shared->lock);
+}
+
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
 	if (!recording.known)
 		return;
 	if (event == XACT_EVENT_COMMIT)
-	{
-		GtDatabase *db = gt_my_database();
-
-		if (db != NULL)
-		{
-			LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-			db->started_at = recording.at;
-			db->grace = recording.grace;
-			db->started = true;
-			LWLockRelease(gt_shared->lock);
-		}
-		else
-			recorded = recording;
-		recording.known = false;
-	}
-	else if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		publish(&recording);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		recording.known = false;
 }
 
@@ -202,56 +256,67 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransacti
 		recording.known = false;
 }
 
+/* This very (sub)transaction has written it. */
 static void
-remember(const GtRow *row, bool committed)
+remember(const Start *start)
 {
-	Start		start;
+	static bool registered = false;
 
-	start.known = true;
-	start.run = GT_INT64(row, ST_RUN);
-	start.at = GT_TIME(row, ST_STARTED_AT);
-	start.grace = Max(GT_INT64(row, ST_GRACE), GT_INT64(row, ST_GRACE_BEFORE));
-	if (committed)
+	if (!registered)
 	{
-		GtDatabase *db = gt_my_database();
-
-		if (db != NULL)
-		{
-			LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-			db->started_at = start.at;
-			db->grace = start.grace;
-			db->started = true;
-			LWLockRelease(gt_shared->lock);
-		}
-		else
-			recorded = start;
+		RegisterXactCallback(at_end_of_transaction, NULL);
+		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
+		registered = true;
 	}
-	else
-	{
-		static bool registered = false;
-
-		if (!registered)
-		{
-			RegisterXactCallback(at_end_of_transaction, NULL);
-			RegisterSubXactCallback(at_end_of_subtransaction, NULL);
-			registered = true;
-		}
-		recording = start;
-		recording_subid = GetCurrentSubTransactionId();
-	}
+	recording = *start;
+	recording_subid = GetCurrentSubTransactionId();
 }
 
-/* Without shared memory: another session may have recorded this run. */
-static void
+/* All rows of gt__start, as they are now. */
+static int
+read_starts(GtTable *table, GtRow **rows)
+{
+	Snapshot	snapshot = RegisterSnapshot(gt_newest_snapshot());
+	int			n = gt_fetch_some(table, snapshot, PG_INT32_MAX, rows);
+
+	UnregisterSnapshot(snapshot);
+	return n;
+}
+
+/* What the committed ones among them say of this run; false: nothing. */
+static bool
+find_start(const GtRow *rows, int n, Start *result)
+{
+	int			i;
+
+	result->known = false;
+	for (i = 0; i < n; i++)
+	{
+		Start		start = {true, GT_INT64(&rows[i], ST_RUN), GT_TIME(&rows[i], ST_STARTED_AT),
+		Max(GT_INT64(&rows[i], ST_GRACE), GT_INT64(&rows[i], ST_GRACE_BEFORE))};
+
+		if (start.run == gt_run() && !TransactionIdIsCurrentTransactionId(rows[i].xmin))
+			merge(result, &start);
+	}
+	return result->known;
+}
+
+/* Another session may have recorded this run. */
+static bool
 read_record(void)
 {
 	GtTable		table;
-	GtRow		row;
+	GtRow	   *rows;
+	Start		start;
+	int			n;
 
 	gt_open(&table, GT__START, AccessShareLock);
-	if (gt_fetch_any(&table, &row) && GT_INT64(&row, ST_RUN) == gt_run())
-		remember(&row, true);
+	n = read_starts(&table, &rows);
 	gt_close(&table);
+	if (!find_start(rows, n, &start))
+		return false;
+	publish(&start);
+	return true;
 }
 
 /* What this process may know of the record of this run; false: nothing yet. */
@@ -277,12 +342,33 @@ current_start(Start *start)
 		start->grace = db->grace;
 		return true;
 	}
-	if (!recorded.known || recorded.run != gt_run())
-		read_record();
-	if (!recorded.known || recorded.run != gt_run())
+	if ((!recorded.known || recorded.run != gt_run()) && !read_record())
 		return false;
 	*start = recorded;
 	return true;
+}
+
+/* Writes a record of this run in the place of the rows, which nobody is waited for to delete. */
+static void
+write_start(GtTable *table, GtRow *rows, int n, int64 grace_before)
+{
+	TimestampTz now = gt_now();
+	int64		grace = (int64) gt_restart_grace * 1000;
+	Start		start = {true, gt_run(), now, Max(grace, grace_before)};
+	GtRow		row;
+	int			i;
+
+	gt_row_init(&row);
+	GT_SET(&row, ST_ID, gt_random_id());
+	GT_SET(&row, ST_RUN, Int64GetDatum(start.run));
+	GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(now));
+	GT_SET(&row, ST_GRACE, Int64GetDatum(grace));
+	GT_SET(&row, ST_GRACE_BEFORE, Int64GetDatum(grace_before));
+	GT_SET(&row, ST_REARMED, BoolGetDatum(false));
+	gt_insert(table, &row);
+	for (i = 0; i < n; i++)
+		(void) gt_try_delete(table, &rows[i]);
+	remember(&start);
 }
 
 /* See garbagetruck.h. */
@@ -290,40 +376,85 @@ void
 gt_start_ensure(void)
 {
 	GtTable		table;
-	GtRow		row;
+	GtRow	   *rows;
 	Start		start;
+	int64		grace_before = 0;
+	int			n;
+	int			i;
 
 	if (current_start(&start) || RecoveryInProgress() || XactReadOnly)
 		return;
 
+	gt_clock_settle();
 	gt_open(&table, GT__START, RowExclusiveLock);
-	if (gt_fetch_any(&table, &row))
+	n = read_starts(&table, &rows);
+	if (find_start(rows, n, &start))
+		publish(&start);
+	else
 	{
-		if (GT_INT64(&row, ST_RUN) == gt_run())
-			remember(&row, !TransactionIdIsCurrentTransactionId(row.xmin));
-		else if (gt_lock(&table, &row, LockTupleNoKeyExclusive, true) == GT_LOCKED &&
-				 GT_INT64(&row, ST_RUN) != gt_run())
-		{
-			GT_SET(&row, ST_GRACE_BEFORE, row.v[ST_GRACE]);
-			GT_SET(&row, ST_GRACE, Int64GetDatum((int64) gt_restart_grace * 1000));
-			GT_SET(&row, ST_RUN, Int64GetDatum(gt_run()));
-			GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(gt_now()));
-			gt_update(&table, &row);
-			remember(&row, false);
-		}
-	}
-	else if (ConditionalLockRelation(table.rel, ShareRowExclusiveLock) && !gt_fetch_any(&table, &row))
-	{
-		gt_row_init(&row);
-		GT_SET(&row, ST_RUN, Int64GetDatum(gt_run()));
-		GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(gt_now()));
-		GT_SET(&row, ST_GRACE, Int64GetDatum((int64) gt_restart_grace * 1000));
-		GT_SET(&row, ST_GRACE_BEFORE, row.v[ST_GRACE]);
-		GT_SET(&row, ST_ID, gt_random_id());
-		gt_insert(&table, &row);
-		remember(&row, false);
+		for (i = 0; i < n; i++)
+			grace_before = Max(grace_before, GT_INT64(&rows[i], ST_GRACE));
+		write_start(&table, rows, n, grace_before);
 	}
 	gt_close(&table);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_start_is_rearmed(void)
+{
+	GtDatabase *db = gt_my_database();
+	GtTable		table;
+	GtRow	   *rows;
+	bool		found = false;
+	int			n;
+	int			i;
+
+	if (db != NULL)
+		return db->rearmed;
+	gt_open(&table, GT__START, AccessShareLock);
+	n = read_starts(&table, &rows);
+	for (i = 0; i < n; i++)
+		found = found || (GT_INT64(&rows[i], ST_RUN) == gt_run() && GT_BOOL(&rows[i], ST_REARMED));
+	gt_close(&table);
+	return found;
+}
+
+/*
+ * See garbagetruck.h.  Without shared memory it is kept in one row of this run that
+ * nobody else has locked.  Rows of earlier runs that could not be deleted when this
+ * one was recorded go now.
+ */
+void
+gt_start_rearmed(void)
+{
+	GtDatabase *db = gt_my_database();
+	bool		kept = db != NULL;
+	GtTable		table;
+	GtRow	   *rows;
+	int			n;
+	int			i;
+
+	gt_open(&table, GT__START, RowExclusiveLock);
+	n = read_starts(&table, &rows);
+	for (i = 0; i < n; i++)
+	{
+		if (GT_INT64(&rows[i], ST_RUN) != gt_run())
+			(void) gt_try_delete(&table, &rows[i]);
+		else if (!kept && gt_lock(&table, &rows[i], LockTupleNoKeyExclusive, true) == GT_LOCKED)
+		{
+			GT_SET(&rows[i], ST_REARMED, BoolGetDatum(true));
+			gt_update(&table, &rows[i]);
+			kept = true;
+		}
+	}
+	gt_close(&table);
+	if (db != NULL)
+	{
+		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+		db->rearmed = true;
+		LWLockRelease(gt_shared->lock);
+	}
 }
 
 /*
@@ -334,20 +465,14 @@ void
 gt_start_adopt(void)
 {
 	GtTable		table;
-	GtRow		row;
+	GtRow	   *rows;
 	GtDatabase *db;
+	int			n;
 
-	gt_start_ensure();
+	gt_clock_settle();
 	gt_open(&table, GT__START, RowExclusiveLock);
-	if (gt_fetch_any(&table, &row) && gt_lock(&table, &row, LockTupleNoKeyExclusive, false) == GT_LOCKED)
-	{
-		GT_SET(&row, ST_RUN, Int64GetDatum(gt_run()));
-		GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(gt_now()));
-		GT_SET(&row, ST_GRACE, Int64GetDatum((int64) gt_restart_grace * 1000));
-		GT_SET(&row, ST_GRACE_BEFORE, Int64GetDatum(PG_INT64_MAX));
-		gt_update(&table, &row);
-		remember(&row, false);
-	}
+	n = read_starts(&table, &rows);
+	write_start(&table, rows, n, PG_INT64_MAX);
 	gt_close(&table);
 
 	/* nobody else judges by the old record from here on; the commit publishes the new one */
@@ -383,6 +508,8 @@ effective(TimestampTz deadline, int64 duration, int64 run)
 		return deadline;
 	if (!current_start(&start))
 		return GT_NEVER;
+	if (deadline > start.at + duration)
+		deadline = start.at + duration; /* written by a clock that was ahead of what it was at S */
 	return Max(deadline, start.at) + Min(duration, start.grace);
 }
 

@@ -110,8 +110,8 @@ orphan_children(GtTable *leases, const GtLeaseKey *key, bool expired)
 }
 
 /* The worker's `check_at` was a lower bound: the lease lives on. Returns 1 where nobody may judge it yet. */
-static int
-re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at)
+int
+gt_re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at)
 {
 	if (over_at == GT_NEVER)
 		return 1;				/* this run is not recorded */
@@ -184,7 +184,7 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, b
 				break;
 		}
 		if (!is_over(leases, key, &lease, reason, &over_at))
-			return lease.isnull[L_PARENT] ? re_arm(leases, &lease, over_at) : 0;
+			return lease.isnull[L_PARENT] ? gt_re_arm(leases, &lease, over_at) : 0;
 		gt_delete(leases, &lease);
 	}
 

@@ -105,7 +105,7 @@ enum
 	O_OBJECT_TYPE, O_OBJECT_ID, O_OWNER, O_LEASES, O_FENCE, O_STATE, O_KEEP, O_ALONE, O_EVICTED, O_HANDLER,
 	O_SPEC_LEASE, O_REGRANT_AT, O_CLEANUP_ID, O_DUE_AT, O_SINCE, O_ATTEMPTS, O_MAX_ATTEMPTS, O_RETRY_DELAY,
 	O_EXTRA_ATTEMPTS, O_LEASE_ID, O_SERVICE_ID, O_PAYLOAD, O_METADATA, O_CLAIMED_UNTIL, O_FLIGHT_UNTIL,
-	O_SENDS, O_ERROR, O_FLIGHT_BEFORE, O_STEPS, O_NATTS
+	O_SENDS, O_ERROR, O_FLIGHT_BEFORE, O_STEPS, O_TIMED_AT, O_NATTS
 };
 enum
 {
@@ -133,7 +133,7 @@ enum
 };
 enum
 {
-	R_ROLE, R_NAME, R_NATTS
+	R_ROLE, R_NAME, R_ID, R_NATTS
 };
 enum
 {
@@ -145,11 +145,11 @@ enum
 };
 enum
 {
-	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_ID, ST_NATTS
+	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_ID, ST_REARMED, ST_NATTS
 };
 enum
 {
-	PL_IDENTITY, PL_DATABASE, PL_ADOPTED_AT, PL_SUBSCRIBED, PL_RESTORED, PL_ID, PL_NATTS
+	PL_IDENTITY, PL_DATABASE, PL_ADOPTED_AT, PL_SUBSCRIBED, PL_RESTORED, PL_ID, PL_REPLACES, PL_NATTS
 };
 enum
 {
@@ -173,6 +173,7 @@ typedef struct GtRow
 	ItemPointerData tid;
 	TransactionId xmin;
 	bool		brief;			/* columns of variable length were left out: for reading only */
+	int64		ahead;			/* of gt_object: its times were written by a clock so far ahead, and have been put right; 0 */
 	Datum		v[GT_MAX_ATTS];
 	bool		isnull[GT_MAX_ATTS];
 } GtRow;
@@ -216,6 +217,8 @@ extern bool gt_fetch(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, 
 extern bool gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row);
 /* The only row of a one-row table (gt__start, gt__place: the first). */
 extern bool gt_fetch_any(GtTable *t, GtRow *row);
+/* Rows of a small table, at most `limit`, as this snapshot (which is registered or active) shows them; palloc'd. */
+extern int	gt_fetch_some(GtTable *t, Snapshot snapshot, int limit, GtRow **rows);
 /* Locks the row that `row` was read from and re-reads it. May wait, but under skip. */
 extern GtLockResult gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip);
 /*
@@ -285,9 +288,11 @@ typedef struct GtDatabase
 {
 	Oid			oid;			/* InvalidOid: free.  Written under GtShared.lock */
 	pg_atomic_uint64 next_due;	/* gt_clock() time of the earliest work, GT_NEVER: none; see gt_due_at() */
-	bool		started;		/* gt__start has this server run; the two below are valid. Under lock, set once a run */
+	bool		started;		/* gt__start has this server run; the two below are valid, and only grow. Under lock */
 	TimestampTz started_at;		/* S */
 	int64		grace;			/* the larger of the two restart_graces, us */
+	bool		rearmed;		/* see rearm.c. Under lock, set once a run */
+	int64		rearmer;		/* serial of the worker that sees to it; 0: none. Under lock */
 	bool		absent;			/* a worker found no extension there. Under lock */
 	int			hold;			/* commands on the database in progress: no worker may start. Under lock */
 	int			failures;		/* worker starts that failed in a row. Under lock */
@@ -349,6 +354,7 @@ typedef struct GtShared
 	LWLock	   *lock;			/* all fields below that say so */
 	int64		run;			/* this server run: random, drawn when shared memory is initialised */
 	int64		clock_base;		/* gt_clock() = clock_base + CLOCK_MONOTONIC; see clock.c */
+	bool		clock_settled;	/* clock_base will not be changed any more. Under lock */
 	pg_atomic_uint64 serial;	/* next worker serial */
 	int			launcher_procno;	/* -1: none.  Under lock */
 	pid_t		launcher_pid;
@@ -399,7 +405,11 @@ extern void gt_start_ensure(void);
 extern TimestampTz gt_effective_deadline(const GtRow *lease);
 extern TimestampTz gt_least_deadline(const GtRow *lease);	/* the same; where it can not be judged, what it will be at least */
 extern int64 gt_grace_of(int64 duration);	/* G of invariant I1, us */
+extern void gt_clock_settle(void);	/* after a recovery, before anything is judged or granted */
 extern void gt_clock_record(void);	/* keeps gt_clock() in a file for the next start; at most each 10 s, but for the launcher's exit */
+/* Have the times of earlier runs that are ahead been put right (rearm.c)? And that they have. */
+extern bool gt_start_is_rearmed(void);
+extern void gt_start_rearmed(void);
 extern void gt_start_adopt(void);	/* a copy was adopted: the grace begins now, with the full duration */
 extern TimestampTz gt_clock_anchor(void);	/* postmaster: what to put into GtShared.clock_base */
 
@@ -489,6 +499,12 @@ extern bool gt_database_paused(void);	/* gt_pause() without a handler */
 extern void gt_mark_write(const char *function);
 /* Was this lease created by the current transaction? Then it is not over before the commit. */
 extern bool gt_created_here(const pg_uuid_t *id);
+/*
+ * Changes whenever something that this transaction has read or written may be
+ * undone: with its end, and with the abort of any subtransaction.  What a
+ * process remembers of its transaction is good as long as this is the same.
+ */
+extern uint64 gt_epoch(void);
 
 /* ---------------------------------------------------------------- lease.c: when a lease is over; check.c: values */
 
@@ -540,6 +556,11 @@ typedef struct GtExpiry
  */
 extern void gt_expire_pass(int limit, bool own_too, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *),
 						   GtExpiry *result);
+
+/* ---------------------------------------------------------------- rearm.c: times that a clock wrote that was ahead */
+
+/* One step of the round that is made once in a server run, over about so many rows; true: to be called again at once. */
+extern bool gt_rearm(int limit);
 
 /* ---------------------------------------------------------------- garbage.c: states of garbage and the token rules */
 

@@ -53,5 +53,7 @@ extern void gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duratio
 
 /* ending.c */
 extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);
+/* Of a locked lease that is not over yet: it is looked at again then. 1: it can not be judged yet. */
+extern int	gt_re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at);
 
 #endif

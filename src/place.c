@@ -9,6 +9,9 @@
  * is ended, cleaned or claimed until gt_resume(adopt => true) writes a new row.
  * Without objects nothing can be harmed, and the first create writes the row.  A
  * worker never does: pg_restore loads the rows of gt__place before the objects.
+ * Several first creates may do so at once, and none waits for another: each
+ * writes a row of its own, any that commits will do, and a row that does not fit
+ * is named by the one that was written in its place.
  *
  * A cluster that came up by archive recovery without being a standby has the
  * same names as the original.  Two things tell, and a place that was written
@@ -20,8 +23,8 @@
  * of the archive, the same is written as by the promotion of a standby, and no
  * other trace is left: such a restore is seen only by a library that was loaded.
  *
- * Sessions and workers run this, in their own transactions; the row is locked
- * only by who writes it.
+ * Sessions and workers run this, in their own transactions; nothing is locked,
+ * and a crash leaves what has committed.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,27 +40,32 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "catalog/pg_subscription_rel.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "garbagetruck.h"
+#include "rights.h"
 
 #define RESTORED_FILE	"garbagetruck.restored"
 #define NO_TARGET		"no recovery target"	/* so begins the reason where there was none */
 
-/* what this transaction found */
-static bool known = false;
+/* what this transaction found, good for as long as gt_epoch() is what it was */
+static uint64 known_at = 0;
 static GtPlace known_place;
-static char known_why[512];
+static char *known_why = NULL;
 
 static bool adopting = false;	/* this transaction has made a copy an original */
-static Oid	stamped = InvalidOid;	/* gt__place of the database that is known to be stamped */
+static SubTransactionId adopting_subid;
+static Oid	stamped = InvalidOid;	/* gt__place of the database that is known to be stamped, by who has committed */
 
 /* ---------------------------------------------------------------- archive recovery */
 
@@ -157,7 +165,6 @@ at_end_of_transaction(XactEvent event, void *arg)
 
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	known = false;
 	if (adopting && event == XACT_EVENT_COMMIT && (db = gt_my_database()) != NULL)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
@@ -171,13 +178,30 @@ at_end_of_transaction(XactEvent event, void *arg)
 }
 
 static void
-want_callback(void)
+at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (!adopting || adopting_subid != mine)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		adopting_subid = parent;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		adopting = false;
+}
+
+/* The commit of this (sub)transaction makes a copy an original. */
+static void
+note_adoption(void)
 {
 	static bool registered = false;
 
 	if (!registered)
+	{
 		RegisterXactCallback(at_end_of_transaction, NULL);
-	registered = true;
+		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
+		registered = true;
+	}
+	adopting = true;
+	adopting_subid = GetCurrentSubTransactionId();
 }
 
 /* The name of this cluster; palloc'd. */
@@ -190,14 +214,14 @@ identity(void)
 }
 
 static bool
-has_objects(void)
+has_objects(Snapshot snapshot)
 {
 	GtTable		objects;
-	GtRow		row;
+	GtRow	   *row;
 	bool		found;
 
 	gt_open(&objects, GT_OBJECT, AccessShareLock);
-	found = gt_fetch_any(&objects, &row);
+	found = gt_fetch_some(&objects, snapshot, 1, &row) > 0;
 	gt_close(&objects);
 	return found;
 }
@@ -248,82 +272,140 @@ objection(const GtRow *row)
 	return NULL;
 }
 
-/* Reads all rows of gt__place. Returns how many; *why: what is said against one of them, or NULL. */
-static int
-read_places(char **why, bool *committed)
+/* Is this row among those that the other one was written in place of? */
+static bool
+replaces(const GtRow *row, const GtRow *other)
 {
-	GtTable		places;
-	TableScanDesc scan;
-	GtRow		row;
-	bool		isnull;
-	int			n = 0;
+	Datum	   *ids;
+	int			n;
 	int			i;
 
-	*why = NULL;
-	*committed = true;
-	gt_open(&places, GT__PLACE, AccessShareLock);
-	PushActiveSnapshot(gt_newest_snapshot());
-	scan = table_beginscan(places.rel, GetActiveSnapshot(), 0, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, places.slot))
+	if (row->isnull[PL_REPLACES])
+		return false;
+	deconstruct_array(DatumGetArrayTypeP(row->v[PL_REPLACES]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &ids, NULL, &n);
+	for (i = 0; i < n; i++)
+		if (DatumGetInt64(ids[i]) == GT_INT64(other, PL_ID))
+			return true;
+	return false;
+}
+
+/*
+ * What is said against this being the place of the objects; NULL: nothing.  A
+ * row that a good one replaces says nothing any more: who wrote that could not
+ * delete it, or has not committed yet that he did.
+ */
+static char *
+objection_of(const GtRow *rows, int n)
+{
+	char	  **objections = palloc(Max(n, 1) * sizeof(char *));
+	int			i;
+	int			j;
+
+	for (i = 0; i < n; i++)
+		objections[i] = objection(&rows[i]);
+	for (i = 0; i < n; i++)
 	{
-		slot_getallattrs(places.slot);
-		for (i = 0; i < PL_NATTS; i++)
-		{
-			row.v[i] = places.slot->tts_values[i];
-			row.isnull[i] = places.slot->tts_isnull[i];
-		}
-		if (*why == NULL)
-			*why = objection(&row);
-		if (TransactionIdIsCurrentTransactionId(
-				DatumGetTransactionId(slot_getsysattr(places.slot, MinTransactionIdAttributeNumber, &isnull))))
-			*committed = false;
-		n++;
+		bool		replaced = false;
+
+		for (j = 0; j < n && objections[i] != NULL; j++)
+			replaced = replaced || (objections[j] == NULL && replaces(&rows[j], &rows[i]));
+		if (objections[i] != NULL && !replaced)
+			return objections[i];
 	}
-	table_endscan(scan);
-	PopActiveSnapshot();
+	return n > 0 ? NULL : "Nothing tells where its objects live.";
+}
+
+static int
+read_places(Snapshot snapshot, GtRow **rows)
+{
+	GtTable		places;
+	int			n;
+
+	gt_open(&places, GT__PLACE, AccessShareLock);
+	n = gt_fetch_some(&places, snapshot, PG_INT32_MAX, rows);
 	gt_close(&places);
 	return n;
 }
 
-/* See garbagetruck.h. One look in a transaction is enough. */
+/* Has one of these been committed by somebody else? */
+static bool
+any_committed(const GtRow *rows, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (!TransactionIdIsCurrentTransactionId(rows[i].xmin))
+			return true;
+	return false;
+}
+
+/* Both tables are looked at with one snapshot: the first lease and the row that it writes here commit together. */
+static void
+look(void)
+{
+	Snapshot	snapshot = RegisterSnapshot(gt_newest_snapshot());
+	GtRow	   *rows;
+	int			n = read_places(snapshot, &rows);
+	char	   *why = objection_of(rows, n);
+
+	if (why == NULL)
+		known_place = GT_PLACE_OURS;
+	else
+		known_place = has_objects(snapshot) ? GT_PLACE_COPY : GT_PLACE_NONE;
+	UnregisterSnapshot(snapshot);
+	if (known_why != NULL)
+		pfree(known_why);
+	known_why = NULL;
+	known_why = MemoryContextStrdup(TopMemoryContext, why != NULL ? why : "");
+	stamped = why == NULL && any_committed(rows, n) ? gt_relid(GT__PLACE) : InvalidOid;
+	known_at = gt_epoch();
+}
+
+/* See garbagetruck.h. One look in a transaction is enough, unless part of it is undone. */
 GtPlace
 gt_place(char **why)
 {
-	char	   *objections;
-	bool		committed;
-
-	if (!known)
-	{
-		int			n = read_places(&objections, &committed);
-
-		if (n == 0)
-			objections = "Nothing tells where its objects live.";
-		if (objections == NULL)
-			known_place = GT_PLACE_OURS;
-		else
-			known_place = has_objects() ? GT_PLACE_COPY : GT_PLACE_NONE;
-		strlcpy(known_why, objections != NULL ? objections : "", sizeof(known_why));
-		stamped = known_place == GT_PLACE_OURS && committed ? gt_relid(GT__PLACE) : InvalidOid;
-		want_callback();
-		known = true;
-	}
+	if (known_at != gt_epoch())
+		look();
 	if (why != NULL && known_place == GT_PLACE_COPY)
 		*why = pstrdup(known_why);
 	return known_place;
 }
 
-/* One row, which says that we live here. */
+/* The ids of these rows, as bigint[]. */
+static Datum
+ids_of(const GtRow *rows, int n)
+{
+	Datum	   *ids = palloc(n * sizeof(Datum));
+	int			i;
+
+	for (i = 0; i < n; i++)
+		ids[i] = rows[i].v[PL_ID];
+	return PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
+ * Writes that we live here.  Nobody is waited for: others may do the same at
+ * the same time, and any row of those that commit will do.  What was there goes,
+ * or is replaced by what the new row says, should another be deleting it too and
+ * roll back.
+ */
 static void
 stamp(bool adopted)
 {
-	GtTable		places;
-	GtRow		row;
 	const char *restored = restored_name();
+	Snapshot	snapshot = RegisterSnapshot(gt_newest_snapshot());
+	GtTable		places;
+	GtRow	   *old;
+	GtRow		row;
+	int			n = read_places(snapshot, &old);
+	int			i;
 
-	gt_open(&places, GT__PLACE, ShareRowExclusiveLock);
-	while (gt_fetch_any(&places, &row) && gt_lock(&places, &row, LockTupleExclusive, false) == GT_LOCKED)
-		gt_delete(&places, &row);
+	UnregisterSnapshot(snapshot);
+	gt_open(&places, GT__PLACE, RowExclusiveLock);
 	gt_row_init(&row);
+	GT_SET(&row, PL_ID, gt_random_id());
 	GT_SET(&row, PL_IDENTITY, CStringGetTextDatum(identity()));
 	GT_SET(&row, PL_DATABASE, ObjectIdGetDatum(MyDatabaseId));
 	if (adopted)
@@ -332,9 +414,13 @@ stamp(bool adopted)
 	GT_SET(&row, PL_ID, gt_random_id());
 	if (restored[0] != '\0')
 		GT_SET(&row, PL_RESTORED, CStringGetTextDatum(restored));
+	if (n > 0)
+		GT_SET(&row, PL_REPLACES, ids_of(old, n));
 	gt_insert(&places, &row);
+	for (i = 0; i < n; i++)
+		(void) gt_try_delete(&places, &old[i]);
 	gt_close(&places);
-	known = false;
+	known_at = 0;
 	stamped = InvalidOid;
 }
 
@@ -401,15 +487,38 @@ forget_runs(void)
 	gt_close(&runs);
 }
 
+/*
+ * A subscriber has received ids that its own sequences know nothing of: they go
+ * on behind what is there, also in what only tells of them.
+ */
+static void
+advance_sequences(void)
+{
+	static const char *const steps[] = {
+		"SELECT pg_catalog.setval('_garbagetruck.gt__cleanup_id', m.top) FROM (SELECT greatest("
+		"(SELECT max(cleanup_id) FROM _garbagetruck.gt_object), (SELECT max(cleanup_id) FROM _garbagetruck.gt__history)) AS top) m"
+		" WHERE m.top >= (SELECT last_value FROM _garbagetruck.gt__cleanup_id)",
+		"SELECT pg_catalog.setval('_garbagetruck.gt__handler_id', m.top) FROM (SELECT max(id)::bigint AS top FROM"
+		" (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT handler FROM _garbagetruck.gt__handler_right"
+		" UNION ALL SELECT handler FROM _garbagetruck.gt__tally UNION ALL SELECT handler_id FROM _garbagetruck.gt__history"
+		" UNION ALL SELECT handler FROM _garbagetruck.gt_object UNION ALL SELECT handler FROM _garbagetruck.gt_lease) h) m"
+		" WHERE m.top >= (SELECT last_value FROM _garbagetruck.gt__handler_id)"
+	};
+	int			i;
+
+	for (i = 0; i < (int) lengthof(steps); i++)
+		gt_execute_as_owner(steps[i]);
+}
+
 /* See garbagetruck.h. The caller has the rights. */
 void
 gt_place_adopt(void)
 {
 	gt_roles_translate();
 	stamp(true);
+	advance_sequences();
 	end_claims();
 	forget_runs();
 	gt_start_adopt();
-	want_callback();
-	adopting = true;
+	note_adoption();
 }

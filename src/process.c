@@ -92,13 +92,15 @@ is_evicted(void)
 	return terminated_by != 0 && terminated_by != MyProcPid && !gt_run_overran;
 }
 
-/* Its expiry pass is over, if it was in one. Lock held. */
+/* Its expiry pass is over, if it was in one, and its step of the round of rearm.c. Lock held. */
 void
 gt_leave_pass(GtDatabase *database, GtSlot *slot)
 {
 	slot->in_pass = false;
 	if (database->expirer == slot->serial)
 		database->expirer = 0;
+	if (database->rearmer == slot->serial)
+		database->rearmer = 0;
 }
 
 /* At exit, before the transaction in progress is aborted and our lock on the record goes with it. */

@@ -112,6 +112,8 @@ reclaim(int64 left, bool atomic)
 	{
 		while (gt_clean_sweep(c))
 			commit(atomic);
+		while (gt_rearm(gt_batch_size) && !atomic)
+			commit(atomic);
 		done = expire_all(left, atomic);
 		(void) gt_foreground_enter();
 		if (done < left)

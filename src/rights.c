@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -42,6 +43,7 @@ PG_FUNCTION_INFO_V1(gt__role_name);
 /* Roles whose rows mean them: their entry in gt__role has committed, and names them where that matters. */
 static Oid	noted[32];
 static int	n_noted = 0;
+static Oid	noted_in;			/* the table: there may be another extension of our name by now */
 
 /* ---------------------------------------------------------------- the questions of others */
 
@@ -68,6 +70,8 @@ is_noted(Oid role)
 {
 	int			i;
 
+	if (noted_in != gt_relid(GT__ROLE))
+		n_noted = 0;
 	for (i = 0; i < n_noted; i++)
 		if (noted[i] == role)
 			return true;
@@ -89,15 +93,30 @@ remember_role(Oid role)
 	if (n_noted == (int) lengthof(noted))
 		n_noted = 0;
 	noted[n_noted++] = role;
+	noted_in = gt_relid(GT__ROLE);
 }
 
-/* The row of gt__role; false: none. */
+/*
+ * The newest row of a role in gt__role; false: none.  *older: those that it is
+ * in the place of, where that is not NULL.
+ */
 static bool
-fetch_role(GtTable *t, Oid role, GtRow *row)
+fetch_role(GtTable *t, Oid role, GtRow *row, List **older)
 {
 	Datum		key = ObjectIdGetDatum(role);
+	GtScan	   *scan = gt_scan_begin(t, GT__ROLE_PKEY, 1, &key);
+	bool		found = false;
+	GtRow		next;
 
-	return gt_fetch(t, GT__ROLE_PKEY, 1, &key, row);
+	while (gt_scan_next(scan, &next))
+	{
+		if (found && older != NULL)
+			*older = lappend(*older, memcpy(palloc(sizeof(GtRow)), row, sizeof(GtRow)));
+		*row = next;
+		found = true;
+	}
+	gt_scan_end(scan);
+	return found;
 }
 
 /* In a copy: is this role the one that owned the rows with its OID? */
@@ -109,7 +128,7 @@ is_the_same_here(Oid role)
 	bool		found;
 
 	gt_open(&t, GT__ROLE, AccessShareLock);
-	found = fetch_role(&t, role, &row);
+	found = fetch_role(&t, role, &row, NULL);
 	gt_close(&t);
 	return found && gt_role_is_named(role, NameStr(*DatumGetName(row.v[R_NAME])));
 }
@@ -167,18 +186,28 @@ gt_shared_with(Oid owner, const char *object_type, Oid user)
 	return found;
 }
 
+/* A key for gt__role that is greater than the one before, and no other transaction's. */
+static Datum
+role_row_id(int64 before)
+{
+	return Int64GetDatum(Max(gt_now() << 12, before + 1) + (int64) (pg_prng_uint64(&pg_global_prng_state) & 0xfff));
+}
+
 /*
  * Keeps the name of a role that comes to own something here.  Another name
  * there is the role's former one; but in a copy it is another role's, whose rows
- * are first given to that.
+ * are first given to that.  Others may do the same at the same time: each writes
+ * a row of its own, and nobody waits.  Older rows go, where nobody else is at it.
  */
 void
 gt_note_role(Oid role)
 {
+	List	   *older = NIL;
+	ListCell   *lc;
 	GtTable		t;
 	GtRow		row;
 	bool		found;
-	bool		renamed;
+	int64		newest = 0;
 	NameData	name;
 
 	if (is_noted(role))
@@ -186,28 +215,33 @@ gt_note_role(Oid role)
 	namestrcpy(&name, GetUserNameFromId(role, false));
 
 	gt_open(&t, GT__ROLE, RowExclusiveLock);
-	found = fetch_role(&t, role, &row);
-	renamed = found && strcmp(NameStr(name), NameStr(*DatumGetName(row.v[R_NAME]))) != 0;
-	if (renamed && gt_place(NULL) == GT_PLACE_COPY)
+	found = fetch_role(&t, role, &row, &older);
+	if (found)
+		newest = GT_INT64(&row, R_ID);
+	if (found && strcmp(NameStr(name), NameStr(*DatumGetName(row.v[R_NAME]))) != 0)
 	{
-		gt_roles_translate();
-		found = renamed = false;
+		if (gt_place(NULL) == GT_PLACE_COPY)
+		{
+			gt_roles_translate();
+			older = NIL;
+		}
+		else
+			older = lappend(older, memcpy(palloc(sizeof(GtRow)), &row, sizeof(GtRow)));
+		found = false;
 	}
-	if (renamed && gt_lock(&t, &row, LockTupleNoKeyExclusive, false) == GT_LOCKED)
-	{
-		GT_SET(&row, R_NAME, NameGetDatum(&name));
-		gt_update(&t, &row);
-	}
-	else if (!found)
+	if (!found)
 	{
 		gt_row_init(&row);
 		GT_SET(&row, R_ROLE, ObjectIdGetDatum(role));
 		GT_SET(&row, R_NAME, NameGetDatum(&name));
-		(void) gt_insert_unique(&t, &row, GT__ROLE_PKEY);
+		GT_SET(&row, R_ID, role_row_id(newest));
+		gt_insert(&t, &row);
 	}
 	/* remembered once it has committed: a rollback must not leave us believing */
 	else if (!TransactionIdIsCurrentTransactionId(row.xmin))
 		remember_role(role);
+	foreach(lc, older)
+		(void) gt_try_delete(&t, lfirst(lc));
 	gt_close(&t);
 }
 
@@ -285,9 +319,10 @@ gt_roles_translate(void)
 		"UPDATE %1$s.gt__handler_right t SET role = m.far FROM moved m WHERE t.role = m.old",
 		"UPDATE %1$s.gt__handler_right t SET role = m.new FROM moved m WHERE t.role = m.far",
 		"DELETE FROM %1$s.gt__role t USING moved m WHERE t.role = m.old",
-		"INSERT INTO %1$s.gt__role SELECT a.oid, a.rolname FROM pg_authid a WHERE EXISTS"
-		" (SELECT FROM %1$s.gt_object WHERE owner = a.oid) OR EXISTS (SELECT FROM %1$s.gt_lease WHERE owner = a.oid)"
-		" ON CONFLICT DO NOTHING"
+		"INSERT INTO %1$s.gt__role SELECT a.oid, a.rolname, ((extract(epoch FROM clock_timestamp()) - 946684800) * 4096000000)::bigint"
+		" FROM pg_authid a WHERE (EXISTS"
+		" (SELECT FROM %1$s.gt_object WHERE owner = a.oid) OR EXISTS (SELECT FROM %1$s.gt_lease WHERE owner = a.oid))"
+		" AND NOT EXISTS (SELECT FROM %1$s.gt__role t WHERE t.role = a.oid AND t.name = a.rolname)"
 	};
 	const char *schema = quote_identifier(get_namespace_name(gt_own_schema()));
 	int			i;
@@ -300,10 +335,10 @@ gt_roles_translate(void)
 		appendStringInfo(&sql,
 						 "WITH moved AS MATERIALIZED (SELECT r.role AS old, coalesce(a.oid, 0) AS new,"
 						 " (coalesce(a.oid, 0)::bigint # 2147483648)::oid AS far"
-						 " FROM (SELECT DISTINCT ON (n.role) n.role, n.name FROM (SELECT role, name, 0 FROM %1$s.gt__role"
-						 " UNION ALL SELECT role, role_name, 1 FROM %1$s.gt__handler_right"
-						 " UNION ALL SELECT role, role_name, 1 FROM %1$s.gt__share) n(role, name, rank)"
-						 " ORDER BY n.role, n.rank) r LEFT JOIN pg_authid a ON a.rolname = r.name WHERE a.oid IS DISTINCT FROM r.role) ",
+						 " FROM (SELECT DISTINCT ON (n.role) n.role, n.name FROM (SELECT role, name, 0, id FROM %1$s.gt__role"
+						 " UNION ALL SELECT role, role_name, 1, 0 FROM %1$s.gt__handler_right"
+						 " UNION ALL SELECT role, role_name, 1, 0 FROM %1$s.gt__share) n(role, name, rank, id)"
+						 " ORDER BY n.role, n.rank, n.id DESC) r LEFT JOIN pg_authid a ON a.rolname = r.name WHERE a.oid IS DISTINCT FROM r.role) ",
 						 schema);
 		appendStringInfo(&sql, steps[i], schema);
 		gt_execute_as_owner(sql.data);
@@ -394,7 +429,7 @@ gt__role_name(PG_FUNCTION_ARGS)
 	if (now == NULL || !is_noted(role))
 	{
 		gt_open(&t, GT__ROLE, AccessShareLock);
-		if ((now == NULL || gt_place(NULL) == GT_PLACE_COPY) && fetch_role(&t, role, &row))
+		if ((now == NULL || gt_place(NULL) == GT_PLACE_COPY) && fetch_role(&t, role, &row, NULL))
 			*name = *DatumGetName(row.v[R_NAME]);
 		gt_close(&t);
 	}

@@ -131,6 +131,8 @@ gt_database(Oid database, bool create)
 	{
 		unused->oid = database;
 		unused->started = false;
+		unused->rearmed = false;
+		unused->rearmer = 0;
 		unused->absent = false;
 		unused->hold = 0;
 		unused->failures = 0;

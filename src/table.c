@@ -273,6 +273,25 @@ gt_row_init(GtRow *row)
 	ItemPointerSetInvalid(&row->tid);
 }
 
+/*
+ * The times of an object are trusted only as far as they are from the time at
+ * which they were written.  Where that is yet to come by our clock, it was
+ * written in an earlier run by a clock that was ahead: all of them move back by
+ * as much.  Each write says when it was (slot_of), by times that are right.
+ */
+static void
+put_times_right(GtRow *row)
+{
+	static const int times[] = {O_REGRANT_AT, O_DUE_AT, O_SINCE, O_CLAIMED_UNTIL, O_FLIGHT_UNTIL,
+	O_FLIGHT_BEFORE};
+	int			i;
+
+	row->ahead = row->isnull[O_TIMED_AT] ? 0 : Max(GT_TIME(row, O_TIMED_AT) - gt_now(), 0);
+	for (i = 0; i < (int) lengthof(times) && row->ahead > 0; i++)
+		if (!row->isnull[times[i]])
+			GT_SET(row, times[i], TimestampTzGetDatum(GT_TIME(row, times[i]) - row->ahead));
+}
+
 /* Copies the row in the slot of the table; toasted values stay toasted. brief: see gt_scan_next_brief(). */
 static void
 copy_columns(GtTable *t, GtRow *row, bool brief)
@@ -294,6 +313,9 @@ copy_columns(GtTable *t, GtRow *row, bool brief)
 			datumCopy(t->slot->tts_values[i], att->attbyval, att->attlen);
 	}
 	row->brief = brief;
+	row->ahead = 0;
+	if (t->id == GT_OBJECT && !brief)
+		put_times_right(row);
 	ExecClearTuple(t->slot);
 }
 
@@ -393,6 +415,25 @@ gt_fetch_any(GtTable *t, GtRow *row)
 	table_endscan(scan);
 	PopActiveSnapshot();
 	return found;
+}
+
+/* See garbagetruck.h. */
+int
+gt_fetch_some(GtTable *t, Snapshot snapshot, int limit, GtRow **rows)
+{
+	TableScanDesc scan = table_beginscan(t->rel, snapshot, 0, NULL);
+	int			room = Min(limit, 4);
+	int			n = 0;
+
+	*rows = palloc(room * sizeof(GtRow));
+	while (n < limit && table_scan_getnextslot(scan, ForwardScanDirection, t->slot))
+	{
+		if (n == room)
+			*rows = repalloc(*rows, (room *= 2) * sizeof(GtRow));
+		copy_row(t, &(*rows)[n++]);
+	}
+	table_endscan(scan);
+	return n;
 }
 
 /* Is the version in the slot of the table the one that row was copied from, as a whole? */
@@ -513,6 +554,11 @@ slot_of(GtTable *t, const GtRow *row)
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, row->v, natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, row->isnull, natts * sizeof(bool));
+	if (t->id == GT_OBJECT)
+	{
+		slot->tts_values[O_TIMED_AT] = TimestampTzGetDatum(gt_now());
+		slot->tts_isnull[O_TIMED_AT] = false;
+	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(t->rel);
 	return slot;

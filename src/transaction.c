@@ -40,6 +40,8 @@ static int	created_room;
 
 static bool wrote;				/* this transaction has called a function that writes */
 
+static uint64 epoch = 1;
+
 static int
 compare_created(const void *key, const void *element)
 {
@@ -94,6 +96,35 @@ re_stamp(void)
 		gt_close(&leases);
 		PopActiveSnapshot();
 	}
+}
+
+static void
+end_epoch(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE && event != XACT_EVENT_PARALLEL_PRE_COMMIT)
+		epoch++;
+}
+
+static void
+end_epoch_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		epoch++;
+}
+
+/* See garbagetruck.h. */
+uint64
+gt_epoch(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(end_epoch, NULL);
+		RegisterSubXactCallback(end_epoch_of_subtransaction, NULL);
+		registered = true;
+	}
+	return epoch;
 }
 
 static void

@@ -67,6 +67,7 @@
 
 #define BUSY_DELAY		(50 * 1000) /* us until leases that others had locked are looked at again */
 #define LOOK_EVERY		(1 * USECS_PER_SEC)	/* is the extension still here, is it a copy: with work only */
+#define REARM_AGAIN		(2 * USECS_PER_SEC) /* others have rows locked that are to be written anew */
 #define TRIM_EVERY		(60 * USECS_PER_SEC)	/* gt_history */
 
 static GtDatabase *database;
@@ -150,6 +151,13 @@ static void
 do_trim(void)
 {
 	again = gt_history_trim();
+}
+
+static void
+do_rearm(void)
+{
+	working = gt_place(NULL) == GT_PLACE_OURS;
+	again = working && gt_rearm(gt_batch_size);
 }
 
 static void
@@ -280,6 +288,22 @@ expire(void)
 	return end_pass() ? now : next;
 }
 
+/* Goes on with the round of rearm.c, once in a server run, while there is nobody else at it. */
+static void
+rearm(void)
+{
+	bool		mine;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	mine = !database->rearmed && (database->rearmer == 0 || database->rearmer == gt_my_slot->serial);
+	if (mine)
+		database->rearmer = gt_my_slot->serial;
+	LWLockRelease(gt_shared->lock);
+	if (mine && gt_in_transaction(do_rearm, "garbagetruck: looking for times that are ahead") &&
+		working && !database->rearmed)
+		gt_due_at(database, gt_now() + (again ? 0 : REARM_AGAIN));
+}
+
 /* Tells the others that there will be work at this time, or earlier where our own commits have asked for it. */
 static void
 publish(TimestampTz when)
@@ -385,6 +409,7 @@ work(bool taken)
 			gt_worker_due = gt_worker_later;	/* the objects of what we have just ended: we look at them next */
 	}
 	clean(next);
+	rearm();
 	if (gt_now() > trimmed_at + TRIM_EVERY)
 	{
 		if (gt_in_transaction(do_trim, "garbagetruck: trimming the history") && !again)

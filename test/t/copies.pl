@@ -137,7 +137,7 @@ ok($node->poll_query_until('empty_copy', 'SELECT count(*) = 1 FROM cleaned'), 'a
 # A logical subscriber.
 $node->safe_psql('postgres', 'CREATE DATABASE subscriber');
 $node->safe_psql('subscriber', 'CREATE EXTENSION garbagetruck; CREATE TABLE cleaned (id text)');
-$node->safe_psql('original', 'CREATE PUBLICATION pub FOR TABLE _garbagetruck.gt_object, _garbagetruck.gt_lease');
+$node->safe_psql('original', 'CREATE PUBLICATION pub FOR TABLE _garbagetruck.gt_object, _garbagetruck.gt_lease, _garbagetruck.gt__handler WHERE (id >= 100)');
 $node->safe_psql('original', q{SELECT pg_create_logical_replication_slot('sub', 'pgoutput')});
 my $connection = $node->connstr('original');
 $connection =~ s/'/''/g;
@@ -147,6 +147,14 @@ is($node->safe_psql('subscriber', q{SELECT ok FROM gt_health() WHERE check_name 
 is($node->safe_psql('subscriber', q{SELECT count(*) FROM cleaned}), '0', 'subscriber: and cleans nothing');
 $node->safe_psql('subscriber', q{ALTER SUBSCRIPTION sub DISABLE; ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub});
 $node->safe_psql('original', q{SELECT pg_drop_replication_slot('sub')});
+$node->psql('subscriber', "\\set VERBOSITY verbose\nBEGIN; SAVEPOINT s; SELECT gt_resume(adopt => true); SELECT * FROM gt_claim(); ROLLBACK TO s; SELECT * FROM gt_claim()",
+	stderr => \my $undone);
+like($undone, qr/55000/, 'subscriber: an adoption that a savepoint undoes is undone');
+$node->safe_psql('subscriber', q{
+	SELECT gt_resume(adopt => true);
+	SELECT gt_handler_create('new', 'queue');
+	SELECT gt_release(gt_lease_create('new ' || n, cleanup => 'new')) FROM generate_series(1, 10) n});
+is($node->safe_psql('subscriber', q{SELECT count(*) FROM gt_garbage WHERE object_id LIKE 'new %'}), '10', 'subscriber: adopted, its ids go on behind those that it has received');
 
 # A clone by archive recovery; the system identifier is the same.
 $node->backup('base');

@@ -1,0 +1,185 @@
+/*-------------------------------------------------------------------------
+ *
+ * rearm.c
+ *	  Once in a server run: rows whose times a clock wrote that was ahead.
+ *
+ * What is due is found at the low ends of two indexes, by the times that were
+ * written there.  Where the clock of an earlier run was ahead of what it was when
+ * this one began (a wrong clock that was put right, a failover to a node with an
+ * earlier one), such a row would be looked at when that wrong time comes, years
+ * later perhaps, though whoever reads it knows better: gt_effective_deadline() of
+ * a lease, and of an object gt_timed_at() in table.c.  So one worker (without
+ * preload gt_reclaim()) goes once over all that is not due yet, and writes the
+ * rows anew that are found to be due sooner than the index says.
+ *
+ * In transactions of bounded size; rows that others have locked are passed over.
+ * A round that has found any is followed by another: what was passed over, or
+ * rolled back, is found again.  A crash begins it anew.  That one has found none
+ * is known in shared memory, and to who has none by gt__start.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "garbagetruck.h"
+#include "lease.h"
+
+/* the round of this process */
+static int64 round_of = 0;		/* the server run that it is for; 0: none is under way */
+static int	part;				/* 0: leases, then the handlers of the list in turn, then objects without one */
+static TimestampTz from;		/* what comes before has been seen */
+static int	mended;				/* rows that were ahead */
+static int	passed_over;		/* and such that others have locked */
+
+/* When a lease is to be looked at by what we know; that may be before its check_at. */
+static bool
+is_ahead_lease(const GtRow *row)
+{
+	return GT_INT64(row, L_RUN) != gt_run() && gt_effective_deadline(row) < GT_TIME(row, L_CHECK_AT);
+}
+
+static bool
+is_ahead_object(const GtRow *row)
+{
+	return row->ahead > 0;
+}
+
+static void
+mend_lease(GtTable *leases, GtRow *row)
+{
+	(void) gt_re_arm(leases, row, gt_effective_deadline(row));
+}
+
+/* The times were put right when the row was read: to write it is all. */
+static void
+mend_object(GtTable *objects, GtRow *row)
+{
+	gt_update(objects, row);
+	gt_due_after_commit(row->isnull[O_DUE_AT] ? GT_NEVER : GT_TIME(row, O_DUE_AT));
+}
+
+/* Goes on from `from` in one part; true: to its end. */
+static bool
+go_through(GtTable *t, GtScan *scan, int *limit, bool (*is_ahead) (const GtRow *), void (*mend) (GtTable *, GtRow *))
+{
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(old, "garbagetruck row", ALLOCSET_DEFAULT_SIZES);
+	bool		ended = true;
+	GtRow		row;
+
+	for (;;)
+	{
+		TimestampTz at;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		ended = !gt_scan_next(scan, &row);
+		MemoryContextSwitchTo(old);
+		if (ended)
+			break;
+		at = t->id == GT_LEASE ? GT_TIME(&row, L_CHECK_AT) : GT_TIME(&row, O_DUE_AT) + row.ahead;
+		if (at < from)
+			continue;
+		/* equal times are not parted */
+		if (--*limit < 0 && at > from)
+			break;
+		from = at;
+		if (!is_ahead(&row))
+			continue;
+		if (gt_lock(t, &row, LockTupleNoKeyExclusive, true) != GT_LOCKED)
+			passed_over++;
+		else if (is_ahead(&row))
+		{
+			mend(t, &row);
+			mended++;
+		}
+	}
+	gt_scan_end(scan);
+	MemoryContextDelete(context);
+	return ended;
+}
+
+static bool
+leases_done(int *limit)
+{
+	GtTable		leases;
+	bool		done;
+
+	gt_open(&leases, GT_LEASE, RowExclusiveLock);
+	done = go_through(&leases, gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTGreaterEqualStrategyNumber,
+												   TimestampTzGetDatum(from)),
+					  limit, is_ahead_lease, mend_lease);
+	gt_close(&leases);
+	return done;
+}
+
+/* h NULL: objects without a handler, of which only the time until an exclusive grant is kept. */
+static bool
+objects_done(const GtHandler *h, int *limit)
+{
+	Datum		key = Int32GetDatum(h != NULL ? h->id : 0);
+	GtTable		objects;
+	GtScan	   *scan;
+	bool		done;
+
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	if (h == NULL)
+		scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE);
+	else
+		scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 1, &key, BTGreaterEqualStrategyNumber,
+								   TimestampTzGetDatum(from));
+	done = go_through(&objects, scan, limit, is_ahead_object, mend_object);
+	gt_close(&objects);
+	return done;
+}
+
+/* One part; the handlers are those that there are now: who comes meanwhile has nothing of an earlier run. */
+static bool
+part_done(int *limit, bool *last)
+{
+	List	   *handlers;
+
+	*last = false;
+	if (part == 0)
+		return leases_done(limit);
+	handlers = gt_handler_list();
+	*last = part > list_length(handlers);
+	return objects_done(*last ? NULL : list_nth(handlers, part - 1), limit);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_rearm(int limit)
+{
+	bool		last = false;
+
+	if (gt_start_is_rearmed())
+		return false;
+	gt_start_ensure();
+	if (round_of != gt_run())
+	{
+		round_of = gt_run();
+		part = 0;
+		mended = passed_over = 0;
+		from = gt_now();
+	}
+	while (limit > 0 && part_done(&limit, &last))
+	{
+		if (last)
+		{
+			round_of = 0;
+			if (mended == 0 && passed_over == 0)
+				gt_start_rearmed();
+			return mended > 0;
+		}
+		part++;
+		from = gt_now();
+	}
+	return true;
+}
