@@ -151,6 +151,17 @@ SELECT gt_lease_create('1', 'h_file', cleanup => 'h_sql');
 SET ROLE regress_h_other;
 SELECT gt_lease_create('1', 'h_file', cleanup => 'h_batch');
 
+-- how many: a role that has them all may replace them
+RESET ROLE;
+BEGIN;
+INSERT INTO _garbagetruck.gt__handler (id, name, kind, owner, owner_name, max_attempts, retry_delay, timeout, grace, paused, builtin, version, crashes)
+SELECT 1000000 + n, 'h_' || n, 'queue', 'regress_h_app'::regrole, 'regress_h_app', 1, 0, 1000000, 0, false, false, 1, 0
+FROM generate_series(1, 10000 - (SELECT count(*) FROM _garbagetruck.gt__handler WHERE owner_name = 'regress_h_app')) n;
+SET ROLE regress_h_app;
+SELECT gt_handler_create('h_1', 'queue');
+SELECT gt_handler_create('x', 'queue');
+ROLLBACK;
+
 -- read-only, two-phase
 SET ROLE regress_h_app;
 BEGIN READ ONLY;

@@ -25,8 +25,6 @@
 #include "clean.h"
 #include "compat.h"
 
-#define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of a queue is looked at as often */
-
 typedef struct Found
 {
 	int64		id;				/* first, for gt_by_id() */
@@ -49,18 +47,19 @@ contains(const int64 *ids, int n, int64 id)
 	return n > 0 && bsearch(&id, ids, n, sizeof(int64), gt_by_id) != NULL;
 }
 
-static GtLow *
-low_of(GtCleaner *c, int handler)
+/* See clean.h. */
+GtLow *
+gt_low_of(GtLow *lows, int handler)
 {
-	GtLow	   *oldest = &c->lows[0];
+	GtLow	   *oldest = &lows[0];
 	int			i;
 
 	for (i = 0; i < GT_LOWS; i++)
 	{
-		if (c->lows[i].handler == handler)
-			return &c->lows[i];
-		if (c->lows[i].looked_at_all < oldest->looked_at_all)
-			oldest = &c->lows[i];
+		if (lows[i].handler == handler)
+			return &lows[i];
+		if (lows[i].looked_at_all < oldest->looked_at_all)
+			oldest = &lows[i];
 	}
 	oldest->handler = handler;
 	oldest->low = PG_INT64_MIN;
@@ -135,20 +134,20 @@ static void
 collect(GtCleaner *c, GtTable *objects, const GtHandler *h, int limit, TimestampTz until,
 		const int64 *others, int nothers, Look *look)
 {
-	GtLow	   *low = low_of(c, h->id);
+	GtLow	   *low = gt_low_of(c->lows, h->id);
 	TimestampTz now = gt_now();
 	TimestampTz upto = gt_slot_others_upto(h->id);
 	TimestampTz first = low->low;
 
 	look->found = palloc(limit * sizeof(Found));
 	look->n = 0;
-	if (now < low->looked_at_all + LOOK_AT_ALL && upto > low->low)
+	if (now < low->looked_at_all + GT_LOOK_AT_ALL && upto > low->low)
 	{
 		TimestampTz beyond;
 
 		look_from(c, objects, h, upto, limit, until, others, nothers, look, &beyond);
 	}
-	else if (now < low->looked_at_all + LOOK_AT_ALL)
+	else if (now < low->looked_at_all + GT_LOOK_AT_ALL)
 		look_from(c, objects, h, low->low, limit, until, others, nothers, look, &first);
 	if (look->n == 0)
 	{

@@ -45,6 +45,10 @@ typedef struct Source
 	GtScan	   *scan;			/* NULL: not begun, or at its end */
 	int			allowed;		/* how many more may start; -1: not asked yet */
 	bool		ended;
+	GtLow	   *low;			/* of its queue */
+	TimestampTz from;			/* it was begun there; what lies below comes at last */
+	bool		below;			/* that is what is looked at now */
+	bool		any;			/* something was seen in this scan */
 } Source;
 
 /* Claims of this transaction that are in GtHandlerEntry.pending. */
@@ -251,6 +255,64 @@ take(GtTable *objects, GtRow *row, const GtHandler *h, TimestampTz now, bool any
 	return GT_CHAR(row, O_STATE) != 'c' || gt_garbage_lapsed(objects, row, h);
 }
 
+/* What this session knows of the low end of a queue. */
+static GtLow *
+low_of(int handler)
+{
+	static GtLow lows[GT_LOWS];
+	static Oid	relid = InvalidOid;
+
+	if (relid != gt_relid(GT_OBJECT))
+		memset(lows, 0, sizeof(lows));	/* the extension was made anew, and numbers its handlers anew */
+	relid = gt_relid(GT_OBJECT);
+	return gt_low_of(lows, handler);
+}
+
+/* Begins to look at the queue from a due time on, or at what is before that. */
+static void
+begin_scan(GtTable *objects, Source *source, bool below)
+{
+	Datum		key = Int32GetDatum(source->h->id);
+
+	source->below = below;
+	source->any = false;
+	source->scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key,
+									   below ? BTLessStrategyNumber : BTGreaterEqualStrategyNumber,
+									   TimestampTzGetDatum(source->from));
+}
+
+/*
+ * The next row that may be claimed by its time, of kind notify also one that was
+ * announced; false: there is none.  The queue is looked at from where there was
+ * something when this session last looked: before that lie the entries of what
+ * has been cleaned, until they are vacuumed.  It need not be so any more: where
+ * there is not enough, and now and then, all of it is looked at.
+ */
+static bool
+next_due(GtTable *objects, Source *source, TimestampTz now, GtRow *row)
+{
+	for (;;)
+	{
+		if (gt_scan_next(source->scan, row))
+		{
+			TimestampTz due_at = GT_TIME(row, O_DUE_AT);
+
+			if (!source->any)
+				source->low->low = Min(due_at, source->below ? source->low->low : now - USECS_PER_SEC);
+			source->any = true;
+			if (due_at <= now || source->h->kind == GT_KIND_NOTIFY)
+				return true;
+		}
+		if (!source->any && !source->below)
+			source->low->low = now - USECS_PER_SEC;
+		gt_scan_end(source->scan);
+		source->scan = NULL;
+		if (source->below || source->from == PG_INT64_MIN)
+			return false;
+		begin_scan(objects, source, true);
+	}
+}
+
 /* The next row of a handler, locked. */
 static bool
 take_next(GtTable *objects, Source *source, int max, TimestampTz now, GtRow *row)
@@ -259,16 +321,17 @@ take_next(GtTable *objects, Source *source, int max, TimestampTz now, GtRow *row
 		return false;
 	if (source->scan == NULL)
 	{
-		Datum		key = Int32GetDatum(source->h->id);
-
 		source->allowed = reserve(objects, source->h, max, now);
-		if (source->h->kind == GT_KIND_NOTIFY)
-			source->scan = gt_scan_begin(objects, GT_OBJECT_DUE, 1, &key);
-		else
-			source->scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber,
-											   TimestampTzGetDatum(now));
+		source->low = low_of(source->h->id);
+		source->from = source->low->low;
+		if (now >= source->low->looked_at_all + GT_LOOK_AT_ALL)
+		{
+			source->from = PG_INT64_MIN;
+			source->low->looked_at_all = now;
+		}
+		begin_scan(objects, source, false);
 	}
-	while (source->allowed > 0 && gt_scan_next(source->scan, row))
+	while (source->allowed > 0 && next_due(objects, source, now, row))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (take(objects, row, source->h, now, false))

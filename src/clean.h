@@ -25,6 +25,9 @@ typedef struct GtLow
 	TimestampTz looked_at_all;
 } GtLow;
 
+#define GT_LOOK_AT_ALL (10 * USECS_PER_SEC)	/* all of a queue is looked at as often */
+extern GtLow *gt_low_of(GtLow *lows, int handler);	/* choose.c: of GT_LOWS, that of this handler, or an unused one */
+
 struct GtCleaner
 {
 	bool		unrecorded;		/* inside a transaction block: no run outlives it */

@@ -115,7 +115,7 @@ garbagetruck.naptime = '1s'
 garbagetruck.restart_grace = '1s'
 EOC
 $other->start;
-$other->safe_psql('postgres', 'CREATE ROLE stranger; CREATE ROLE other; CREATE ROLE app; CREATE DATABASE restored');
+$other->safe_psql('postgres', 'CREATE ROLE stranger; CREATE ROLE another; CREATE ROLE other; CREATE ROLE app; CREATE DATABASE restored');
 ok($other->run_log([ 'pg_restore', '-e', '-d', $other->connstr('restored'), $dump ]), 'another cluster: without an error');
 is($other->safe_psql('restored', $state), $expected, 'another cluster: it has everything, owned by the same names');
 copy_ok('another cluster', $other, 'restored', 1);
@@ -123,6 +123,8 @@ is($other->safe_psql('restored', q{SET ROLE app; SELECT count(*) FROM gt_leases 
 	'another cluster: the lease belongs to the role of its name');
 is($other->safe_psql('restored', q{SELECT gt_allow('stranger'); SET ROLE stranger; SELECT count(*) FROM gt_leases}), "\n0",
 	'another cluster: and not to the one with its OID');
+is($other->safe_psql('restored', q{SELECT string_agg(role::regrole::text, ' ') FROM _garbagetruck.gt__handler_right}), 'other',
+	'another cluster: a grant is to the role of its name, though that owned nothing');
 
 # An empty copy is adopted silently.
 $node->safe_psql('postgres', 'CREATE DATABASE empty');

@@ -169,5 +169,26 @@ for my $mode (qw(off errors all))
 		$want{$mode}, "garbagetruck.history = $mode");
 }
 
+# a snapshot that stays keeps the entries of what is done: a claim does not walk over them all each time
+{
+	my $old = $node->background_psql('postgres');
+	$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	$node->safe_psql('postgres', q{
+		SELECT gt_handler_create('many', 'queue');
+		SELECT count(gt_lease_create_many(ARRAY(SELECT 'done ' || n FROM generate_series(1, 5000) n), cleanup => 'many'));
+		SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases));
+		SELECT gt_ack_many(array_agg(cleanup_id), array_agg(attempt)) FROM gt_claim(ARRAY['many'], 5000);
+		SELECT pg_sleep(1.1);	-- of the last second all is looked at
+		SELECT count(gt_lease_create_many(ARRAY(SELECT 'left ' || n FROM generate_series(1, 5) n), cleanup => 'many'));
+		SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases));
+	});
+	my $plan = 'EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM gt_claim(ARRAY[\'many\'], 1)';
+	my @pages = $node->safe_psql('postgres', "$plan; $plan; $plan") =~ /Function Scan[^\n]*\n\s*Buffers: shared hit=(\d+)/g;
+	is(scalar(@pages), 3, 'three claims were measured');
+	cmp_ok($pages[0], '>', 400, 'the first claim of a session has to look at what is done');
+	cmp_ok($pages[2], '<', 100, 'the others begin where it found something');
+	$old->quit;
+}
+
 $node->stop;
 done_testing();
