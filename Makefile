@@ -90,7 +90,7 @@ all install installdirs uninstall clean:
 	@exit 1
 endif
 
-.PHONY: demo test bench history sanitize majors sidecar install-sidecar
+.PHONY: demo test bench history attacks sanitize assertions majors sidecar install-sidecar
 
 demo:
 	@test/demo/run
@@ -106,9 +106,17 @@ bench:
 history:
 	@test/run history-100
 
+# The attacks of one role on another, longer than in make test: all of them again and again, in random order, side by side.
+attacks:
+	@test/run attacks-long
+
 # The tests of functions, workers and the wire alone, under the address and undefined behaviour sanitizers.
 sanitize:
 	@test/run sanitize
+
+# The tests on a server with assertions, built from the distribution's source package (ten minutes; DIR=... keeps it).
+assertions:
+	@test/assertions $(DIR)
 
 # The tests on the PostgreSQL of every supported Debian release, each in a new chroot (as root).
 majors:

@@ -1,0 +1,296 @@
+"""Attacks on other people's time: to have them wait, or to take all there is. Each yields while the attack is on."""
+import time
+
+import town
+from rights import attack
+
+OTHERS = 3          # workers that one role's handlers can have: all but one
+
+
+def hanging(t, name, count=1, **options):
+    """A handler whose runs do not end by themselves, and take no for no answer."""
+    t.sql("mallory", "CREATE OR REPLACE FUNCTION m.hang() RETURNS void LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN PERFORM pg_sleep(3600);"
+                     " EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$")
+    return t.handler(name, "sql", "SELECT m.hang()", **{"timeout": "1 hour", **options})
+
+
+# --- row locks
+
+@attack
+def own_handlers_row(t):
+    """a role holds the row of its own handler, whose run must be judged because it does not end"""
+    name = hanging(t, t.name("pause"), timeout="10 ms")
+    t.garbage(name)
+    t.running(name)
+    t.holding("mallory", f"SELECT gt_pause('{name}')")
+    t.until("the run is not ended", lambda: not t.admin("SELECT 1 FROM gt_workers WHERE handler = %s", name))
+    yield
+
+
+@attack
+def own_objects_row(t):
+    """a role holds the row of its own object, whose run must be judged because its worker was terminated"""
+    name = hanging(t, t.name("row"))
+    t.garbage(name)
+    t.running(name)
+    t.holding("bob")
+    for _ in range(3):
+        t.admin("SELECT pg_terminate_backend(pid) FROM gt_workers WHERE handler = %s", name)
+        link = t.holding("mallory")
+        with link.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '300 ms'")
+            try:
+                cursor.execute(f"SELECT gt_lease_create('{name}-1', '{name}')")
+            except town.psycopg2.Error:
+                cursor.execute("ROLLBACK")
+        yield
+        link.close()
+
+
+@attack
+def strangers_object_by_a_refused_call(t):
+    """refused calls on the victim's objects, leases and handlers keep no lock, whatever stays open"""
+    mine = f"{town.HIDDEN}obj-{t.n}"
+    queue = t.handler(f"v_drop_{t.n}", "queue", None, role="victim")
+    lease = t.value("victim", "SELECT gt_lease_create(%s, 'v_refused', duration => '1 minute', cleanup => 'v_queue')", mine)
+    garbage = f"{town.HIDDEN}gone-{t.n}"
+    t.sql("victim", "SELECT gt_release(gt_lease_create(%s, 'v_refused', cleanup => 'v_queue'))", garbage)
+    for role in ("bob", "mallory"):
+        t.holding(role, "SELECT sqlstate FROM gt_lease_grant_each('" + "[" + ", ".join((
+            f'{{"object_id": "{mine}", "object_type": "v_refused"}}', f'{{"object_id": "{garbage}", "object_type": "v_refused"}}',
+            f'{{"object_id": "x", "cleanup": "{queue}"}}', f'{{"object_id": "y", "parent": "{lease}"}}')) + "]')",
+            f"SELECT * FROM gt_renew_many('{{{lease}}}')", f"SELECT * FROM gt_lease_get('{lease}')")
+        for sql in (f"SELECT gt_release('{lease}')", f"SELECT gt_lease_update('{lease}', payload => '{{}}')", f"SELECT gt_renew('{lease}')",
+                    f"SELECT gt_lease_create('{mine}', 'v_refused')", f"SELECT gt_lease_create('x', cleanup => '{queue}')",
+                    f"SELECT gt_lease_create('y', parent => '{lease}')", f"SELECT gt_lease_create_many('{{z,{mine}}}', 'v_refused')",
+                    f"SELECT gt_fence_check('{mine}', 'v_refused', 1)"):
+            link = t.holding(role, "SAVEPOINT s")
+            t.refused(role, "42501", sql, link=link)
+            t.execute(role, link, "ROLLBACK TO s", ())
+    yield
+    t.sql("victim", "SET lock_timeout = '5 s'")
+    t.sql("victim", "SELECT gt_renew(%s)", lease)
+    t.sql("victim", "SELECT gt_release(gt_lease_create(%s, 'v_refused'))", mine)
+    t.sql("victim", "SELECT gt_release(%s)", lease)
+    t.sql("victim", "SELECT gt_handler_drop(%s)", queue)
+    t.handlers.remove(("victim", queue))
+    yield
+
+
+@attack
+def open_first_calls(t):
+    """what a role's first call records, in a transaction that stays open, lets all others go on"""
+    newbie = f"newbie_{t.n}"
+    t.admin(f"CREATE ROLE {newbie} LOGIN")
+    t.admin("SELECT gt_allow(%s)", newbie)
+    name = t.handler(t.name("granted"), "queue", None)
+    t.holding("mallory", f"SELECT gt_share('{newbie}')", f"SELECT gt_handler_grant('{name}', '{newbie}')")
+    t.sql(newbie, "SET lock_timeout = '5 s'")
+    t.sql(newbie, "SELECT gt_lease_create(%s, %s, duration => '100 ms')", f"n{t.n}", t.name("new"))
+    yield
+    t.admin(f"ALTER ROLE {newbie} RENAME TO {newbie}_")
+    t.afterwards("postgres", f"DROP OWNED BY {newbie}_; DROP ROLE {newbie}_")
+    t.holding("mallory", f"SELECT gt_share('{newbie}_')")
+    t.sql(newbie, "SELECT gt_lease_create(%s, %s, duration => '100 ms')", f"n{t.n}x", t.name("new"))
+    yield
+
+
+@attack(alone=True)
+def open_first_call_of_a_database(t):
+    """the first call in a database, left open or prepared, lets all others go on"""
+    for end in ("", "PREPARE TRANSACTION 'first'"):
+        database = "first"
+        t.admin(f"CREATE DATABASE {database}")
+        t.afterwards("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        t.admin("CREATE EXTENSION garbagetruck; CREATE TABLE seen (t text); GRANT ALL ON seen TO PUBLIC; SELECT gt_allow(r), gt_allow(r, 'handler')"
+                " FROM unnest('{victim,mallory}'::name[]) r", database=database)
+        first = t.holding("mallory", "SELECT gt_lease_create('a', 'm_t')", *([end] if end else []), database=database)
+        t.sql("victim", "SET lock_timeout = '5 s'", database=database)
+        t.sql("victim", "SELECT gt_handler_create('h', 'sql', 'INSERT INTO public.seen SELECT $1')", database=database)
+        t.sql("victim", "SELECT gt_release(gt_lease_create('b', 'v_t', cleanup => 'h'))", database=database)
+        yield
+        t.until("nothing is cleaned beside an open first call", lambda: t.admin("SELECT 1 FROM seen", database=database))
+        if end:
+            t.admin("ROLLBACK PREPARED 'first'", database=database)
+        first.close()
+        t.leave(database)
+        t.admin(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+@attack
+def own_locks_around_the_handler(t):
+    """a role locks the table that its own handler needs, its leases, its garbage and its handler, and stays"""
+    t.sql("mallory", f"CREATE TABLE m.locked_{t.n} (x text)")
+    t.afterwards("mallory", f"DROP TABLE m.locked_{t.n}")
+    names = [t.handler(t.name(f"locked{i}"), "sql", f"INSERT INTO m.locked_{t.n} SELECT $1", timeout="1 hour") for i in range(5)]
+    t.holding("mallory", f"LOCK TABLE m.locked_{t.n}", f"SELECT gt_lease_create_many(ARRAY(SELECT 'l' || i FROM generate_series(1, 500) i), 'm_many')")
+    for name in names:
+        t.garbage(name, 20)
+    t.holding("mallory", f"SELECT gt_pause('{names[4]}')", f"SELECT gt_handler_grant('{names[3]}', 'bob')",
+              f"SELECT gt_handler_create('m_open_{t.n}', 'queue')", "SELECT gt_share('bob', 'x')")
+    t.holding("mallory", "SELECT pg_advisory_xact_lock(i) FROM generate_series(0, 2000) i")
+    yield
+
+
+@attack
+def garbage_held_in_bulk(t):
+    """hundreds of due objects of a role, all held by its open transaction, let the workers serve the others"""
+    name = t.handler(t.name("bulk"), "sql", "SELECT 1")
+    t.admin("SELECT gt_pause(%s)", name)
+    t.garbage(name, 1500)
+    link = t.holding("mallory", "SELECT count(*) FROM gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', '%s-' || i,"
+                                " 'object_type', '%s')) FROM generate_series(1, 1000) i))" % (name, name))
+    t.admin("SELECT gt_resume(%s)", name)
+    yield
+    link.close()
+
+
+@attack
+def prepared_and_left(t):
+    """a prepared transaction of a role holds its rows, and nobody else"""
+    t.sql("mallory", "SELECT gt_lease_create(%s, 'm_left', duration => '100 ms')", f"left-{t.n}")
+    name = t.handler(t.name("prepared"), "sql", "SELECT 1")
+    t.garbage(name, 1)
+    t.sql("mallory", "BEGIN")
+    t.sql("mallory", "SELECT gt_lease_create(%s, 'm_left'), gt_lease_create('p', %s, cleanup => %s)", f"left-{t.n}", name, name)
+    t.sql("mallory", f"SELECT gt_release(gt_lease_create('q', '{name}', cleanup => '{name}'))")
+    t.sql("mallory", f"PREPARE TRANSACTION 'left_{t.n}'")
+    try:
+        yield
+    finally:
+        t.sql("mallory", f"COMMIT PREPARED 'left_{t.n}'")
+
+
+# --- worker slots
+
+@attack
+def hanging_handlers(t):
+    """handlers that never end take every slot but one, and who has not run yet gets that one"""
+    for i in range(OTHERS + 2):
+        name = hanging(t, t.name(f"hang{i}"))
+        t.garbage(name, 2)
+    t.until("they do not run", lambda: t.admin("SELECT count(*) >= 3 FROM gt_workers WHERE handler ~ '^m_hang'")[0][0] or True)
+    name = t.handler(f"v_new_{t.n}", "sql", "INSERT INTO v.seen (n) VALUES (0)", role="victim")
+    t.garbage(name, role="victim")
+    yield
+    t.ran(name)
+    t.same(t.admin("SELECT count(*) < 4 FROM gt_workers WHERE handler ~ '^m_'"), [(True,)], "a worker left for others")
+
+
+@attack
+def slow_handlers_by_the_dozen(t):
+    """many handlers that are just not slow, of one role, share one role's turns"""
+    for i in range(15):
+        name = t.handler(t.name(f"dozen{i}"), "sql", "SELECT pg_sleep(0.6)")
+        t.garbage(name, 3)
+    yield
+
+
+@attack
+def heaps_of_garbage(t):
+    """ten thousand objects of a role are due at once"""
+    name = t.handler(t.name("heap"), "sql", "SELECT pg_sleep(0.001)")
+    t.garbage(name, 10000)
+    yield
+
+
+@attack
+def heaps_of_children(t):
+    """a parent with thousands of children ends"""
+    name = t.handler(t.name("child"), "sql_batch", "SELECT 1 FROM unnest($1)")
+    parent = t.value("mallory", "SELECT gt_lease_create(%s, %s)", name, name)
+    t.sql("mallory", "SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT %s || i FROM generate_series(1, 20000) i), %s,"
+                     " parent => %s, cleanup => %s)) AS l", name, name, parent, name)
+    t.sql("mallory", "SELECT gt_release(%s)", parent)
+    yield
+
+
+@attack
+def heaps_of_handlers(t):
+    """hundreds of handlers that a role made and never uses"""
+    count = 500
+    t.sql("mallory", "SELECT count(gt_handler_create(%s || i, 'queue')) FROM generate_series(1, %s) i", t.name("idle"), count)
+    yield
+    t.sql("mallory", "SELECT count(gt_handler_drop(%s || i)) FROM generate_series(1, %s) i", t.name("idle"), count)
+
+
+@attack
+def handlers_that_come_and_go(t):
+    """thousands of handlers made, used and dropped take nobody's place where rates are kept"""
+    t.sql("mallory", "DO $$ BEGIN FOR i IN 1..2100 LOOP PERFORM gt_handler_create('m_brief_' || i, 'queue', rate_limit => 1);"
+                     " PERFORM * FROM gt_claim(ARRAY['m_brief_' || i]); PERFORM gt_handler_drop('m_brief_' || i); END LOOP; END $$")
+    name = t.handler(f"v_rate_{t.n}", "queue", None, role="victim", rate_limit=1)
+    t.garbage(name, 20, role="victim")
+    began = time.monotonic()
+    claimed = len(t.sql("victim", "SELECT 1 FROM gt_claim(ARRAY[%s], 100, '1 second')", name))
+    allowed = 2 + int(time.monotonic() - began)
+    if claimed > allowed:
+        t.fault(f"{claimed} claims at once of a handler with rate_limit 1")
+    yield
+
+
+@attack
+def hot_loops(t):
+    """no delay and no end of attempts: there is a floor, and a ceiling"""
+    t.refused("mallory", "22023", "SELECT gt_handler_create(%s, 'sql', 'SELECT 1/0', max_attempts => 2147483647)", t.name("hot"))
+    t.refused("mallory", "22023", "SELECT gt_lease_create('x', max_attempts => 2147483647)")
+    name = t.handler(t.name("hot"), "sql", "SELECT 1/(length($1) - length($1))", retry_delay="0", max_attempts=1000)
+    again = t.handler(t.name("again"), "sql", "SELECT m.again()", retry_delay="0") if not t.sql(
+        "mallory", "CREATE OR REPLACE FUNCTION m.again() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'again' USING ERRCODE = '40001'; END $$") else None
+    began = time.monotonic()
+    t.garbage(name, 3)
+    t.garbage(again, 3)
+    t.ran(name, "failures", 3)
+    yield
+    failures = t.seen_by(name, "failures")
+    most = 3 * (2 + (time.monotonic() - began) / 0.1)
+    if failures > most:
+        t.fault(f"{failures} failures of 3 objects in {time.monotonic() - began:.1f} s")
+
+
+@attack
+def ways_to_hang(t):
+    """handlers that catch their cancellation, burn the processor, fill the memory a little, or end their worker"""
+    for n, body in enumerate(("LOOP NULL; END LOOP", "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10)",
+                              "PERFORM pg_cancel_backend(pg_backend_pid()); PERFORM pg_sleep(10)",
+                              "SET LOCAL statement_timeout = 0; PERFORM pg_sleep(3600)",
+                              "PERFORM repeat('x', 50000000)", "PERFORM pg_advisory_xact_lock(1); PERFORM pg_sleep(3600)",
+                              "RAISE WARNING '%', repeat('x', 100000)")):
+        function = f"m.hang_{t.n}_{n}"
+        t.sql("mallory", f"CREATE FUNCTION {function}() RETURNS void LANGUAGE plpgsql AS $$ BEGIN {body}; END $$")
+        t.garbage(t.handler(t.name(f"hang{n}"), "sql", f"SELECT {function}()", timeout="2 s", max_attempts=2, retry_delay="100 ms"), 2)
+    yield
+    yield
+
+
+@attack
+def claims_for_ever(t):
+    """a consumer claims its own garbage for as long as it may, and never acknowledges"""
+    name = t.handler(t.name("claimed"), "queue", None)
+    t.garbage(name, 200)
+    rows = t.sql("mallory", "SELECT cleanup_id, attempt FROM gt_claim(ARRAY[%s], 200, '1 hour')", name)
+    for cleanup_id, attempt in rows[:20]:
+        t.sql("mallory", "SELECT gt_extend(%s, %s, '1 hour'), gt_nack(%s, %s, NULL, '0')", cleanup_id, attempt, cleanup_id, attempt)
+    yield
+    t.sql("mallory", "SELECT gt_ack_many(%s, %s)", [r[0] for r in rows], [r[1] for r in rows])
+
+
+# --- settings of the database and of roles
+
+@attack(alone=True)
+def settings_of_the_database(t):
+    """the database's owner sets defaults that would stop the workers"""
+    for role, sql in (("postgres", "SELECT pg_terminate_backend(pid) FROM gt_workers WHERE role = 'worker'"),
+                      ("mallory", "ALTER ROLE mallory RESET ALL"), ("dbo", "ALTER DATABASE shop RESET ALL")):
+        t.afterwards(role, sql)
+    t.sql("mallory", "ALTER ROLE mallory SET default_transaction_read_only = on")
+    settings = (("default_transaction_read_only", "on"), ("default_transaction_isolation", "serializable"), ("statement_timeout", "1"),
+                ("lock_timeout", "1"), ("idle_in_transaction_session_timeout", "1"), ("search_path", "spy_dbo"), ("role", "dbo"),
+                ("row_security", "off"), ("synchronous_commit", "off"), ("default_transaction_deferrable", "on"), ("datestyle", "SQL, DMY"),
+                ("timezone", "Asia/Kathmandu"), ("client_min_messages", "error"), ("transform_null_equals", "on"),
+                ("check_function_bodies", "off"), ("work_mem", "64"), ("enable_indexscan", "off"), ("intervalstyle", "sql_standard"))
+    for name, value in settings:
+        t.sql("dbo", f"ALTER DATABASE shop SET {name} = '{value}'") if name != "search_path" else \
+            t.sql("dbo", f"ALTER DATABASE shop SET search_path = {value}")
+    t.admin("SELECT pg_terminate_backend(pid) FROM gt_workers WHERE role = 'worker'")
+    yield
