@@ -35,6 +35,7 @@ OBJS = \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \
+	src/path.o \
 	src/place.o \
 	src/plan.o \
 	src/process.o \

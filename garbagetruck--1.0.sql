@@ -53,6 +53,7 @@ CREATE TABLE _garbagetruck.gt_object (
 	flight_before timestamptz,              -- the same of claims before the newest
 	steps         int,                      -- failures since it became garbage or was redriven; NULL: none
 	timed_at      timestamptz,              -- gt_clock() of the last write: the times above are right by the clock of then
+	conflicts     int,                      -- runs in a row that ended with 40001 or 40P01; NULL: none
 	-- the id first: ids differ, and each comparison on the way down the tree is of one text, not two
 	CONSTRAINT gt_object_pkey PRIMARY KEY (object_id, object_type) WITH (fillfactor = 80),
 	CONSTRAINT gt_object_held CHECK ((state OPERATOR(pg_catalog.=) 'h') OPERATOR(pg_catalog.=) (leases OPERATOR(pg_catalog.>) 0))
@@ -124,6 +125,7 @@ CREATE TABLE _garbagetruck.gt__handler (
 	version       int NOT NULL,             -- grows with each replacement
 	crashes       int NOT NULL,             -- crashes in a row of runs alone
 	resumed_at    timestamptz,              -- the rate ramps up from here
+	must_affect   boolean NOT NULL DEFAULT false,   -- a run that affects nothing has failed
 	CONSTRAINT gt__handler_name UNIQUE (name)
 ) WITH (fillfactor = 70);
 
@@ -167,7 +169,7 @@ CREATE TABLE _garbagetruck.gt__tally (
 	CONSTRAINT gt__tally_pkey PRIMARY KEY (handler, slot)
 ) WITH (fillfactor = 50);
 
--- Intent of the worker that wrote it; without a living worker: a crashed run.  See src/worker.c.
+-- Intent of the worker that wrote it; without a living worker: a crashed run.  See src/crash.c.
 CREATE TABLE _garbagetruck.gt__run (
 	worker    bigint NOT NULL,              -- unique in the life of the cluster
 	handler   int NOT NULL,
@@ -175,6 +177,7 @@ CREATE TABLE _garbagetruck.gt__run (
 	together  boolean NOT NULL,             -- went down with others, and is not taken for the cause
 	at        timestamptz NOT NULL,
 	items     bigint[] NOT NULL,            -- cleanup ids: first and last of each range
+	timeline  int NOT NULL,                 -- of the server that wrote it: another one now, and it was a switchover
 	CONSTRAINT gt__run_pkey PRIMARY KEY (worker)
 ) WITH (fillfactor = 50);
 
@@ -222,6 +225,8 @@ CREATE TABLE _garbagetruck.gt__history (
 	error       text,
 	handler_id  int,                        -- the error is for those who may claim this very handler, not its namesake
 	id          bigint NOT NULL,
+	handler_version int,                    -- gt__handler.version of the run
+	affected    bigint,                     -- rows that its statement has affected, or returned
 	CONSTRAINT gt__history_pkey PRIMARY KEY (at, id)
 );
 CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_type, object_id);
@@ -349,9 +354,10 @@ FROM _garbagetruck.gt_lease l
 
 CREATE FUNCTION @extschema@.gt_handler_create(name text, kind text, command text DEFAULT NULL, max_attempts int DEFAULT 25,
 	retry_delay interval DEFAULT '1 second', timeout interval DEFAULT '30 seconds',
-	grace interval DEFAULT '0', concurrency int DEFAULT NULL, rate_limit int DEFAULT NULL, run_as name DEFAULT NULL)
+	grace interval DEFAULT '0', concurrency int DEFAULT NULL, rate_limit int DEFAULT NULL, run_as name DEFAULT NULL,
+	must_affect boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name)
+COMMENT ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name, boolean)
 IS 'Registers or replaces a handler: a named way to clean objects.';
 
 CREATE FUNCTION @extschema@.gt_handler_drop(name text) RETURNS boolean
@@ -420,6 +426,10 @@ COMMENT ON FUNCTION @extschema@.gt_ack_many(bigint[], int[]) IS 'Acknowledges ma
 CREATE FUNCTION @extschema@.gt_redrive(cleanup_ids bigint[] DEFAULT NULL, handler text DEFAULT NULL, max_items int DEFAULT NULL)
 RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) IS 'Gives dead garbage another max_attempts attempts and returns how many.';
+
+CREATE FUNCTION @extschema@.gt_snooze(after interval, reason text DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.gt_snooze(interval, text) IS 'Called by a handler: not now. The run is rolled back at its end and comes again after this time.';
 
 CREATE PROCEDURE @extschema@.gt_reclaim(max_items int DEFAULT NULL, INOUT done bigint DEFAULT 0)
 AS 'MODULE_PATHNAME' LANGUAGE C;
@@ -516,7 +526,8 @@ SELECT h.name, h.kind, CASE WHEN h.may_claim THEN h.command END AS command,
 	h.paused OR h.suspended IS NOT NULL AS paused,
 	coalesce(h.suspended, h.paused_reason) AS paused_reason,
 	coalesce(t.runs, 0) AS runs, coalesce(t.failures, 0) AS failures, t.last_run_at,
-	CASE WHEN h.may_claim THEN t.last_error END AS last_error
+	CASE WHEN h.may_claim THEN t.last_error END AS last_error,
+	h.must_affect, h.version
 FROM (SELECT i.*, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim,
 		_garbagetruck.gt__handler_suspended(i.id) AS suspended
 		FROM _garbagetruck.gt__handler i
@@ -532,7 +543,7 @@ COMMENT ON VIEW @extschema@.gt_handlers IS 'Handlers that the caller may use or 
 CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
 SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
 	e.lag, e.took, CASE WHEN h.may_claim THEN e.error END AS error,
-	_garbagetruck.gt__role_name(e.owner) AS owner
+	_garbagetruck.gt__role_name(e.owner) AS owner, e.handler_version, e.affected
 FROM _garbagetruck.gt__history e
 	LEFT JOIN (SELECT i.id, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
@@ -567,7 +578,7 @@ REVOKE ALL ON FUNCTION _garbagetruck.gt__running(uuid, timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION _garbagetruck.gt__acts_for(oid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION _garbagetruck.gt__role_name(oid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION _garbagetruck.gt__may(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_drop(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_grant(text, name, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_handler_revoke(text, name, text) FROM PUBLIC;
@@ -583,6 +594,7 @@ REVOKE ALL ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval, boolean)
 REVOKE ALL ON FUNCTION @extschema@.gt_extend(bigint, int, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_ack_many(bigint[], int[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_snooze(interval, text) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.gt_reclaim(int, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_forecast(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_health() FROM PUBLIC;
@@ -615,6 +627,7 @@ REVOKE ALL ON SEQUENCE _garbagetruck.gt__cleanup_id, _garbagetruck.gt__handler_i
 
 GRANT EXECUTE ON FUNCTION @extschema@.gt_clock() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.gt_health() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.gt_snooze(interval, text) TO PUBLIC;
 GRANT SELECT ON TABLE @extschema@.gt_leases, @extschema@.gt_garbage, @extschema@.gt_dead, @extschema@.gt_handlers,
 	@extschema@.gt_history, @extschema@.gt_workers TO PUBLIC;
 -- the views call these as their reader; they tell nothing that the views do not

@@ -78,16 +78,16 @@ CREATE FUNCTION lend(id text) RETURNS uuid SECURITY DEFINER LANGUAGE sql SET sea
 AS 'SELECT gt_lease_create($1, ''a_lent'')';
 ALTER FUNCTION lend(text) OWNER TO regress_a_victim;
 SET ROLE regress_a_mallory;
-CREATE TEMPORARY TABLE lent AS SELECT lend('1') AS id;
+CREATE TABLE regress_a_den.lent AS SELECT lend('1') AS id;
 \set VERBOSITY sqlstate
-SELECT gt_release(id) FROM lent;
-SELECT gt_renew(id) FROM lent;
+SELECT gt_release(id) FROM regress_a_den.lent;
+SELECT gt_renew(id) FROM regress_a_den.lent;
 \set VERBOSITY terse
-SELECT count(*) FROM lent, gt_lease_get(id);
+SELECT count(*) FROM regress_a_den.lent, gt_lease_get(id);
 SELECT gt_lease_create('1', 'a_lent');
 RESET ROLE;
 SELECT object_id, owner FROM gt_leases WHERE object_type = 'a_lent';
-SELECT gt_release(id, keep => true) FROM lent;
+SELECT gt_release(id, keep => true) FROM regress_a_den.lent;
 -- a SECURITY DEFINER function that a handler calls does not get out of the restricted operation
 CREATE FUNCTION regress_a_den.definer() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS $$ BEGIN
 	INSERT INTO public.loot VALUES (current_user, 'definer');
@@ -148,7 +148,7 @@ SELECT count(gt_release(lease_id, keep => true)) FROM gt_leases WHERE object_typ
 SELECT count(gt_ack(cleanup_id, attempt)) FROM gt_claim('{a_queue}', 100);
 SELECT count(gt_handler_drop(name)) FROM _garbagetruck.gt__handler WHERE name LIKE 'a\_%';
 SET client_min_messages = warning;
-DROP TABLE loot, lent, held;
+DROP TABLE loot, held;
 DROP FUNCTION lend(text);
 DROP SCHEMA regress_a_shop, regress_a_den CASCADE;
 DROP OWNED BY regress_a_victim, regress_a_mallory CASCADE;

@@ -24,6 +24,7 @@
 
 #include "clean.h"
 #include "compat.h"
+#include "handler.h"
 
 typedef struct Found
 {
@@ -232,6 +233,13 @@ consider(GtCleaner *c, GtTable *objects, const GtHandler *h, int max_items, Time
 	pass->next = Min(pass->next, when);
 }
 
+/* In a block of the caller's: is this handler the caller's own, and its SQL nobody else's? */
+static bool
+is_own(const GtHandler *h)
+{
+	return gt_acts_for(h->owner) && (!GT_KIND_IS_SQL(h->kind) || h->run_as == GetUserId());
+}
+
 /* Chooses the next run, at most max_items objects; pass->next: when what is left is due. */
 void
 gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
@@ -245,6 +253,7 @@ gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
 	GtTable		objects;
 	int			i;
 
+	gt_plans_keep(handlers);
 	c->current_part = -1;
 	c->alone_from = gt_slot_alone_from();
 	if (c->nparts > 0)
@@ -256,6 +265,8 @@ gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
 	{
 		GtHandler  *h = list_nth(handlers, (first + i) % n);
 
+		if (c->own_only && !is_own(h))
+			continue;
 		if (GT_KIND_IS_EXTERNAL(h->kind) || h->paused || (c->current_part >= 0 && h->id == c->handler))
 			continue;			/* of a batch that is being halved the rest is in hand */
 		consider(c, &objects, h, max_items, until, others, nothers, pass);

@@ -61,6 +61,7 @@ void
 gt_clean_committed(GtCleaner *c)
 {
 	c->durable = c->nitems > 0 && !c->unrecorded;
+	c->begun = false;
 	if (c->nitems > 0)
 		gt_slot_committed();
 	else
@@ -112,6 +113,16 @@ lock_item(GtTable *objects, int64 id, ItemPointer tid, GtRow *row)
 	return gt_fetch_lock(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleExclusive, true);
 }
 
+/* Is this row still the garbage that was chosen, to be run now? */
+static bool
+is_to_be_run(const GtRow *row, const GtHandler *h, int64 id, TimestampTz now)
+{
+	return !row->isnull[O_CLEANUP_ID] && GT_INT64(row, O_CLEANUP_ID) == id &&
+		!row->isnull[O_HANDLER] && GT_INT32(row, O_HANDLER) == h->id &&
+		!row->isnull[O_DUE_AT] && GT_TIME(row, O_DUE_AT) <= now &&
+		(GT_CHAR(row, O_STATE) == 'w' || h->kind == GT_KIND_NOTIFY);
+}
+
 /* Locks what of the chosen objects is still to be run. Returns how many that are. */
 static int
 lock_items(GtCleaner *c, const GtHandler *h, GtTable *objects, int n, GtItem *items)
@@ -130,12 +141,7 @@ lock_items(GtCleaner *c, const GtHandler *h, GtTable *objects, int n, GtItem *it
 
 		if (result == GT_BUSY)
 			busy[nbusy++] = c->items[i];
-		if (result != GT_LOCKED ||
-			row->isnull[O_CLEANUP_ID] || GT_INT64(row, O_CLEANUP_ID) != c->items[i] ||
-			row->isnull[O_HANDLER] || GT_INT32(row, O_HANDLER) != h->id ||
-			row->isnull[O_DUE_AT] || GT_TIME(row, O_DUE_AT) > now ||
-			(GT_CHAR(row, O_STATE) != 'w' && h->kind != GT_KIND_NOTIFY) ||
-			(GT_BOOL(row, O_ALONE) && n > 1))
+		if (result != GT_LOCKED || !is_to_be_run(row, h, c->items[i], now) || (GT_BOOL(row, O_ALONE) && n > 1))
 			continue;
 		item->cleanup_id = c->items[i];
 		item->attempt = GT_INT32(row, O_ATTEMPTS) + 1;
@@ -175,7 +181,8 @@ forget_crashes(const GtHandler *h)
 	if (h->crashes == 0)
 		return;
 	gt_open(&handlers, GT__HANDLER, RowExclusiveLock);
-	if (gt_fetch_lock(&handlers, GT__HANDLER_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, false) == GT_LOCKED)
+	/* where a user has its row, the next run by itself will do */
+	if (gt_fetch_lock(&handlers, GT__HANDLER_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, true) == GT_LOCKED)
 	{
 		GT_SET(&row, H_CRASHES, Int32GetDatum(0));
 		gt_update(&handlers, &row);
@@ -183,64 +190,138 @@ forget_crashes(const GtHandler *h)
 	gt_close(&handlers);
 }
 
-/* Writes what came of the items that were run, beginning at `start`. touched: the handler has written gt_object. */
-static void
-write_outcomes(GtCleaner *c, const GtHandler *h, GtTable *objects, GtItem *items, int n, TimestampTz start,
-			   bool touched)
+/* What a run is asked before each of its items, and what its outcomes are written by. */
+typedef struct Run
 {
-	bool		one_run = h->kind == GT_KIND_SQL_BATCH;
-	bool		halve = one_run && n > 1 && !items[0].done && !items[0].excused;
-	const char *error = NULL;
-	int64		longest = 0;
-	int			failures = 0;
+	const GtHandler *h;
+	GtTable    *objects;
+	uint64		writes;			/* gt_object_writes when they were locked */
+} Run;
+
+/* Reads and locks the row again, which a handler may have written: is it still what was chosen? */
+static bool
+still_ours(Run *run, GtItem *item)
+{
+	Datum		key = Int64GetDatum(item->cleanup_id);
+
+	return gt_fetch_lock(run->objects, GT_OBJECT_CLEANUP, 1, &key, &item->row, LockTupleExclusive, false) == GT_LOCKED &&
+		is_to_be_run(&item->row, run->h, item->cleanup_id, GT_NEVER);
+}
+
+/* For gt_run_sql(): what came before in this batch may have leased, ended or acknowledged it. */
+static bool
+judge_again(GtItem *item, void *arg)
+{
+	Run		   *run = arg;
+
+	if (run->writes == gt_object_writes)
+		return true;
+	if (!still_ours(run, item))
+		return false;
+	item->attempt = GT_INT32(&item->row, O_ATTEMPTS) + 1;
+	return true;
+}
+
+/* A conflict is excused only so often; of a batch it takes all of its objects. */
+static void
+limit_excuses(GtItem *items, int n, bool one_run)
+{
+	bool		enough = false;
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		GtItem	   *item = &items[i];
-		GtRow	   *row = &item->row;
-		int64		lag = GT_INT32(row, O_ATTEMPTS) > 0 ? -1 :
-			Max(start - (GT_TIME(row, O_SINCE) + h->grace), 0);
+		bool		over = items[i].excused && items[i].excuse == GT_EXCUSE_CONFLICT &&
+			!gt_garbage_may_conflict(&items[i].row);
 
-		longest = Max(longest, item->took);
-		if (!one_run)
-			start += item->took;
-		if (!item->done && item->error != NULL)
-			error = item->error;
-		if (halve)
-			continue;
-
-		/* the handler may have leased the object, or ended it, by itself */
-		if (touched &&
-			(gt_lock(objects, row, LockTupleExclusive, false) != GT_LOCKED ||
-			 row->isnull[O_CLEANUP_ID] || GT_INT64(row, O_CLEANUP_ID) != item->cleanup_id ||
-			 GT_CHAR(row, O_STATE) != 'w'))
-			continue;
-		if (item->done)
-			gt_garbage_done(objects, row, h, item->attempt, item->took);
-		else if (item->excused)
-			gt_garbage_excused(objects, row, h, item->error, item->evicted, -1);
-		else
-		{
-			gt_garbage_failed(objects, row, h, item->attempt, item->error, GT_BACK_OFF, item->took);
-			failures++;
-		}
-		if (!item->excused)
-			gt_observe_cleanup(h, item->done, item->took, lag);
+		if (over && !one_run)
+			items[i].excused = false;
+		enough = enough || over;
 	}
-	if (halve)
+	for (i = 0; enough && one_run && i < n; i++)
+		items[i].excused = false;
+}
+
+/* Writes what came of one item; its row is ours. */
+static void
+write_outcome(Run *run, GtItem *item)
+{
+	GtRow	   *row = &item->row;
+
+	if (item->done)
+		gt_garbage_cleaned(run->objects, row, run->h, item);
+	else if (item->excused)
+		gt_garbage_excused(run->objects, row, run->h, item->error, item->excuse, item->retry_after);
+	else
+	{
+		if (!item->conflict)
+			GT_SET_NULL(row, O_CONFLICTS);
+		gt_garbage_failed(run->objects, row, run->h, item->attempt, item->error, GT_BACK_OFF, item->took);
+	}
+}
+
+/* How long after it could first be cleaned its first attempt began; -1: it was not the first. */
+static int64
+lag_of(const GtItem *item, const GtHandler *h, TimestampTz start)
+{
+	if (item->excused || GT_INT32(&item->row, O_ATTEMPTS) > 0)
+		return -1;
+	return Max(start - (GT_TIME(&item->row, O_SINCE) + h->grace), 0);
+}
+
+/*
+ * Writes what came of the items, beginning at `start`.  Returns how many of them
+ * that was: those of a batch that is halved have their turn to come.
+ */
+static int
+write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
+{
+	const GtHandler *h = run->h;
+	bool		one_run = h->kind == GT_KIND_SQL_BATCH;
+	bool		touched = gt_object_writes != run->writes;
+	const char *error = NULL;
+	int64		longest = 0;
+	int			runs = 0;
+	int			failures = 0;
+	int			i;
+
+	limit_excuses(items, n, one_run);
+	if (one_run && n > 1 && !items[0].done && !items[0].excused)
 	{
 		int64	   *ids = palloc(n * sizeof(int64));
 
 		for (i = 0; i < n; i++)
 			ids[i] = items[i].cleanup_id;
 		split(c, ids, n);
+		gt_tally(h, 0, 0, items[0].error);
+		gt_handler_ran(h, items[0].took > GT_SLOW);
+		return 0;
 	}
-	if (n > 0)
+	for (i = 0; i < n; i++)
 	{
-		gt_tally(h, halve ? 0 : n, failures, error);
-		gt_handler_ran(h, longest > GT_SLOW);
+		GtItem	   *item = &items[i];
+		int64		lag = lag_of(item, h, start);
+
+		if (item->gone)
+			continue;
+		longest = Max(longest, item->took);
+		if (!one_run)
+			start += item->took;
+		if (!item->done && (!item->excused || item->excuse != GT_EXCUSE_PLAIN))
+			error = item->error;
+		if (!item->excused)
+		{
+			runs++;
+			failures += !item->done;
+			gt_observe_cleanup(h, item->done, item->took, lag);
+		}
+		/* the handler may have leased the object, or ended it, by itself */
+		if (!touched || still_ours(run, item))
+			write_outcome(run, item);
 	}
+	gt_tally(h, runs, failures, error);
+	gt_handler_ran(h, longest > GT_SLOW);
+	return n;
 }
 
 /* May this handler be run at all? */
@@ -283,12 +364,11 @@ run_recorded(GtCleaner *c, GtPass *pass)
 	else if (locked > 0)
 	{
 		TimestampTz start = gt_now();
-		uint64		writes = gt_object_writes;
+		Run			run = {&h, &objects, gt_object_writes};
 
-		locked = gt_run_sql(&h, items, locked);
+		locked = gt_run_sql(&h, items, locked, c->own_only, judge_again, &run);
 		GT_POINT("run_done");
-		write_outcomes(c, &h, &objects, items, locked, start, gt_object_writes != writes);
-		pass->done += locked;
+		pass->done += write_outcomes(c, &run, items, locked, start);
 	}
 	gt_close(&objects);
 	if (c->alone && locked > 0)
@@ -331,11 +411,20 @@ gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 	MemoryContextReset(c->run_context);
 	old = MemoryContextSwitchTo(c->run_context);
 	pass->done = 0;
+	pass->more = false;
 	pass->next = GT_NEVER;
-	max_items -= c->nitems;
+	if (c->failure[0] != '\0')
+	{
+		/* our own record is to be judged first */
+		pass->next = gt_now() + GT_BUSY_FIRST;
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	c->begun = c->nitems > 0;
 	if (c->nitems > 0)
 		run_recorded(c, pass);
-	if (max_items > 0)
+	max_items -= pass->done;
+	if (max_items > 0 && !c->own_only)
 		forget_forgotten(pass);
 	if (gt_database_paused() || max_items <= 0)
 		c->nparts = 0;

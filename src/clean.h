@@ -15,6 +15,7 @@
 #define GT_MAX_SQL_ITEMS	60	/* of kind sql in one transaction: 64 subtransactions are cached per process */
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
 #define GT_BUSY_FIRST		(20 * 1000) /* us until an object that was locked is tried again; doubles */
+#define GT_MAX_FAILURE		1024	/* bytes of an error's text, and the null */
 #define GT_LOWS				16	/* handlers for which the low end of the queue is remembered */
 
 /* From where on there was any garbage of a handler: see collect(). */
@@ -31,11 +32,14 @@ extern GtLow *gt_low_of(GtLow *lows, int handler);	/* choose.c: of GT_LOWS, that
 struct GtCleaner
 {
 	bool		unrecorded;		/* inside a transaction block: no run outlives it */
+	bool		own_only;		/* then too: nothing but the caller's own */
 	MemoryContext run_context;	/* of one step */
 	int64		serial;			/* gt__run.worker */
 	LOCKTAG		tag;			/* its lock tells that we live */
 	bool		locked;
 	bool		durable;		/* a run is on record and committed */
+	bool		begun;			/* it has begun in the transaction in progress */
+	char		failure[GT_MAX_FAILURE];	/* why that transaction failed; empty: none has */
 
 	/* the chosen run */
 	int			handler;
@@ -62,7 +66,6 @@ struct GtCleaner
 	int			last_handler;	/* served last: the next one in turn comes after it */
 	TimestampTz until;			/* what is due up to here; 0: up to now */
 	GtLow		lows[GT_LOWS];
-	char		swept_file[MAXPGPATH];	/* of an eviction that has been dealt with */
 };
 
 extern int	gt_by_id(const void *a, const void *b); /* for qsort() and bsearch() of int64 */

@@ -110,6 +110,7 @@ forget_database(GtDatabase *db)
 	GtCounters *counters = &gt_shared->counters[db - gt_shared->databases];
 
 	gt_handlers_forget(db->oid);
+	gt_clean_forget_marks(db->oid);
 	gt_observe_forget(db->oid);
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	db->oid = InvalidOid;

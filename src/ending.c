@@ -312,15 +312,29 @@ gt_lease_key(const GtRow *lease, GtLeaseKey *key)
 	key->object_id = TextDatumGetCString(lease->v[L_OBJECT_ID]);
 }
 
-/* Ends up to `limit` children of leases that have ended. */
-static void
-expire_orphans(int limit, GtExpiry *result)
+/* Is the object of this lease one of current_user's? */
+static bool
+is_on_own_object(GtTable *objects, const GtRow *lease)
 {
+	Datum		key[2];
+	GtRow		object;
+
+	key[0] = lease->v[L_OBJECT_ID];
+	key[1] = lease->v[L_OBJECT_TYPE];
+	return gt_fetch(objects, GT_OBJECT_PKEY, 2, key, &object) && gt_acts_for(GT_OID(&object, O_OWNER));
+}
+
+/* Ends up to `limit` children of leases that have ended; own: only those on objects of current_user. */
+static void
+expire_orphans(int limit, bool own, GtExpiry *result)
+{
+	GtTable		objects;
 	GtTable		orphans;
 	GtTable		leases;
 	GtRow		orphan;
 	GtScan	   *scan;
 
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
 	scan = gt_scan_begin(&orphans, GT__ORPHAN_PKEY, 0, NULL);
@@ -330,6 +344,7 @@ expire_orphans(int limit, GtExpiry *result)
 		GtScan	   *children;
 		GtRow		child;
 		int			n = 0;
+		int			others = 0;
 		int			busy;
 		int			i;
 
@@ -342,6 +357,11 @@ expire_orphans(int limit, GtExpiry *result)
 		children = gt_scan_begin(&leases, GT_LEASE_PARENT, 1, &orphan.v[P_PARENT]);
 		while (n < limit && gt_scan_next(children, &child))
 		{
+			if (own && !is_on_own_object(&objects, &child))
+			{
+				others++;
+				continue;
+			}
 			gt_lease_key(&child, &keys[n]);
 			keys[n].over = true;
 			keys[n].ended_at = GT_TIME(&orphan, P_ENDED_AT);
@@ -355,7 +375,7 @@ expire_orphans(int limit, GtExpiry *result)
 				result->ended++;
 		if (n == limit)
 			result->more = true;
-		else if (busy == 0)
+		else if (busy == 0 && others == 0)
 			gt_delete(&orphans, &orphan);
 		limit -= n;
 		pfree(keys);
@@ -363,6 +383,7 @@ expire_orphans(int limit, GtExpiry *result)
 	gt_scan_end(scan);
 	gt_close(&leases);
 	gt_close(&orphans);
+	gt_close(&objects);
 }
 
 /* Does the lease come after that place?  A renewal moves a row, so this is true of nearly all: who asks looks again. */
@@ -380,15 +401,17 @@ comes_after(const GtRow *lease, const GtPlaceInQueue *place)
  * (NULL: all), and the time of the first one beyond.
  */
 static int
-choose_due(TimestampTz low, const GtPlaceInQueue *after, int limit, bool own_too, GtLeaseKey *keys, TimestampTz *first,
+choose_due(TimestampTz low, const GtPlaceInQueue *after, int limit, bool own, GtLeaseKey *keys, TimestampTz *first,
 		   GtExpiry *result)
 {
 	TimestampTz now = gt_now();
 	GtTable		leases;
+	GtTable		objects;
 	GtScan	   *scan;
 	GtRow		lease;
 	int			n = 0;
 
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
 	scan = gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTGreaterEqualStrategyNumber,
 							   TimestampTzGetDatum(low));
@@ -402,7 +425,7 @@ choose_due(TimestampTz low, const GtPlaceInQueue *after, int limit, bool own_too
 			result->next = check_at;
 			break;
 		}
-		if (!own_too && gt_created_here(DatumGetUUIDP(lease.v[L_ID])))
+		if (own ? !is_on_own_object(&objects, &lease) : gt_created_here(DatumGetUUIDP(lease.v[L_ID])))
 			continue;
 		if (after != NULL && !comes_after(&lease, after))
 			continue;
@@ -420,6 +443,7 @@ choose_due(TimestampTz low, const GtPlaceInQueue *after, int limit, bool own_too
 	}
 	gt_scan_end(scan);
 	gt_close(&leases);
+	gt_close(&objects);
 	return n;
 }
 
@@ -431,7 +455,7 @@ choose_due(TimestampTz low, const GtPlaceInQueue *after, int limit, bool own_too
  * slow may have come in below.
  */
 static int
-choose(int limit, bool own_too, const GtPlaceInQueue *after, GtLeaseKey *keys, GtExpiry *result)
+choose(int limit, bool own, const GtPlaceInQueue *after, GtLeaseKey *keys, GtExpiry *result)
 {
 	static TimestampTz low = PG_INT64_MIN;
 	static TimestampTz looked_at_all = 0;
@@ -442,16 +466,16 @@ choose(int limit, bool own_too, const GtPlaceInQueue *after, GtLeaseKey *keys, G
 
 	if (looked_at_all == 0)
 		looked_at_all = now;
-	all = own_too || low == PG_INT64_MIN || now >= looked_at_all + LOOK_AT_ALL;
+	all = own || low == PG_INT64_MIN || now >= looked_at_all + LOOK_AT_ALL;
 	if (after != NULL && now < looked_at_all + LOOK_AT_ALL)
-		return choose_due(after->check_at, after, limit, own_too, keys, &first, result);
+		return choose_due(after->check_at, after, limit, own, keys, &first, result);
 
-	n = choose_due(all ? PG_INT64_MIN : low, NULL, limit, own_too, keys, &first, result);
+	n = choose_due(all ? PG_INT64_MIN : low, NULL, limit, own, keys, &first, result);
 	if (n == 0 && !all)
 	{
 		all = true;
 		first = GT_NEVER;
-		n = choose_due(PG_INT64_MIN, NULL, limit, own_too, keys, &first, result);
+		n = choose_due(PG_INT64_MIN, NULL, limit, own, keys, &first, result);
 	}
 	if (all)
 		looked_at_all = now;
@@ -461,7 +485,7 @@ choose(int limit, bool own_too, const GtPlaceInQueue *after, GtLeaseKey *keys, G
 
 /* See garbagetruck.h. */
 void
-gt_expire_pass(int limit, bool own_too, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *), GtExpiry *result)
+gt_expire_pass(int limit, bool own, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *), GtExpiry *result)
 {
 	GtLeaseKey *keys;
 	int			n;
@@ -470,7 +494,7 @@ gt_expire_pass(int limit, bool own_too, const GtPlaceInQueue *after, void (*on_m
 	memset(result, 0, sizeof(GtExpiry));
 	result->next = GT_NEVER;
 	gt_start_ensure();
-	expire_orphans(limit, result);
+	expire_orphans(limit, own, result);
 	limit -= result->ended;
 	if (limit <= 0)
 	{
@@ -480,7 +504,7 @@ gt_expire_pass(int limit, bool own_too, const GtPlaceInQueue *after, void (*on_m
 
 	keys = palloc(limit * sizeof(GtLeaseKey));
 	PushActiveSnapshot(GetTransactionSnapshot());	/* the rows that are chosen stay where they are */
-	n = choose(limit, own_too, after, keys, result);
+	n = choose(limit, own, after, keys, result);
 	if (n == limit && result->more && on_more != NULL)
 		on_more(result);
 

@@ -59,6 +59,7 @@
 #define MIN_FLIGHT		USECS_PER_MINUTE	/* after claimed_until: see gt_garbage_claimed() */
 #define MAX_FLIGHT		USECS_PER_HOUR
 #define MAX_EVICTIONS	3		/* in a row: the last one is an attempt */
+#define MAX_CONFLICTS	10		/* in a row: after them each is an attempt */
 #define HANDLER_MEMORY	(100 * INT64CONST(1000))	/* us for which a handler is remembered */
 #define MAX_ERROR		4000	/* bytes that are kept of an error's text */
 
@@ -91,7 +92,7 @@ gt_max_attempts_of(const GtRow *row, const GtHandler *h)
 /*
  * How long to wait after this many failures: the step doubles from retry_delay
  * to a day, and the wait is drawn between half of it and all, so that objects
- * that failed together do not come back together.
+ * that failed together do not come back together; never under LEAST_DELAY.
  */
 int64
 gt_back_off(int64 retry_delay, int failures)
@@ -141,6 +142,7 @@ clear_garbage(GtRow *row)
 	GT_SET_NULL(row, O_FLIGHT_BEFORE);
 	GT_SET_NULL(row, O_STEPS);
 	GT_SET_NULL(row, O_ERROR);
+	GT_SET_NULL(row, O_CONFLICTS);
 }
 
 /* The object is forgotten, but for the time before which nobody is granted it exclusively. */
@@ -165,6 +167,90 @@ forget_object(GtTable *objects, GtRow *row)
 	gt_update(objects, row);
 	gt_due_after_commit(GT_TIME(row, O_REGRANT_AT));
 }
+
+/* ---------------------------------------------------------------- the history */
+
+/* Is this event kept, by the setting? */
+static bool
+history_wants(const char *event)
+{
+	static const char *const errors[] = {"failed", "dead", "redriven", "discarded"};
+	int			i;
+
+	if (gt_history != GT_HISTORY_ERRORS)
+		return gt_history == GT_HISTORY_ALL;
+	for (i = 0; i < (int) lengthof(errors); i++)
+		if (strcmp(event, errors[i]) == 0)
+			return true;
+	return false;
+}
+
+static void
+set_interval(GtRow *row, int column, int64 us)
+{
+	if (us >= 0)
+		GT_SET(row, column, PointerGetDatum(gt_us_interval(us)));
+}
+
+static void
+copy_column(GtRow *to, int column, const GtRow *from, int source)
+{
+	to->v[column] = from->v[source];
+	to->isnull[column] = from->isnull[source];
+}
+
+/* As gt_history_add(); h: whose version is kept, with the rows that its statement affected (< 0: not known). */
+static void
+add_event(const char *event, const GtRow *object, const char *handler, int attempt,
+		  int64 lag, int64 took, const char *error, const GtHandler *h, int64 rows)
+{
+	GtTable		history;
+	GtRow		row;
+
+	if (!history_wants(event))
+		return;
+	gt_row_init(&row);
+	GT_SET(&row, HI_AT, TimestampTzGetDatum(gt_now()));
+	GT_SET(&row, HI_EVENT, CStringGetTextDatum(event));
+	copy_column(&row, HI_OBJECT_TYPE, object, O_OBJECT_TYPE);
+	copy_column(&row, HI_OBJECT_ID, object, O_OBJECT_ID);
+	copy_column(&row, HI_OWNER, object, O_OWNER);
+	copy_column(&row, HI_CLEANUP_ID, object, O_CLEANUP_ID);
+	copy_column(&row, HI_LEASE_ID, object, O_LEASE_ID);
+	copy_column(&row, HI_SERVICE_ID, object, O_SERVICE_ID);
+	copy_column(&row, HI_HANDLER_ID, object, O_HANDLER);
+	if (attempt >= 0)
+		GT_SET(&row, HI_ATTEMPT, Int32GetDatum(attempt));
+	if (handler != NULL)
+		GT_SET(&row, HI_HANDLER, CStringGetTextDatum(handler));
+	GT_SET(&row, HI_ID, gt_random_id());
+	set_interval(&row, HI_LAG, lag);
+	set_interval(&row, HI_TOOK, took);
+	if (error != NULL)
+		GT_SET(&row, HI_ERROR, gt_error_text(error));
+	if (h != NULL)
+		GT_SET(&row, HI_HANDLER_VERSION, Int32GetDatum(h->version));
+	if (rows >= 0)
+		GT_SET(&row, HI_AFFECTED, Int64GetDatum(rows));
+
+	gt_open(&history, GT__HISTORY, RowExclusiveLock);
+	gt_insert(&history, &row);
+	gt_close(&history);
+}
+
+/*
+ * Keeps an event in gt_history, if the setting says so.  lease_id and service_id
+ * are those of the object's row; handler NULL, attempt < 0, times < 0, error
+ * NULL: do not apply.
+ */
+void
+gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt,
+			   int64 lag, int64 took, const char *error)
+{
+	add_event(event, object, handler, attempt, lag, took, error, NULL, -1);
+}
+
+/* ---------------------------------------------------------------- what becomes of it */
 
 static int64
 next_cleanup_id(void)
@@ -243,6 +329,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason rea
 	GT_SET(row, O_SENDS, Int32GetDatum(0));
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET(row, O_ALONE, BoolGetDatum(false));
+	GT_SET_NULL(row, O_CONFLICTS);
 	gt_update(objects, row);
 	gt_observe_gauges(0, 1, 0);
 	wake_for(h, due_at);
@@ -271,6 +358,14 @@ void
 gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took)
 {
 	gt_history_add("cleaned", row, h->name, attempt, gt_garbage_lag(row, h), took, NULL);
+	gt_garbage_remove(objects, row);
+}
+
+/* The same, by a run of ours. */
+void
+gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item)
+{
+	add_event("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h), item->took, NULL, h, item->rows);
 	gt_garbage_remove(objects, row);
 }
 
@@ -384,7 +479,7 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 		try_again(row, h, retry_after == GT_BACK_OFF ? gt_back_off(gt_retry_delay_of(row, h), failures) : retry_after);
 	else if (GT_CHAR(row, O_STATE) != 'd')
 		die(row);
-	gt_history_add(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error);
+	add_event(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error, h, -1);
 	gt_update(objects, row);
 }
 
@@ -398,18 +493,24 @@ gt_garbage_not_now(GtTable *objects, GtRow *row, const GtHandler *h, int attempt
 	gt_update(objects, row);
 }
 
+static int
+conflicts_of(const GtRow *row)
+{
+	return row->isnull[O_CONFLICTS] ? 0 : GT_INT32(row, O_CONFLICTS);
+}
+
 /*
  * The run did not happen: no attempt, and soon again (after retry_after, if >= 0).
- * evicted: the worker was terminated; three in a row count as an attempt, for
- * there may be a reason for it (but not for kind notify: only gt_nack() ends one).
+ * Evictions may have a reason, so three in a row count as an attempt (but not for
+ * kind notify: only gt_nack() ends one).
  */
 void
-gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, bool evicted,
+gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, GtExcuse excuse,
 				   int64 retry_after)
 {
 	int			sends = GT_INT32(row, O_SENDS);
 
-	if (evicted && h->kind != GT_KIND_NOTIFY)
+	if (excuse == GT_EXCUSE_EVICTED && h->kind != GT_KIND_NOTIFY)
 	{
 		int			evictions = GT_INT32(row, O_EVICTED) + 1;
 
@@ -420,10 +521,24 @@ gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char 
 		}
 		GT_SET(row, O_EVICTED, Int32GetDatum(evictions));
 	}
+	if (excuse == GT_EXCUSE_CONFLICT)
+	{
+		GT_SET(row, O_CONFLICTS, Int32GetDatum(conflicts_of(row) + 1));
+		retry_after = gt_retry_delay_of(row, h);
+	}
+	if (retry_after < 0)
+		retry_after = EXCUSED_DELAY;
 	set_error(row, error);
-	gt_garbage_wait(row, h, gt_now() + (retry_after >= 0 ? retry_after : EXCUSED_DELAY));
+	gt_garbage_wait(row, h, gt_now() + Max(retry_after, LEAST_DELAY));
 	GT_SET(row, O_SENDS, Int32GetDatum(sends));
 	gt_update(objects, row);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_garbage_may_conflict(const GtRow *row)
+{
+	return conflicts_of(row) < MAX_CONFLICTS;
 }
 
 /*
@@ -484,72 +599,4 @@ gt_garbage_discarded(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	gt_history_add("discarded", row, h->name, GT_INT32(row, O_ATTEMPTS), -1, -1, NULL);
 	gt_garbage_remove(objects, row);
-}
-
-/* Is this event kept, by the setting? */
-static bool
-history_wants(const char *event)
-{
-	static const char *const errors[] = {"failed", "dead", "redriven", "discarded"};
-	int			i;
-
-	if (gt_history != GT_HISTORY_ERRORS)
-		return gt_history == GT_HISTORY_ALL;
-	for (i = 0; i < (int) lengthof(errors); i++)
-		if (strcmp(event, errors[i]) == 0)
-			return true;
-	return false;
-}
-
-static void
-set_interval(GtRow *row, int column, int64 us)
-{
-	if (us >= 0)
-		GT_SET(row, column, PointerGetDatum(gt_us_interval(us)));
-}
-
-static void
-copy_column(GtRow *to, int column, const GtRow *from, int source)
-{
-	to->v[column] = from->v[source];
-	to->isnull[column] = from->isnull[source];
-}
-
-/*
- * Keeps an event in gt_history, if the setting says so.  lease_id and service_id
- * are those of the object's row; handler NULL, attempt < 0, times < 0, error
- * NULL: do not apply.
- */
-void
-gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt,
-			   int64 lag, int64 took, const char *error)
-{
-	GtTable		history;
-	GtRow		row;
-
-	if (!history_wants(event))
-		return;
-	gt_row_init(&row);
-	GT_SET(&row, HI_AT, TimestampTzGetDatum(gt_now()));
-	GT_SET(&row, HI_EVENT, CStringGetTextDatum(event));
-	copy_column(&row, HI_OBJECT_TYPE, object, O_OBJECT_TYPE);
-	copy_column(&row, HI_OBJECT_ID, object, O_OBJECT_ID);
-	copy_column(&row, HI_OWNER, object, O_OWNER);
-	copy_column(&row, HI_CLEANUP_ID, object, O_CLEANUP_ID);
-	copy_column(&row, HI_LEASE_ID, object, O_LEASE_ID);
-	copy_column(&row, HI_SERVICE_ID, object, O_SERVICE_ID);
-	copy_column(&row, HI_HANDLER_ID, object, O_HANDLER);
-	if (attempt >= 0)
-		GT_SET(&row, HI_ATTEMPT, Int32GetDatum(attempt));
-	if (handler != NULL)
-		GT_SET(&row, HI_HANDLER, CStringGetTextDatum(handler));
-	GT_SET(&row, HI_ID, gt_random_id());
-	set_interval(&row, HI_LAG, lag);
-	set_interval(&row, HI_TOOK, took);
-	if (error != NULL)
-		GT_SET(&row, HI_ERROR, gt_error_text(error));
-
-	gt_open(&history, GT__HISTORY, RowExclusiveLock);
-	gt_insert(&history, &row);
-	gt_close(&history);
 }

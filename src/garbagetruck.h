@@ -105,7 +105,7 @@ enum
 	O_OBJECT_TYPE, O_OBJECT_ID, O_OWNER, O_LEASES, O_FENCE, O_STATE, O_KEEP, O_ALONE, O_EVICTED, O_HANDLER,
 	O_SPEC_LEASE, O_REGRANT_AT, O_CLEANUP_ID, O_DUE_AT, O_SINCE, O_ATTEMPTS, O_MAX_ATTEMPTS, O_RETRY_DELAY,
 	O_EXTRA_ATTEMPTS, O_LEASE_ID, O_SERVICE_ID, O_PAYLOAD, O_METADATA, O_CLAIMED_UNTIL, O_FLIGHT_UNTIL,
-	O_SENDS, O_ERROR, O_FLIGHT_BEFORE, O_STEPS, O_TIMED_AT, O_NATTS
+	O_SENDS, O_ERROR, O_FLIGHT_BEFORE, O_STEPS, O_TIMED_AT, O_CONFLICTS, O_NATTS
 };
 enum
 {
@@ -121,7 +121,7 @@ enum
 {
 	H_ID, H_NAME, H_KIND, H_COMMAND, H_OWNER, H_OWNER_NAME, H_RUN_AS, H_RUN_AS_NAME, H_SEARCH_PATH, H_MAX_ATTEMPTS,
 	H_RETRY_DELAY, H_TIMEOUT, H_GRACE, H_CONCURRENCY, H_RATE_LIMIT, H_PAUSED, H_PAUSED_REASON, H_BUILTIN, H_VERSION,
-	H_CRASHES, H_RESUMED_AT, H_NATTS
+	H_CRASHES, H_RESUMED_AT, H_MUST_AFFECT, H_NATTS
 };
 enum
 {
@@ -141,7 +141,7 @@ enum
 };
 enum
 {
-	RUN_WORKER, RUN_HANDLER, RUN_ALONE, RUN_TOGETHER, RUN_AT, RUN_ITEMS, RUN_NATTS
+	RUN_WORKER, RUN_HANDLER, RUN_ALONE, RUN_TOGETHER, RUN_AT, RUN_ITEMS, RUN_TIMELINE, RUN_NATTS
 };
 enum
 {
@@ -158,7 +158,8 @@ enum
 enum
 {
 	HI_AT, HI_EVENT, HI_OBJECT_TYPE, HI_OBJECT_ID, HI_OWNER, HI_CLEANUP_ID, HI_ATTEMPT, HI_HANDLER, HI_LEASE_ID,
-	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_HANDLER_ID, HI_ID, HI_NATTS
+	HI_SERVICE_ID, HI_LAG, HI_TOOK, HI_ERROR, HI_HANDLER_ID, HI_ID,
+	HI_HANDLER_VERSION, HI_AFFECTED, HI_NATTS
 };
 #define GT_MAX_ATTS 32
 #define GT_BRIEF_ATTS (O_DUE_AT + 1)	/* see gt_scan_next_brief() */
@@ -330,6 +331,7 @@ typedef struct GtSlot
 	int			nitems;			/* cleanup ids of its run, then of the one before until that commits: */
 	int64		items[2 * GT_MAX_ITEMS];	/* others pass over them */
 	TimestampTz upto;			/* due time of the last one of its run */
+	int64		record;			/* gt__run.worker of its user, which lives as long as it has the slot; 0: none yet */
 } GtSlot;
 
 /* How a handler did lately. Under GtShared.lock; without preload in the process. See slots.c */
@@ -467,6 +469,7 @@ typedef struct GtHandler
 	int			version;
 	int			crashes;
 	TimestampTz resumed_at;		/* 0: never */
+	bool		must_affect;	/* a run that affects nothing has failed */
 	TransactionId xmin;			/* of the row version: with id and version, a cache key */
 } GtHandler;
 
@@ -486,7 +489,7 @@ extern bool gt_handler_may_claim(const GtHandler *h);
 extern void gt_must_claim_handler(const GtHandler *h, const char *verb);	/* 42501; verb: what is denied, or NULL */
 extern void gt_no_such_handler(const char *name);	/* GT007 */
 extern char *gt_handler_grant_hint(const GtHandler *h, const char *privilege);
-/* NULL: its roles are there under the names and OIDs it was registered with; else why it is suspended */
+/* NULL: its roles are who they were when it was registered, may do what they did, and its search_path is safe; else why it is suspended */
 extern const char *gt_handler_suspended(const GtHandler *h);
 extern bool gt_database_paused(void);	/* gt_pause() without a handler */
 
@@ -551,10 +554,12 @@ typedef struct GtExpiry
 } GtExpiry;
 
 /*
+ * own: in a block of the caller's: only leases on objects of current_user, and
+ * those too that this very transaction has made.
  * after: only what comes after it (NULL: all).  on_more: called as soon as the
  * leases are chosen, with result->last, where there is more that is due.
  */
-extern void gt_expire_pass(int limit, bool own_too, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *),
+extern void gt_expire_pass(int limit, bool own, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *),
 						   GtExpiry *result);
 
 /* ---------------------------------------------------------------- rearm.c: times that a clock wrote that was ahead */
@@ -564,16 +569,28 @@ extern bool gt_rearm(int limit);
 
 /* ---------------------------------------------------------------- garbage.c: states of garbage and the token rules */
 
+/* Why a run did not happen. */
+typedef enum
+{
+	GT_EXCUSE_PLAIN,			/* nobody's fault */
+	GT_EXCUSE_EVICTED,			/* its worker was terminated, or it was canceled */
+	GT_EXCUSE_CONFLICT			/* SQLSTATE 40001 or 40P01 */
+} GtExcuse;
+
 typedef struct GtItem			/* one piece of garbage, chosen to be run */
 {
 	int64		cleanup_id;
 	int			attempt;		/* the one to run: attempts + 1 */
 	GtRow		row;			/* of gt_object */
-	bool		done;			/* out of a run: it went well */
+	bool		gone;			/* out of a run: it was none when its turn came, and was not run */
+	bool		done;			/* it went well */
 	bool		excused;		/* the run did not happen: no attempt */
-	bool		evicted;		/* excused because somebody canceled it */
+	GtExcuse	excuse;
+	bool		conflict;		/* it failed for a conflict with another transaction, excused or not */
 	char	   *error;			/* else why not */
+	int64		retry_after;	/* us: when excused; < 0: as usual */
 	int64		took;			/* us */
+	int64		rows;			/* that its statement has affected or returned; < 0: not known */
 } GtItem;
 
 /* The last lease has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
@@ -583,9 +600,11 @@ extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it ba
 extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took);
 #define GT_BACK_OFF		(-1)	/* for retry_after, us: the delay is the back-off's, or the handler's own; */
 #define GT_FINAL		(-2)	/* there is no next attempt */
+extern void gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item);
 extern void gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error, int64 retry_after, int64 took);
 extern void gt_garbage_not_now(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 retry_after);	/* that was none */
-extern void gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, bool evicted, int64 retry_after);
+extern void gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, GtExcuse excuse, int64 retry_after);
+extern bool gt_garbage_may_conflict(const GtRow *row);	/* one more conflict is excused */
 /*
  * A claim whose claimed_until has passed: writes it as dead and returns false if that was its last attempt; else
  * true, nothing written: the next attempt may start. Whoever chooses a row of state c (due_at <= now) calls it.
@@ -617,10 +636,14 @@ extern void gt_tally(const GtHandler *h, int runs, int failures, const char *err
 /*
  * Runs the SQL of h for items[0..n-1] (kind sql: one after the other, each in
  * its own subtransaction, stopping after 1 s; sql_batch: as one set in one
- * subtransaction) and fills in done/error/took. The objects are locked already.
- * Returns how many items were run: the rest has not been tried.
+ * subtransaction) and fills in what became of them. The objects are locked
+ * already; `judge` is asked before each run but the first whether that item is
+ * still garbage, for a run may have done something to it (else: gone).
+ * in_block: within somebody's transaction, whose own affairs are to be left alone.
+ * Returns how many items had their turn: the rest has not been tried.
  */
-extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n);
+extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
+					   bool (*judge) (GtItem *item, void *arg), void *arg);
 /* This process was terminated by run.c because a handler did not heed its timeout: not an eviction. */
 extern volatile sig_atomic_t gt_run_overran;
 /* Registration: parses and analyses the command as its owner would run it; raises what is wrong with it. */
@@ -669,11 +692,19 @@ extern GtCleaner *gt_cleaner_create(bool worker);
 extern void gt_clean_step(GtCleaner *c, int max_items, GtPass *pass);
 extern bool gt_clean_pending(GtCleaner *c); /* a run is recorded and has not been run */
 extern void gt_clean_committed(GtCleaner *c);	/* the step has been committed */
-extern void gt_clean_evicted(GtCleaner *c); /* this process goes, by no fault of the run on record: safe at exit */
-extern void gt_clean_restart(GtCleaner *c); /* after an abort: as a new worker */
+/* This process leaves the run on record; crash.c says what each means.  Safe at exit, and in PG_CATCH(). */
+extern void gt_clean_evicted(GtCleaner *c);
+extern void gt_clean_undone(GtCleaner *c, const char *error);	/* NULL: it did not happen, and that is all */
+extern void gt_clean_failed(GtCleaner *c, const char *error);	/* before an abort that this process survives */
+extern void gt_clean_restart(GtCleaner *c); /* after that */
 extern void gt_clean_end(GtCleaner *c); /* in a transaction: nothing is pending, and no trace shall stay */
 /* Judges one crashed run, if there is one: in a transaction of its own. Returns whether there was. */
 extern bool gt_clean_sweep(GtCleaner *c);
+extern bool gt_clean_writer_lives(int64 serial);	/* of a record; takes and gives back its lock */
+extern void gt_clean_watch(void);	/* signals that tell us of another process's death leave a mark, from here on */
+extern void gt_clean_unwatch(void);
+extern void gt_clean_forget_marks(Oid database);
+extern void gt_clean_start(void);	/* postmaster: what a standby has of marks means nothing any more */
 
 /* ---------------------------------------------------------------- queue.c: gt_claim and its kin, notify kinds */
 

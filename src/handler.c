@@ -96,6 +96,7 @@ gt_handler_from_row(const GtRow *row, GtHandler *h)
 	h->version = GT_INT32(row, H_VERSION);
 	h->crashes = GT_INT32(row, H_CRASHES);
 	h->resumed_at = row->isnull[H_RESUMED_AT] ? 0 : GT_TIME(row, H_RESUMED_AT);
+	h->must_affect = GT_BOOL(row, H_MUST_AFFECT);
 	h->xmin = row->xmin;
 }
 
@@ -284,7 +285,12 @@ gt_handler_suspended(const GtHandler *h)
 	why = role_disagrees("owner", h->owner, h->owner_name);
 	if (why == NULL && h->run_as != h->owner)
 		why = role_disagrees("role", h->run_as, h->run_as_name);
-	return why;
+	if (why != NULL || !GT_KIND_IS_SQL(h->kind))
+		return why;
+	if (h->run_as != h->owner && !superuser_arg(h->owner) && !member_can_set_role(h->owner, h->run_as))
+		return psprintf("its owner \"%s\" can not SET ROLE \"%s\" any more, as which it runs",
+						h->owner_name, h->run_as_name);
+	return gt_path_open(h);
 }
 
 /* For people: whom it belongs to. A role of that name may have been made since. */

@@ -186,7 +186,7 @@ gt_notify_items(const GtHandler *h, GtItem *items, int n)
 		if (room < 0)
 		{
 			item->excused = true;
-			gt_garbage_excused(&objects, &item->row, h, "the notify queue is full", false, FULL_DELAY);
+			gt_garbage_excused(&objects, &item->row, h, "the notify queue is full", GT_EXCUSE_PLAIN, FULL_DELAY);
 		}
 		else
 		{

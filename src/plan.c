@@ -5,8 +5,9 @@
  *
  * Workers, gt_reclaim() and gt_handler_create() run this, always as the
  * handler's role; it owns no table.  Plans are kept for the session, one per
- * handler, until the handler's row changes or a run fails with an error of
- * class 42: then the types of its parameters may have changed with the tables.
+ * handler, until the handler's row changes or goes, something that its command
+ * uses changes (then the types of its parameters may have, too), or too many others
+ * have been used since: they take many times the memory of their commands.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,7 +24,7 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -34,6 +35,8 @@
 #include "handler.h"
 
 #define NPARAMS			9
+#define MAX_PLANS		64		/* that are kept, */
+#define MAX_PLAN_BYTES	(512 * 1024)	/* of so much text of commands in all */
 
 /* $1 to $9: what they are in our tables, and in a set of them */
 static const Oid natural_types[NPARAMS] = {
@@ -55,10 +58,12 @@ typedef struct Conversion
 	Oid			in_param;
 } Conversion;
 
-/* A prepared command; in a hash table by id, to the end of the session. */
+/* A prepared command, in its place of the table. */
 struct GtPlan
 {
-	int			id;				/* of the handler: the hash key */
+	int			id;				/* of the handler; 0: free */
+	uint64		used;			/* grows with each use of any of them */
+	size_t		bytes;			/* of its command */
 	int			version;
 	TransactionId xmin;
 	SPIPlanPtr	plan;			/* NULL: not prepared */
@@ -66,7 +71,7 @@ struct GtPlan
 	MemoryContext context;		/* of the conversions */
 };
 
-static HTAB *plans = NULL;
+static GtPlan plans[MAX_PLANS];
 
 /* ---------------------------------------------------------------- parsing */
 
@@ -298,12 +303,39 @@ choose_types(const GtHandler *h, Oid *types)
 	ReThrowError(first);
 }
 
+/* A statement that does not say whether it has affected something can not be held to it. */
+static void
+check_tells(const GtHandler *h)
+{
+	if (h->must_affect && IsA(parse_command(h)->stmt, CallStmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("must_affect is not for CALL: it does not tell what it has affected"),
+				 errhint("Let a function return whether it has, and SELECT that.")));
+}
+
+/*
+ * The types that are chosen must do: a parameter whose type the statement leaves
+ * unknown is given one, which it may not be able to take.
+ */
 void
 gt_plan_check(const GtHandler *h)
 {
 	Oid			types[NPARAMS];
+	Oid			same[NPARAMS];
+	ErrorData  *error;
 
+	check_tells(h);
 	choose_types(h, types);
+	error = try_types(h, types, same);
+	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTERNAL_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_INDETERMINATE_DATATYPE),
+				 errmsg("could not determine the types of the parameters of handler \"%s\"", h->name),
+				 errdetail("%s.", error->message),
+				 errhint("Cast them: $1::text.")));
+	if (error != NULL)
+		ReThrowError(error);
 }
 
 /* ---------------------------------------------------------------- plans */
@@ -319,29 +351,88 @@ gt_plan_forget(GtPlan *plan)
 	plan->context = NULL;
 }
 
+static void
+drop_plan(GtPlan *plan)
+{
+	gt_plan_forget(plan);
+	memset(plan, 0, sizeof(GtPlan));
+}
+
+/* A free place with room for so much text; those that were not used for longest go. */
+static GtPlan *
+make_room(size_t bytes)
+{
+	for (;;)
+	{
+		GtPlan	   *unused = NULL;
+		GtPlan	   *oldest = NULL;
+		size_t		total = bytes;
+		int			i;
+
+		for (i = 0; i < MAX_PLANS; i++)
+		{
+			total += plans[i].bytes;
+			if (plans[i].id == 0)
+				unused = &plans[i];
+			else if (oldest == NULL || plans[i].used < oldest->used)
+				oldest = &plans[i];
+		}
+		if (oldest == NULL || (unused != NULL && total <= MAX_PLAN_BYTES))
+			return unused;
+		drop_plan(oldest);
+	}
+}
+
 GtPlan *
 gt_plan_find(const GtHandler *h)
 {
-	bool		found;
-	GtPlan	   *plan;
+	static uint64 uses = 0;
+	GtPlan	   *plan = NULL;
+	int			i;
 
-	if (plans == NULL)
+	for (i = 0; i < MAX_PLANS && plan == NULL; i++)
+		if (plans[i].id == h->id)
+			plan = &plans[i];
+	if (plan != NULL && (plan->version != h->version || !TransactionIdEquals(plan->xmin, h->xmin)))
 	{
-		HASHCTL		ctl;
-
-		memset(&ctl, 0, sizeof(ctl));
-		ctl.keysize = sizeof(int);
-		ctl.entrysize = sizeof(GtPlan);
-		plans = hash_create("garbagetruck plans", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+		drop_plan(plan);
+		plan = NULL;
 	}
-	plan = hash_search(plans, &h->id, HASH_ENTER, &found);
-	if (!found)
-		memset((char *) plan + sizeof(int), 0, sizeof(GtPlan) - sizeof(int));
-	if (plan->version != h->version || !TransactionIdEquals(plan->xmin, h->xmin))
-		gt_plan_forget(plan);
+	if (plan == NULL)
+		plan = make_room(strlen(h->command));
+	plan->id = h->id;
+	plan->bytes = strlen(h->command);
 	plan->version = h->version;
 	plan->xmin = h->xmin;
+	plan->used = ++uses;
 	return plan;
+}
+
+/* See handler.h. */
+void
+gt_plans_keep(List *handlers)
+{
+	int			i;
+
+	for (i = 0; i < MAX_PLANS; i++)
+	{
+		bool		keep = plans[i].id == 0;
+		ListCell   *lc;
+
+		if (keep)
+			continue;
+		foreach(lc, handlers)
+		{
+			GtHandler  *h = lfirst(lc);
+
+			if (h->id == plans[i].id)
+				keep = h->version == plans[i].version && TransactionIdEquals(h->xmin, plans[i].xmin);
+			if (h->id >= plans[i].id)
+				break;			/* they come by id */
+		}
+		if (!keep)
+			drop_plan(&plans[i]);
+	}
 }
 
 static void
@@ -374,7 +465,9 @@ gt_plan_prepare(GtPlan *plan, const GtHandler *h)
 {
 	Oid			types[NPARAMS];
 
-	if (plan->plan != NULL)
+	/* what it uses has changed: its parameters may be of other types now */
+	AcceptInvalidationMessages();
+	if (plan->plan != NULL && SPI_plan_is_valid(plan->plan))
 		return;
 	gt_plan_forget(plan);
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -26,6 +26,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -64,6 +65,7 @@ gt_worker_signals(void)
 	action.sa_flags = SA_RESTART | SA_SIGINFO;
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGTERM, &action, NULL);
+	gt_clean_watch();
 	BackgroundWorkerUnblockSignals();
 }
 
@@ -103,12 +105,21 @@ gt_leave_pass(GtDatabase *database, GtSlot *slot)
 		database->rearmer = 0;
 }
 
-/* At exit, before the transaction in progress is aborted and our lock on the record goes with it. */
+/*
+ * At exit, before the transaction in progress is aborted and our lock on the
+ * record goes with it: whose doing is it that the run on record comes to nothing?
+ * A handler's that kills its process, or has to be stopped by that: then nothing
+ * is said, and it is judged as a crash.
+ */
 static void
 leave_record(int code, Datum arg)
 {
-	if (is_evicted() || code == 0)
+	bool		shutdown = terminated_by == PostmasterPid || !PostmasterIsAlive();
+
+	if (is_evicted() && !shutdown)
 		gt_clean_evicted(cleaner);
+	else if (shutdown || code == 0 || !gt_clean_has_begun(cleaner))
+		gt_clean_undone(cleaner, NULL);
 	gt_clean_forget(cleaner);
 }
 
@@ -228,9 +239,24 @@ sleep_after_error(int errors)
 	ResetLatch(MyLatch);
 }
 
+/* Before the abort: the run whose transaction this was is told of it; one that is on record for later is not concerned. */
+static void
+note_failure(MemoryContext context)
+{
+	ErrorData  *error;
+
+	if (cleaner == NULL || !gt_clean_has_begun(cleaner))
+		return;
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	gt_clean_failed(cleaner, psprintf("%s (SQLSTATE %s)", error->message != NULL ? error->message : "unknown error",
+									  unpack_sql_state(error->sqlerrcode)));
+	FreeErrorData(error);
+}
+
 /*
- * Runs `body` in a transaction.  An error is logged and survived: what was on
- * record did not happen.  Several in a row end the process.
+ * Runs `body` in a transaction.  An error is logged and survived.  Several in a
+ * row end the process.
  */
 bool
 gt_in_transaction(void (*body) (void), const char *activity)
@@ -253,8 +279,7 @@ gt_in_transaction(void (*body) (void), const char *activity)
 	{
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
-		if (cleaner != NULL)
-			gt_clean_evicted(cleaner);
+		note_failure(context);
 		AbortCurrentTransaction();
 		FlushErrorState();
 		ok = false;
@@ -270,7 +295,8 @@ gt_in_transaction(void (*body) (void), const char *activity)
 	{
 		if (cleaner != NULL)
 			gt_clean_restart(cleaner);
-		gt_slot_release();
+		if (cleaner == NULL || !gt_clean_pending(cleaner))
+			gt_slot_release();
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		gt_worker_database->sweep = true;
 		gt_leave_pass(gt_worker_database, gt_my_slot);

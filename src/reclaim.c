@@ -4,12 +4,24 @@
  *	  gt_reclaim(): the workers' job in the foreground; and trimming the history.
  *
  * For servers without the library preloaded (pg_cron calls it), and for tests.
- * Called by itself it works as a worker does, with a commit after each pass; in
- * a transaction block it makes one pass, which the caller's commit keeps or its
- * rollback undoes, and which also ends leases made by this very transaction.
+ *
+ * Called by itself it works as a worker does, with a commit after each pass, and
+ * runs the handlers of every role in this one session.  So there must be nothing
+ * in the session that a handler could take, read on in, or spoil: with a cursor, a
+ * session advisory lock or something temporary open it refuses.  What can not be
+ * looked for or put back (settings of one's own, the texts of prepared statements,
+ * what libraries keep) is said in the README.
+ *
+ * In a transaction block, a function or a DO it makes one pass, which the caller's
+ * commit keeps or its rollback undoes, and which also ends leases made by this very
+ * transaction.  There anything may be open, so it does nothing but what is the
+ * caller's own: leases on the caller's objects, and handlers whose SQL runs as the
+ * caller.  As whom deferred triggers fire must be clear then: in a function that
+ * runs as somebody else than who called it, it refuses.
  *
  * A session that is interrupted leaves the record of a run that did not happen
- * (see crash.c); in a transaction block there is nothing to leave.
+ * (see crash.c); in a block there is nothing to leave.  The slot in shared memory is
+ * given back on every way out.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,12 +35,14 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
+#include "utils/portal.h"
 #include "utils/timestamp.h"
 
 #include "clean.h"
 #include "compat.h"
+#include "rights.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(gt_reclaim);
@@ -37,15 +51,16 @@ PG_FUNCTION_INFO_V1(gt_reclaim);
 
 static GtCleaner *foreground = NULL;	/* of the call in progress */
 
-/* The session is terminated in the middle of a call. */
+/* The session is terminated in the middle of a call: from outside, unless it had to be for a handler's sake. */
 static void
 leave_at_exit(int code, Datum arg)
 {
-	if (foreground != NULL)
+	if (foreground != NULL && !gt_run_overran)
 		gt_clean_evicted(foreground);
+	gt_foreground_leave();
 }
 
-/* Commits, if we may; what follows runs at READ COMMITTED as a worker would. */
+/* Commits, if we may; what follows runs at READ COMMITTED, with a snapshot, as a worker would. */
 static void
 commit(bool atomic)
 {
@@ -53,12 +68,15 @@ commit(bool atomic)
 		return;
 	SPI_commit();
 	XactIsoLevel = XACT_READ_COMMITTED;
+	EnsurePortalSnapshotExists();
 }
 
 /* Ends leases whose time is over, until there are no more. */
 static int64
 expire_all(int64 left, bool atomic)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck pass", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		done = 0;
 	int			idle = 0;
 
@@ -76,7 +94,12 @@ expire_all(int64 left, bool atomic)
 		else
 			idle = 2;
 		commit(atomic);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+		CHECK_FOR_INTERRUPTS();
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 	return done;
 }
 
@@ -100,40 +123,128 @@ clean_all(GtCleaner *c, int64 left, bool atomic)
 	return done;
 }
 
+/* The chores that are nobody's own: before, runs that were interrupted and times that are wrong; after, the history. */
+static void
+do_chores(GtCleaner *c, bool (*chore) (GtCleaner *c))
+{
+	while (chore(c))
+	{
+		commit(false);
+		CHECK_FOR_INTERRUPTS();
+	}
+	commit(false);
+}
+
+static bool
+rearm(GtCleaner *c)
+{
+	return gt_rearm(gt_batch_size);
+}
+
+static bool
+trim(GtCleaner *c)
+{
+	return gt_history_trim();
+}
+
+static int64
+do_all(GtCleaner *c, int64 left, bool atomic)
+{
+	int64		done;
+
+	if (!atomic)
+	{
+		do_chores(c, gt_clean_sweep);
+		do_chores(c, rearm);
+	}
+	done = expire_all(left, atomic);
+	(void) gt_foreground_enter();
+	if (done < left)
+		done += clean_all(c, left - done, atomic);
+	gt_clean_end(c);
+	gt_foreground_leave();
+	if (!atomic)
+		do_chores(c, trim);
+	else if (gt_is_admin())
+		(void) gt_history_trim();
+	return done;
+}
+
+/* What the run in progress is told of an error that ends the call. */
+static void
+leave_undone(GtCleaner *c, MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	gt_clean_undone(c, psprintf("%s (SQLSTATE %s)", error->message != NULL ? error->message : "unknown error",
+								unpack_sql_state(error->sqlerrcode)));
+}
+
 static int64
 reclaim(int64 left, bool atomic)
 {
+	MemoryContext context = CurrentMemoryContext;
 	GtCleaner  *c = gt_cleaner_create(false);
 	int64		done;
 
-	c->unrecorded = atomic;
+	c->unrecorded = c->own_only = atomic;
 	foreground = atomic ? NULL : c;
+	if (!atomic)
+		gt_clean_watch();
 	PG_TRY();
 	{
-		while (gt_clean_sweep(c))
-			commit(atomic);
-		while (gt_rearm(gt_batch_size) && !atomic)
-			commit(atomic);
-		done = expire_all(left, atomic);
-		(void) gt_foreground_enter();
-		if (done < left)
-			done += clean_all(c, left - done, atomic);
-		gt_clean_end(c);
-		gt_foreground_leave();
+		done = do_all(c, left, atomic);
 	}
 	PG_CATCH();
 	{
-		gt_clean_evicted(c);
+		if (!atomic)
+		{
+			leave_undone(c, context);
+			gt_clean_unwatch();
+		}
 		foreground = NULL;
+		gt_foreground_leave();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	if (!atomic)
+		gt_clean_unwatch();
 	foreground = NULL;
 	return done;
 }
 
 static void
-check_call(void)
+must_be_allowed(bool atomic)
+{
+	if (gt_is_admin() || (atomic && gt_has_right(GT_RIGHT_HANDLER)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for gt_reclaim: role \"%s\" is no administrator of garbagetruck",
+					GetUserNameFromId(GetUserId(), false)),
+			 errdetail("In a transaction block roles with 'handler' may call it: for what is their own."),
+			 errhint("A superuser or the owner of the extension can SELECT gt_allow(role, 'admin').")));
+}
+
+/*
+ * In a block handlers run as the caller, and so do the triggers that are
+ * deferred until then: that must be the one who has opened it.
+ */
+static void
+must_be_oneself(void)
+{
+	if (GetUserId() == GetOuterUserId() && !InSecurityRestrictedOperation())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("gt_reclaim cannot be called in a function that runs as another role than its caller's"),
+			 errhint("CALL it by itself, or as a role that was allowed to: SELECT gt_allow(role, 'handler').")));
+}
+
+static void
+check_call(bool atomic)
 {
 	char	   *why = NULL;
 
@@ -142,12 +253,8 @@ check_call(void)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("gt_reclaim cannot be called by a handler")));
 	gt_mark_write("gt_reclaim");
-	if (!gt_is_admin())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for gt_reclaim: role \"%s\" is no administrator of garbagetruck",
-						GetUserNameFromId(GetUserId(), false)),
-				 errhint("A superuser or the owner of the extension can SELECT gt_allow(role, 'admin').")));
+	must_be_allowed(atomic);
+	must_be_oneself();
 	if (gt_place(&why) == GT_PLACE_COPY)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -156,19 +263,49 @@ check_call(void)
 				 errhint("If its objects are its own: SELECT gt_resume(adopt => true);")));
 }
 
+/* What this session has open that handlers of other roles could reach; see the top of the file. */
+static void
+must_have_nothing_open(void)
+{
+	static const char *const sql =
+		"SELECT pg_catalog.format('cursor \"%s\"', name) FROM pg_catalog.pg_cursors"
+		" WHERE name OPERATOR(pg_catalog.<>) $1"
+		" UNION ALL SELECT pg_catalog.format('the session advisory lock (%s, %s)', classid, objid) FROM pg_catalog.pg_locks"
+		" WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+		" UNION ALL SELECT pg_catalog.format('temporary %s \"%s\"', CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view'"
+		" WHEN 'S' THEN 'sequence' ELSE 'relation' END, relname) FROM pg_catalog.pg_class"
+		" WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND relkind NOT IN ('i', 'I', 't')"
+		" UNION ALL SELECT pg_catalog.format('temporary function \"%s\"', proname) FROM pg_catalog.pg_proc"
+		" WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1";
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+
+	values[0] = CStringGetTextDatum(ActivePortal != NULL ? ActivePortal->name : "");
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at what is open in the session");
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("gt_reclaim needs a session with nothing else open, and this one has %s",
+						SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+				 errdetail("It runs the handlers of every role, which could reach that."),
+				 errhint("CALL it in a session of its own; or in a transaction block, where it does what is your own only.")));
+}
+
 /* gt_reclaim(max_items DEFAULT NULL, INOUT done DEFAULT 0) */
 Datum
 gt_reclaim(PG_FUNCTION_ARGS)
 {
 	static bool registered = false;
 	CallContext *context = (CallContext *) fcinfo->context;
-	bool		atomic = context == NULL || !IsA(context, CallContext) || context->atomic || IsSubTransaction();
+	bool		atomic = context == NULL || !IsA(context, CallContext) || context->atomic || IsSubTransaction() ||
+		SPI_inside_nonatomic_context();
 	int64		left = PG_ARGISNULL(0) ? PG_INT64_MAX : PG_GETARG_INT32(0);
 	TupleDesc	desc;
 	Datum		done;
 	bool		isnull = false;
 
-	check_call();
+	check_call(atomic);
 	if (left < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -181,6 +318,8 @@ gt_reclaim(PG_FUNCTION_ARGS)
 
 	if (SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to the SPI");
+	if (!atomic)
+		must_have_nothing_open();
 	commit(atomic);
 	done = Int64GetDatum(reclaim(left, atomic));
 	SPI_finish();
@@ -206,32 +345,24 @@ gt_history_trim_at(void)
 	return result;
 }
 
-/* See worker.h. */
+/* See worker.h. By the table itself, as all our writing: no trigger and no publication has a say in it. */
 bool
 gt_history_trim(void)
 {
-	GtSwitch	save;
-	Oid			types[2] = {TIMESTAMPTZOID, INT4OID};
-	Datum		values[2];
-	char	   *table;
-	char	   *sql;
-	bool		more;
+	TimestampTz until = gt_now() - (int64) gt_history_retention * USECS_PER_SEC;
+	GtTable		history;
+	GtScan	   *scan;
+	GtRow		row;
+	int			n = 0;
 
-	if (gt_history_retention < 0 || !OidIsValid(gt_extension()))
+	if (!OidIsValid(gt_extension()))
 		return false;
-	table = quote_qualified_identifier(get_namespace_name(gt_own_schema()), "gt__history");
-	sql = psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY("
-				   "SELECT ctid FROM %s WHERE at < $1 ORDER BY at LIMIT $2))", table, table);
-	values[0] = TimestampTzGetDatum(gt_now() - (int64) gt_history_retention * USECS_PER_SEC);
-	values[1] = Int32GetDatum(TRIM_ROWS);
-
-	gt_become_owner(&save);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to the SPI");
-	if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not trim gt__history");
-	more = SPI_processed >= TRIM_ROWS;
-	SPI_finish();
-	gt_become_user(&save);
-	return more;
+	gt_open(&history, GT__HISTORY, RowExclusiveLock);
+	scan = gt_scan_begin(&history, GT__HISTORY_PKEY, 0, NULL);
+	while (n < TRIM_ROWS && gt_scan_next(scan, &row) && GT_TIME(&row, HI_AT) < until)
+		if (gt_try_delete(&history, &row))	/* what another is just deleting is none of ours */
+			n++;
+	gt_scan_end(scan);
+	gt_close(&history);
+	return n >= TRIM_ROWS;
 }

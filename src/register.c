@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
@@ -37,6 +36,7 @@ PG_FUNCTION_INFO_V1(gt_handler_drop);
 #define MIN_TIMEOUT			INT64CONST(1000)
 #define MAX_TIMEOUT			(INT64CONST(24) * 3600 * USECS_PER_SEC)
 #define MAX_GRACE			(INT64CONST(3650) * USECS_PER_DAY)
+#define MAX_COMMAND			(64 * 1024) /* bytes: its plan takes many times as much in each worker */
 
 #define MAX_HANDLERS		10000	/* of one role; superusers aside */
 
@@ -71,6 +71,18 @@ int_argument(FunctionCallInfo fcinfo, int arg, const char *what, int min)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s %d is out of range: it must be %d or more", what, value, min)));
 	return value;
+}
+
+/* Only a statement of which one can tell may be held to have affected something. */
+static bool
+must_affect_argument(FunctionCallInfo fcinfo, int arg, GtKind kind)
+{
+	gt_must_not_be_null(fcinfo, arg, "must_affect");
+	if (PG_GETARG_BOOL(arg) && kind != GT_KIND_SQL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("must_affect is for handlers of kind sql, and not of kind %s", gt_kind_names[kind])));
+	return PG_GETARG_BOOL(arg);
 }
 
 /* An interval in us. */
@@ -125,44 +137,12 @@ command_argument(FunctionCallInfo fcinfo, int arg, GtKind kind)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("command \"\" of kind %s must not be empty", gt_kind_names[kind])));
+	if (strlen(command) > MAX_COMMAND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command has %zu bytes, it must have at most %d", strlen(command), MAX_COMMAND),
+				 kind == GT_KIND_SQL || kind == GT_KIND_SQL_BATCH ? errhint("Put what it does into a function.") : 0));
 	return command;
-}
-
-/*
- * The search_path of this call, as it is to be stored: schemas that exist and
- * that current_user may use ($user among them), without those in which anybody
- * could plant a function, and pg_temp last, where it hides nothing.
- */
-static char *
-search_path_to_store(const char *handler)
-{
-	StringInfoData path;
-	StringInfoData left_out;
-	ListCell   *cell;
-
-	initStringInfo(&path);
-	initStringInfo(&left_out);
-	foreach(cell, fetch_search_path(false))
-	{
-		Oid			schema = lfirst_oid(cell);
-		const char *name = quote_identifier(get_namespace_name(schema));
-
-		if (isAnyTempNamespace(schema))
-			continue;
-		if (gt_schema_aclcheck(schema, ACL_ID_PUBLIC, ACL_CREATE) == ACLCHECK_OK)
-			appendStringInfo(&left_out, "%s%s", left_out.len > 0 ? ", " : "", name);
-		else
-			appendStringInfo(&path, "%s, ", name);
-	}
-	if (left_out.len > 0)
-		ereport(NOTICE,
-				(errmsg("handler \"%s\" runs without these schemas of the search_path: %s", handler, left_out.data),
-				 errdetail("PUBLIC may create objects there, so anybody could change what the command means."),
-				 errhint("Name such objects with their schema, or REVOKE CREATE ON SCHEMA ... FROM PUBLIC and register the handler again.")));
-	if (path.len == 0)
-		appendStringInfoString(&path, "pg_catalog, ");
-	appendStringInfoString(&path, "pg_temp");
-	return path.data;
 }
 
 /* ---------------------------------------------------------------- create, drop */
@@ -264,6 +244,7 @@ row_from_arguments(FunctionCallInfo fcinfo, GtRow *row)
 	GT_SET(row, H_BUILTIN, BoolGetDatum(false));
 	GT_SET(row, H_VERSION, Int32GetDatum(1));
 	GT_SET(row, H_CRASHES, Int32GetDatum(0));
+	GT_SET(row, H_MUST_AFFECT, BoolGetDatum(must_affect_argument(fcinfo, 10, kind)));
 }
 
 static void
@@ -276,7 +257,7 @@ set_owner(GtRow *row, Oid owner)
 	GT_SET(row, H_OWNER_NAME, NameGetDatum(name));
 }
 
-/* SQL is analysed as it will run; the rest has nothing to check. */
+/* SQL is analysed as it will run, under the search_path of this call; the rest has nothing to check. */
 static void
 check_command(GtRow *row)
 {
@@ -286,6 +267,8 @@ check_command(GtRow *row)
 	if (!GT_KIND_IS_SQL(h.kind))
 		return;
 	must_be_able_to_become(h.run_as, h.run_as_name);
+	h.search_path = gt_path_to_store(h.name, h.run_as);
+	GT_SET(row, H_SEARCH_PATH, CStringGetTextDatum(h.search_path));
 	gt_run_check(&h);
 	if (row->isnull[H_RUN_AS] && superuser_arg(h.owner))
 		ereport(NOTICE,
@@ -384,7 +367,6 @@ gt_handler_create(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_handler_create");
 	row_from_arguments(fcinfo, &row);
 	name = TextDatumGetCString(row.v[H_NAME]);
-	GT_SET(&row, H_SEARCH_PATH, CStringGetTextDatum(search_path_to_store(name)));
 
 	gt_open(&t, GT__HANDLER, RowExclusiveLock);
 	for (;;)

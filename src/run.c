@@ -26,22 +26,28 @@
  * The timer cancels the run at its timeout and every five seconds sends
  * SIGTERM to this process after that: a handler that catches its cancellation
  * loses the worker, and one that catches it and returns has failed none the less.
+ * A session in gt_reclaim() goes the same way, and is told whose doing it is.
+ *
+ * A run that calls gt_snooze() is rolled back at its end, whatever became of it.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
@@ -58,6 +64,12 @@
 #define KILL_AFTER_MS	5000
 #define MAX_ERROR		2000	/* bytes of a message that are kept */
 
+#define MIN_SNOOZE		(100 * INT64CONST(1000))	/* us */
+#define MAX_SNOOZE		(30 * USECS_PER_DAY)
+#define LOG_BURST		10		/* failures of a handler that are logged at once; then one a second */
+
+PG_FUNCTION_INFO_V1(gt_snooze);
+
 /* The state of one call of gt_run_sql(). */
 typedef struct Runs
 {
@@ -66,14 +78,27 @@ typedef struct Runs
 	Oid			user;
 	int			sec_context;
 	int			guc_level;
-	bool		as_session;		/* session_user, too, is the role: in workers */
+	bool		as_session;		/* session_user, too, is the role */
+	Oid			session_user;	/* then: who it was, */
+	bool		session_is_superuser;
+	Oid			role;			/* and whom SET ROLE had made of it; InvalidOid: nobody */
+	bool		role_is_superuser;
+	bool		in_block;		/* of somebody's transaction, in which other things may be open */
 	bool		in_cleanup;
-	LockData   *held_before;	/* foreground, holding advisory locks of its own; else NULL */
+	LockData   *held_before;	/* in a block: where the session holds advisory locks of its own; else NULL */
+	List	   *cursors_before; /* in a block: names of those that are open */
 	MemoryContext caller;		/* errors are kept here */
 	MemoryContext scratch;		/* of one run */
+
+	/* of the run in progress */
+	int64		snooze;			/* us; < 0: gt_snooze() was not called */
+	char		snooze_reason[MAX_ERROR + 1];
+	int64		rows;			/* that its statement has affected, or returned; < 0: it does not tell */
 } Runs;
 
 volatile sig_atomic_t gt_run_overran = false;
+
+static Runs *current_runs = NULL;
 
 static TimeoutId run_timeout;
 static bool run_timeout_registered = false;
@@ -133,18 +158,25 @@ set_for_runs(const char *name, const char *value)
 /*
  * Becomes the role under its search_path, until stop_being_role() or the end of
  * the (sub)transaction.  With as_session it is session_user as well: SECURITY
- * DEFINER functions know their caller by that, and it must not be the
- * superuser that a worker is.
+ * DEFINER functions know their caller by that, and it must not be the superuser
+ * that a worker is.  A session can do so only where a superuser has logged in.
  */
 static void
 be_role(Runs *runs, const GtHandler *h, bool as_session)
 {
 	GetUserIdAndSecContext(&runs->user, &runs->sec_context);
-	runs->as_session = as_session;
+	runs->session_user = GetSessionUserId();
+	runs->as_session = as_session && runs->sec_context == 0 && h->run_as != runs->session_user &&
+		superuser_arg(GetAuthenticatedUserId());
 	if (runs->as_session)
+	{
+		runs->session_is_superuser = superuser_arg(runs->session_user);
+		runs->role = GetCurrentRoleId();
+		runs->role_is_superuser = OidIsValid(runs->role) && superuser_arg(runs->role);
 		SetSessionAuthorization(h->run_as, superuser_arg(h->run_as));
+	}
 	runs->guc_level = NewGUCNestLevel();
-	set_for_runs("search_path", h->search_path);
+	set_for_runs("search_path", gt_path_of_run(h));
 	set_for_runs("session_replication_role", "origin");
 	set_for_runs("row_security", "on");
 	set_for_runs("lock_timeout", "0");	/* the handler's timeout covers its waits */
@@ -157,7 +189,12 @@ be_self(Runs *runs)
 {
 	SetUserIdAndSecContext(runs->user, runs->sec_context);
 	if (runs->as_session)
-		SetSessionAuthorization(runs->user, superuser_arg(runs->user));
+	{
+		SetSessionAuthorization(runs->session_user, runs->session_is_superuser);
+		if (OidIsValid(runs->role))
+			SetCurrentRoleId(runs->role, runs->role_is_superuser);
+		SetUserIdAndSecContext(runs->user, runs->sec_context);
+	}
 	runs->as_session = false;
 }
 
@@ -202,12 +239,9 @@ is_my_advisory_lock(const LockInstanceData *lock)
 static LockData *
 advisory_locks_before(void)
 {
-	LockData   *locks;
+	LockData   *locks = GetLockStatusData();
 	int			i;
 
-	if (gt_my_slot != NULL)
-		return NULL;
-	locks = GetLockStatusData();
 	for (i = 0; i < locks->nelements; i++)
 		if (is_my_advisory_lock(&locks->locks[i]))
 			return locks;
@@ -228,8 +262,8 @@ held_in(const LockData *locks, const LOCKTAG *tag)
 }
 
 /*
- * Session advisory locks that the run took: in a worker those are all there
- * are; a session that holds some of its own loses only those that are new.
+ * Session advisory locks that the run took: as a rule those are all there are;
+ * a session that holds some of its own loses only those that are new.
  * LockRelease() warns of a lock that is the transaction's: not a session's, so
  * none of our business, and nobody's news.
  */
@@ -265,20 +299,148 @@ release_advisory_locks(Runs *runs)
 	AtEOXact_GUC(false, level);
 }
 
+/* Names of the cursors that are open, in the current memory context. Connected to the SPI. */
+static List *
+open_cursors(void)
+{
+	static SPIPlanPtr plan = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	List	   *names = NIL;
+	uint64		i;
+
+	if (plan == NULL)
+	{
+		plan = SPI_prepare("SELECT name FROM pg_catalog.pg_cursors", 0, NULL);
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
+	}
+	if (SPI_execute_plan(plan, NULL, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the open cursors");
+	for (i = 0; i < SPI_processed; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		names = lappend(names, makeString(pstrdup(name)));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	MemoryContextSwitchTo(context);
+	return names;
+}
+
+/* Cursors that the run has left open: nobody reads on in them. */
+static void
+close_cursors(const Runs *runs)
+{
+	ListCell   *lc;
+
+	if (!runs->in_block)
+	{
+		PortalHashTableDeleteAll(); /* but the one that we run in */
+		return;
+	}
+	foreach(lc, open_cursors())
+	{
+		Portal		portal = GetPortalByName(strVal(lfirst(lc)));
+
+		if (!list_member(runs->cursors_before, lfirst(lc)) && PortalIsValid(portal) && portal->status != PORTAL_ACTIVE)
+			PortalDrop(portal, false);
+	}
+}
+
+/*
+ * In a block, constraints that are deferred by their definition are so again
+ * afterwards.  What the caller had set otherwise can not be read, and so is
+ * IMMEDIATE.  A name that stands for constraints of both sorts is left out.
+ */
+static void
+constraints_as_defined(void)
+{
+	static const char *const sql =
+		"SELECT DISTINCT n.nspname, c.conname FROM pg_catalog.pg_constraint c"
+		" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
+		" WHERE c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS"
+		" (SELECT FROM pg_catalog.pg_constraint o WHERE o.connamespace OPERATOR(pg_catalog.=) c.connamespace"
+		" AND o.conname OPERATOR(pg_catalog.=) c.conname AND NOT o.condeferred)";
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+	uint64		i;
+
+	if (SPI_execute(sql, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the deferred constraints");
+	for (i = 0; i < SPI_processed; i++)
+		statement->constraints = lappend(statement->constraints,
+										 makeRangeVar(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
+													  SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2), -1));
+	statement->deferred = true;
+	if (statement->constraints != NIL)
+		AfterTriggerSetState(statement);
+}
+
+/* random() of the session goes on from where no handler has put it. */
+static void
+reseed(void)
+{
+	uint32		seed;
+
+	if (!pg_strong_random(&seed, sizeof(seed)))
+		return;
+	(void) DirectFunctionCall1(setseed, Float8GetDatum(seed / (double) PG_UINT32_MAX));
+}
+
 /* ---------------------------------------------------------------- runs */
 
-static void
-execute_plan(GtPlan *plan, ParamListInfo params)
+/* Receives the rows of a statement that must affect something: does one say that it did? */
+typedef struct Affected
 {
+	DestReceiver receiver;
+	bool		any;
+} Affected;
+
+static bool
+look_at_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	Affected   *affected = (Affected *) self;
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	int			i;
+
+	slot_getallattrs(slot);
+	for (i = 0; i < desc->natts && !affected->any; i++)
+		affected->any = !slot->tts_isnull[i] &&
+			(desc->natts > 1 || TupleDescAttr(desc, i)->atttypid != BOOLOID || DatumGetBool(slot->tts_values[i]));
+	return true;
+}
+
+static void
+start_rows(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+end_rows(DestReceiver *self)
+{
+}
+
+static void
+execute_plan(Runs *runs, ParamListInfo params)
+{
+	Affected	affected = {{look_at_row, start_rows, end_rows, end_rows, DestNone}, false};
 	SPIExecuteOptions options;
 	int			rc;
 
 	memset(&options, 0, sizeof(options));
 	options.params = params;
-	options.dest = None_Receiver;	/* the rows of a SELECT are nobody's */
-	rc = SPI_execute_plan_extended(gt_plan_spi(plan), &options);
+	options.dest = runs->h->must_affect ? &affected.receiver : None_Receiver;	/* else the rows of a SELECT are nobody's */
+	rc = SPI_execute_plan_extended(gt_plan_spi(runs->plan), &options);
 	if (rc < 0)
-		elog(ERROR, "could not execute the command: %s", SPI_result_code_string(rc));
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not execute the command: %s", SPI_result_code_string(rc))));
+	runs->rows = rc == SPI_OK_UTILITY ? -1 : (int64) SPI_processed;
+	if (runs->h->must_affect && (rc == SPI_OK_SELECT ? !affected.any : SPI_processed == 0) && runs->snooze < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("it affected no row")));
 }
 
 /* The body of a run, in its subtransaction, as its role. */
@@ -290,16 +452,45 @@ do_run(Runs *runs, GtItem *items, int n)
 
 	start_timer(runs->h->timeout);
 	gt_plan_prepare(plan, runs->h);
-	execute_plan(plan, gt_plan_params(plan, runs->h, items, n));
+	execute_plan(runs, gt_plan_params(plan, runs->h, items, n));
 	constraints_immediate();
-	if (gt_my_slot != NULL)
-		PortalHashTableDeleteAll(); /* cursors left open; a foreground session may have its own */
+	close_cursors(runs);
 	stop_timer();
 	if (timed_out)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("canceled by its timeout")));
 	AtEOXact_GUC(false, level);
+}
+
+/* gt_snooze(after, reason): the run in progress did not happen, and comes again after that. */
+Datum
+gt_snooze(PG_FUNCTION_ARGS)
+{
+	int64		after;
+	bool		ok;
+
+	if (current_runs == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("gt_snooze can only be called by a handler"),
+				 errdetail("No run of kind sql or sql_batch is in progress in this session.")));
+	gt_must_not_be_null(fcinfo, 0, "after");
+	after = gt_interval_us(PG_GETARG_INTERVAL_P(0), &ok);
+	if (!ok || after < MIN_SNOOZE || after > MAX_SNOOZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("after %s is out of range, it must be 100 milliseconds to 30 days",
+						DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(0))))));
+	current_runs->snooze = after;
+	strlcpy(current_runs->snooze_reason, "snoozed", sizeof(current_runs->snooze_reason));
+	if (!PG_ARGISNULL(1))
+	{
+		char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+		strlcpy(current_runs->snooze_reason, reason, pg_mbcliplen(reason, strlen(reason), MAX_ERROR) + 1);
+	}
+	PG_RETURN_VOID();
 }
 
 /* What became of a run that failed: the text that people will read, in the caller's memory. */
@@ -326,23 +517,81 @@ is_foreign_cancel(const ErrorData *error)
 		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
+/*
+ * May this failure be logged?  A handler that fails all the time must not fill
+ * the log: gt_history has each attempt.  *left_out: how many since the last line.
+ */
+static bool
+may_log(int handler, int *left_out)
+{
+	static struct
+	{
+		int			handler;
+		int			room;
+		int			left_out;
+		TimestampTz at;
+	}			logged[16];
+	int			i = handler % (int) lengthof(logged);
+	TimestampTz now = gt_now();
+
+	if (logged[i].handler != handler)
+	{
+		memset(&logged[i], 0, sizeof(logged[i]));
+		logged[i].handler = handler;
+		logged[i].at = now - LOG_BURST * USECS_PER_SEC;
+	}
+	if (now - logged[i].at >= USECS_PER_SEC)
+	{
+		logged[i].room = Min(logged[i].room + (int) Min((now - logged[i].at) / USECS_PER_SEC, LOG_BURST), LOG_BURST);
+		logged[i].at = now;
+	}
+	*left_out = logged[i].left_out;
+	if (logged[i].room == 0)
+	{
+		logged[i].left_out++;
+		return false;
+	}
+	logged[i].room--;
+	logged[i].left_out = 0;
+	return true;
+}
+
 static void
 log_failure(Runs *runs, const GtItem *items, int n)
 {
 	const GtItem *item = &items[0];
 	char	   *type = TextDatumGetCString(item->row.v[O_OBJECT_TYPE]);
 	char	   *id = TextDatumGetCString(item->row.v[O_OBJECT_ID]);
+	int			left_out;
 
-	if (n == 1)
-		ereport(LOG,
-				(errmsg("handler \"%s\" %s on %s \"%s\", attempt %d: %s", runs->h->name,
-						item->excused ? "did not run" : "failed", type, id, item->attempt, item->error),
-				 errhidestmt(true), errhidecontext(true)));
-	else
-		ereport(LOG,
-				(errmsg("handler \"%s\" %s on a batch of %d objects, the first %s \"%s\": %s", runs->h->name,
-						item->excused ? "did not run" : "failed", n, type, id, item->error),
-				 errhidestmt(true), errhidecontext(true)));
+	if (!may_log(runs->h->id, &left_out))
+		return;
+	ereport(LOG,
+			(n == 1 ?
+			 errmsg("handler \"%s\" %s on %s \"%s\", attempt %d: %s", runs->h->name,
+					item->excused ? "did not run" : "failed", type, id, item->attempt, item->error) :
+			 errmsg("handler \"%s\" %s on a batch of %d objects, the first %s \"%s\": %s", runs->h->name,
+					item->excused ? "did not run" : "failed", n, type, id, item->error),
+			 left_out > 0 ? errdetail("%d failures of it were not logged.", left_out) : 0,
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+/* Enters what became of a run that was rolled back. */
+static void
+set_outcome(GtItem *items, int n, bool excused, GtExcuse excuse, char *error, int64 retry_after)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		items[i].done = false;
+		items[i].excused = excused;
+		items[i].excuse = excuse;
+		items[i].conflict = excuse == GT_EXCUSE_CONFLICT;
+		items[i].error = error;
+		items[i].retry_after = retry_after;
+		items[i].rows = -1;
+	}
 }
 
 /* Enters the error into the items, or raises it where it is the caller's own. */
@@ -350,53 +599,75 @@ static void
 note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 {
 	bool		foreign = is_foreign_cancel(error);
-	char	   *text;
-	int			i;
+	bool		conflict = !timed_out && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+										  error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED);
 
 	if (foreign && gt_my_slot == NULL)
 		ReThrowError(error);
 	MemoryContextSwitchTo(runs->caller);
-	text = describe(runs, error);
-	for (i = 0; i < n; i++)
+	if (runs->snooze >= 0 && !timed_out && !foreign)
 	{
-		items[i].done = false;
-		items[i].error = text;
-		items[i].evicted = foreign;
-		items[i].excused = foreign ||
-			(!timed_out && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-							error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED));
+		set_outcome(items, n, true, GT_EXCUSE_PLAIN, pstrdup(runs->snooze_reason), runs->snooze);
+		return;
 	}
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+	set_outcome(items, n, foreign || conflict,
+				foreign ? GT_EXCUSE_EVICTED : conflict ? GT_EXCUSE_CONFLICT : GT_EXCUSE_PLAIN,
+				describe(runs, error), -1);
+	/* of the one class, and where something was dropped of the other, the types of its parameters may be to blame */
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTERNAL_ERROR)
 		gt_plan_forget(runs->plan);
 	log_failure(runs, items, n);
 }
 
-/* One run over n items (1 unless sql_batch) in a subtransaction; fills in the items, and raises nothing of the handler's. */
+/* In the context of errors during a run: whose doing it is that this process goes. */
 static void
-run_once(Runs *runs, GtItem *items, int n)
+tell_overrun(void *arg)
+{
+	if (gt_run_overran)
+	{
+		errdetail("Handler \"%s\" went on for over %d s after its timeout: nothing else stops it.",
+				  ((Runs *) arg)->h->name, KILL_AFTER_MS / 1000);
+		errhint("Its owner or an administrator can: SELECT gt_pause(%s);", quote_literal_cstr(((Runs *) arg)->h->name));
+	}
+}
+
+/* Runs it in a subtransaction, and comes back out of that whatever happens. */
+static void
+run_guarded(Runs *runs, GtItem *items, int n)
 {
 	ResourceOwner owner = CurrentResourceOwner;
-	instr_time	start;
-	instr_time	end;
-	int			i;
+	ErrorContextCallback callback;
 
-	GT_POINT("run");
-	timed_out = false;
-	INSTR_TIME_SET_CURRENT(start);
+	callback.callback = tell_overrun;
+	callback.arg = runs;
+	callback.previous = error_context_stack;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(runs->scratch);
 	PG_TRY();
 	{
+		error_context_stack = &callback;
 		do_run(runs, items, n);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(runs->scratch);
-		CurrentResourceOwner = owner;
-		for (i = 0; i < n; i++)
+		error_context_stack = callback.previous;
+		if (runs->snooze >= 0)
 		{
-			items[i].done = true;
-			items[i].excused = items[i].evicted = false;
-			items[i].error = NULL;
+			RollbackAndReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(runs->caller);
+			set_outcome(items, n, true, GT_EXCUSE_PLAIN, pstrdup(runs->snooze_reason), runs->snooze);
 		}
+		else
+		{
+			int			i;
+
+			ReleaseCurrentSubTransaction();
+			set_outcome(items, n, false, GT_EXCUSE_PLAIN, NULL, -1);
+			for (i = 0; i < n; i++)
+			{
+				items[i].done = true;
+				items[i].rows = runs->rows;
+			}
+		}
+		CurrentResourceOwner = owner;
 	}
 	PG_CATCH();
 	{
@@ -412,8 +683,24 @@ run_once(Runs *runs, GtItem *items, int n)
 		note_failure(runs, items, n, error);
 	}
 	PG_END_TRY();
-	release_advisory_locks(runs);
 	MemoryContextSwitchTo(runs->caller);
+}
+
+/* One run over n items (1 unless sql_batch); fills in the items, and raises nothing of the handler's. */
+static void
+run_once(Runs *runs, GtItem *items, int n)
+{
+	instr_time	start;
+	instr_time	end;
+	int			i;
+
+	GT_POINT("run");
+	timed_out = false;
+	runs->snooze = -1;
+	runs->rows = -1;
+	INSTR_TIME_SET_CURRENT(start);
+	run_guarded(runs, items, n);
+	release_advisory_locks(runs);
 	MemoryContextReset(runs->scratch);
 
 	INSTR_TIME_SET_CURRENT(end);
@@ -431,18 +718,14 @@ is_suspended(const GtHandler *h, GtItem *items, int n)
 
 	if (why == NULL)
 		return false;
+	set_outcome(items, n, true, GT_EXCUSE_PLAIN, psprintf("suspended: %s", why), -1);
 	for (i = 0; i < n; i++)
-	{
-		items[i].done = false;
-		items[i].excused = true;
-		items[i].error = psprintf("suspended: %s", why);
 		items[i].took = 0;
-	}
 	return true;
 }
 
 static int
-run_all(Runs *runs, GtItem *items, int n)
+run_all(Runs *runs, GtItem *items, int n, bool (*judge) (GtItem *item, void *arg), void *arg)
 {
 	int64		took = 0;
 	int			i;
@@ -454,6 +737,9 @@ run_all(Runs *runs, GtItem *items, int n)
 	}
 	for (i = 0; i < n && i < MAX_RUNS && took < MAX_US; i++)
 	{
+		items[i].gone = i > 0 && !judge(&items[i], arg);
+		if (items[i].gone)
+			continue;
 		run_once(runs, &items[i], 1);
 		took += items[i].took;
 		CHECK_FOR_INTERRUPTS();
@@ -463,7 +749,8 @@ run_all(Runs *runs, GtItem *items, int n)
 
 /* See garbagetruck.h. */
 int
-gt_run_sql(const GtHandler *h, GtItem *items, int n)
+gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
+		   bool (*judge) (GtItem *item, void *arg), void *arg)
 {
 	Runs		runs;
 	volatile int ran = 0;
@@ -473,30 +760,41 @@ gt_run_sql(const GtHandler *h, GtItem *items, int n)
 
 	memset(&runs, 0, sizeof(runs));
 	runs.h = h;
+	runs.in_block = in_block;
 	runs.caller = CurrentMemoryContext;
 	runs.scratch = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck run", ALLOCSET_DEFAULT_SIZES);
 	runs.in_cleanup = gt_in_cleanup;
-	runs.held_before = advisory_locks_before();
+	if (in_block)
+		runs.held_before = advisory_locks_before();
 	constraints_immediate();
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to the SPI");
 	MemoryContextSwitchTo(runs.caller);
+	if (in_block)
+		runs.cursors_before = open_cursors();
 	runs.plan = gt_plan_find(h);
-	be_role(&runs, h, gt_my_slot != NULL);
+	be_role(&runs, h, true);
 	gt_in_cleanup = true;
+	current_runs = &runs;
 	PG_TRY();
 	{
-		ran = run_all(&runs, items, n);
+		ran = run_all(&runs, items, n, judge, arg);
 	}
 	PG_CATCH();
 	{
+		current_runs = NULL;
 		gt_in_cleanup = runs.in_cleanup;
 		be_self(&runs);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	current_runs = NULL;
 	gt_in_cleanup = runs.in_cleanup;
 	stop_being_role(&runs);
+	if (in_block)
+		constraints_as_defined();
+	else if (gt_my_slot == NULL)
+		reseed();
 	SPI_finish();
 	MemoryContextSwitchTo(runs.caller);
 	MemoryContextDelete(runs.scratch);

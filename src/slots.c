@@ -485,27 +485,14 @@ gt_slot_set_state(GtSlotState state)
 
 /* ---------------------------------------------------------------- sessions in gt_reclaim() */
 
-static void
-leave_at_abort(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_ABORT)
-		gt_foreground_leave();
-}
-
-/* See garbagetruck.h. */
+/* See garbagetruck.h. Who calls it sees to it that it is left, whatever happens: an error may be caught, and end no transaction. */
 bool
 gt_foreground_enter(void)
 {
-	static bool registered = false;
 	int			i;
 
 	if (gt_shared == NULL || gt_my_slot != NULL || foreground_slot != NULL)
 		return false;
-	if (!registered)
-	{
-		RegisterXactCallback(leave_at_abort, NULL);
-		registered = true;
-	}
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	for (i = GT_MAX_WORKERS; i < GT_SLOTS && foreground_slot == NULL; i++)
 	{

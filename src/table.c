@@ -564,14 +564,23 @@ slot_of(GtTable *t, const GtRow *row)
 	return slot;
 }
 
-/* After a write: its index entries are made, its memory can go, and we can see it. */
+/* After every write, of whatever sort: who holds rows or keeps something of them is told, and we can see it. */
+static void
+note_write(const GtTable *t)
+{
+	if (t->id == GT__HANDLER)
+		gt_handler_writes++;
+	if (t->id == GT_OBJECT)
+		gt_object_writes++;
+	CommandCounterIncrement();
+}
+
+/* After an insertion or an update: its index entries are made, its memory can go. */
 static void
 finish_write(GtTable *t)
 {
 	ResetPerTupleExprContext(t->estate);
-	if (t->id == GT__HANDLER)
-		gt_handler_writes++;
-	CommandCounterIncrement();
+	note_write(t);
 }
 
 void
@@ -656,13 +665,8 @@ delete_version(GtTable *t, GtRow *row, bool wait)
 
 	result = table_tuple_delete(t->rel, &row->tid, GetCurrentCommandId(true),
 								SnapshotAny, InvalidSnapshot, wait, &failure, false);
-	if (result != TM_Ok)
-		return result;
-	if (t->id == GT__HANDLER)
-		gt_handler_writes++;
-	if (t->id == GT_OBJECT)
-		gt_object_writes++;
-	CommandCounterIncrement();
+	if (result == TM_Ok)
+		note_write(t);
 	return result;
 }
 

@@ -24,7 +24,6 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE cleaned (id text, at timestamptz DEFAULT gt_clock());
 	CREATE TABLE victim (id text);
 	CREATE ROLE gone;
-	GRANT CREATE, USAGE ON SCHEMA public TO gone;
 
 	CREATE FUNCTION raise() RETURNS void LANGUAGE plpgsql AS $$BEGIN RAISE 'never'; END$$;
 	CREATE FUNCTION swallow() RETURNS void LANGUAGE plpgsql AS $$
@@ -58,7 +57,6 @@ $node->safe_psql('postgres', q{
 	SELECT gt_handler_create('tableless', 'sql', 'DELETE FROM victim WHERE id = $1', retry_delay => '100 ms', max_attempts => 2);
 	SELECT gt_handler_create('roleless', 'sql', 'SELECT 1', run_as => 'gone');
 	DROP TABLE victim;
-	REVOKE ALL ON SCHEMA public FROM gone;
 	DROP ROLE gone;
 });
 

@@ -107,7 +107,7 @@ is($status, 0, 'CREATE DATABASE from a template goes through for who does not ow
 # Templates are not served. Who makes one an ordinary database need not restart: the first call there tells of it.
 $node->safe_psql('new_name', q{
 	CREATE TABLE noted (id text);
-	SELECT gt_handler_create('template', 'sql', 'INSERT INTO noted VALUES ($1)');
+	SELECT gt_handler_create('template', 'sql', 'INSERT INTO public.noted VALUES ($1)');
 	SELECT gt_release(gt_lease_create('t', cleanup => 'template'))});
 $node->restart;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'new_name'}), '0', 'no worker comes to a template');
@@ -128,7 +128,7 @@ unlike(slurp_file($node->logfile, $log), qr/PANIC|XX000|TRAP/, 'and nothing went
 $node->safe_psql('new_name', q{
 	CREATE EXTENSION garbagetruck;
 	CREATE TABLE seen (id text);
-	SELECT gt_handler_create('note', 'sql', 'INSERT INTO seen VALUES ($1)');
+	SELECT gt_handler_create('note', 'sql', 'INSERT INTO public.seen VALUES ($1)');
 	SELECT gt_release(gt_lease_create('b', cleanup => 'note'));
 });
 ok($node->poll_query_until('new_name', 'SELECT count(*) = 1 FROM seen'), 'CREATE EXTENSION brings the workers back');
@@ -143,7 +143,7 @@ for my $name (@names)
 	$node->safe_psql($name, q{
 		CREATE EXTENSION garbagetruck;
 		CREATE TABLE seen (id text);
-		SELECT gt_handler_create('note', 'sql', 'INSERT INTO seen VALUES ($1)');
+		SELECT gt_handler_create('note', 'sql', 'INSERT INTO public.seen VALUES ($1)');
 	});
 }
 $node->safe_psql($_, q{SELECT count(gt_lease_create(i::text, duration => '200 ms', cleanup => 'note'))
