@@ -340,6 +340,7 @@ start_executors(char *error, size_t error_size)
 	config.expect_identity = expect_identity;
 	config.file_root = file_root;
 	config.tls_ca = target_tls_ca;
+	config.webhook_secret = getenv("GARBAGETRUCK_WEBHOOK_SECRET");	/* no flag: those can be read by all */
 	config.allow = services_allow_list();
 	config.max_in_flight = (int) executor_calls;
 	config.max_per_host = (int) executor_host_calls;

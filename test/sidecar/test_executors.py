@@ -18,6 +18,7 @@ import re
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -126,8 +127,8 @@ class Process:
 class Sidecar(Process):
     """The executors, in a process of their own."""
 
-    def __init__(self, *arguments, env=None, user="sidecar", allow=("127.0.0.1",), dsn=None):
-        command = [os.path.join(program, "main"), "--db", dsn or cluster.dsn(user=user)]
+    def __init__(self, *arguments, env=None, user="sidecar", allow=("127.0.0.1",), dsn=None, wrap=()):
+        command = [*wrap, os.path.join(program, "main"), "--db", dsn or cluster.dsn(user=user)]
         for target in allow:
             command += ["--allow-target", target]
         self.log = tempfile.TemporaryFile(dir=work)
@@ -298,6 +299,7 @@ class Http(Test):
             self.gone("http_endpoint", sidecar)
             method, path, headers, body = server.seen[0]
             self.assertEqual((method, path, headers["Content-Type"]), ("POST", "/x?y=1", "application/json"))
+            self.assertNotIn("webhook-signature", headers)
             self.assertEqual(json.loads(body), {
                 "lease_id": lease, "object_id": "o/1 é", "object_type": "BlobStorage", "service_id": "svc",
                 "metadata": {"a": "b"}, "payload": "p\"q"})
@@ -358,6 +360,70 @@ class Http(Test):
             lease = garbage(h, "a/b?c#d e", {"s": "%é&", "n": 1.5, "b": False}, object_type="my/type")
             self.gone(h, sidecar)
             self.assertEqual(server.paths(), [f"/my%2Ftype/a%2Fb%3Fc%23d%20e/svc/%25%C3%A9%26/1.5/false?l={lease}"])
+
+    def test_idempotency(self):
+        """Each attempt at a cleanup says that it is the same, and which one; no other cleanup says so."""
+        status = [500]
+        with Server(lambda r, b: (status[0], {}, b"")) as server, Sidecar() as sidecar:
+            h = handler("http", f"http://127.0.0.1:{server.port}/x", retry_delay="100 ms")
+            garbage(h, None)
+            self.until(lambda: len(server.seen) >= 2, "tried twice")
+            status[0] = 204
+            self.gone(h, sidecar)
+            garbage(h, None)
+            self.gone(h, sidecar)
+            headers = [h for _, _, h, _ in server.seen]
+            keys = [h["Idempotency-Key"] for h in headers]
+            self.assertEqual(len(set(keys)), 2)
+            self.assertEqual(len(set(keys[:-1])), 1)
+            for key, attempt in zip(headers[:-1], range(1, len(headers))):
+                self.assertRegex(key["Idempotency-Key"], r"\A[0-9a-f]{8}-[0-9]+\Z")
+                self.assertEqual((key["webhook-id"], key["Garbagetruck-Attempt"]), (key["Idempotency-Key"], str(attempt)))
+
+    def test_signed(self):
+        """Standard Webhooks: signed with each of the secrets."""
+        secrets = [base64.b64encode(b"0123456789abcdef01234567").decode(), base64.b64encode(b"another secret").decode()]
+        with Server() as server, Sidecar(env={"GARBAGETRUCK_WEBHOOK_SECRET": " ".join("whsec_" + s for s in secrets)}) as sidecar:
+            for command in (f"http://127.0.0.1:{server.port}/p", f"DELETE http://127.0.0.1:{server.port}/d"):
+                h = handler("http", command)
+                garbage(h, None, {"k": "é"})
+                self.gone(h, sidecar)
+            for _, _, headers, body in server.seen:
+                text = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+                proofs = ["v1," + base64.b64encode(hmac.new(base64.b64decode(s), text, hashlib.sha256).digest()).decode() for s in secrets]
+                self.assertEqual(headers["webhook-signature"].split(" "), proofs)
+                self.assertLess(abs(time.time() - int(headers["webhook-timestamp"])), 60)
+        with Sidecar(env={"GARBAGETRUCK_WEBHOOK_SECRET": "whsec_%%"}) as sidecar:
+            self.assertEqual(sidecar.child.wait(LIMIT), 1)
+            self.assertIn("GARBAGETRUCK_WEBHOOK_SECRET", sidecar.output())
+
+    def test_retry_after(self):
+        """Not before the time that the target has asked for; a POST that is answered by 410 is not made again."""
+        answers = {"/429": (429, {"Retry-After": "3000"}), "/503": (503, {"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}),
+                   "/short": (503, {"Retry-After": "1"}), "/500": (500, {"Retry-After": "3000"}), "/410": (410, {})}
+        with Server(lambda r, b: (*answers[r.path], b"")) as server, Sidecar() as sidecar:
+            waits = {}
+            for path in answers:
+                h = handler("http", f"http://127.0.0.1:{server.port}{path}", retry_delay="100 s")
+                garbage(h, None)
+                self.failed(h, "status", sidecar)
+                waits[path] = query(admin, """SELECT state, extract(epoch FROM next_attempt_at - gt_clock())::float FROM gt_garbage
+                    WHERE handler = %s""", (h,))[0]
+            self.assertEqual({path: state for path, (state, _) in waits.items() if state != "waiting"}, {"/410": "dead"})
+            self.assertTrue(2900 < waits["/429"][1] <= 3000, waits)
+            self.assertTrue(86000 < waits["/503"][1] <= 86400, waits)
+            self.assertTrue(waits["/short"][1] <= 100 and waits["/500"][1] <= 100, waits)
+
+    def test_climbing(self):
+        """A value that would lead out of its directory, however it is spelt, is not sent."""
+        with Server() as server, Sidecar() as sidecar:
+            made = []
+            for value_ in ("../prod/secret", "..\\prod", "a/../../b", "a/.."):
+                h = handler("http", f"DELETE http://127.0.0.1:{server.port}/files/{{object_id}}", retry_delay="1 h")
+                garbage(h, value_)
+                made.append((h, "segment"))
+            self.all_failed(made, sidecar)
+            self.assertEqual(server.seen, [])
 
     def test_no_value(self):
         """An absent, null, empty or not scalar value: no call is made."""
@@ -558,9 +624,12 @@ class File(Test):
         os.symlink(work, root + "/abs")
         with Sidecar("--file-root", root) as sidecar:
             h = handler("file", "{object_id}")
-            for path in ("a", "d/e/b c", "é\"", "never/was"):
+            for path in ("a", "d/e/b c", "é\"", "d/never"):
                 garbage(h, path)
             self.gone(h, sidecar)
+            missing = handler("file", "{object_id}", retry_delay="1 h")
+            garbage(missing, "never/was")
+            self.failed(missing, "is not there", sidecar)
             self.assertEqual([os.path.exists(root + p) for p in ("/a", "/d/e/b c", "/é\"")], [False] * 3)
             made = []
             for path in ("../outside", "d/../../outside", "up/outside", "abs/outside", outside, "d", "d/e", "d/", "/", "."):
@@ -570,6 +639,38 @@ class File(Test):
             self.all_failed(made, sidecar)
             self.assertTrue(os.path.exists(outside))
             self.assertTrue(os.path.isdir(root + "/d/e"))
+
+    def test_other_root(self):
+        """A directory that has taken the place of the root has none of the files: nothing counts as removed."""
+        root = os.path.join(work, "mounted")
+        os.makedirs(root)
+        with Sidecar("--file-root", root) as sidecar:
+            h = handler("file", "{object_id}", retry_delay="1 h")
+            garbage(h, "gone")
+            self.gone(h, sidecar)
+            os.rename(root, root + ".away")
+            os.makedirs(root)
+            garbage(h, "a")
+            self.failed(h, "not the directory", sidecar)
+
+    def test_private_tmp(self):
+        """A /tmp of the sidecar's own (PrivateTmp= of systemd) has none of the files: its handler is left to others."""
+        if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("needs a mount namespace")
+        with tempfile.TemporaryDirectory(dir="/tmp") as root:
+            open(os.path.join(root, "file"), "w").close()
+            h = handler("file", "{object_id}")
+            garbage(h, "file")
+            # as systemd does it; what the sidecar needs of the old /tmp is where it was
+            script = """mkdir -p /tmp/systemd-private-1-garbagetruck/tmp && mount --bind /tmp /mnt &&
+                mount --bind /tmp/systemd-private-1-garbagetruck/tmp /tmp || exit 9
+                for d in "$1" "$2"; do mkdir -p "$d" && mount --bind "/mnt${d#/tmp}" "$d" || exit 9; done
+                mkdir -p "$3" && shift 3 && exec "$@" """
+            wrap = ["unshare", "-m", "sh", "-c", script, "sh", work, cluster.home, root]
+            with Sidecar("--file-root", root, wrap=wrap) as sidecar:
+                self.left_to_others(h, "PrivateTmp", sidecar)
+            self.assertTrue(os.path.exists(os.path.join(root, "file")))
+            shutil.rmtree("/tmp/systemd-private-1-garbagetruck")
 
     def test_without_root(self):
         """It is not claimed: another sidecar may have the directory."""
@@ -602,6 +703,34 @@ def resp(port, *commands):
         while b"the end" not in answer:
             answer += s.recv(65536)
     return answer
+
+
+class FakeRedis(socketserver.ThreadingTCPServer):
+    """Notes the commands that it is sent; `answer` gives the reply to one, a list of words, as bytes."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, answer):
+        super().__init__(("127.0.0.1", 0), FakeRedisConnection)
+        self.port = self.server_address[1]
+        self.answer = answer
+        self.seen = []
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __exit__(self, *unused):
+        self.shutdown()
+        self.server_close()
+
+
+class FakeRedisConnection(socketserver.StreamRequestHandler):
+    def handle(self):
+        while line := self.rfile.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2].decode())
+            self.server.seen.append(words)
+            self.wfile.write(self.server.answer(words))
 
 
 class Redis(Test):
@@ -653,7 +782,8 @@ class Redis(Test):
                                  (f"redis://127.0.0.1:{self.port}/x/k", "/DB/KEY"),
                                  (f"redis://127.0.0.1:{self.port}/0/", "/DB/KEY"),
                                  (f"redis://127.0.0.1:{self.port}/0", "/DB/KEY"),
-                                 (f"redis://127.0.0.1:{self.port}@x/0/k", "host:port"),
+                                 (f"redis://127.0.0.1:{self.port}?/0/k", "/DB/KEY"),
+                                 (f"redis://127.0.0.1:{self.port}x/0/k", "host:port"),
                                  (f"http://127.0.0.1:{self.port}/0/k", "redis://")):
                 h = handler("redis", target, retry_delay="1 h", timeout="3 s")
                 garbage(h, None)
@@ -668,6 +798,88 @@ class Redis(Test):
             h = handler("redis", "redis://{payload.h}/0/stays", retry_delay="1 h")
             garbage(h, None, {"h": f"127.0.0.1:{self.port}"})
             self.failed(h, "--allow-target", sidecar)
+
+    def test_credentials(self):
+        """A target's own, the environment's for hosts of handlers; a host that a lease names gets none."""
+        env = {"REDIS_USERNAME": "joe", "REDIS_PASSWORD": "sesame"}
+        with FakeRedis(lambda words: b":1\r\n" if words[0] == "UNLINK" else b"+OK\r\n") as server, Sidecar(env=env) as sidecar:
+            here = f"127.0.0.1:{server.port}"
+            for target, payload, login in (
+                    (f"redis://{here}/0/k", None, [["AUTH", "joe", "sesame"]]),
+                    (f"redis://me:p%40ss@{here}/0/k", None, [["AUTH", "me", "p@ss"]]),
+                    (f"redis://:word@{here}/0/k", None, [["AUTH", "word"]]),
+                    ("redis://{payload.h}/0/k", {"h": here}, []),
+                    ("{payload.u}", {"u": f"redis://{here}/0/k"}, []),
+                    (f"redis://127.0.0.1:{{payload.p}}/0/k", {"p": server.port}, [])):
+                del server.seen[:]
+                h = handler("redis", target, retry_delay="1 h")
+                garbage(h, None, payload)
+                self.gone(h, sidecar)
+                self.assertEqual(server.seen, login + [["UNLINK", "k"]], target)
+            del server.seen[:]
+            made = []
+            for url in (f"redis://joe:sesame@{here}/0/k", f"redis://{here}?/0/k", f"redis://{here}#/0/k", "redis:///0/k"):
+                h = handler("redis", "{payload.u}", retry_delay="1 h")
+                garbage(h, None, {"u": url})
+                made.append((h, ""))
+            self.all_failed(made, sidecar)
+            self.assertEqual(server.seen, [])
+        with FakeRedis(lambda words: b":1\r\n" if words[0] == "UNLINK" else
+                       b"-ERR AUTH <password> called without any password configured for the default user.\r\n") as server, \
+                Sidecar(env=env) as sidecar:
+            h = handler("redis", f"redis://127.0.0.1:{server.port}/0/k", retry_delay="1 h")
+            garbage(h, None)
+            self.gone(h, sidecar)
+            h = handler("redis", f"redis://a:b@127.0.0.1:{server.port}/0/k", retry_delay="1 h")
+            garbage(h, None)
+            self.failed(h, "AUTH", sidecar)
+
+    def test_without_unlink(self):
+        def answer(words):
+            return b":1\r\n" if words[0] == "DEL" else b"-ERR unknown command 'UNLINK', with args\r\n"
+        with FakeRedis(answer) as server, Sidecar() as sidecar:
+            h = handler("redis", f"redis://127.0.0.1:{server.port}/0/a b")
+            garbage(h, None)
+            self.gone(h, sidecar)
+            self.assertEqual(server.seen, [["UNLINK", "a b"], ["DEL", "a b"]])
+
+    def test_cluster(self):
+        """MOVED and ASK lead on, within --allow-target; the password goes to hosts that are named only."""
+        with FakeRedis(lambda words: b":1\r\n" if words[0] == "UNLINK" else b"+OK\r\n") as node:
+            where = {"moved": f"MOVED 3999 127.0.0.1:{node.port}", "same": f"MOVED 3999 :{node.port}",
+                     "ask": f"ASK 3999 127.0.0.1:{node.port}", "away": "MOVED 1 198.51.100.1:6379", "loop": ""}
+
+            def answer(words):
+                if words[0] != "UNLINK":
+                    return b"+OK\r\n"
+                return f"-{where[words[1]] or f'MOVED 1 127.0.0.1:{entry.port}'}\r\n".encode()
+
+            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame"}) as sidecar:
+                for key in ("moved", "same", "ask"):
+                    del node.seen[:]
+                    h = handler("redis", f"redis://127.0.0.1:{entry.port}/0/{{object_id}}", retry_delay="1 h")
+                    garbage(h, key)
+                    self.gone(h, sidecar)
+                    self.assertEqual(node.seen, [["AUTH", "sesame"]] + [["ASKING"]] * (key == "ask") + [["UNLINK", key]])
+                for key, text in (("away", "--allow-target"), ("loop", "nowhere")):
+                    h = handler("redis", f"redis://127.0.0.1:{entry.port}/0/{{object_id}}", retry_delay="1 h")
+                    garbage(h, key)
+                    self.failed(h, text, sidecar)
+            del node.seen[:]
+            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame"}, allow=()) as sidecar:
+                h = handler("redis", f"redis://localhost:{entry.port}/0/{{object_id}}", retry_delay="1 h")
+                garbage(h, "moved")
+                self.failed(h, "--allow-target", sidecar)
+            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame"}) as sidecar:
+                h = handler("redis", f"redis://localhost:{entry.port}/0/{{object_id}}", retry_delay="1 h")
+                garbage(h, "moved")
+                self.gone(h, sidecar)
+                self.assertEqual(node.seen, [["UNLINK", "moved"]])
+            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame", "REDIS_HOST": f"other,127.0.0.1:{node.port}"}) as sidecar:
+                h = handler("redis", f"redis://localhost:{entry.port}/0/{{object_id}}", retry_delay="1 h")
+                garbage(h, "moved")
+                self.gone(h, sidecar)
+                self.assertEqual(node.seen[-2:], [["AUTH", "sesame"], ["UNLINK", "moved"]])
 
     def test_hanging(self):
         with socket.socket() as silent, Sidecar() as sidecar:
@@ -711,7 +923,7 @@ class S3(Test):
             if not is_signed(request, body, "s/e+c=ret"):
                 wrong.append(request.path)
                 return 403, {}, b"<Error>SignatureDoesNotMatch</Error>"
-            return 404 if b"absent" in decoded else 204, {}, b""
+            return (404, {}, b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>") if b"absent" in decoded else (204, {}, b"")
 
         characters = [chr(c) for c in range(1, 0x180)] + ["€", "😀"]
         with Server(answer) as server:
@@ -760,6 +972,21 @@ class S3(Test):
                 garbage(h, None)
                 made.append((h, "s3://bucket/key"))
             self.all_failed(made, sidecar)
+
+    def test_not_there(self):
+        """That the key is not there is success; that the bucket, or the store, is not is none."""
+        answers = {"/gone/k": "<Error><Code>NoSuchKey</Code></Error>", "/version/k": "<Error><Code>NoSuchVersion</Code></Error>",
+                   "/bucket/k": "<Error><Code>NoSuchBucket</Code><Key>NoSuchKey</Key></Error>", "/page/k": "<html>NoSuchKey</html>",
+                   "/empty/k": ""}
+        with Server(lambda r, b: (404, {}, answers[r.path].encode())) as server:
+            env = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+            with Sidecar(env=env, allow=()) as sidecar:
+                made = {path: handler("s3", f"s3:/{path}", retry_delay="1 h") for path in answers}
+                for h in made.values():
+                    garbage(h, None)
+                self.gone(made["/gone/k"], sidecar)
+                self.gone(made["/version/k"], sidecar)
+                self.all_failed([(made["/bucket/k"], "NoSuchBucket"), (made["/page/k"], "404"), (made["/empty/k"], "404")], sidecar)
 
     def test_without_keys(self):
         with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": ""}) as sidecar:
@@ -882,6 +1109,26 @@ class Azure(Test):
             h = handler("azure_blob", "azure://box", retry_delay="1 h")
             garbage(h, None)
             self.failed(h, "azure://container/blob", sidecar)
+
+    def test_not_there(self):
+        """A container that is not there is no success, nor is a page of a web server; a name can not climb."""
+        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar, \
+                Server(lambda r, b: (404, {}, b"BlobNotFound")) as web, Server() as good:
+            made = []
+            for target, text in (("azure://no-such-box/{object_id}", "ContainerNotFound"),
+                                 (f"http://127.0.0.1:{web.port}/box/{{object_id}}", "404"),
+                                 ("azure://box/a/../{object_id}", "segment"), ("azure://box/{payload.p}", "segment")):
+                h = handler("azure_blob", target, retry_delay="1 h")
+                garbage(h, None, {"p": "../prod/secret"})
+                made.append((h, text))
+            self.all_failed(made, sidecar)
+            for url, expected in ((f"http://127.0.0.1:{good.port}/box/a", "include"),
+                                  (f"http://127.0.0.1:{good.port}/box/b?sv=1&snapshot=2020-01-01", None),
+                                  (f"http://127.0.0.1:{good.port}/box/c?versionid=1", None)):
+                h = handler("azure_blob", url)
+                garbage(h, None)
+                self.gone(h, sidecar)
+                self.assertEqual(good.seen[-1][2].get("x-ms-delete-snapshots"), expected)
 
     def test_credentials_stay(self):
         """Another host than the account's gets neither signature nor SAS."""

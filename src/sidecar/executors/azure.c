@@ -186,6 +186,12 @@ url_of_name(Call *call, const Account *account)
 	buffer_printf(&url, "%s/", account->endpoint);
 	buffer_encoded(&url, container, strlen(container), "/");
 	call->url = url.data;
+	/* a shared access signature is not bound to the path */
+	if (target_climbs(call->url))
+	{
+		snprintf(call->error, sizeof(call->error), "the blob's name has a \".\" or \"..\" segment");
+		return false;
+	}
 	return true;
 }
 
@@ -288,6 +294,21 @@ add_proof(Call *call, const Account *account, const char *date)
 }
 
 static bool
+names_version(const char *url)
+{
+	const char *at = strchr(url, '?');
+
+	while (at != NULL)
+	{
+		at++;
+		if (strncasecmp(at, "snapshot=", 9) == 0 || strncasecmp(at, "versionid=", 10) == 0)
+			return true;
+		at = strchr(at, '&');
+	}
+	return false;
+}
+
+static bool
 azure_start(Context *context, Call *call)
 {
 	time_t		now = time(NULL);
@@ -302,7 +323,9 @@ azure_start(Context *context, Call *call)
 	snprintf(line, sizeof(line), "x-ms-date: %s", date);
 	call->headers = exec_header(call->headers, line);
 	call->headers = exec_header(call->headers, "x-ms-version: " API_VERSION);
-	call->headers = exec_header(call->headers, "x-ms-delete-snapshots: include");
+	/* a URL that names one snapshot or version means that one: with the header the service refuses it */
+	if (!names_version(call->url))
+		call->headers = exec_header(call->headers, "x-ms-delete-snapshots: include");
 	read_account(&account);
 	done = add_proof(call, &account, date);
 	account_free(&account);
@@ -311,13 +334,17 @@ azure_start(Context *context, Call *call)
 	return done;
 }
 
+/* Of all that is not found only the blob itself is what was to be deleted. */
 static bool
 azure_judge(Context *context, Call *call, long status)
 {
-	if ((status >= 200 && status < 300) || status == 404)
+	const char *code = call->error_code != NULL ? call->error_code : "";
+
+	if ((status >= 200 && status < 300) || (status == 404 && strcmp(code, "BlobNotFound") == 0))
 		return true;
-	snprintf(call->error, sizeof(call->error), "DELETE on %.150s port %d: status %ld%s%.200s", call->host_name, call->port,
-			 status, call->answer.len > 0 ? ": " : "", call->answer.len > 0 ? call->answer.data : "");
+	snprintf(call->error, sizeof(call->error), "DELETE on %.150s port %d: status %ld%s%.60s%s%.150s", call->host_name, call->port,
+			 status, code[0] != '\0' ? " " : "", code,
+			 call->answer.len > 0 ? ": " : "", call->answer.len > 0 ? call->answer.data : "");
 	return false;
 }
 

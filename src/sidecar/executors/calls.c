@@ -47,6 +47,12 @@ call_expand(Call *call, const char *template, TargetForm form)
 	return target_expand(template, form, &values, &call->target, call->error, sizeof(call->error));
 }
 
+void
+call_idempotency_key(const Context *context, const Call *call, char *key, size_t size)
+{
+	snprintf(key, size, "%s-%lld", context->place, (long long) call->cleanup_id);
+}
+
 /* Free what the run needed, and leave the outcome. */
 static void
 end_run(Context *context, Call *call)
@@ -80,6 +86,8 @@ call_free(Context *context, Call *call)
 	free(call->host_name);
 	free(call->trailer_status);
 	free(call->trailer_message);
+	free(call->retry_after);
+	free(call->error_code);
 	free(call);
 }
 

@@ -31,7 +31,12 @@
 static const char handlers_sql[] =
 "SELECT h.name, h.kind, (extract(epoch FROM h.timeout) * 1000)::bigint,"
 " coalesce(current_setting('garbagetruck.identity', true), ''),"
-" has_function_privilege('gt_claim(text[], int, interval, bigint[])', 'EXECUTE'), h.command"
+" has_function_privilege('gt_claim(text[], int, interval, bigint[])', 'EXECUTE'), h.command,"
+" (extract(epoch FROM h.retry_delay) * 1000)::bigint,"
+/* what tells this database from every other, in eight digits */
+" left(md5(coalesce(nullif(current_setting('garbagetruck.identity', true), ''),"
+"   (SELECT system_identifier::text FROM pg_control_system())) || '/' ||"
+"   (SELECT oid::text FROM pg_database WHERE datname = current_database())), 8)"
 " FROM (SELECT) AS always LEFT JOIN gt_handlers AS h ON h.kind = ANY ($1::text[])";
 
 /* From the function's rows to what we need; two claims share it. */
@@ -126,6 +131,7 @@ take_handlers_result(Context *context, PGresult *result)
 	if (!database->ready)
 		return;
 	database->may_claim = PQgetvalue(result, 0, 4)[0] == 't';
+	snprintf(context->place, sizeof(context->place), "%s", PQgetvalue(result, 0, 7));
 	handlers_take(context, result);
 	if (handlers_untried(context, exec_now()) != NULL)
 		database->claim_at = 0;

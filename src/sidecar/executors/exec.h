@@ -40,6 +40,9 @@ extern char *exec_strdup(const char *text); /* NULL for NULL */
 /* Append a header. */
 extern struct curl_slist *exec_header(struct curl_slist *headers, const char *line);
 
+/* The same of a name and a value. */
+extern struct curl_slist *exec_header_value(struct curl_slist *headers, const char *name, const char *value);
+
 extern void buffer_add(Buffer *buffer, const void *data, size_t len);
 extern void buffer_text(Buffer *buffer, const char *text);
 extern void buffer_printf(Buffer *buffer, const char *format,...)
@@ -109,6 +112,12 @@ extern bool target_expand(const char *template, TargetForm form,
 						  const TargetValues *values, Target *target,
 						  char *error, size_t error_size);
 extern void target_free(Target *target);
+
+/*
+ * Has the path of the URL a "." or ".." segment?  Servers and proxies resolve
+ * those: a value must not climb by them.
+ */
+extern bool target_climbs(const char *url);
 
 /* --- allow.c --- */
 
@@ -195,12 +204,17 @@ struct Call
 	bool		refused;		/* the address may not be connected to */
 	char	   *trailer_status; /* grpc-status, grpc-message */
 	char	   *trailer_message;
+	char	   *retry_after;	/* these two of the answer's headers */
+	char	   *error_code;		/* x-ms-error-code */
+	char		curl_error[CURL_ERROR_SIZE];	/* libcurl's own words */
 	char		error[EXEC_ERROR_SIZE];
 
 	/* telling the database */
 	int			tries;
 	int64_t		not_before;
 	bool		release;		/* not called: let others have it at once */
+	bool		final;			/* failed, and will for ever: dead at once */
+	int64_t		retry_after_ms; /* failed: the target wants to be left alone so long; 0: it has not said */
 };
 
 /*
@@ -229,6 +243,17 @@ typedef struct ExecutorOps
 } ExecutorOps;
 
 extern const ExecutorOps *const kind_ops[EXEC_KINDS];
+
+/*
+ * The signature of a webhook (Standard Webhooks) for the header of that name,
+ * with each of the secrets, which are separated by spaces.  False: one of them
+ * begins with "whsec_" and is no base64, or memory is short.
+ */
+extern bool http_sign(const char *secrets, const char *id, const char *timestamp,
+					  const void *body, size_t len, Buffer *signature);
+
+/* Milliseconds from `now` (seconds since 1970) until what a Retry-After says; 0: nothing that can be read. */
+extern int64_t http_retry_after(const char *text, int64_t now);
 
 extern const ExecutorOps http_ops;
 extern const ExecutorOps grpc_ops;
@@ -265,6 +290,7 @@ typedef struct Handler
 	char	   *name;
 	ExecutorKind kind;
 	int64_t		timeout_ms;
+	int64_t		retry_delay_ms;
 	HandlerState state;
 	int64_t		retry_at;
 	int			fixed_waiting;	/* calls waiting for hosts not from leases */
@@ -282,6 +308,7 @@ struct Settings
 	char	   *expect_identity;
 	char	   *file_root;
 	char	   *tls_ca;
+	char	   *webhook_secret;
 	const AllowList *allow;
 	int			max_in_flight;
 	int			max_per_host;
@@ -311,6 +338,8 @@ struct Context
 	int64_t		start_until;	/* what waits then is given back */
 	int64_t		drain_until;	/* what runs then is left to its claim */
 
+	char		place[9];		/* tells the database; "" until it is known */
+
 	ExecutorsStats stats;		/* copied to the public one once a turn */
 	char	   *problem;		/* of the database; NULL: none */
 	bool		problems_changed;
@@ -325,6 +354,9 @@ extern void call_free(Context *context, Call *call);
 
 /* target_expand() with the values of the call, into its target. */
 extern bool call_expand(Call *call, const char *template, TargetForm form);
+
+/* PLACE-CLEANUP_ID: the same for each attempt at this cleanup, and for no other one. */
+extern void call_idempotency_key(const Context *context, const Call *call, char *key, size_t size);
 
 /* Take a claimed call: it waits for its host, or has failed already. */
 extern void call_accept(Context *context, Call *call);
@@ -388,8 +420,8 @@ extern bool file_start(Context *context, Call *call);
 extern void file_collect(Context *context);
 
 /*
- * Remove one file beneath root.  True: it is gone, or was not there; else
- * `error` says why not.
+ * Remove one file beneath root.  True: it is gone, or was not there, while the
+ * directory that it would be in is; else `error` says why not.
  */
 extern bool file_remove(const char *root, const char *path,
 						char *error, size_t error_size);
@@ -428,6 +460,12 @@ extern bool s3_sign(const S3Request *request, Buffer *authorization);
  * absent, for good, when there is no memory for that.  False: so it is.
  */
 extern bool s3_can_sign(void);
+
+/*
+ * The Code of an XML document <Error><Code>..</Code>..</Error>, copied into
+ * `code`; false when the text is no such document.
+ */
+extern bool s3_error_code(const char *text, size_t len, char *code, size_t code_size);
 
 /* HMAC-SHA256 into 32 bytes. */
 extern bool exec_hmac(const void *key, size_t key_len,

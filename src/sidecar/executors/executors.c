@@ -259,6 +259,8 @@ copy_settings(Settings *settings, const ExecutorsConfig *config)
 	settings->expect_identity = exec_strdup(config->expect_identity);
 	settings->file_root = exec_strdup(config->file_root);
 	settings->tls_ca = exec_strdup(ca);
+	if (config->webhook_secret != NULL && config->webhook_secret[0] != '\0')
+		settings->webhook_secret = exec_strdup(config->webhook_secret);
 	settings->allow = config->allow;
 	settings->max_in_flight = config->max_in_flight > 0 ? config->max_in_flight : 256;
 	settings->max_per_host = config->max_per_host > 0 ? config->max_per_host : 16;
@@ -307,6 +309,7 @@ free_all(Executors *executors)
 	free(context->settings.expect_identity);
 	free(context->settings.file_root);
 	free(context->settings.tls_ca);
+	free(context->settings.webhook_secret);
 	free(executors->problems);
 	pthread_mutex_destroy(&executors->lock);
 	free(executors);
@@ -330,6 +333,16 @@ start_threads(Executors *executors)
 	return started;
 }
 
+static bool
+can_sign_webhooks(const char *secrets)
+{
+	Buffer		signature = {NULL, 0, 0};
+	bool		can = secrets == NULL || http_sign(secrets, "id", "0", "", 0, &signature);
+
+	buffer_free(&signature);
+	return can;
+}
+
 Executors *
 executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 {
@@ -344,6 +357,8 @@ executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 		snprintf(error, error_size, "could not start the executors: out of memory");
 	else if (!s3_can_sign())
 		snprintf(error, error_size, "could not start the executors: OpenSSL has no memory, or no HMAC with SHA-256");
+	else if (!can_sign_webhooks(context->settings.webhook_secret))
+		snprintf(error, error_size, "GARBAGETRUCK_WEBHOOK_SECRET: expected whsec_ and base64, or up to 512 bytes; several are separated by spaces");
 	else
 	{
 		curl_multi_setopt(context->multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);

@@ -29,6 +29,7 @@ struct FileThread
 	pthread_cond_t changed;
 	CURLM	   *multi;			/* to wake the executors */
 	char	   *root;
+	struct stat root_info;		/* as it was at the start */
 	enum
 	{
 		JOB_NONE, JOB_GIVEN, JOB_TAKEN, JOB_DONE
@@ -92,11 +93,11 @@ open_parent(const char *root, char **rest, char *error, size_t error_size)
 			break;
 		component[len] = '\0';
 		opened = openat(directory, component, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (opened < 0 && errno != ENOENT)
+		if (opened < 0 && errno == ENOENT)
+			snprintf(error, error_size, "the directory \"%.200s\" in the path is not there: is something not mounted?", component);
+		else if (opened < 0)
 			snprintf(error, error_size, "\"%.200s\" in the path is no directory, or a symbolic link: %s",
 					 component, strerror(errno));
-		else if (opened < 0)
-			error[0] = '\0';	/* what is not there needs no removal */
 		close(directory);
 		directory = opened;
 		component = next;
@@ -128,7 +129,7 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 	char	   *copy;
 	char	   *name;
 	int			directory;
-	bool		removed;
+	bool		removed = false;
 
 	if (relative == NULL)
 	{
@@ -145,9 +146,7 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 	name = copy;
 	snprintf(error, error_size, "%s", "");
 	directory = open_parent(root, &name, error, error_size);
-	if (directory < 0)
-		removed = error[0] == '\0';
-	else
+	if (directory >= 0)
 	{
 		removed = remove_entry(directory, name, error, error_size);
 		close(directory);
@@ -156,10 +155,36 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 	return removed;
 }
 
+/*
+ * Does the path lie on a /tmp or /var/tmp that only this process sees?  Under
+ * systemd's PrivateTmp= it is empty, and everything in it would seem removed.
+ * The source of its mount tells.
+ */
+static bool
+is_private_tmp(const char *path)
+{
+	char		line[4096];
+	FILE	   *mounts;
+	bool		is_private = false;
+
+	if (strncmp(path, "/tmp", 4) != 0 && strncmp(path, "/var/tmp", 8) != 0)
+		return false;
+	mounts = fopen("/proc/self/mountinfo", "re");
+	while (mounts != NULL && !is_private && fgets(line, sizeof(line), mounts) != NULL)
+		is_private = strstr(line, "/systemd-private-") != NULL;
+	if (mounts != NULL)
+		fclose(mounts);
+	return is_private;
+}
+
 const char *
 file_lacks(const Settings *settings, const char *command)
 {
-	return settings->file_root == NULL ? "start the sidecar with --file-root DIR" : NULL;
+	if (settings->file_root == NULL)
+		return "start the sidecar with --file-root DIR";
+	if (is_private_tmp(settings->file_root))
+		return "--file-root is in a /tmp that only the sidecar sees (PrivateTmp= of its unit): give it another directory";
+	return NULL;
 }
 
 bool
@@ -172,6 +197,20 @@ file_prepare(Context *context, Call *call)
 	}
 	call->host_name = exec_strdup("file");
 	return call_expand(call, call->command, TARGET_FILE);
+}
+
+/* Another directory of that name has none of the files: nothing would be removed, and all of it would seem done. */
+static bool
+is_same_root(const FileThread *files, char *error, size_t error_size)
+{
+	struct stat info;
+
+	if (stat(files->root, &info) == 0 &&
+		info.st_dev == files->root_info.st_dev && info.st_ino == files->root_info.st_ino)
+		return true;
+	snprintf(error, error_size, "--file-root \"%.200s\" is not the directory that it was when the sidecar started: is something mounted there, or no longer?",
+			 files->root);
+	return false;
 }
 
 static void *
@@ -195,7 +234,8 @@ file_thread(void *arg)
 		path = files->path;
 		files->path = NULL;
 		pthread_mutex_unlock(&files->lock);
-		removed = file_remove(files->root, path, error, sizeof(error));
+		removed = is_same_root(files, error, sizeof(error)) &&
+			file_remove(files->root, path, error, sizeof(error));
 		free(path);
 		pthread_mutex_lock(&files->lock);
 		files->removed = removed;
@@ -217,6 +257,8 @@ file_thread_start(Context *context)
 		return NULL;
 	files = exec_alloc(sizeof(*files));
 	files->root = exec_strdup(context->settings.file_root);
+	if (stat(files->root, &files->root_info) != 0)
+		memset(&files->root_info, 0, sizeof(files->root_info)); /* none is the same */
 	files->multi = context->multi;
 	pthread_mutex_init(&files->lock, NULL);
 	pthread_cond_init(&files->changed, NULL);

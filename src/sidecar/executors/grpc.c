@@ -102,6 +102,7 @@ static bool
 grpc_start(Context *context, Call *call)
 {
 	char		timeout[40];
+	char		key[40];
 
 	call->work = pack_request(call, &call->send_len);
 	call->send = call->work;
@@ -112,6 +113,8 @@ grpc_start(Context *context, Call *call)
 	call->headers = exec_header(call->headers, "TE: trailers");
 	call->headers = exec_header(call->headers, "Expect:");
 	call->headers = exec_header(call->headers, timeout);
+	call_idempotency_key(context, call, key, sizeof(key));
+	call->headers = exec_header_value(call->headers, "idempotency-key", key);
 	return true;
 }
 

@@ -68,6 +68,7 @@ handlers_take(Context *context, PGresult *result)
 		}
 		handler->kind = (ExecutorKind) kind;
 		handler->timeout_ms = strtoll(PQgetvalue(result, row, 2), NULL, 10);
+		handler->retry_delay_ms = strtoll(PQgetvalue(result, row, 6), NULL, 10);
 		handler->lacks = kind_ops[kind]->lacks != NULL ? kind_ops[kind]->lacks(&context->settings, command) : NULL;
 		handler->seen = true;
 	}

@@ -18,9 +18,11 @@
 
 static const char ack_sql[] = "SELECT gt_ack_many($1::bigint[], $2::int[])";
 
+/* without an error: it was given back, which is no attempt */
 static const char nack_sql[] =
-"SELECT count(*) FILTER (WHERE gt_nack(t.id, t.attempt, t.error, CASE WHEN t.release THEN interval '0' END))"
-" FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bool[]) AS t(id, attempt, error, release)";
+"SELECT count(*) FILTER (WHERE gt_nack(t.id, t.attempt, t.error,"
+"   CASE WHEN t.after >= 0 THEN t.after * interval '1 millisecond' END, t.final))"
+" FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[], $5::bool[]) AS t(id, attempt, error, after, final)";
 
 static const char extend_sql[] =
 "SELECT t.id, gt_extend(t.id, t.attempt, $3::interval)"
@@ -54,48 +56,6 @@ take_batch(Context *context, CallList *list)
 	}
 }
 
-bool
-send_outcomes(Context *context, CallList *list, Statement statement)
-{
-	Buffer		ids = {NULL, 0, 0};
-	Buffer		attempts = {NULL, 0, 0};
-	Buffer		errors = {NULL, 0, 0};
-	Buffer		releases = {NULL, 0, 0};
-	const char *values[4];
-	const Call *call;
-	bool		sent;
-
-	take_batch(context, list);
-	if (context->database->sending.count == 0)
-		return false;
-	buffer_text(&ids, "{");
-	buffer_text(&attempts, "{");
-	buffer_text(&errors, "{");
-	buffer_text(&releases, "{");
-	for (call = context->database->sending.head; call != NULL; call = call->next)
-	{
-		add_number(&ids, call->cleanup_id);
-		add_number(&attempts, call->attempt);
-		array_add(&errors, call->error);
-		array_add(&releases, call->release ? "t" : "f");
-	}
-	buffer_text(&ids, "}");
-	buffer_text(&attempts, "}");
-	buffer_text(&errors, "}");
-	buffer_text(&releases, "}");
-	values[0] = ids.data;
-	values[1] = attempts.data;
-	values[2] = errors.data;
-	values[3] = releases.data;
-	sent = send_statement(context, statement, statement == STATEMENT_ACK ? ack_sql : nack_sql,
-				statement == STATEMENT_ACK ? 2 : 4, values);
-	buffer_free(&ids);
-	buffer_free(&attempts);
-	buffer_free(&errors);
-	buffer_free(&releases);
-	return sent;
-}
-
 /* Put back what could not be told; given up after many tries it lapses. */
 static void
 return_outcomes(Context *context, CallList *list, bool refused)
@@ -116,6 +76,76 @@ return_outcomes(Context *context, CallList *list, bool refused)
 		list_add(list, call);
 		call->not_before = refused ? exec_now() + (call->tries == 1 ? 0 : 500) : 0;
 	}
+}
+
+/*
+ * How long the target wants to be left alone, where that is longer than the
+ * step that the database would wait by itself (the handler's delay, doubled
+ * with each attempt); -1: as the database does.
+ */
+static int64_t
+wait_of(Context *context, const Call *call)
+{
+	const Handler *handler = handler_find(context, call->handler);
+	int64_t		step = handler != NULL ? handler->retry_delay_ms : 0;
+	int			i;
+
+	for (i = 1; i < call->attempt && step < call->retry_after_ms; i++)
+		step *= 2;
+	return call->retry_after_ms > step ? call->retry_after_ms : -1;
+}
+
+bool
+send_outcomes(Context *context, CallList *list, Statement statement)
+{
+	Buffer		ids = {NULL, 0, 0};
+	Buffer		attempts = {NULL, 0, 0};
+	Buffer		errors = {NULL, 0, 0};
+	Buffer		afters = {NULL, 0, 0};
+	Buffer		finals = {NULL, 0, 0};
+	const char *values[5];
+	const Call *call;
+	bool		sent;
+
+	take_batch(context, list);
+	if (context->database->sending.count == 0)
+		return false;
+	buffer_text(&ids, "{");
+	buffer_text(&attempts, "{");
+	buffer_text(&errors, "{");
+	buffer_text(&afters, "{");
+	buffer_text(&finals, "{");
+	for (call = context->database->sending.head; call != NULL; call = call->next)
+	{
+		add_number(&ids, call->cleanup_id);
+		add_number(&attempts, call->attempt);
+		if (call->release)
+			buffer_text(&errors, errors.len > 1 ? ",NULL" : "NULL");
+		else
+			array_add(&errors, call->error);
+		add_number(&afters, call->release ? 0 : wait_of(context, call));
+		array_add(&finals, call->final ? "t" : "f");
+	}
+	buffer_text(&ids, "}");
+	buffer_text(&attempts, "}");
+	buffer_text(&errors, "}");
+	buffer_text(&afters, "}");
+	buffer_text(&finals, "}");
+	values[0] = ids.data;
+	values[1] = attempts.data;
+	values[2] = errors.data;
+	values[3] = afters.data;
+	values[4] = finals.data;
+	sent = send_statement(context, statement, statement == STATEMENT_ACK ? ack_sql : nack_sql,
+				statement == STATEMENT_ACK ? 2 : 5, values);
+	buffer_free(&ids);
+	buffer_free(&attempts);
+	buffer_free(&errors);
+	buffer_free(&afters);
+	buffer_free(&finals);
+	if (!sent)
+		return_outcomes(context, list, false);	/* nothing else may join these */
+	return sent;
 }
 
 void

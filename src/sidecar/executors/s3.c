@@ -193,18 +193,6 @@ s3_prepare(Context *context, Call *call)
 	return false;
 }
 
-/* Append "name: value". */
-static void
-add_header(Call *call, const char *name, const char *value)
-{
-	Buffer		line = {NULL, 0, 0};
-
-	buffer_printf(&line, "%s: %s", name, value);
-	call->headers = exec_header(call->headers, line.data);
-	OPENSSL_cleanse(line.data, line.len);
-	buffer_free(&line);
-}
-
 static bool
 s3_start(Context *context, Call *call)
 {
@@ -234,12 +222,12 @@ s3_start(Context *context, Call *call)
 	if (done)
 	{
 		/* libcurl would spell the host otherwise when the port is the default */
-		add_header(call, "Host", host.data);
-		add_header(call, "Authorization", authorization.data);
-		add_header(call, "x-amz-content-sha256", EMPTY_SHA256);
-		add_header(call, "x-amz-date", date);
+		call->headers = exec_header_value(call->headers, "Host", host.data);
+		call->headers = exec_header_value(call->headers, "Authorization", authorization.data);
+		call->headers = exec_header_value(call->headers, "x-amz-content-sha256", EMPTY_SHA256);
+		call->headers = exec_header_value(call->headers, "x-amz-date", date);
 		if (request.token != NULL)
-			add_header(call, "x-amz-security-token", request.token);
+			call->headers = exec_header_value(call->headers, "x-amz-security-token", request.token);
 	}
 	else
 		snprintf(call->error, sizeof(call->error), "could not sign the request");
@@ -248,10 +236,94 @@ s3_start(Context *context, Call *call)
 	return done;
 }
 
+/* Move behind a name of an element; its length. */
+static size_t
+name_length(const char *text)
+{
+	return strcspn(text, " \t\r\n/>");
+}
+
+/* Behind white space, declarations and comments. */
+static const char *
+skip_misc(const char *at)
+{
+	for (;;)
+	{
+		const char *end;
+
+		at += strspn(at, " \t\r\n");
+		if (strncmp(at, "<?", 2) == 0)
+			end = strstr(at, "?>");
+		else if (strncmp(at, "<!--", 4) == 0)
+			end = strstr(at, "-->");
+		else
+			return at;
+		if (end == NULL)
+			return at + strlen(at);
+		at = end + (*end == '?' ? 2 : 3);
+	}
+}
+
+/*
+ * The document is small and flat: the root's children are read one after the
+ * other, and only a child of the root counts, whatever the texts contain.
+ */
+bool
+s3_error_code(const char *text, size_t len, char *code, size_t code_size)
+{
+	const char *at;
+
+	if (text == NULL || strlen(text) != len)
+		return false;
+	if (strncmp(text, "\xef\xbb\xbf", 3) == 0)
+		text += 3;
+	at = skip_misc(text);
+	if (*at != '<' || name_length(at + 1) != 5 || strncmp(at + 1, "Error", 5) != 0)
+		return false;
+	at += strcspn(at, ">");
+	if (*at != '>' || at[-1] == '/')
+		return false;
+	at = skip_misc(at + 1);
+	while (*at == '<' && at[1] != '/')
+	{
+		size_t		name = name_length(at + 1);
+		const char *content = at + strcspn(at, ">");
+		const char *end;
+
+		if (*content != '>')
+			return false;
+		content++;
+		if (content[-2] == '/')
+		{
+			at = skip_misc(content);
+			continue;
+		}
+		end = strchr(content, '<');
+		if (end == NULL || end[1] != '/' || strncmp(end + 2, at + 1, name) != 0)
+			return false;		/* not flat: nothing that we know */
+		if (name == 4 && strncmp(at + 1, "Code", 4) == 0)
+		{
+			snprintf(code, code_size, "%.*s", (int) (end - content), content);
+			return true;
+		}
+		at = end + strcspn(end, ">");
+		if (*at != '>')
+			return false;
+		at = skip_misc(at + 1);
+	}
+	return false;
+}
+
+/* "Not there" is success only where the place is right: of a bucket that does not exist, or a page of some web server, it is not. */
 static bool
 s3_judge(Context *context, Call *call, long status)
 {
-	if ((status >= 200 && status < 300) || status == 404)
+	char		code[64];
+
+	if (status >= 200 && status < 300)
+		return true;
+	if (status == 404 && s3_error_code(call->answer.data, call->answer.len, code, sizeof(code)) &&
+		(strcmp(code, "NoSuchKey") == 0 || strcmp(code, "NoSuchVersion") == 0))
 		return true;
 	snprintf(call->error, sizeof(call->error), "DELETE of %.200s: status %ld%s%.200s", call->target.text.data, status,
 			 call->answer.len > 0 ? ": " : "", call->answer.len > 0 ? call->answer.data : "");

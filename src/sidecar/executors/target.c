@@ -175,6 +175,22 @@ add_placeholder(const char **at, TargetForm form, const TargetValues *values,
 	return added;
 }
 
+/*
+ * The length of a path segment.  What separates segments may be encoded, and
+ * be decoded before it is looked at by whoever serves the path: nginx does so
+ * with %2F, others with a backslash.
+ */
+static size_t
+segment_length(const char *at)
+{
+	size_t		len = 0;
+
+	while (at[len] != '\0' && strchr("/\\?#", at[len]) == NULL &&
+		   strncasecmp(at + len, "%2f", 3) != 0 && strncasecmp(at + len, "%5c", 3) != 0)
+		len++;
+	return len;
+}
+
 /* Is this path segment "." or "..", also when it is spelt with %2e? */
 static bool
 is_dot_segment(const char *segment, size_t len)
@@ -194,9 +210,8 @@ is_dot_segment(const char *segment, size_t len)
 	return dots == 1 || dots == 2;
 }
 
-/* Servers and proxies resolve dot segments: a value must not climb by them. */
-static bool
-has_dot_segment(const char *url)
+bool
+target_climbs(const char *url)
 {
 	const char *at = strstr(url, "://");
 
@@ -204,13 +219,15 @@ has_dot_segment(const char *url)
 		return false;
 	at += 3;
 	at += strcspn(at, "/?#");
-	while (*at == '/')
+	while (*at != '\0' && *at != '?' && *at != '#')
 	{
-		size_t		len = strcspn(at + 1, "/?#");
+		size_t		len;
 
-		if (is_dot_segment(at + 1, len))
+		at += *at == '%' ? 3 : 1;
+		len = segment_length(at);
+		if (is_dot_segment(at, len))
 			return true;
-		at += len + 1;
+		at += len;
 	}
 	return false;
 }
@@ -261,7 +278,7 @@ target_expand(const char *template, TargetForm form, const TargetValues *values,
 				return false;
 		}
 	}
-	if (filled && (form == TARGET_URL || form == TARGET_BLOB_URL) && has_dot_segment(target->text.data))
+	if (filled && (form == TARGET_URL || form == TARGET_BLOB_URL) && target_climbs(target->text.data))
 	{
 		snprintf(error, error_size, "the URL has a \".\" or \"..\" segment in its path");
 		return false;

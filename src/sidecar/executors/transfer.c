@@ -100,6 +100,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		call->refused = true;
 		return CURL_SOCKET_BAD;
 	}
+	call->refused = false;		/* another address of the name was, perhaps */
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
@@ -205,6 +206,8 @@ take_header(char *data, size_t size, size_t count, void *arg)
 	}
 	keep_header(data, len, "grpc-status", &call->trailer_status);
 	keep_header(data, len, "grpc-message", &call->trailer_message);
+	keep_header(data, len, "retry-after", &call->retry_after);
+	keep_header(data, len, "x-ms-error-code", &call->error_code);
 	return len;
 }
 
@@ -221,6 +224,7 @@ set_common(Context *context, Call *call, Transfer *transfer)
 #define SET(option, value) \
 	(set = set && curl_easy_setopt(easy, option, value) == CURLE_OK)
 	SET(CURLOPT_PRIVATE, transfer);
+	SET(CURLOPT_ERRORBUFFER, call->curl_error);
 	SET(CURLOPT_URL, call->url);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_PATH_AS_IS, 1L);
@@ -345,5 +349,5 @@ transfer_error(Call *call, CURLcode code)
 				 call->host_name, call->port, (long long) (exec_now() - call->started_at));
 	else
 		snprintf(call->error, sizeof(call->error), "%.200s port %d: %s",
-				 call->host_name, call->port, curl_easy_strerror(code));
+				 call->host_name, call->port, call->curl_error[0] != '\0' ? call->curl_error : curl_easy_strerror(code));
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <openssl/crypto.h>
+
 #include "exec.h"
 
 static void
@@ -60,6 +62,18 @@ exec_header(struct curl_slist *headers, const char *line)
 	headers = curl_slist_append(headers, line);
 	if (headers == NULL)
 		out_of_memory();
+	return headers;
+}
+
+struct curl_slist *
+exec_header_value(struct curl_slist *headers, const char *name, const char *value)
+{
+	Buffer		line = {NULL, 0, 0};
+
+	buffer_printf(&line, "%s: %s", name, value);
+	headers = exec_header(headers, line.data);
+	OPENSSL_cleanse(line.data, line.len);	/* a proof, perhaps */
+	buffer_free(&line);
 	return headers;
 }
 

@@ -102,6 +102,7 @@ main(int argc, char **argv)
 	}
 	memset(&config, 0, sizeof(config));
 	config.allow = allow;
+	config.webhook_secret = getenv("GARBAGETRUCK_WEBHOOK_SECRET");
 	config.log = say;
 	config.kinds = (1u << EXEC_KINDS) - 1;
 	for (i = 1; i + 1 < argc; i += 2)

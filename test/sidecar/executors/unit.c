@@ -49,6 +49,9 @@ static Pair scalars[] = {
 	{"bytes", "\x01 \"%/?#[]@!$&'()*+,;=\xc3\xa9"},
 	{"dots", ".."},
 	{"climb", "../../x"},
+	{"backslash", "..\\prod"},
+	{"tail", "a/.."},
+	{"encoded", "%2e%2e%2Fx"},
 	{"space", "http://h.example/ x"},
 	{"empty", ""},
 	{"bucket", "b-1.x"},
@@ -89,7 +92,12 @@ test_targets(void)
 		   "http://x/%01%20%22%25%2F%3F%23%5B%5D%40%21%24%26%27%28%29%2A%2B%2C%3B%3D%C3%A9", false);
 	expand("http://x/{payload.dots}", TARGET_URL, NULL, false);
 	expand("http://x/.{payload.dots}", TARGET_URL, "http://x/...", false);
-	expand("http://x/{payload.climb}", TARGET_URL, "http://x/..%2F..%2Fx", false);
+	expand("http://x/{payload.climb}", TARGET_URL, NULL, false);
+	expand("http://x/a{payload.climb}", TARGET_URL, NULL, false);
+	expand("http://x/{payload.backslash}", TARGET_URL, NULL, false);
+	expand("http://x/{payload.tail}", TARGET_URL, NULL, false);
+	expand("http://x/{payload.tail}x", TARGET_URL, "http://x/a%2F..x", false);
+	expand("http://x/{payload.encoded}", TARGET_URL, "http://x/%252e%252e%252Fx", false);
 	expand("http://x/?p={payload.climb}", TARGET_URL, "http://x/?p=..%2F..%2Fx", false);
 	expand("http://x/a/{payload.climb}", TARGET_BLOB_URL, NULL, false);
 	expand("http://x/c/{object_id}", TARGET_BLOB_URL, "http://x/c/a/b%20c", false);
@@ -262,6 +270,56 @@ test_signature(void)
 	buffer_free(&header);
 }
 
+static void
+error_code(const char *text, const char *expected)
+{
+	char		code[64] = "";
+
+	check(s3_error_code(text, strlen(text), code, sizeof(code)) == (expected != NULL), text);
+	if (expected != NULL)
+		check_text(code, expected, text);
+}
+
+static void
+test_error_codes(void)
+{
+	error_code("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code><Message>x</Message></Error>", "NoSuchKey");
+	error_code("\xef\xbb\xbf<!-- <Code>no</Code> --><Error xmlns=\"a\">\n <Message/><Key>&lt;Code&gt;x</Key>\n<Code>NoSuchBucket</Code></Error>", "NoSuchBucket");
+	error_code("<Error><Key>NoSuchKey</Key></Error>", NULL);
+	error_code("<Error><Inner><Code>NoSuchKey</Code></Inner></Error>", NULL);
+	error_code("<html><Code>NoSuchKey</Code></html>", NULL);
+	error_code("<Errors><Code>NoSuchKey</Code></Errors>", NULL);
+	error_code("<Error><Code>NoSuchKey", NULL);
+	error_code("<Error", NULL);
+	error_code("<Error/>", NULL);
+	error_code("404 page not found: NoSuchKey", NULL);
+	error_code("", NULL);
+}
+
+/* --- webhooks: the example in the specification's documentation --- */
+
+static void
+test_webhooks(void)
+{
+	static const char body[] = "{\"test\": 2432232314}";
+	Buffer		signature = {NULL, 0, 0};
+
+	check(http_sign("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", body, strlen(body), &signature), "sign");
+	check_text(signature.data, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", "a webhook's signature");
+	signature.len = 0;
+	check(http_sign("one two", "i", "1", "", 0, &signature) && strchr(signature.data, ' ') != NULL, "two secrets");
+	signature.len = 0;
+	check(!http_sign("whsec_%%%%", "i", "1", "", 0, &signature), "no base64");
+	signature.len = 0;
+	check(!http_sign(" ", "i", "1", "", 0, &signature), "no secret");
+	buffer_free(&signature);
+	check(http_retry_after("120", 0) == 120000, "seconds");
+	check(http_retry_after("Fri, 31 Dec 1999 23:59:59 GMT", 946684799 - 60) == 60000, "a date");
+	check(http_retry_after("Fri, 31 Dec 1999 23:59:59 GMT", 946684800) == 0, "a date in the past");
+	check(http_retry_after("99999999999999999999", 0) == 24 * 3600 * 1000, "very long");
+	check(http_retry_after("-1", 5) == 0 && http_retry_after("soon", 5) == 0 && http_retry_after(NULL, 5) == 0, "nothing");
+}
+
 /* --- redis --- */
 
 static void
@@ -367,7 +425,8 @@ test_files(const char *top)
 	check(removes(root, "link") && !exists(root, "link") && exists(top, "outside"), "the link itself");
 	check(removes(root, "a") && !exists(root, "a"), "a file");
 	check(removes(root, "a"), "a file that is gone");
-	check(removes(root, "no/such/file"), "a directory that is gone");
+	check(!removes(root, "no/such/file"), "a directory that is not there");
+	check(removes(root, "dir/none"), "a file that never was");
 	check(removes(root, "c d\n") && !exists(root, "c d\n"), "an odd name");
 	snprintf(text, sizeof(text), "%s/dir/b", root);
 	check(removes(root, text) && !exists(root, "dir/b"), "an absolute path beneath the root");
@@ -404,6 +463,8 @@ main(int argc, char **argv)
 	test_targets();
 	test_allow();
 	test_signature();
+	test_error_codes();
+	test_webhooks();
 	test_redis();
 	test_files(argv[1]);
 	test_texts();
