@@ -18,6 +18,7 @@ OBJS = \
 	src/clean.o \
 	src/clock.o \
 	src/crash.o \
+	src/consistency.o \
 	src/create.o \
 	src/database.o \
 	src/ending.o \
@@ -60,6 +61,7 @@ OBJS = \
 OUR_HEADERS = \
 	src/clean.h \
 	src/compat.h \
+	src/consistency.h \
 	src/garbagetruck.h \
 	src/grant.h \
 	src/handler.h \

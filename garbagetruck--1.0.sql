@@ -448,6 +448,11 @@ CREATE FUNCTION @extschema@.gt_health() RETURNS TABLE (check_name text, ok boole
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 11;
 COMMENT ON FUNCTION @extschema@.gt_health() IS 'What is wrong here, and the SQL or setting that helps: one row for each check.';
 
+CREATE FUNCTION @extschema@.gt_check(repair boolean DEFAULT false)
+RETURNS TABLE (kind text, object_type text, object_id text, detail text, mended boolean)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.gt_check(boolean) IS 'What contradicts itself in the tables; with repair it is mended, in transactions of its own.';
+
 CREATE FUNCTION @extschema@.gt_metrics()
 RETURNS TABLE (name text, kind text, labels jsonb, value double precision, help text)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
@@ -491,18 +496,18 @@ SELECT o.cleanup_id, o.object_type, o.object_id, _garbagetruck.gt__role_name(o.o
 	o.attempts, j.max_attempts, o.since,
 	CASE WHEN NOT j.dead THEN o.due_at END AS next_attempt_at,
 	CASE WHEN o.state OPERATOR(pg_catalog.=) 'c' THEN o.claimed_until END AS claimed_until,
-	CASE WHEN h.may_claim THEN o.error END AS error,
+	CASE WHEN coalesce(h.may_claim, _garbagetruck.gt__acts_for(o.owner)) THEN o.error END AS error,
 	CASE WHEN h.may_claim OR _garbagetruck.gt__acts_for(o.owner) THEN o.payload END AS payload,
 	o.lease_id, o.service_id, o.fence
 FROM _garbagetruck.gt_object o
-	JOIN (SELECT i.id, i.name, i.kind, i.max_attempts, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
+	LEFT JOIN (SELECT i.id, i.name, i.kind, i.max_attempts, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) o.handler
 	LEFT JOIN _garbagetruck.gt__running_items() r(id) ON r.id OPERATOR(pg_catalog.=) o.cleanup_id
 	CROSS JOIN (SELECT @extschema@.gt_clock() AS now OFFSET 0) c
 	CROSS JOIN LATERAL (SELECT m.max_attempts, m.lapsed,
 		o.state OPERATOR(pg_catalog.=) 'd' OR
 			(m.lapsed AND o.attempts OPERATOR(pg_catalog.>=) m.max_attempts) AS dead
-		FROM (SELECT least(coalesce(o.max_attempts, h.max_attempts)::pg_catalog.int8 OPERATOR(pg_catalog.+) o.extra_attempts,
+		FROM (SELECT least(coalesce(o.max_attempts, h.max_attempts, 1)::pg_catalog.int8 OPERATOR(pg_catalog.+) o.extra_attempts,
 				2147483647)::pg_catalog.int4 AS max_attempts,
 			o.state OPERATOR(pg_catalog.=) 'c' AND o.claimed_until OPERATOR(pg_catalog.<=) c.now AS lapsed) m) j
 WHERE o.cleanup_id IS NOT NULL
@@ -598,6 +603,7 @@ REVOKE ALL ON FUNCTION @extschema@.gt_snooze(interval, text) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.gt_reclaim(int, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_forecast(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_health() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_check(boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_metrics() FROM PUBLIC;
 REVOKE ALL ON FUNCTION _garbagetruck.gt__workers() FROM PUBLIC;
 REVOKE ALL ON FUNCTION _garbagetruck.gt__running_items() FROM PUBLIC;

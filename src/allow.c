@@ -81,6 +81,7 @@ static const struct
 	{"gt_forecast", GT_RIGHT_LEASE | GT_RIGHT_MONITOR},
 	{"gt_metrics", GT_RIGHT_MONITOR},
 	{"gt_reclaim", GT_RIGHT_HANDLER},	/* in a block: see reclaim.c */
+	{"gt_check", 0},
 	{"gt_allow", 0},
 	{"gt_disallow", 0},
 };

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
+#include "consistency.h"
 #include "garbagetruck.h"
 #include "lease.h"
 
@@ -219,6 +220,28 @@ same_object(const GtLeaseKey *a, const GtLeaseKey *b)
 	return strcmp(a->object_type, b->object_type) == 0 && strcmp(a->object_id, b->object_id) == 0;
 }
 
+/*
+ * The object of a lease has no row.  As a rule the lease has ended meanwhile, too.
+ * If it has not, somebody has deleted the row: a caller is told, and a worker makes
+ * it anew, or it would meet this lease again and again.  Returns whether it has.
+ */
+static bool
+object_is_missing(GtTable *objects, GtTable *leases, const GtLeaseKey *key, bool skip, GtRow *row)
+{
+	Datum		id = UUIDPGetDatum(&key->id);
+	GtRow		lease;
+
+	if (!gt_fetch(leases, GT_LEASE_PKEY, 1, &id, &lease))
+		return false;
+	if (!skip)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("object \"%s\" of type \"%s\" is missing, though lease %s on it has not ended",
+						gt_shown(key->object_id), gt_shown(key->object_type), gt_uuid_cstring(&key->id)),
+				 errhint("An administrator can have that mended: SELECT * FROM gt_check(repair => true);")));
+	return gt_object_rebuild(objects, leases, key->object_type, key->object_id, row);
+}
+
 /* See garbagetruck.h. Reorders keys by object. */
 int
 gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
@@ -258,7 +281,8 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 		key[1] = CStringGetTextDatum(keys[i].object_type);
 		result = gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, key, &groups[i]->row,
 							   LockTupleNoKeyExclusive, skip);
-		groups[i]->locked = (result == GT_LOCKED);
+		groups[i]->locked = result == GT_LOCKED ||
+			(result == GT_GONE && object_is_missing(&objects, &leases, &keys[i], skip, &groups[i]->row));
 		if (result == GT_BUSY)
 			busy++;
 	}

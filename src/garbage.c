@@ -266,6 +266,7 @@ next_cleanup_id(void)
  * What matters of the handler of an object that becomes garbage: its kind and
  * its grace.  Endings come by the thousand, so it is remembered for a moment;
  * what this transaction has written counts at once, also when that is undone.
+ * NULL: it is missing.
  */
 static const GtHandler *
 handler_of_garbage(const GtRow *row)
@@ -283,7 +284,7 @@ handler_of_garbage(const GtRow *row)
 		writes == gt_handler_writes && now - read_at < HANDLER_MEMORY)
 		return &h;
 	if (!gt_handler_by_id(id, &found))
-		elog(ERROR, "handler %d of object \"%s\" is missing", id, TextDatumGetCString(row->v[O_OBJECT_ID]));
+		return NULL;
 	memset(&h, 0, sizeof(h));
 	h.id = id;
 	h.kind = found.kind;
@@ -306,7 +307,8 @@ gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason rea
 	const GtHandler *h;
 	TimestampTz due_at;
 
-	GT_SET(row, O_LEASE_ID, last_lease->v[L_ID]);
+	row->v[O_LEASE_ID] = last_lease->v[L_ID];
+	row->isnull[O_LEASE_ID] = last_lease->isnull[L_ID];
 	if (reason == GT_END_KEPT || GT_BOOL(row, O_KEEP))
 	{
 		gt_history_add("kept", row, NULL, -1, -1, -1, NULL);
@@ -319,7 +321,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason rea
 		return;
 	}
 	h = handler_of_garbage(row);
-	due_at = ended_at + h->grace;
+	due_at = ended_at + (h != NULL ? h->grace : 0);
 	GT_SET(row, O_STATE, CharGetDatum('w'));
 	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
 	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
@@ -330,8 +332,13 @@ gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason rea
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET(row, O_ALONE, BoolGetDatum(false));
 	GT_SET_NULL(row, O_CONFLICTS);
-	gt_update(objects, row);
 	gt_observe_gauges(0, 1, 0);
+	if (h == NULL)
+	{
+		gt_garbage_put_aside(objects, row);
+		return;
+	}
+	gt_update(objects, row);
 	wake_for(h, due_at);
 }
 
@@ -390,6 +397,19 @@ die(GtRow *row)
 	GT_SET(row, O_STATE, CharGetDatum('d'));
 	GT_SET_NULL(row, O_DUE_AT);
 	gt_observe_gauges(0, 0, 1);
+}
+
+/* See garbagetruck.h. */
+void
+gt_garbage_put_aside(GtTable *objects, GtRow *row)
+{
+	static const char *const error = "its handler is missing";
+
+	set_error(row, error);
+	GT_SET_NULL(row, O_CLAIMED_UNTIL);
+	die(row);
+	gt_history_add("dead", row, NULL, GT_INT32(row, O_ATTEMPTS), -1, -1, error);
+	gt_update(objects, row);
 }
 
 /*

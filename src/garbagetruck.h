@@ -471,12 +471,14 @@ typedef struct GtHandler
 	TimestampTz resumed_at;		/* 0: never */
 	bool		must_affect;	/* a run that affects nothing has failed */
 	TransactionId xmin;			/* of the row version: with id and version, a cache key */
+	bool		missing;		/* only the id is known, by what refers to it: see gt_handler_missing() */
 } GtHandler;
 
 extern const char *const gt_kind_names[GT_NKINDS];
 extern void gt_handler_from_row(const GtRow *row, GtHandler *h);
 extern bool gt_handler_by_name(const char *name, GtHandler *h);	/* the latest committed */
 extern bool gt_handler_by_id(int id, GtHandler *h);
+extern void gt_handler_missing(int id, GtHandler *h);	/* what stands for one that is gone, though there is garbage of it */
 /*
  * The handler that a new lease names: to the end of the transaction it is
  * neither dropped nor given another kind.  false: there is none.
@@ -596,6 +598,7 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
 /* The last lease has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
 extern void gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason reason, TimestampTz ended_at);
 /* All of these want the row locked, and write it. */
+extern void gt_garbage_put_aside(GtTable *objects, GtRow *row); /* dead: its handler is missing */
 extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it back; the caller writes */
 extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took);
 #define GT_BACK_OFF		(-1)	/* for retry_after, us: the delay is the back-off's, or the handler's own; */
@@ -723,6 +726,7 @@ typedef enum
 extern GtPlace gt_place(char **why);	/* why: of a copy; may be NULL */
 extern void gt_place_ensure(void);	/* from create: stamps an empty database */
 extern void gt_place_adopt(void);
+extern void gt_place_advance_sequences(void);	/* beyond all ids that are known */
 extern int64 gt_note_restore(void); /* at the postmaster's start: GtShared.restored */
 extern void gt_database_init(void); /* hooks */
 

@@ -127,6 +127,19 @@ gt_handler_by_id(int id, GtHandler *h)
 	return fetch_handler(GT__HANDLER_PKEY, Int32GetDatum(id), h);
 }
 
+/* See garbagetruck.h. Nobody owns it, and nobody runs it: its garbage can be discarded. */
+void
+gt_handler_missing(int id, GtHandler *h)
+{
+	memset(h, 0, sizeof(GtHandler));
+	h->id = id;
+	h->name = psprintf("(missing: %d)", id);
+	h->kind = GT_KIND_QUEUE;
+	h->owner_name = "";
+	h->max_attempts = 1;
+	h->missing = true;
+}
+
 /*
  * See garbagetruck.h.  The id is remembered from the last call, so that as a
  * rule the lock is taken before the first look; else the handler is looked at

@@ -491,8 +491,8 @@ forget_runs(void)
  * A subscriber has received ids that its own sequences know nothing of: they go
  * on behind what is there, also in what only tells of them.
  */
-static void
-advance_sequences(void)
+void
+gt_place_advance_sequences(void)
 {
 	static const char *const steps[] = {
 		"SELECT pg_catalog.setval('_garbagetruck.gt__cleanup_id', m.top) FROM (SELECT greatest("
@@ -516,7 +516,7 @@ gt_place_adopt(void)
 {
 	gt_roles_translate();
 	stamp(true);
-	advance_sequences();
+	gt_place_advance_sequences();
 	end_claims();
 	forget_runs();
 	gt_start_adopt();

@@ -191,8 +191,8 @@ gt_worker_attach(int index, int64 serial)
 }
 
 /* Whatever the cluster, the database or the role say: under these we work. */
-static void
-pin_settings(void)
+void
+gt_pin_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
@@ -223,7 +223,7 @@ gt_worker_connect(void)
 {
 	BackgroundWorkerInitializeConnectionByOid(gt_worker_database->oid, InvalidOid, 0);
 	connected = true;
-	pin_settings();
+	gt_pin_settings();
 	cleaner = gt_cleaner_create(true);
 	before_shmem_exit(leave_record, (Datum) 0);
 	return cleaner;

@@ -160,10 +160,17 @@ gt_claim_handler_of(const GtRow *row, List **known)
 			return k->may ? &k->h : NULL;
 	}
 	k = palloc0(sizeof(Known));
-	if (!gt_handler_by_id(id, &k->h))
-		elog(ERROR, "handler %d is missing", id);
-	k->may = gt_handler_may_claim(&k->h);
-	*known = lappend(*known, k);
+	if (gt_handler_by_id(id, &k->h))
+	{
+		k->may = gt_handler_may_claim(&k->h);
+		*known = lappend(*known, k);
+	}
+	else
+	{
+		/* not remembered: whose garbage it is tells who may discard it */
+		gt_handler_missing(id, &k->h);
+		k->may = gt_acts_for(GT_OID(row, O_OWNER)) || gt_is_admin();
+	}
 	return k->may ? &k->h : NULL;
 }
 

@@ -103,7 +103,7 @@ collect_ids(Call *call, ArrayType *array, const GtHandler *only)
 		CHECK_FOR_INTERRUPTS();
 		if ((i > 0 && ids[i] == ids[i - 1]) ||
 			!gt_fetch_token(&call->objects, ids[i], 0, &call->known, token) ||
-			(only != NULL && only->id != token->h->id))
+			token->h->missing || (only != NULL && only->id != token->h->id))
 			pfree(token);
 		else if (is_dead(&token->row, token->h, call->now) || is_waiting(&token->row, call->now))
 			call->found = lappend(call->found, token);

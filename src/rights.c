@@ -379,7 +379,6 @@ gt_share(PG_FUNCTION_ARGS)
 	namestrcpy(&owner_name, GetUserNameFromId(GetUserId(), false));
 	namestrcpy(&role_name, GetUserNameFromId(role, false));
 	gt_note_role(GetUserId());
-	gt_note_role(role);
 
 	gt_open(&t, GT__SHARE, RowExclusiveLock);
 	gt_row_init(&row);

@@ -19,6 +19,7 @@ extern bool gt_is_listed(const char *name); /* is this database among those of t
 extern void gt_worker_signals(void);
 extern bool gt_worker_attach(int index, int64 serial); /* makes the slot ours; false: there is nothing to do */
 extern GtCleaner *gt_worker_connect(void);
+extern void gt_pin_settings(void);	/* whatever the cluster, the database or the role say: under these we work */
 extern GtDatabase *gt_worker_database;
 /* Runs `body` in a transaction. An error is logged and survived; several in a row end the process. */
 extern bool gt_in_transaction(void (*body) (void), const char *activity);

@@ -1,7 +1,7 @@
 -- Every function as the contract words it: names and defaults of its arguments, what it returns, how it is marked.
 BEGIN;
 SET LOCAL intervalstyle = 'postgres';
-SELECT plan(103);
+SELECT plan(106);
 
 SELECT is(pg_get_function_arguments('gt_lease_create'::regproc), 'object_id text, object_type text DEFAULT ''custom''::text, service_id text DEFAULT NULL::text, duration interval DEFAULT NULL::interval, cleanup text DEFAULT NULL::text, payload jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, parent uuid DEFAULT NULL::uuid, exclusive boolean DEFAULT false, request_key text DEFAULT NULL::text, max_attempts integer DEFAULT NULL::integer, retry_delay interval DEFAULT NULL::interval', 'gt_lease_create: arguments');
 SELECT is(pg_get_function_result('gt_lease_create'::regproc), 'uuid', 'gt_lease_create: result');
@@ -99,6 +99,9 @@ SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text,
 SELECT is(pg_get_function_arguments('gt_health'::regproc), '', 'gt_health: arguments');
 SELECT is(pg_get_function_result('gt_health'::regproc), 'TABLE(check_name text, ok boolean, detail text, remedy text)', 'gt_health: result');
 SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_health'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_health: VOLATILE, PARALLEL UNSAFE, not STRICT');
+SELECT is(pg_get_function_arguments('gt_check'::regproc), 'repair boolean DEFAULT false', 'gt_check: arguments');
+SELECT is(pg_get_function_result('gt_check'::regproc), 'TABLE(kind text, object_type text, object_id text, detail text, mended boolean)', 'gt_check: result');
+SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_check'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_check: VOLATILE, PARALLEL UNSAFE, not STRICT');
 SELECT is(pg_get_function_arguments('gt_metrics'::regproc), '', 'gt_metrics: arguments');
 SELECT is(pg_get_function_result('gt_metrics'::regproc), 'TABLE(name text, kind text, labels jsonb, value double precision, help text)', 'gt_metrics: result');
 SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_metrics'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_metrics: VOLATILE, PARALLEL UNSAFE, not STRICT');
@@ -106,7 +109,7 @@ SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text,
 SELECT is(pg_get_function_arguments('gt_reclaim'::regproc), 'IN max_items integer DEFAULT NULL::integer, INOUT done bigint DEFAULT 0', 'gt_reclaim: arguments');
 SELECT is((SELECT prokind FROM pg_proc WHERE oid = 'gt_reclaim'::regproc)::text, 'p', 'gt_reclaim is a procedure');
 SELECT is((SELECT count(*) FROM (SELECT proname FROM pg_proc WHERE proname LIKE 'gt\_%' GROUP BY proname HAVING count(*) > 1) o), 0::bigint, 'no overloads');
-SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE proname LIKE 'gt\_%' AND proname NOT LIKE 'gt\_\_%'$$, ARRAY['gt_ack', 'gt_ack_many', 'gt_allow', 'gt_claim', 'gt_clock', 'gt_disallow', 'gt_extend', 'gt_fence', 'gt_fence_check', 'gt_forecast', 'gt_handler_create', 'gt_handler_drop', 'gt_handler_grant', 'gt_handler_revoke', 'gt_health', 'gt_lease_create', 'gt_lease_create_many', 'gt_lease_get', 'gt_lease_grant', 'gt_lease_grant_each', 'gt_lease_list', 'gt_lease_update', 'gt_metrics', 'gt_nack', 'gt_pause', 'gt_reclaim', 'gt_redrive', 'gt_release', 'gt_release_many', 'gt_renew', 'gt_renew_many', 'gt_resume', 'gt_share', 'gt_unshare'], 'and no others');
+SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE proname LIKE 'gt\_%' AND proname NOT LIKE 'gt\_\_%'$$, ARRAY['gt_ack', 'gt_ack_many', 'gt_allow', 'gt_check', 'gt_claim', 'gt_clock', 'gt_disallow', 'gt_extend', 'gt_fence', 'gt_fence_check', 'gt_forecast', 'gt_handler_create', 'gt_handler_drop', 'gt_handler_grant', 'gt_handler_revoke', 'gt_health', 'gt_lease_create', 'gt_lease_create_many', 'gt_lease_get', 'gt_lease_grant', 'gt_lease_grant_each', 'gt_lease_list', 'gt_lease_update', 'gt_metrics', 'gt_nack', 'gt_pause', 'gt_reclaim', 'gt_redrive', 'gt_release', 'gt_release_many', 'gt_renew', 'gt_renew_many', 'gt_resume', 'gt_share', 'gt_unshare'], 'and no others');
 
 SELECT * FROM finish();
 ROLLBACK;

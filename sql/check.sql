@@ -1,0 +1,95 @@
+-- What an operator's mistake leaves: it stops nothing else, is told of, and can be mended.
+\set VERBOSITY terse
+CREATE ROLE k_user;
+SELECT gt_allow('k_user');
+CREATE TABLE k_seen (id text);
+SELECT gt_handler_create('k_clean', 'sql', 'INSERT INTO public.k_seen VALUES ($1)');
+SELECT gt_handler_create('k_queue', 'queue');
+SELECT gt_handler_create('k_gone', 'queue');
+SELECT * FROM gt_check();
+SELECT ok FROM gt_health() WHERE check_name = 'consistency';
+
+-- a handler that is gone: its objects are put aside, and the rest goes on
+SELECT gt_release(gt_lease_create('waits', 'k', cleanup => 'k_gone'));
+SELECT gt_lease_create(n, 'k', duration => '1 ms', cleanup => h) IS NOT NULL FROM (VALUES ('bad', 'k_gone'), ('good 1', 'k_clean'), ('good 2', 'k_clean')) v(n, h);
+SELECT gt_lease_create('held', 'k', cleanup => 'k_gone') AS held \gset
+SELECT gt_handler_grant('k_gone', 'k_user');
+DELETE FROM _garbagetruck.gt__handler WHERE name = 'k_gone';
+CALL gt_reclaim();
+SELECT * FROM k_seen ORDER BY 1;
+SELECT object_id, handler, state, error FROM gt_garbage WHERE object_type = 'k' ORDER BY object_id;
+SELECT kind, object_type, object_id, mended FROM gt_check();
+SELECT kind, object_type, object_id, mended FROM gt_check(repair => true);
+SELECT gt_release(:'held');
+SELECT object_id, state, error FROM gt_garbage WHERE object_type = 'k' ORDER BY object_id;
+SELECT gt_redrive(array_agg(cleanup_id)) FROM gt_dead WHERE object_type = 'k';
+SET ROLE k_user;
+SELECT count(*) FROM gt_garbage WHERE object_type = 'k';
+RESET ROLE;
+SELECT gt_ack(cleanup_id, attempts) FROM gt_dead WHERE object_type = 'k';
+SELECT * FROM gt_check();
+
+-- leases that were deleted, and a count that is wrong
+SELECT gt_lease_create('lost', 'k', cleanup => 'k_clean') IS NOT NULL, gt_lease_create('lost plain', 'k') IS NOT NULL;
+SELECT gt_lease_create('two', 'k', cleanup => 'k_clean', service_id => s) IS NOT NULL FROM (VALUES ('a'), ('b')) v(s);
+DELETE FROM _garbagetruck.gt_lease WHERE object_id LIKE 'lost%' OR (object_id = 'two' AND service_id = 'b');
+SELECT ok, detail ~ 'lost' AS names, remedy FROM gt_health() WHERE check_name = 'consistency';
+SELECT kind, object_id, regexp_replace(detail, '[0-9a-f-]{36}', 'ID'), mended FROM gt_check() ORDER BY 1, 2;
+SELECT kind, object_id, mended FROM gt_check(true) ORDER BY 1, 2;
+SELECT * FROM gt_check();
+SELECT object_id, handler, state FROM gt_garbage WHERE object_type = 'k';
+SELECT gt_release(lease_id) FROM gt_leases WHERE object_id = 'two';
+CALL gt_reclaim();
+SELECT id, count(*) FROM k_seen GROUP BY 1 ORDER BY 1;
+
+-- objects that were deleted: who releases is told; the worker makes them anew
+SELECT gt_lease_create('o' || n, 'k', duration => CASE n WHEN 1 THEN '1 ms' ELSE '1 hour' END::interval, cleanup => 'k_clean') IS NOT NULL FROM generate_series(1, 3) n;
+SELECT lease_id AS id FROM gt_leases WHERE object_id = 'o2' \gset
+DELETE FROM _garbagetruck.gt_object WHERE object_id LIKE 'o_';
+\set VERBOSITY default
+SELECT regexp_replace(t.fails(format('SELECT gt_release(%L)', :'id')), '[0-9a-f-]{36}', 'ID');
+\set VERBOSITY terse
+CALL gt_reclaim();
+SELECT kind, object_id, mended FROM gt_check(true) ORDER BY 1, 2;
+SELECT gt_release(lease_id) FROM gt_leases WHERE object_id ~ '^o.$' ORDER BY object_id;
+CALL gt_reclaim();
+SELECT id, count(*) FROM k_seen WHERE id ~ '^o.$' GROUP BY 1 ORDER BY 1;
+
+-- a parent that was deleted, a lease that nobody looks at, ids that are taken
+SELECT gt_lease_create('parent', 'k') AS parent \gset
+SELECT gt_lease_create('child', 'k', parent => :'parent', cleanup => 'k_clean') IS NOT NULL;
+DELETE FROM _garbagetruck.gt_lease WHERE id = :'parent';
+DELETE FROM _garbagetruck.gt_object WHERE object_id = 'parent';
+SELECT gt_lease_create('unseen', 'k', duration => '1 ms', cleanup => 'k_clean') IS NOT NULL;
+UPDATE _garbagetruck.gt_lease SET check_at = check_at + interval '1 year' WHERE object_id = 'unseen';
+SELECT gt_release(gt_lease_create('garbage', 'k', cleanup => 'k_queue'));
+SELECT last_value AS last FROM _garbagetruck.gt__cleanup_id \gset
+SELECT setval('_garbagetruck.gt__cleanup_id', :last - 1) < :last;
+SELECT kind, object_id, mended FROM gt_check(true) ORDER BY 1, 2;
+SELECT * FROM gt_check();
+CALL gt_reclaim();
+SELECT id FROM k_seen WHERE id IN ('child', 'unseen') ORDER BY 1;
+SELECT count(gt_ack(cleanup_id, attempt)) FROM gt_claim(ARRAY['k_queue']);
+
+-- what others have locked is left as it is
+BEGIN;
+SELECT gt_lease_create('locked', 'k') IS NOT NULL;
+COMMIT;
+DELETE FROM _garbagetruck.gt_lease WHERE object_id = 'locked';
+BEGIN;
+SELECT object_id FROM _garbagetruck.gt_object WHERE object_id = 'locked' FOR UPDATE;
+SELECT kind, object_id, mended FROM gt_check(true);
+ROLLBACK;
+SELECT kind, object_id, mended FROM gt_check(true);
+
+GRANT USAGE ON SCHEMA t TO k_user;
+SET ROLE k_user;
+SELECT t.state('SELECT * FROM gt_check()'), t.state('SELECT * FROM gt_check(true)');
+RESET ROLE;
+SELECT t.state('SELECT * FROM gt_check(NULL)');
+SELECT count(*) FROM _garbagetruck.gt_object WHERE object_type = 'k';
+SELECT gt_handler_drop('k_clean'), gt_handler_drop('k_queue');
+SELECT gt_disallow('k_user');
+REVOKE USAGE ON SCHEMA t FROM k_user;
+DROP TABLE k_seen;
+DROP ROLE k_user;
