@@ -45,9 +45,6 @@ class Examples:
 
     def heading(self, name):
         if name == "Recipes":
-            admin = self.server.connect("readme")
-            cluster.query(admin, "GRANT ALL ON SCHEMA public TO app; GRANT CREATE ON DATABASE readme TO app")
-            admin.close()
             self.role = "app"
         elif name.startswith("For "):
             self.role = "postgres"
