@@ -326,6 +326,20 @@ stop_server(pid_t postmaster)
 	}
 }
 
+/* What the sidecar has opened must not stay open here: a port that nobody serves any more would still take connections. */
+static void
+close_others(int one, int other)
+{
+	unsigned	low = (unsigned) (one < other ? one : other);
+	unsigned	high = (unsigned) (one < other ? other : one);
+
+	if (low > STDERR_FILENO + 1)
+		close_range(STDERR_FILENO + 1, low - 1, 0);
+	if (high > low + 1)
+		close_range(low + 1, high - 1, 0);
+	close_range(high + 1, ~0U, 0);
+}
+
 /* All that the keeper does.  It reports on `report`: "+", or why not. */
 static void
 keep(const Ephemeral *server, const struct passwd *user, const char *bindir,
@@ -338,6 +352,7 @@ keep(const Ephemeral *server, const struct passwd *user, const char *bindir,
 	char		byte;
 	bool		up = false;
 
+	close_others(lifeline, report);
 	setsid();
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);

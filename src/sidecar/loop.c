@@ -32,6 +32,7 @@ static int	epoll_fd = -1;
 static int	wake_fd = -1;
 static LoopFd *wake_watch;
 static bool stopping = false;
+static bool turning = false;
 static int64_t now_us;
 static LoopFd *dead_watches;
 
@@ -53,7 +54,8 @@ loop_clock(void)
 int64_t
 loop_now(void)
 {
-	return now_us;
+	/* Before the first turn much may take long, such as making a whole database. */
+	return turning ? now_us : loop_clock();
 }
 
 static void
@@ -209,7 +211,8 @@ void
 timer_start(LoopTimer *timer, int64_t delay_us, void (*fire) (void *arg), void *arg)
 {
 	timer_stop(timer);
-	timer->due_us = now_us + (delay_us > 0 ? delay_us : 0);
+	/* Not from the turn's beginning: what came before in it may have taken longer than the delay. */
+	timer->due_us = loop_clock() + (delay_us > 0 ? delay_us : 0);
 	timer->fire = fire;
 	timer->arg = arg;
 	if (heap_used + 1 >= heap_size)
@@ -306,6 +309,8 @@ loop_run(void)
 	struct epoll_event events[EVENTS_PER_TURN];
 
 	run_tasks();
+	now_us = loop_clock();
+	turning = true;
 	while (!stopping)
 	{
 		int			n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, wait_milliseconds());

@@ -24,7 +24,7 @@ extern void loop_stop(void);
 /* Make the loop turn once more; from any thread or a signal handler. */
 extern void loop_wake(void);
 
-/* Monotonic microseconds, read once a turn; loop_clock() reads it now. */
+/* Monotonic microseconds, read once a turn of the loop; loop_clock() reads it now. */
 extern int64_t loop_now(void);
 extern int64_t loop_clock(void);
 
