@@ -97,8 +97,8 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	p[2] = text_or_null(service);
 	if (!duration_us(request->duration, &us))
 		return "duration is negative or out of range";
-	p[3] = us == 0 ? NULL : interval_param(us, out->duration);
-	p[4] = request->cleanup[0] != '\0' ? request->cleanup : NULL;
+	p[3] = request->duration == NULL ? NULL : interval_param(us, out->duration);
+	p[4] = request->cleanup[0] != '\0' ? request->cleanup : cleanup_of_type(p[1]);
 	p[5] = text_or_null(request->payload);
 	p[6] = text_or_null(request->metadata);
 	p[7] = text_or_null(request->parent);
@@ -119,7 +119,7 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	}
 	if (!duration_us(request->retry_delay, &us))
 		return "retry_delay is negative or out of range";
-	p[11] = us == 0 ? NULL : interval_param(us, out->delay);
+	p[11] = request->retry_delay == NULL ? NULL : interval_param(us, out->delay);
 	p[12] = caller_name(call);
 	out->statement = p[7] != NULL && p[12] != NULL ? &create_child : &create;
 	return NULL;

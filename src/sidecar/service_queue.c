@@ -156,7 +156,7 @@ outcome_params(GrpcCall *call, const Garbagetruck__V1__Outcome *outcome, Outcome
 			param_add(&out->handlers, own[i]);
 		out->params[3] = param_end(&out->handlers);
 	}
-	out->params[4] = us == 0 ? NULL : interval_param(us, out->delay);
+	out->params[4] = outcome->delay == NULL ? NULL : interval_param(us, out->delay);
 	return NULL;
 }
 

@@ -301,9 +301,9 @@ v1_watch(GrpcCall *call, const ProtobufCMessage *message)
 	Watch	   *watch = grpc_state(call);
 	int64_t		visibility_us;
 
-	if (!duration_us(request->visibility, &visibility_us))
+	if (!duration_us(request->visibility, &visibility_us) || (request->visibility != NULL && visibility_us == 0))
 	{
-		grpc_fail(call, GRPC_INVALID_ARGUMENT, "visibility is negative or out of range");
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "visibility is zero, negative or out of range");
 		return;
 	}
 	if (watch == NULL)

@@ -14,7 +14,7 @@ static AllowList *allow_list;
 
 const Option services_options[] =
 {
-	{"cleanup", OPTION_LIST, &cleanup_list, NULL, "TYPE=HANDLER", "handler for objects of a type whose CreateLease names no cleanup; repeatable", 0, 0},
+	{"cleanup", OPTION_LIST, &cleanup_list, NULL, "TYPE=HANDLER", "handler for objects of a type whose create names no cleanup; repeatable", 0, 0},
 	{"allow-target", OPTION_LIST, &allow_target_list, NULL, "HOST[:PORT]", "host that a lease may name as the target of its cleanup: a name, *.name, an address or a network; repeatable, none by default", 0, 0},
 	OPTION_END
 };
@@ -164,7 +164,7 @@ read_duration(GrpcCall *call, const char *field, const Google__Protobuf__Duratio
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s is negative or out of range", field);
 		return false;
 	}
-	*param = us == 0 ? NULL : interval_param(us, buffer);
+	*param = duration == NULL ? NULL : interval_param(us, buffer);
 	return true;
 }
 

@@ -47,8 +47,8 @@ extern const char *param_end(ArrayParam *array);
 extern void param_free(ArrayParam *array);
 
 /*
- * Microseconds of a duration: 0 when it is absent or zero.  False: it is
- * negative, or out of all range.
+ * Microseconds of a duration: 0 when it is absent or zero, of which SQL refuses
+ * the latter where it makes no sense.  False: it is negative, or out of all range.
  */
 extern bool duration_us(const Google__Protobuf__Duration *duration, int64_t *us);
 
