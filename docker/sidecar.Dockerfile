@@ -13,7 +13,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY --from=build /out/usr/bin/garbagetruck /usr/bin/garbagetruck
 USER 65532:65532
 EXPOSE 50051 50052
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["garbagetruck", "health"]
+# The admin port has neither TLS nor tokens, so this holds with any options but another --admin.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["garbagetruck", "health", "--admin", "http://127.0.0.1:50052"]
 ENTRYPOINT ["garbagetruck"]
 # --insecure: in cleartext on all of the container's interfaces, the admin port always, gRPC without --tls-cert and
 # --tls-key. Give those where others can reach them.

@@ -33,7 +33,8 @@ static const Command commands[] =
 		"Asks the server how it is. What is wrong is named together with what mends it,\n"
 		"also what does not keep it from its work, such as garbage that nobody claims.\n"
 		"\nExample:\n"
-	"  garbagetruck health || echo 'garbagetruck needs a look' | mail -s alert ops\n"},
+		"  garbagetruck health || echo 'garbagetruck needs a look' | mail -s alert ops\n"
+	"  garbagetruck health --admin http://localhost:50052      # for a probe: no TLS, no token\n"},
 	{"lease", "create", CREATE, cli_lease_create, offsetof(Cli, object_id), "object-id", "",
 		"take a lease on an object",
 		"Creates a lease: a time-limited reference to an object. While any lease on it\n"
@@ -69,12 +70,17 @@ static const Command commands[] =
 	{"lease", "hold", HOLD, cli_lease_hold, offsetof(Cli, object_id), "object-id", " -- COMMAND [ARGUMENT...]",
 		"run a command under a lease",
 		"Creates a lease, renews it while COMMAND runs, and releases it at the end. Exits\n"
-		"with COMMAND's status (128 + n when signal n ended it). When the lease is lost,\n"
-		"or can no longer be renewed and is about to end, COMMAND is stopped: SIGTERM,\n"
-		"after --kill-after SIGKILL, and exit 1. Signals are passed on. COMMAND finds\n"
-		"GARBAGETRUCK_LEASE_ID and GARBAGETRUCK_FENCE in its environment.\n"
+		"with COMMAND's status (128 + n when signal n ended it), with 75 when somebody else\n"
+		"has the lock, for longer than --wait. When the lease is lost, or can no longer be\n"
+		"renewed, COMMAND and everything that it has started is stopped before the lease can\n"
+		"be somebody else's: SIGTERM, after --kill-after SIGKILL, and exit 1. So it is when\n"
+		"hold is killed, or stopped for too long. What COMMAND leaves running at its end is\n"
+		"stopped a second later. Out of reach are what runs as another user, and what\n"
+		"a service that was running before does for COMMAND. Signals are passed on. COMMAND\n"
+		"finds GARBAGETRUCK_LEASE_ID and GARBAGETRUCK_FENCE in its environment.\n"
 		"\nExamples:\n"
 		"  garbagetruck lease hold --object-id nightly-report --exclusive -- ./report.sh\n"
+		"  garbagetruck lease hold --object-id deploy --exclusive --wait 10m -- ./deploy.sh\n"
 		"  garbagetruck lease hold --object-id \"$PWD/out\" --object-type temporary-file \\\n"
 	"      --cleanup remove_file --duration 30s -- make\n"},
 };
@@ -130,7 +136,7 @@ print_help(const Command *command)
 	}
 	puts("\nDurations are seconds, or 500ms, 30s, 5m, 2h, 7d. Each flag may come from the\n"
 		 "environment instead: --lease-id from GARBAGETRUCK_LEASE_ID, and so on. Exit status: 0 done,\n"
-		 "1 failed, 2 the command line is wrong.");
+		 "1 failed, 2 the command line is wrong, 75 somebody else has the lock.");
 }
 
 static const Command *
@@ -149,6 +155,17 @@ find_command(const CliWords *words)
 			return c;
 	}
 	return NULL;
+}
+
+static bool
+was_given(const CliWords *words, size_t offset)
+{
+	size_t		i;
+
+	for (i = 0; i < CLI_FLAGS; i++)
+		if (cli_flags[i].offset == offset)
+			return words->given[i];
+	return false;
 }
 
 /* Flags that the command does not take, and what it cannot do without. */
@@ -170,6 +187,9 @@ check(Cli *cli, const CliWords *words, const Command *command)
 			cli_flags[i].offset == offsetof(Cli, help))
 			continue;
 		value = cli_from_environment(cli_flags[i].name);
+		/* There TYPE=HANDLER is meant for a server that reads the same environment. */
+		if (value != NULL && cli_flags[i].offset == offsetof(Cli, cleanup) && strchr(value, '=') != NULL)
+			continue;
 		if (value != NULL && !cli_store_from_environment(cli, &cli_flags[i], value))
 			return CLI_USAGE;
 	}
@@ -186,6 +206,9 @@ check(Cli *cli, const CliWords *words, const Command *command)
 		return cli_usage(cli, "%s%s runs no command, but \"%s\" follows \"--\"", group, command->name, cli->command[0]);
 	if (cli->cleanup != NULL && cli->cleanup_endpoint != NULL)
 		return cli_usage(cli, "--cleanup and --cleanup-endpoint exclude each other");
+	/* GARBAGETRUCK_ADMIN is the server's own setting, too: an endpoint that was asked for by its flag goes before. */
+	if (was_given(words, offsetof(Cli, endpoint)) && !was_given(words, offsetof(Cli, admin)))
+		cli->admin = NULL;
 	if (!grpc_client_is_endpoint(cli->endpoint, &wrong))
 		return cli_usage(cli, "--endpoint %s %s", cli->endpoint, wrong);
 	if (cli->timeout_ms <= 0)
@@ -222,18 +245,35 @@ wants_json(int argc, char **argv)
 	return value != NULL && strchr("1tTyY", value[0]) != NULL;
 }
 
+/* --version, with or without --json. */
+static bool
+wants_version(int argc, char **argv)
+{
+	bool		version = false;
+	int			i;
+
+	for (i = 1; i < argc; i++)
+	{
+		if (strcmp(argv[i], "--version") == 0)
+			version = true;
+		else if (strcmp(argv[i], "--json") != 0)
+			return false;
+	}
+	return version;
+}
+
 int
 cli_main(int argc, char **argv)
 {
 	Cli			cli = {
-		.endpoint = "http://localhost:50051", .service_id = "cli-client",
-		.timeout_ms = 10000, .kill_after_ms = 10000, .limit = 100
+		.endpoint = "http://localhost:50051",
+		.timeout_ms = 10000, .duration_ms = -1, .kill_after_ms = -1, .limit = 100
 	};
 	CliWords	words = {0};
 	const Command *command;
 	int			rc;
 
-	if (argc == 2 && strcmp(argv[1], "--version") == 0)
+	if (wants_version(argc, argv))
 	{
 		puts("garbagetruck " GT_VERSION);
 		return CLI_OK;

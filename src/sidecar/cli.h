@@ -17,10 +17,13 @@
 
 #include "grpc_client.h"
 
-/* Exit codes; `lease hold` exits with its command's own. */
+/*
+ * Exit codes; `lease hold` exits with its command's own.  CLI_NOT_GOT is
+ * sysexits' EX_TEMPFAIL: somebody else has the lock.
+ */
 enum
 {
-	CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2
+	CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NOT_GOT = 75
 };
 
 /*
@@ -36,7 +39,7 @@ typedef struct Cli
 {
 	/* every command */
 	const char *endpoint;
-	const char *service_id;
+	const char *service_id;		/* NULL: not given, see cli_service() */
 	const char *token_file;
 	const char *tls_ca;
 	const char *tls_cert;
@@ -57,12 +60,14 @@ typedef struct Cli
 	const char *service;
 	const char *metadata[CLI_MAX_METADATA];
 	int			metadata_count;
-	int64_t		duration_ms;	/* 0: the default */
-	int64_t		kill_after_ms;
+	int64_t		duration_ms;	/* -1: the default */
+	int64_t		kill_after_ms;	/* -1: the default */
+	int64_t		wait_ms;
 	int64_t		limit;
 	bool		exclusive;
 	bool		keep;
 	char	  **command;		/* what follows "--"; NULL: nothing did */
+	const char *admin;			/* URL of the admin port, or the address that serve takes */
 
 	/* made when the first call needs it */
 	GrpcClient *client;
@@ -93,12 +98,21 @@ extern ProtobufCMessage *cli_call_quiet(Cli *cli, const char *path,
 										const ProtobufCMessageDescriptor *type,
 										long timeout_ms, GrpcReply *reply);
 
+/*
+ * The service to act for: that of --service-id, else "" with a token or a
+ * client certificate, whose own the server then takes, else "cli-client".
+ */
+extern const char *cli_service(const Cli *cli);
+
 /* Report a failed reply, in one line with its remedy. */
 extern void cli_report(const Cli *cli, const GrpcReply *reply);
 
 /* Report in the given form: `code` is a gRPC status name. */
 extern void cli_error(bool json, const char *code, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
+
+/* From now on a report that stderr does not take at once is dropped: nothing waits for it. */
+extern void cli_error_never_waits(void);
 
 /* "database-row" is database_row on the wire; unknown types go as they are. */
 extern char *cli_object_type(const char *given);

@@ -39,6 +39,15 @@ remedy_for(const GrpcReply *reply)
 {
 	size_t		i;
 
+	/* Who refused it knows best what would be allowed. */
+	if (reply->hint != NULL && reply->hint[0] != '\0')
+		return reply->hint;
+	if (reply->wants != NULL && strcmp(reply->wants, "https://") == 0)
+		return "this port may want https://, or be no gRPC port: see --endpoint and --tls-ca";
+	if (reply->wants != NULL)
+		return "this port may want http://, or a certificate that it knows: see --endpoint, --tls-cert and --tls-key";
+	if (reply->status == GRPC_INVALID_ARGUMENT && strstr(reply->message, "--allow-target") != NULL)
+		return "that is an option of the server, whose operator can allow it";
 	if (!reply->reached && reply->status == GRPC_UNAVAILABLE)
 		return "start one with \"garbagetruck serve --ephemeral\", or name the right one with --endpoint or GARBAGETRUCK_ENDPOINT";
 	for (i = 0; i < sizeof(remedies) / sizeof(remedies[0]); i++)
@@ -55,7 +64,9 @@ cli_report(const Cli *cli, const GrpcReply *reply)
 	const char *what = reply->message[0] != '\0' ? reply->message : code;
 	const char *prefix = reply->reached ? "" : "no answer from ";
 
-	if (cli->json)
+	if (cli->json && reply->hint != NULL && reply->hint[0] != '\0')
+		cli_error(true, code, "%s: %s", what, reply->hint);
+	else if (cli->json)
 		cli_error(true, code, "%s%s", prefix, what);
 	else if (remedy != NULL)
 		cli_error(false, code, "%s%s (%s): %s", prefix, what, code, remedy);
@@ -84,7 +95,8 @@ read_token(const Cli *cli)
 		char	   *start = line + strspn(line, " \t");
 
 		start[strcspn(start, " \t\r\n")] = '\0';
-		if (*start != '\0' && *start != '#')
+		/* In a server's own file "-" stands for no token. */
+		if (*start != '\0' && *start != '#' && strcmp(start, "-") != 0)
 			token = needed(strdup(start));
 	}
 	if (token == NULL)
@@ -94,6 +106,14 @@ read_token(const Cli *cli)
 	free(line);
 	fclose(file);
 	return token;
+}
+
+const char *
+cli_service(const Cli *cli)
+{
+	if (cli->service_id != NULL)
+		return cli->service_id;
+	return cli->token_file != NULL || cli->tls_cert != NULL ? "" : "cli-client";
 }
 
 static bool

@@ -31,7 +31,7 @@ typedef struct CliFlag
 	const char *help;
 } CliFlag;
 
-#define CLI_FLAGS 25
+#define CLI_FLAGS 27
 extern const CliFlag cli_flags[CLI_FLAGS];
 
 /* What the loop over the arguments gathers beside the flags' values. */

@@ -2,34 +2,58 @@
  * cli_hold.c
  *		lease hold: run a command under a lease.
  *
- * Runs in the command line's process, the parent of COMMAND.  Signals stay
- * blocked and are fetched, between renewals and while one waits for its
- * answer, so nothing here runs in a signal handler.
+ * Runs in the command line's process: takes the lease, starts the guard (see
+ * cli_guard.c), whose child is COMMAND, and then renews, passes signals and the
+ * terminal on, and reports.  What must not fail is done elsewhere: the guard
+ * knows until when the lease is surely ours, and ends everything that COMMAND
+ * has started before that, whatever becomes of this process.
  *
  * The deadline that counts is our own: the moment the last renewal was *sent*
- * plus the time it bought.  Time includes suspension, which the server's clock
- * does not stop for.  When a sixth of that time is left and no renewal has come
- * through, COMMAND is stopped while nobody else can yet own the object.
+ * plus the time it bought, by CLOCK_BOOTTIME.  A tenth of that time (a second
+ * at most) is kept back, for SIGKILL to do its work in; before that COMMAND has
+ * --kill-after, a third of the time at most, to stop by SIGTERM.
  *
- * A crash of this process leaves COMMAND with a SIGTERM from the kernel, and a
- * lease that ends by itself.
+ * Signals stay blocked and are fetched, so nothing runs in a signal handler.
+ * Each event is acted upon first and reported afterwards, to a stderr that is
+ * never waited for.
+ *
+ * The terminal: COMMAND's group is its foreground group while ours would be.
+ * When COMMAND is stopped there we take it back and stop with our whole job,
+ * as the terminal would have had it, so that the shell sees it.  When we are
+ * told to stop, COMMAND is first.  Stopped, nothing is renewed, and the guard
+ * ends COMMAND in time.  Continued, COMMAND goes on when a renewal has come
+ * through.
+ *
+ * A crash of this process: the guard stops COMMAND, and the lease ends by
+ * itself.  The guard's death: COMMAND dies with it, what it has started becomes
+ * ours, and is killed.  As process 1 we reap what others leave.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
+#include "cli_guard.h"
 #include "cli_requests.h"
+#include "cli_tree.h"
 #include "memory.h"
 
-#define LONGEST_NAP_MS 5000		/* to notice that the machine was suspended */
+#define V1_PATH "/garbagetruck.v1.GarbageTruck/"
+#define STANDARD_KILL_AFTER_MS 10000
+#define QUIT_PATIENCE_MS 2000	/* for the answer to a request that is under way when we are told to end */
+#define LONGEST_PAUSE_MS 1000	/* between two tries to get the lock */
+#define MAX_INHERITED 4096
 
 typedef struct Hold
 {
@@ -38,26 +62,43 @@ typedef struct Hold
 	int64_t		ttl_ms;			/* what a renewal buys */
 	int64_t		deadline;		/* until then the lease is surely ours */
 	int64_t		next_renewal;
-	int64_t		kill_at;		/* once lost: when patience ends */
-	pid_t		child;
-	bool		own_group;		/* COMMAND leads a process group of its own */
+	GuardTimes	times;			/* what the guard was told */
+	sigset_t	old_mask;
+	struct sigaction old_pipe;
+	int			signals;		/* signalfd */
+	int			timer;
+	int			quit;			/* the signal that ends us while there is no COMMAND yet */
+	int64_t		quit_at;
+
+	int			guard;			/* socket; -1: it is gone */
+	pid_t		guard_pid;
+	pid_t		command;		/* and its process group; 0: not started yet */
+	int			terminal;		/* -1: none */
+	bool		paused;			/* COMMAND is stopped because we were */
+	bool		given;			/* COMMAND's group has had the terminal */
 	bool		lost;
+	bool		cut;			/* lost before COMMAND had ended */
 	bool		over;			/* lost, and the server said so */
-	bool		exited;
+	bool		ended;			/* COMMAND has */
+	bool		done;			/* nothing of it is left */
+	int			run_error;		/* errno that kept COMMAND from running */
 	int			wait_status;
+	int			denied;			/* processes that cannot be signalled */
+	pid_t		denied_pid;
 	char	   *last_error;		/* of the renewals that failed since the last good one */
 	GrpcCode	last_status;
 } Hold;
 
-static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+/* Passed on to COMMAND; while there is none the first four end us. */
+static const int passed_on[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH};
+static const int stopping[] = {SIGTSTP, SIGTTIN, SIGTTOU};
+
+#define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
 
 static int64_t
-now_ms(void)
+least(int64_t a, int64_t b)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return a < b ? a : b;
 }
 
 static int64_t
@@ -66,11 +107,14 @@ duration_ms(const Google__Protobuf__Duration *duration)
 	return duration == NULL ? 0 : duration->seconds * 1000 + duration->nanos / 1000000;
 }
 
-static void
-signal_command(const Hold *hold, int signo)
+/* ---- what the lease's time means ---- */
+
+static int64_t
+kill_after(const Hold *hold)
 {
-	if (hold->child > 0 && !hold->exited)
-		kill(hold->own_group ? -hold->child : hold->child, signo);
+	int64_t		wanted = hold->cli->kill_after_ms >= 0 ? hold->cli->kill_after_ms : STANDARD_KILL_AFTER_MS;
+
+	return least(wanted, hold->ttl_ms / 3);
 }
 
 /* The lease bought `ttl_ms` from the moment `sent`. */
@@ -79,151 +123,411 @@ bought(Hold *hold, int64_t sent, int64_t ttl_ms)
 {
 	hold->ttl_ms = ttl_ms;
 	hold->deadline = sent + ttl_ms;
-	hold->next_renewal = sent + ttl_ms / 3;
+	hold->times.kill_after = kill_after(hold);
+	hold->times.kill_at = hold->deadline - least(ttl_ms / 10, 1000);
+	hold->times.stop_at = hold->times.kill_at - hold->times.kill_after;
+	/* A third, but with time for more than one try. */
+	hold->next_renewal = sent + least(ttl_ms / 3, (hold->times.stop_at - sent) / 2);
 	free(hold->last_error);
 	hold->last_error = NULL;
 }
 
+/* How long one try to renew may take, so that another one has time, too. */
+static int64_t
+renewal_limit(const Hold *hold, int64_t now)
+{
+	int64_t		left = hold->times.stop_at - now;
+	int64_t		limit = least(least(left / 2, hold->ttl_ms / 4), hold->cli->timeout_ms);
+
+	return limit > 20 ? limit : 20;
+}
+
+/* ---- signals and other events ---- */
+
+static void
+tell_guard(const Hold *hold, GuardWord word, int number)
+{
+	GuardMessage message = {.word = word, .number = number, .times = hold->times};
+
+	if (hold->guard >= 0)
+		guard_tell(hold->guard, &message);
+}
+
+/* Block what is fetched from now on: before COMMAND is there, stop signals may do their usual work. */
 static bool
-create(Hold *hold, int64_t *fence)
+catch_signals(Hold *hold, bool all)
+{
+	sigset_t	set;
+	int			i;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	for (i = 0; i < (all ? COUNT(passed_on) : 4); i++)
+		sigaddset(&set, passed_on[i]);
+	for (i = 0; all && i < COUNT(stopping); i++)
+		sigaddset(&set, stopping[i]);
+	if (all)
+		sigaddset(&set, SIGCONT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	hold->signals = signalfd(hold->signals, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	return hold->signals >= 0;
+}
+
+static bool
+is_one_of(int signo, const int *signals, int count)
+{
+	while (count > 0)
+		if (signals[--count] == signo)
+			return true;
+	return false;
+}
+
+/* Let COMMAND's group be the terminal's foreground group, if ours is. */
+static void
+give_terminal(Hold *hold)
+{
+	if (hold->terminal < 0 || tcgetpgrp(hold->terminal) != getpgrp())
+		return;
+	if (tcsetpgrp(hold->terminal, hold->command) == 0)
+		hold->given = true;
+}
+
+/* And back, unless somebody else has it by now. */
+static void
+take_terminal(Hold *hold)
+{
+	pid_t		now;
+
+	if (hold->terminal < 0 || !hold->given)
+		return;
+	now = tcgetpgrp(hold->terminal);
+	if (now == hold->command || (now > 0 && kill(-now, 0) != 0 && errno == ESRCH))
+		tcsetpgrp(hold->terminal, getpgrp());
+}
+
+/*
+ * Stop, until somebody continues us: this process alone, or its job.  Nothing
+ * happens where nobody could (an orphaned process group).
+ */
+static void
+stop_self(Hold *hold, int signo, bool job)
+{
+	sigset_t	set;
+
+	hold->paused = true;
+	take_terminal(hold);
+	kill(job ? 0 : getpid(), signo);
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	hold->next_renewal = boot_ms();
+}
+
+/* A renewal has come through: COMMAND may go on. */
+static void
+go_on(Hold *hold)
+{
+	give_terminal(hold);
+	tell_guard(hold, GUARD_SIGNAL, SIGCONT);
+	hold->paused = false;
+}
+
+/* Children that have ended; as process 1, and as a subreaper, also those of others. */
+static void
+reap(Hold *hold)
+{
+	int			status;
+	pid_t		pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0)
+	{
+		/* Nobody but us has a reason to stop the guard. */
+		if (pid == hold->guard_pid && WIFSTOPPED(status))
+			kill(pid, SIGCONT);
+	}
+}
+
+static void
+take_signal(Hold *hold, int signo)
+{
+	if (signo == SIGCHLD)
+		reap(hold);
+	else if (hold->guard < 0)
+	{
+		/* The second one ends the wait for an answer. */
+		hold->quit_at = hold->quit == 0 ? boot_ms() + QUIT_PATIENCE_MS : 0;
+		hold->quit = signo;
+	}
+	else if (is_one_of(signo, stopping, COUNT(stopping)))
+	{
+		tell_guard(hold, GUARD_SIGNAL, signo);
+		stop_self(hold, signo, false);
+	}
+	else if (signo == SIGCONT)
+	{
+		hold->paused = true;
+		hold->next_renewal = boot_ms();
+	}
+	else
+		tell_guard(hold, GUARD_SIGNAL, signo);
+}
+
+static void
+take_signals(Hold *hold)
+{
+	struct signalfd_siginfo info;
+
+	while (read(hold->signals, &info, sizeof(info)) == (ssize_t) sizeof(info))
+		take_signal(hold, (int) info.ssi_signo);
+}
+
+/* COMMAND was stopped, and not by us. */
+static void
+command_stopped(Hold *hold, int signo)
+{
+	if (hold->paused || hold->terminal < 0 || !is_one_of(signo, stopping, COUNT(stopping)))
+		return;
+	/* It wanted the terminal, and our job has got it since: then it need not stop. */
+	if (signo != SIGTSTP && tcgetpgrp(hold->terminal) == getpgrp())
+		go_on(hold);
+	else
+		stop_self(hold, signo, true);
+}
+
+/* A COMMAND that had ended already was under the lease to its end. */
+static void
+lose(Hold *hold)
+{
+	hold->lost = true;
+	hold->cut = !hold->ended;
+}
+
+/* The guard was killed: who is left has become our child. */
+static void
+guard_gone(Hold *hold)
+{
+	close(hold->guard);
+	hold->guard = -1;
+	if (hold->done)
+		return;
+	hold->denied = guard_kill_all();
+	hold->done = true;
+	lose(hold);
+	cli_error(hold->cli->json, "ABORTED", "the process that guards %s was killed, and %s with it",
+			  hold->cli->command[0], hold->cli->command[0]);
+}
+
+static void
+late(Hold *hold)
+{
+	lose(hold);
+	cli_error(hold->cli->json, grpc_code_name(hold->last_error ? hold->last_status : GRPC_DEADLINE_EXCEEDED),
+			  "the lease could not be renewed and is about to end, stopping %s: %s",
+			  hold->cli->command[0],
+			  hold->last_error ? hold->last_error : "this machine or process was suspended, or the server does not answer");
+}
+
+static void
+take_message(Hold *hold, const GuardMessage *message)
+{
+	switch (message->word)
+	{
+		case GUARD_STARTED:
+			hold->command = message->pid;
+			hold->given = hold->terminal >= 0 && tcgetpgrp(hold->terminal) == hold->command;
+			break;
+		case GUARD_FAILED:
+			hold->run_error = message->number;
+			hold->done = true;
+			break;
+		case GUARD_STOPPED:
+			command_stopped(hold, message->number);
+			break;
+		case GUARD_ENDED:
+			hold->ended = true;
+			hold->wait_status = message->number;
+			take_terminal(hold);
+			break;
+		case GUARD_LATE:
+			late(hold);
+			break;
+		case GUARD_LEFT:
+			cli_error(hold->cli->json, "OK", "%s has ended and left %d processes, which are stopped, as the lease ends with it",
+					  hold->cli->command[0], message->number);
+			break;
+		case GUARD_DONE:
+			hold->denied = message->number;
+			hold->denied_pid = message->pid;
+			hold->done = true;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+take_messages(Hold *hold)
+{
+	GuardMessage message;
+	int			heard = 0;
+
+	while (hold->guard >= 0 && (heard = guard_hear(hold->guard, &message)) > 0)
+		take_message(hold, &message);
+	if (hold->guard >= 0 && heard < 0)
+		guard_gone(hold);
+}
+
+static void
+take_events(Hold *hold)
+{
+	take_signals(hold);
+	take_messages(hold);
+}
+
+/* Wait for something to happen, until `when` at most. */
+static void
+wait_events(Hold *hold, int64_t when)
+{
+	struct pollfd fds[] = {{hold->signals, POLLIN, 0}, {hold->timer, POLLIN, 0}, {hold->guard, POLLIN, 0}};
+	uint64_t	count;
+	ssize_t		ignored;
+
+	boot_timer(hold->timer, when);
+	poll(fds, 3, -1);
+	ignored = read(hold->timer, &count, sizeof(count));
+	(void) ignored;
+	take_events(hold);
+}
+
+/* ---- taking the lease ---- */
+
+/* Asked while the request for the lease waits. */
+static bool
+give_up_taking(void *arg)
+{
+	Hold	   *hold = arg;
+
+	take_signals(hold);
+	/* What has been sent may be done: better to know the lease, and release it. */
+	return hold->quit != 0 && boot_ms() >= hold->quit_at;
+}
+
+/* A try that is repeated, and one whose answer gets lost, must not meet its own lease. */
+static void
+make_request_key(char *key, size_t size)
+{
+	uint8_t		random[16];
+	size_t		i;
+
+	if (getrandom(random, sizeof(random), 0) != (ssize_t) sizeof(random))
+		memset(random, 0, sizeof(random));
+	snprintf(key, size, "hold-%d-", (int) getpid());
+	for (i = 0; i < sizeof(random); i++)
+		snprintf(key + strlen(key), size - strlen(key), "%02x", random[i]);
+}
+
+/* One try; false with the reply. */
+static bool
+try_lease(Hold *hold, long limit, GrpcReply *reply)
 {
 	Cli		   *cli = hold->cli;
 	char	   *type = cli_object_type(cli->object_type);
 	Garbagetruck__V1__CreateRequest *request = cli_create_request(cli, type);
-	int64_t		sent = now_ms();
+	int64_t		sent = boot_ms();
 	Garbagetruck__V1__Grant *grant = (Garbagetruck__V1__Grant *)
-		cli_call(cli, "/garbagetruck.v1.GarbageTruck/Create", &request->base,
-				 &garbagetruck__v1__grant__descriptor);
+		cli_call_quiet(cli, V1_PATH "Create", &request->base,
+					   &garbagetruck__v1__grant__descriptor, limit, reply);
+	char		fence[32];
 
 	cli_free_create_request(request);
 	free(type);
 	if (grant == NULL)
 		return false;
 	hold->lease_id = needed(strdup(grant->lease_id));
-	*fence = grant->fence;
+	snprintf(fence, sizeof(fence), "%" PRId64, grant->fence);
+	if (setenv("GARBAGETRUCK_LEASE_ID", hold->lease_id, 1) != 0 || setenv("GARBAGETRUCK_FENCE", fence, 1) != 0)
+		out_of_memory();
 	bought(hold, sent, duration_ms(grant->ttl));
 	garbagetruck__v1__grant__free_unpacked(grant, NULL);
 	return true;
 }
 
-/* In the child: become COMMAND, or tell the parent why not. */
-static void
-become_command(const Hold *hold, int64_t fence, const sigset_t *old_mask,
-			   pid_t parent, int report)
+/* Does somebody else have it?  Then it is worth waiting. */
+static bool
+is_held(const GrpcReply *reply)
 {
-	char		text[32];
-	int			error;
-
-	if (hold->own_group)
-		setpgid(0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(1);
-	snprintf(text, sizeof(text), "%" PRId64, fence);
-	sigprocmask(SIG_SETMASK, old_mask, NULL);
-	if (setenv("GARBAGETRUCK_LEASE_ID", hold->lease_id, 1) == 0 && setenv("GARBAGETRUCK_FENCE", text, 1) == 0)
-		execvp(hold->cli->command[0], hold->cli->command);
-	error = errno;
-	if (write(report, &error, sizeof(error)) < 0)
-		_exit(126);
-	_exit(127);
+	return reply->reached && (reply->status == GRPC_ALREADY_EXISTS || reply->status == GRPC_ABORTED ||
+							  reply->status == GRPC_DEADLINE_EXCEEDED);
 }
 
-/* Start COMMAND.  0, or the errno that kept it from running. */
+static bool
+is_passing(const GrpcReply *reply)
+{
+	return is_held(reply) || reply->status == GRPC_UNAVAILABLE || reply->status == GRPC_DEADLINE_EXCEEDED;
+}
+
+/* Told to end: the exit code. */
 static int
-start(Hold *hold, int64_t fence, const sigset_t *old_mask)
+quit_code(const Hold *hold, bool unsure)
 {
-	pid_t		parent = getpid();
-	int			report[2];
-	int			error = 0;
-
-	/* At a terminal COMMAND must stay in its foreground group to read from it. */
-	hold->own_group = !(isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp());
-	if (pipe2(report, O_CLOEXEC) != 0)
-		return errno;
-	hold->child = fork();
-	if (hold->child == 0)
-		become_command(hold, fence, old_mask, parent, report[1]);
-	if (hold->child < 0)
-		error = errno;
-	else if (hold->own_group)
-		setpgid(hold->child, hold->child);
-	close(report[1]);
-	if (hold->child > 0 && read(report[0], &error, sizeof(error)) == (ssize_t) sizeof(error))
-		waitpid(hold->child, NULL, 0);
-	close(report[0]);
-	return error;
+	if (unsure)
+		cli_error(hold->cli->json, "CANCELLED", "ended by signal %d while the lease was being taken: if it was, it ends by itself",
+				  hold->quit);
+	return 128 + hold->quit;
 }
 
-/* Act upon one fetched signal. */
-static void
-take_signal(Hold *hold, const siginfo_t *info)
+/* An exit code; CLI_OK: the lease is ours. */
+static int
+take_lease(Hold *hold)
 {
-	if (info->si_signo == SIGCHLD)
+	Cli		   *cli = hold->cli;
+	int64_t		until = boot_ms() + cli->wait_ms;
+	int64_t		pause = 100;
+	bool		held = false;
+
+	grpc_client_set_give_up(cli->client, give_up_taking, hold, &hold->signals, 1);
+	for (;;)
 	{
-		if (!hold->exited && waitpid(hold->child, &hold->wait_status, WNOHANG) == hold->child)
-			hold->exited = true;
+		GrpcReply	reply;
+		int64_t		limit = cli->timeout_ms;
+		int64_t		now;
+		bool		done;
+		bool		unsure;
+
+		done = try_lease(hold, (long) limit, &reply);
+		now = boot_ms();
+		held = held || (!done && is_held(&reply));
+		unsure = !done && !reply.reached && reply.status != GRPC_UNAVAILABLE;
+		if (!done && hold->quit == 0 && (!is_passing(&reply) || now >= until))
+		{
+			cli_report(cli, &reply);
+			grpc_reply_free(&reply);
+			return held ? CLI_NOT_GOT : CLI_FAILED;
+		}
+		grpc_reply_free(&reply);
+		if (done)
+			return CLI_OK;
+		if (hold->quit != 0)
+			return quit_code(hold, unsure);
+		/* Not all that wait in step. */
+		wait_events(hold, now + least(pause - pause / 4 + random() % (pause / 2), until - now));
+		if (hold->quit != 0)
+			return quit_code(hold, unsure);
+		pause = least(pause * 2, LONGEST_PAUSE_MS);
 	}
-	else if (hold->own_group || info->si_code != SI_KERNEL)
-		signal_command(hold, info->si_signo);
-	/* else the terminal has sent it to COMMAND as well */
 }
 
-static void
-signals_of_interest(sigset_t *set)
-{
-	size_t		i;
+/* ---- renewing it ---- */
 
-	sigemptyset(set);
-	sigaddset(set, SIGCHLD);
-	for (i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
-		sigaddset(set, forwarded[i]);
-}
-
-/* Fetch signals for at most `ms`; returns when one has come. */
-static void
-wait_signals(Hold *hold, int64_t ms)
-{
-	sigset_t	set;
-	siginfo_t	info;
-	struct timespec limit;
-
-	if (ms < 0)
-		ms = 0;
-	if (ms > LONGEST_NAP_MS)
-		ms = LONGEST_NAP_MS;
-	limit.tv_sec = ms / 1000;
-	limit.tv_nsec = (ms % 1000) * 1000000;
-	signals_of_interest(&set);
-	if (sigtimedwait(&set, &info, &limit) > 0)
-		take_signal(hold, &info);
-}
-
-/* Asked while a renewal waits: not for the answer when COMMAND has ended. */
+/* Asked while a renewal waits: not for the answer when it matters no more. */
 static bool
 give_up_renewal(void *arg)
 {
 	Hold	   *hold = arg;
 
-	wait_signals(hold, 0);
-	return hold->exited;
-}
-
-static void
-lose(Hold *hold, bool over)
-{
-	hold->lost = true;
-	hold->over = over;
-	hold->kill_at = now_ms() + hold->cli->kill_after_ms;
-	signal_command(hold, SIGTERM);
-	signal_command(hold, SIGCONT);
-}
-
-/* The moment to stop COMMAND when no renewal comes through. */
-static int64_t
-stop_at(const Hold *hold)
-{
-	return hold->deadline - hold->ttl_ms / 6;
+	take_events(hold);
+	return hold->done || hold->lost;
 }
 
 /* Did the server say that the lease is no longer ours? */
@@ -237,11 +541,9 @@ is_over(const GrpcReply *reply)
 static void
 renewal_failed(Hold *hold, GrpcReply *reply)
 {
-	int64_t		retry = hold->ttl_ms / 12;
+	int64_t		retry = least(hold->ttl_ms / 12, 2000);
 
-	if (retry > 2000)
-		retry = 2000;
-	hold->next_renewal = now_ms() + (retry < 50 ? 50 : retry);
+	hold->next_renewal = boot_ms() + (retry < 50 ? 50 : retry);
 	free(hold->last_error);
 	hold->last_error = needed(strdup(reply->message));
 	hold->last_status = reply->status;
@@ -251,68 +553,49 @@ static void
 renew(Hold *hold)
 {
 	Cli		   *cli = hold->cli;
-	int64_t		sent = now_ms();
-	int64_t		limit = stop_at(hold) - sent;
+	int64_t		sent = boot_ms();
 	Garbagetruck__V1__RenewResult *result;
 	GrpcReply	reply;
 
-	/* A call that hangs must leave time for another try. */
-	if (limit > hold->ttl_ms / 4)
-		limit = hold->ttl_ms / 4;
-	if (limit > cli->timeout_ms)
-		limit = cli->timeout_ms;
-	if (limit < hold->ttl_ms / 12)
-		limit = (hold->deadline - sent) / 2 + 1;
-	result = cli_renew(cli, hold->lease_id, cli->duration_ms, (long) limit, &reply);
+	result = cli_renew(cli, hold->lease_id, cli->duration_ms, (long) renewal_limit(hold, sent), &reply);
 	if (result != NULL)
 	{
 		bought(hold, sent, duration_ms(result->ttl));
+		tell_guard(hold, GUARD_TIMES, 0);
+		if (hold->paused)
+			go_on(hold);
 		garbagetruck__v1__renew_result__free_unpacked(result, NULL);
 	}
+	else if (hold->lost || hold->done)
+		;
 	else if (is_over(&reply))
 	{
+		tell_guard(hold, GUARD_LOST, 0);
+		lose(hold);
+		hold->over = true;
 		cli_error(cli->json, grpc_code_name(reply.status),
 				  "the lease is lost, stopping %s: %s", cli->command[0], reply.message);
-		lose(hold, true);
 	}
 	else
 		renewal_failed(hold, &reply);
 	grpc_reply_free(&reply);
 }
 
-/* Time is up, or nearly, and the last we heard was a failure. */
-static bool
-must_stop(const Hold *hold, int64_t now)
-{
-	return now >= hold->deadline || (now >= stop_at(hold) && hold->last_error != NULL);
-}
-
-/* Until COMMAND has ended, whatever it takes. */
+/* Until nothing of COMMAND is left. */
 static void
 watch(Hold *hold)
 {
-	while (!hold->exited)
-	{
-		int64_t		now = now_ms();
+	int			watched[] = {hold->signals, hold->guard};
 
-		if (hold->lost && now >= hold->kill_at)
-		{
-			signal_command(hold, SIGKILL);
-			hold->kill_at = now + 1000;
-		}
-		else if (!hold->lost && must_stop(hold, now))
-		{
-			cli_error(hold->cli->json, grpc_code_name(hold->last_status),
-					  "the lease could not be renewed and is about to end, stopping %s: %s",
-					  hold->cli->command[0],
-					  hold->last_error ? hold->last_error : "this machine or process was suspended");
-			lose(hold, false);
-		}
-		else if (!hold->lost && now >= hold->next_renewal)
+	grpc_client_set_give_up(hold->cli->client, give_up_renewal, hold, watched, 2);
+	while (!hold->done)
+	{
+		if (!hold->lost && boot_ms() >= hold->next_renewal)
 			renew(hold);
-		if (!hold->exited)
-			wait_signals(hold, (hold->lost ? hold->kill_at : hold->next_renewal) - now_ms());
+		if (!hold->done)
+			wait_events(hold, hold->lost ? INT64_MAX : hold->next_renewal);
 	}
+	take_terminal(hold);
 }
 
 /*
@@ -323,67 +606,174 @@ static bool
 release(Hold *hold)
 {
 	Cli		   *cli = hold->cli;
-	DistributedGc__ReleaseLeaseRequest request = DISTRIBUTED_GC__RELEASE_LEASE_REQUEST__INIT;
-	ProtobufCMessage *answer;
+	Garbagetruck__V1__ReleaseRequest request = GARBAGETRUCK__V1__RELEASE_REQUEST__INIT;
+	Garbagetruck__V1__CountResponse *answer;
 	GrpcReply	reply;
-	bool		over = false;
+	bool		over;
 
-	grpc_client_set_give_up(cli->client, NULL, NULL);
-	request.lease_id = hold->lease_id;
-	request.service_id = (char *) cli->service_id;
-	answer = cli_call_quiet(cli, "/distributed_gc.DistributedGCService/ReleaseLease",
-							&request.base, &distributed_gc__release_lease_response__descriptor,
-							(long) cli->timeout_ms, &reply);
-	if (answer != NULL)
-		protobuf_c_message_free_unpacked(answer, NULL);
-	else if (is_over(&reply))
-	{
-		over = true;
-		cli_error(cli->json, grpc_code_name(reply.status),
-				  "the lease had ended before %s did: %s", cli->command[0], reply.message);
-	}
-	else
+	grpc_client_set_give_up(cli->client, NULL, NULL, NULL, 0);
+	request.n_lease_ids = 1;
+	request.lease_ids = &hold->lease_id;
+	answer = (Garbagetruck__V1__CountResponse *)
+		cli_call_quiet(cli, V1_PATH "Release", &request.base,
+					   &garbagetruck__v1__count_response__descriptor, (long) cli->timeout_ms, &reply);
+	over = (answer != NULL && answer->count == 0) || (answer == NULL && is_over(&reply));
+	if (answer == NULL && !over)
 		cli_error(cli->json, grpc_code_name(reply.status),
 				  "the lease could not be released and ends by itself: %s", reply.message);
+	else if (over && !hold->lost)
+		cli_error(cli->json, "NOT_FOUND", "the lease had ended before %s did: lease %s not found",
+				  cli->command[0], hold->lease_id);
+	if (answer != NULL)
+		garbagetruck__v1__count_response__free_unpacked(answer, NULL);
 	grpc_reply_free(&reply);
 	return !over;
+}
+
+/* ---- the command ---- */
+
+/* Note the descriptors that were here before us: these COMMAND gets. */
+static void
+note_inherited(uint8_t *bits)
+{
+	DIR		   *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL)
+	{
+		int			fd = atoi(entry->d_name);
+
+		if (fd < MAX_INHERITED && fd != dirfd(dir))
+			bits[fd / 8] |= (uint8_t) (1 << fd % 8);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+static int
+start(Hold *hold, const uint8_t *inherited)
+{
+	GuardPlan	plan = {
+		.command = hold->cli->command, .mask = hold->old_mask, .broken_pipe = hold->old_pipe,
+		.terminal = hold->terminal, .inherited = inherited, .inherited_max = MAX_INHERITED,
+		.times = hold->times
+	};
+
+	/* Only who has it may give it. */
+	if (hold->terminal >= 0 && tcgetpgrp(hold->terminal) != getpgrp())
+		plan.terminal = -1;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	hold->guard_pid = guard_start(&plan, &hold->guard);
+	return hold->guard_pid < 0 ? errno : 0;
+}
+
+/* --kill-after was more than the duration allows. */
+static void
+say_if_cut(const Hold *hold)
+{
+	const Cli  *cli = hold->cli;
+
+	if (cli->kill_after_ms > hold->times.kill_after)
+		cli_error(cli->json, "OK", "--kill-after is cut to %.3g s, a third of the lease's duration, so that %s is gone before the lease can end",
+				  (double) hold->times.kill_after / 1000, cli->command[0]);
+}
+
+/* Ctrl-C and Ctrl-\ were meant for our whole job, and only COMMAND's group has heard of it. */
+static void
+pass_to_job(const Hold *hold)
+{
+	int			signo = WIFSIGNALED(hold->wait_status) ? WTERMSIG(hold->wait_status) : 0;
+
+	if (hold->given && hold->ended && (signo == SIGINT || signo == SIGQUIT))
+		kill(0, signo);			/* we have it blocked */
+}
+
+static void
+report_end(const Hold *hold)
+{
+	const Cli  *cli = hold->cli;
+
+	if (hold->run_error != 0)
+		cli_error(cli->json, "INVALID_ARGUMENT", "cannot run %s: %s", cli->command[0], strerror(hold->run_error));
+	if (hold->denied > 0)
+		cli_error(cli->json, "PERMISSION_DENIED", "%d processes that %s has started still run: they belong to another user, so they cannot be stopped%s%.0d",
+				  hold->denied, cli->command[0], hold->denied_pid ? ", such as process " : "", hold->denied_pid);
+}
+
+static int
+exit_code(const Hold *hold)
+{
+	if (hold->run_error != 0)
+		return hold->run_error == ENOENT ? 127 : 126;
+	if (!hold->ended)
+		return CLI_FAILED;
+	return WIFSIGNALED(hold->wait_status) ? 128 + WTERMSIG(hold->wait_status) : WEXITSTATUS(hold->wait_status);
+}
+
+/* With the lease in hand. */
+static int
+run(Hold *hold, const uint8_t *inherited)
+{
+	bool		whole;
+	int			code;
+
+	catch_signals(hold, true);
+	if (hold->quit == 0 && boot_ms() < hold->times.stop_at)
+	{
+		hold->run_error = start(hold, inherited);
+		if (hold->run_error == 0)
+		{
+			say_if_cut(hold);
+			watch(hold);
+		}
+	}
+	else if (hold->quit == 0)
+		late(hold);
+	code = hold->quit != 0 ? 128 + hold->quit : exit_code(hold);
+	whole = hold->over || release(hold);
+	report_end(hold);
+	pass_to_job(hold);
+	if (hold->cut || (!whole && code == CLI_OK))
+		code = CLI_FAILED;
+	return code;
 }
 
 int
 cli_lease_hold(Cli *cli)
 {
-	Hold		hold = {.cli = cli};
-	sigset_t	set,
-				old_mask;
-	int64_t		fence;
-	int			error;
-	int			status;
+	static uint8_t inherited[MAX_INHERITED / 8];
+	Hold		hold = {.cli = cli, .signals = -1, .guard = -1};
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	char		key[64];
+	int			code;
 
-	if (!create(&hold, &fence))
+	note_inherited(inherited);
+	if (!tree_usable())
+	{
+		cli_error(cli->json, "FAILED_PRECONDITION",
+				  "lease hold finds what COMMAND starts by /proc, which does not show it: mount it (unshare --mount-proc)");
 		return CLI_FAILED;
+	}
+	if (!cli_connect(cli))
+		return CLI_FAILED;
+	make_request_key(key, sizeof(key));
+	cli->request_key = key;
+	srandom((unsigned) getpid());
 	signal(SIGCHLD, SIG_DFL);
-	signals_of_interest(&set);
-	sigprocmask(SIG_BLOCK, &set, &old_mask);
-	error = start(&hold, fence, &old_mask);
-	if (error != 0)
+	sigaction(SIGPIPE, &ignore, &hold.old_pipe);
+	sigprocmask(SIG_BLOCK, NULL, &hold.old_mask);
+	hold.timer = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+	hold.terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (hold.timer < 0 || !catch_signals(&hold, false))
 	{
-		hold.exited = true;
-		cli_error(cli->json, "INVALID_ARGUMENT", "cannot run %s: %s", cli->command[0],
-				  strerror(error));
-		status = error == ENOENT ? 127 : 126;
+		cli_error(cli->json, "INTERNAL", "cannot wait for signals: %s", strerror(errno));
+		return CLI_FAILED;
 	}
-	else
-	{
-		grpc_client_set_give_up(cli->client, give_up_renewal, &hold);
-		watch(&hold);
-		status = WIFSIGNALED(hold.wait_status) ? 128 + WTERMSIG(hold.wait_status)
-			: WEXITSTATUS(hold.wait_status);
-	}
-	if (!hold.over && !release(&hold) && status == 0)
-		status = CLI_FAILED;
-	if (hold.lost)
-		status = CLI_FAILED;
+	cli_error_never_waits();
+	code = take_lease(&hold);
+	if (code == CLI_OK)
+		code = run(&hold, inherited);
 	free(hold.lease_id);
 	free(hold.last_error);
-	return status;
+	return code;
 }

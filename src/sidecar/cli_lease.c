@@ -1,11 +1,11 @@
 /*
  * cli_lease.c
- *		health, and lease create, renew, get, release and list.
+ *		lease create, renew, get, release and list.
  *
  * Runs in the command line's process.  Each command is one call or a few, and
- * its result.  Where both services can do it, distributed_gc is spoken, which
- * knows the caller's service and the server's own cleanup for a type; what
- * only SQL could say otherwise goes to garbagetruck.v1.
+ * its result.  garbagetruck.v1 is spoken, but for what only distributed_gc
+ * knows: whose lease is renewed or released, and whether the server lets a
+ * --cleanup-endpoint be called.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -21,67 +21,6 @@
 
 /* protobuf-c's members are not const, though packing changes nothing. */
 #define TEXT_FIELD(text) ((char *) ((text) != NULL ? (text) : ""))
-
-int
-cli_health(Cli *cli)
-{
-	DistributedGc__HealthCheckRequest request = DISTRIBUTED_GC__HEALTH_CHECK_REQUEST__INIT;
-	Google__Protobuf__Empty nothing = GOOGLE__PROTOBUF__EMPTY__INIT;
-	DistributedGc__HealthCheckResponse *answer;
-	Garbagetruck__V1__HealthResponse *checks;
-	GrpcReply	reply;
-	bool		healthy;
-	size_t		i;
-
-	answer = (DistributedGc__HealthCheckResponse *)
-		cli_call(cli, GC_PATH "HealthCheck", &request.base,
-				 &distributed_gc__health_check_response__descriptor);
-	if (answer == NULL)
-		return CLI_FAILED;
-	/* The reasons are a gain, not a need: a caller may not be allowed to see them. */
-	checks = (Garbagetruck__V1__HealthResponse *)
-		cli_call_quiet(cli, V1_PATH "Health", &nothing.base,
-					   &garbagetruck__v1__health_response__descriptor,
-					   (long) cli->timeout_ms, &reply);
-	grpc_reply_free(&reply);
-
-	healthy = answer->healthy;
-	out_begin(cli->json);
-	out_bool("healthy", healthy);
-	out_text("version", answer->version);
-	out_integer("active_leases", (int64_t) answer->active_leases);
-	out_integer("expired_leases", (int64_t) answer->expired_leases);
-	if (answer->uptime != NULL)
-		out_time("uptime", answer->uptime->seconds, answer->uptime->nanos);
-	if (cli->json && checks != NULL)
-	{
-		out_open_array("checks");
-		for (i = 0; i < checks->n_checks; i++)
-		{
-			out_open_object();
-			out_text("name", checks->checks[i]->name);
-			out_bool("ok", checks->checks[i]->ok);
-			out_text("detail", checks->checks[i]->detail);
-			out_text("remedy", checks->checks[i]->remedy);
-			out_close_object();
-		}
-		out_close_array();
-	}
-	out_end();
-	for (i = 0; !cli->json && checks != NULL && i < checks->n_checks; i++)
-		if (!checks->checks[i]->ok)
-			cli_error(false, "UNAVAILABLE", "%s: %s%s%s", checks->checks[i]->name,
-					  checks->checks[i]->detail,
-					  checks->checks[i]->remedy[0] ? ": " : "",
-					  checks->checks[i]->remedy);
-	if (!healthy && (checks == NULL || checks->n_checks == 0))
-		cli_error(cli->json, "UNAVAILABLE",
-				  "the server is not healthy: look at /healthz on its admin port");
-	distributed_gc__health_check_response__free_unpacked(answer, NULL);
-	if (checks != NULL)
-		garbagetruck__v1__health_response__free_unpacked(checks, NULL);
-	return healthy ? CLI_OK : CLI_FAILED;
-}
 
 /* The enum's value for a type, UNKNOWN for a name of the user's own. */
 static DistributedGc__ObjectType
@@ -117,7 +56,6 @@ print_grant(const Cli *cli, const Garbagetruck__V1__Grant *grant)
 	out_end();
 }
 
-/* What CreateLease cannot say goes through garbagetruck.v1. */
 static int
 create_by_v1(Cli *cli, char *type)
 {
@@ -134,6 +72,35 @@ create_by_v1(Cli *cli, char *type)
 	return CLI_OK;
 }
 
+/* What CreateLease does not answer is asked for, so that every create prints the same. */
+static void
+print_created(Cli *cli, const DistributedGc__CreateLeaseResponse *created)
+{
+	Garbagetruck__V1__GetRequest request = GARBAGETRUCK__V1__GET_REQUEST__INIT;
+	Garbagetruck__V1__Grant grant = GARBAGETRUCK__V1__GRANT__INIT;
+	Garbagetruck__V1__Lease *lease;
+	GrpcReply	reply;
+
+	request.lease_id = created->lease_id;
+	lease = (Garbagetruck__V1__Lease *)
+		cli_call_quiet(cli, V1_PATH "Get", &request.base, &garbagetruck__v1__lease__descriptor,
+					   (long) cli->timeout_ms, &reply);
+	grpc_reply_free(&reply);
+	grant.lease_id = created->lease_id;
+	grant.expires_at = created->expires_at;
+	grant.created = true;
+	if (lease != NULL)
+	{
+		grant.fence = lease->fence;
+		grant.ttl = lease->duration;
+		grant.attempts = lease->attempts;
+	}
+	print_grant(cli, &grant);
+	if (lease != NULL)
+		garbagetruck__v1__lease__free_unpacked(lease, NULL);
+}
+
+/* CreateLease looks at the URL of a cleanup, and refuses it while somebody is there to hear it. */
 static int
 create_by_gc(Cli *cli, DistributedGc__ObjectType type)
 {
@@ -147,8 +114,9 @@ create_by_gc(Cli *cli, DistributedGc__ObjectType type)
 
 	request.object_id = (char *) cli->object_id;
 	request.object_type = type;
-	request.service_id = (char *) cli->service_id;
-	request.lease_duration_seconds = (uint64_t) cli->duration_ms / 1000;
+	request.service_id = (char *) cli_service(cli);
+	if (cli->duration_ms > 0)
+		request.lease_duration_seconds = (uint64_t) cli->duration_ms / 1000;
 	for (i = 0; i < cli->metadata_count; i++)
 	{
 		const char *equals = strchr(cli->metadata[i], '=');
@@ -178,30 +146,31 @@ create_by_gc(Cli *cli, DistributedGc__ObjectType type)
 	free(url);
 	if (answer == NULL)
 		return CLI_FAILED;
-	out_begin(cli->json);
-	out_text("lease_id", answer->lease_id);
-	if (answer->expires_at != NULL)
-		out_time("expires_at", answer->expires_at->seconds, answer->expires_at->nanos);
-	if (cli->json)
-		out_bool("success", true);
-	out_end();
+	print_created(cli, answer);
 	distributed_gc__create_lease_response__free_unpacked(answer, NULL);
 	return CLI_OK;
+}
+
+/* Whole seconds, or none at all; 0 is refused, and so must be said. */
+static bool
+fits_seconds(int64_t ms)
+{
+	return ms < 0 || (ms > 0 && ms % 1000 == 0);
 }
 
 int
 cli_lease_create(Cli *cli)
 {
 	char	   *type = cli_object_type(cli->object_type);
-	bool		v1 = cli->cleanup != NULL || cli->exclusive || cli->parent != NULL ||
-		cli->duration_ms % 1000 != 0 || enum_type(type) == DISTRIBUTED_GC__OBJECT_TYPE__UNKNOWN ||
-		(cli->payload != NULL && cli->cleanup_endpoint == NULL);
+	bool		gc = cli->cleanup_endpoint != NULL && cli_service(cli)[0] != '\0' &&
+		!cli->exclusive && cli->parent == NULL && cli->request_key == NULL && fits_seconds(cli->duration_ms) &&
+		enum_type(type) != DISTRIBUTED_GC__OBJECT_TYPE__UNKNOWN;
 	int			rc;
 
-	if (v1)
-		rc = create_by_v1(cli, type);
-	else
+	if (gc)
 		rc = create_by_gc(cli, enum_type(type));
+	else
+		rc = create_by_v1(cli, type);
 	free(type);
 	return rc;
 }
@@ -217,21 +186,24 @@ is_own_lease(Cli *cli)
 	Garbagetruck__V1__Lease *lease;
 	bool		own;
 
+	/* No service was named: the server looks at the token's. */
+	if (cli_service(cli)[0] == '\0')
+		return cli_connect(cli);
 	request.lease_id = (char *) cli->lease_id;
 	lease = (Garbagetruck__V1__Lease *)
 		cli_call(cli, V1_PATH "Get", &request.base, &garbagetruck__v1__lease__descriptor);
 	if (lease == NULL)
 		return false;
-	own = strcmp(lease->service_id, cli->service_id) == 0;
+	own = strcmp(lease->service_id, cli_service(cli)) == 0;
 	if (!own)
 		cli_error(cli->json, "PERMISSION_DENIED",
 				  "lease %s belongs to service \"%s\", not \"%s\": name the lease's own service with --service-id",
-				  cli->lease_id, lease->service_id, cli->service_id);
+				  cli->lease_id, lease->service_id, cli_service(cli));
 	garbagetruck__v1__lease__free_unpacked(lease, NULL);
 	return own;
 }
 
-/* A duration that whole seconds cannot say is garbagetruck.v1's. */
+/* A duration that whole seconds cannot say, or a service that only the server knows. */
 static int
 renew_by_v1(Cli *cli)
 {
@@ -265,11 +237,12 @@ cli_lease_renew(Cli *cli)
 	DistributedGc__RenewLeaseRequest request = DISTRIBUTED_GC__RENEW_LEASE_REQUEST__INIT;
 	DistributedGc__RenewLeaseResponse *answer;
 
-	if (cli->duration_ms % 1000 != 0)
+	if (!fits_seconds(cli->duration_ms) || cli_service(cli)[0] == '\0')
 		return renew_by_v1(cli);
 	request.lease_id = (char *) cli->lease_id;
-	request.service_id = (char *) cli->service_id;
-	request.extend_duration_seconds = (uint64_t) cli->duration_ms / 1000;
+	request.service_id = (char *) cli_service(cli);
+	if (cli->duration_ms > 0)
+		request.extend_duration_seconds = (uint64_t) cli->duration_ms / 1000;
 	answer = (DistributedGc__RenewLeaseResponse *)
 		cli_call(cli, GC_PATH "RenewLease", &request.base,
 				 &distributed_gc__renew_lease_response__descriptor);
@@ -286,9 +259,9 @@ cli_lease_renew(Cli *cli)
 	return CLI_OK;
 }
 
-/* --keep must not be lost silently: a lease that had ended is a failure. */
+/* By garbagetruck.v1, which counts: --keep must not be lost silently. */
 static int
-release_keeping(Cli *cli)
+release_by_v1(Cli *cli)
 {
 	Garbagetruck__V1__ReleaseRequest request = GARBAGETRUCK__V1__RELEASE_REQUEST__INIT;
 	Garbagetruck__V1__CountResponse *answer;
@@ -300,7 +273,7 @@ release_keeping(Cli *cli)
 	ids[0] = (char *) cli->lease_id;
 	request.n_lease_ids = 1;
 	request.lease_ids = ids;
-	request.keep = true;
+	request.keep = cli->keep;
 	answer = (Garbagetruck__V1__CountResponse *)
 		cli_call(cli, V1_PATH "Release", &request.base,
 				 &garbagetruck__v1__count_response__descriptor);
@@ -310,9 +283,8 @@ release_keeping(Cli *cli)
 	garbagetruck__v1__count_response__free_unpacked(answer, NULL);
 	if (!done)
 	{
-		cli_error(cli->json, "NOT_FOUND",
-				  "lease %s not found, so its object is not kept: it may have been cleaned already",
-				  cli->lease_id);
+		cli_error(cli->json, "NOT_FOUND", "lease %s not found%s", cli->lease_id,
+				  cli->keep ? ", so its object is not kept: it may have been cleaned already" : ": it has ended or never was");
 		return CLI_FAILED;
 	}
 	return CLI_OK;
@@ -325,7 +297,7 @@ release_by_gc(Cli *cli)
 	ProtobufCMessage *answer;
 
 	request.lease_id = (char *) cli->lease_id;
-	request.service_id = (char *) cli->service_id;
+	request.service_id = (char *) cli_service(cli);
 	answer = cli_call(cli, GC_PATH "ReleaseLease", &request.base,
 					  &distributed_gc__release_lease_response__descriptor);
 	if (answer == NULL)
@@ -337,7 +309,8 @@ release_by_gc(Cli *cli)
 int
 cli_lease_release(Cli *cli)
 {
-	int			rc = cli->keep ? release_keeping(cli) : release_by_gc(cli);
+	bool		v1 = cli->keep || cli_service(cli)[0] == '\0';
+	int			rc = v1 ? release_by_v1(cli) : release_by_gc(cli);
 
 	if (rc != CLI_OK)
 		return rc;

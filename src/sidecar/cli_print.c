@@ -7,11 +7,18 @@
  * programs.  Owns the little state that takes: the form, and whether a comma
  * is due.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "json.h"
@@ -202,11 +209,73 @@ out_close_array(void)
 	comma_due = true;
 }
 
+/* ---- errors ---- */
+
+static bool never_wait;
+
+void
+cli_error_never_waits(void)
+{
+	never_wait = true;
+}
+
+/*
+ * Write to stderr what it takes at once.  A pipe or a terminal is opened anew
+ * for that, as O_NONBLOCK on the descriptor itself would be everybody's who
+ * shares it.
+ */
+static void
+write_at_once(const char *text, size_t len)
+{
+	struct stat info;
+	struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+	ssize_t		ignored = 0;
+	int			fd = -1;
+
+	if (fstat(STDERR_FILENO, &info) != 0)
+		return;
+	if (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode))
+		fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd >= 0)
+	{
+		ignored = write(fd, text, len);
+		close(fd);
+	}
+	else if (S_ISSOCK(info.st_mode))
+		ignored = send(STDERR_FILENO, text, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	else if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) != 0)
+		ignored = write(STDERR_FILENO, text, len < PIPE_BUF ? len : PIPE_BUF);
+	(void) ignored;
+}
+
+static void
+write_error(const char *text, size_t len)
+{
+	if (never_wait)
+	{
+		write_at_once(text, len);
+		return;
+	}
+	while (len > 0)
+	{
+		ssize_t		n = write(STDERR_FILENO, text, len);
+
+		if (n < 0 && errno != EINTR)
+			return;
+		text += n > 0 ? n : 0;
+		len -= n > 0 ? (size_t) n : 0;
+	}
+}
+
 void
 cli_error(bool json, const char *code, const char *format,...)
 {
+	static const char short_of_memory[] = "garbagetruck: out of memory\n";
 	va_list		args;
 	char	   *text = NULL;
+	char	   *line = NULL;
+	size_t		len = 0;
+	FILE	   *out;
 
 	va_start(args, format);
 	if (vasprintf(&text, format, args) < 0)
@@ -214,17 +283,24 @@ cli_error(bool json, const char *code, const char *format,...)
 	va_end(args);
 
 	fflush(stdout);
-	if (json)
+	out = open_memstream(&line, &len);
+	if (out != NULL && json)
 	{
-		fprintf(stderr, "{\"error\":{\"code\":\"%s\",\"message\":", code);
-		json_write_string(stderr, text ? text : "out of memory");
-		fputs("}}\n", stderr);
+		fprintf(out, "{\"error\":{\"code\":\"%s\",\"message\":", code);
+		json_write_string(out, text ? text : "out of memory");
+		fputs("}}\n", out);
 	}
+	else if (out != NULL)
+	{
+		fputs("garbagetruck: ", out);
+		write_plain(out, text ? text : "out of memory");
+		fputc('\n', out);
+	}
+	/* One write: lines of several processes do not mix. */
+	if (out != NULL && fclose(out) == 0 && line != NULL)
+		write_error(line, len);
 	else
-	{
-		fputs("garbagetruck: ", stderr);
-		write_plain(stderr, text ? text : "out of memory");
-		fputc('\n', stderr);
-	}
+		write_error(short_of_memory, sizeof(short_of_memory) - 1);
+	free(line);
 	free(text);
 }

@@ -132,7 +132,7 @@ cli_create_request(const Cli *cli, char *type)
 	garbagetruck__v1__create_request__init(request);
 	request->object_id = copy(cli->object_id);
 	request->object_type = copy(type);
-	request->service_id = copy(cli->service_id);
+	request->service_id = copy(cli_service(cli));
 	request->cleanup = copy(cli->cleanup);
 	request->payload = copy(cli->payload);
 	if (cli->cleanup_endpoint != NULL)
@@ -147,7 +147,7 @@ cli_create_request(const Cli *cli, char *type)
 	request->parent = copy(cli->parent);
 	request->exclusive = cli->exclusive;
 	request->request_key = copy(cli->request_key);
-	if (cli->duration_ms > 0)
+	if (cli->duration_ms >= 0)
 		request->duration = duration_message(cli->duration_ms);
 	return request;
 }
@@ -204,7 +204,7 @@ cli_renew(Cli *cli, const char *lease_id, int64_t duration_ms,
 	ids[0] = (char *) lease_id;
 	request.n_lease_ids = 1;
 	request.lease_ids = ids;
-	if (duration_ms > 0)
+	if (duration_ms >= 0)
 		request.duration = duration_message(duration_ms);
 	answer = (Garbagetruck__V1__RenewBatchResponse *)
 		cli_call_quiet(cli, "/garbagetruck.v1.GarbageTruck/RenewBatch", &request.base,

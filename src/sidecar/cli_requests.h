@@ -16,7 +16,7 @@ extern Garbagetruck__V1__CreateRequest *cli_create_request(const Cli *cli, char 
 extern void cli_free_create_request(Garbagetruck__V1__CreateRequest *request);
 
 /*
- * Renew one lease, 0 ms: by its own duration.  NULL when it was not renewed:
+ * Renew one lease, -1 ms: by its own duration.  NULL when it was not renewed:
  * *reply then says why, a lease that is over as NOT_FOUND, FAILED_PRECONDITION
  * or PERMISSION_DENIED like RenewLease.
  */

@@ -3,7 +3,7 @@
  *		A small unary gRPC client over libcurl.
  *
  * Runs in the command line's process, on its only thread.  Owns one easy
- * handle; each call has a connection of its own.  A crash leaves
+ * handle and the multi handle that drives it; each call has a connection of its own.  A crash leaves
  * nothing behind but a call whose outcome the server alone knows.
  *
  * gRPC needs three things of HTTP/2 that libcurl gives: HTTP/2 without an
@@ -28,10 +28,13 @@
 struct GrpcClient
 {
 	CURL	   *curl;
+	CURLM	   *multi;
 	char	   *base;			/* endpoint without a trailing slash */
 	char	   *token;
 	GrpcGiveUp	give_up;
 	void	   *give_up_arg;
+	int			watched[GRPC_CLIENT_WATCHED];
+	int			watched_count;
 	char		error[CURL_ERROR_SIZE];
 };
 
@@ -44,6 +47,7 @@ typedef struct Answer
 	int			status;			/* -1: no grpc-status seen */
 	bool		grpc;			/* content-type was application/grpc */
 	char	   *message;
+	char	   *hint;
 } Answer;
 
 static int
@@ -102,6 +106,139 @@ header_value(const char *line, size_t len, const char *name,
 	return true;
 }
 
+/* ---- the details of a failure: google.rpc.Status, of which only the hint is wanted ---- */
+
+/* A protobuf message, or what is left of it. */
+typedef struct Piece
+{
+	const uint8_t *at;
+	size_t		len;
+} Piece;
+
+static bool
+take_number(Piece *from, uint64_t *number)
+{
+	unsigned	shift = 0;
+
+	*number = 0;
+	while (from->len > 0 && shift < 64)
+	{
+		uint8_t		byte = *from->at++;
+
+		from->len--;
+		*number |= (uint64_t) (byte & 0x7F) << shift;
+		if ((byte & 0x80) == 0)
+			return true;
+		shift += 7;
+	}
+	return false;
+}
+
+/*
+ * Go on to the next field of text or of a message that has this number.  Only
+ * numbers are known besides, which is all that a Status has.
+ */
+static bool
+take_field(Piece *from, unsigned number, Piece *field)
+{
+	uint64_t	tag;
+	uint64_t	value;
+
+	while (take_number(from, &tag) && take_number(from, &value))
+	{
+		if ((tag & 7) == 0)
+			continue;
+		if ((tag & 7) != 2 || value > from->len)
+			return false;
+		field->at = from->at;
+		field->len = (size_t) value;
+		from->at += value;
+		from->len -= (size_t) value;
+		if (tag >> 3 == number)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_text(const Piece *piece, const char *text)
+{
+	return piece->len == strlen(text) && memcmp(piece->at, text, piece->len) == 0;
+}
+
+/* The value of a key in an ErrorInfo's metadata, allocated; NULL: it is not there. */
+static char *
+info_value(Piece info, const char *key)
+{
+	Piece		entry;
+
+	while (take_field(&info, 3, &entry))
+	{
+		Piece		rest = entry;
+		Piece		name;
+		Piece		value;
+
+		if (take_field(&entry, 1, &name) && is_text(&name, key) && take_field(&rest, 2, &value))
+			return strndup((const char *) value.at, value.len);
+	}
+	return NULL;
+}
+
+static char *
+hint_of_status(Piece status)
+{
+	Piece		detail;
+
+	while (take_field(&status, 3, &detail))
+	{
+		Piece		rest = detail;
+		Piece		type;
+		Piece		info;
+
+		if (take_field(&detail, 1, &type) && is_text(&type, "type.googleapis.com/google.rpc.ErrorInfo") &&
+			take_field(&rest, 2, &info))
+			return info_value(info, "hint");
+	}
+	return NULL;
+}
+
+static int
+base64_digit(char c)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const char *found = c != '\0' ? strchr(digits, c) : NULL;
+
+	return found != NULL ? (int) (found - digits) : -1;
+}
+
+/* The hint in grpc-status-details-bin; NULL when there is none, or it is not to be read. */
+static char *
+hint_of_details(const char *text, size_t len)
+{
+	uint8_t    *bytes = malloc(len + 1);
+	size_t		n = 0;
+	uint32_t	bits = 0;
+	int			held = 0;
+	char	   *hint;
+	size_t		i;
+
+	if (bytes == NULL)
+		return NULL;
+	for (i = 0; i < len && base64_digit(text[i]) >= 0; i++)
+	{
+		bits = bits << 6 | (uint32_t) base64_digit(text[i]);
+		held += 6;
+		if (held >= 8)
+		{
+			held -= 8;
+			bytes[n++] = (uint8_t) (bits >> held);
+		}
+	}
+	hint = hint_of_status((Piece) {bytes, n});
+	free(bytes);
+	return hint;
+}
+
 /* libcurl: a header or trailer line has arrived. */
 static size_t
 on_header(char *line, size_t size, size_t nitems, void *arg)
@@ -121,6 +258,11 @@ on_header(char *line, size_t size, size_t nitems, void *arg)
 	{
 		free(answer->message);
 		answer->message = percent_decode(value, value_len);
+	}
+	else if (header_value(line, len, "grpc-status-details-bin", &value, &value_len))
+	{
+		free(answer->hint);
+		answer->hint = hint_of_details(value, value_len);
 	}
 	else if (header_value(line, len, "content-type", &value, &value_len))
 		answer->grpc = value_len >= 16 && strncasecmp(value, "application/grpc", 16) == 0;
@@ -149,17 +291,6 @@ on_body(char *bytes, size_t size, size_t nitems, void *arg)
 	memcpy(answer->bytes + answer->len, bytes, len);
 	answer->len += len;
 	return len;
-}
-
-/* libcurl: asked at least once a second while the call runs. */
-static int
-on_progress(void *arg, curl_off_t dltotal, curl_off_t dlnow,
-			curl_off_t ultotal, curl_off_t ulnow)
-{
-	GrpcClient *client = arg;
-
-	(void) dltotal, (void) dlnow, (void) ultotal, (void) ulnow;
-	return client->give_up != NULL && client->give_up(client->give_up_arg);
 }
 
 /* libcurl: a socket is needed; a command that we start must not inherit it. */
@@ -228,8 +359,11 @@ configure(CURL *curl, const GrpcClientOptions *options, bool tls)
 	curl_easy_setopt(curl, CURLOPT_POST, 1L);
 	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+	/* Nor wait for a name server that nobody waits for any more. */
+#if LIBCURL_VERSION_NUM >= 0x075700
+	curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
+#endif
+	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	if (options->tls_ca != NULL)
 		curl_easy_setopt(curl, CURLOPT_CAINFO, options->tls_ca);
 	if (options->tls_cert != NULL)
@@ -264,22 +398,28 @@ grpc_client_open(const GrpcClientOptions *options, const char **error)
 	if (options->token != NULL)
 		client->token = strdup(options->token);
 	client->curl = curl_easy_init();
-	if (client->curl == NULL || (options->token != NULL && client->token == NULL))
+	client->multi = curl_multi_init();
+	if (client->curl == NULL || client->multi == NULL || (options->token != NULL && client->token == NULL))
 	{
 		grpc_client_close(client);
 		return NULL;
 	}
 	configure(client->curl, options, strncasecmp(client->base, "https:", 6) == 0);
-	curl_easy_setopt(client->curl, CURLOPT_XFERINFODATA, client);
 	curl_easy_setopt(client->curl, CURLOPT_ERRORBUFFER, client->error);
 	return client;
 }
 
 void
-grpc_client_set_give_up(GrpcClient *client, GrpcGiveUp give_up, void *arg)
+grpc_client_set_give_up(GrpcClient *client, GrpcGiveUp give_up, void *arg,
+						const int *watched, int count)
 {
+	int			i;
+
 	client->give_up = give_up;
 	client->give_up_arg = arg;
+	client->watched_count = count < GRPC_CLIENT_WATCHED ? count : GRPC_CLIENT_WATCHED;
+	for (i = 0; i < client->watched_count; i++)
+		client->watched[i] = watched[i];
 }
 
 void
@@ -289,6 +429,8 @@ grpc_client_close(GrpcClient *client)
 		return;
 	if (client->curl != NULL)
 		curl_easy_cleanup(client->curl);
+	if (client->multi != NULL)
+		curl_multi_cleanup(client->multi);
 	free(client->base);
 	free(client->token);
 	free(client);
@@ -370,6 +512,11 @@ transport_failure(GrpcClient *client, CURLcode rc, GrpcReply *reply)
 		status = GRPC_CANCELLED;
 	else if (rc == CURLE_WRITE_ERROR)
 		status = GRPC_RESOURCE_EXHAUSTED;
+	else if (rc == CURLE_SSL_CONNECT_ERROR)
+		reply->wants = "http://";
+	else if ((rc == CURLE_RECV_ERROR || rc == CURLE_SEND_ERROR || rc == CURLE_GOT_NOTHING || rc == CURLE_HTTP2 ||
+			  rc == CURLE_HTTP2_STREAM || rc == CURLE_WEIRD_SERVER_REPLY) && strncasecmp(client->base, "http:", 5) == 0)
+		reply->wants = "https://";
 	if (asprintf(&message, "%s: %s", client->base, detail) < 0)
 		out_of_memory();
 	set_failure(reply, status, message);
@@ -439,6 +586,8 @@ judge(GrpcClient *client, CURLcode rc, Answer *answer, GrpcReply *reply)
 		reply->reached = true;
 		set_failure(reply, (GrpcCode) answer->status, answer->message);
 		answer->message = NULL;
+		reply->hint = answer->hint;
+		answer->hint = NULL;
 		if (answer->status == GRPC_OK && !unframe(answer, reply))
 			set_failure(reply, GRPC_INTERNAL,
 						needed(strdup("the server's answer is not one gRPC message")));
@@ -462,6 +611,41 @@ refused_unread(GrpcClient *client, CURLcode rc, const Answer *answer, size_t len
 
 	curl_easy_getinfo(client->curl, CURLINFO_SIZE_UPLOAD_T, &sent);
 	return rc == CURLE_HTTP2_STREAM && answer->status < 0 && (size_t) sent < len;
+}
+
+/*
+ * As curl_easy_perform(), but what else the caller watches is looked at as soon
+ * as it moves.
+ */
+static CURLcode
+perform(GrpcClient *client)
+{
+	CURLcode	rc = CURLE_OUT_OF_MEMORY;
+	struct curl_waitfd watched[GRPC_CLIENT_WATCHED];
+	CURLMsg    *message;
+	int			running = 1;
+	int			left;
+	int			i;
+
+	if (curl_multi_add_handle(client->multi, client->curl) != CURLM_OK)
+		return rc;
+	while (curl_multi_perform(client->multi, &running) == CURLM_OK && running > 0)
+	{
+		for (i = 0; i < client->watched_count; i++)
+			watched[i] = (struct curl_waitfd) {client->watched[i], CURL_WAIT_POLLIN, 0};
+		if (client->give_up != NULL && client->give_up(client->give_up_arg))
+		{
+			rc = CURLE_ABORTED_BY_CALLBACK;
+			break;
+		}
+		if (curl_multi_poll(client->multi, watched, (unsigned) client->watched_count, 1000, NULL) != CURLM_OK)
+			break;
+	}
+	while ((message = curl_multi_info_read(client->multi, &left)) != NULL)
+		if (message->msg == CURLMSG_DONE)
+			rc = message->data.result;
+	curl_multi_remove_handle(client->multi, client->curl);
+	return rc;
 }
 
 void
@@ -500,7 +684,7 @@ grpc_client_call(GrpcClient *client, const char *path, const char *request_key,
 		curl_easy_setopt(client->curl, CURLOPT_CONNECTTIMEOUT_MS,
 						 timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS);
 		do
-			rc = curl_easy_perform(client->curl);
+			rc = perform(client);
 		while (refused_unread(client, rc, &answer, FRAME_HEADER + len) && ++tries < MAX_TRIES);
 		curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, NULL);
 		curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, NULL);
@@ -510,6 +694,7 @@ grpc_client_call(GrpcClient *client, const char *path, const char *request_key,
 		reply->message = needed(strdup(""));
 	free(answer.bytes);
 	free(answer.message);
+	free(answer.hint);
 	free(url);
 	free(body);
 	curl_slist_free_all(headers);
@@ -519,6 +704,7 @@ void
 grpc_reply_free(GrpcReply *reply)
 {
 	free(reply->message);
+	free(reply->hint);
 	free(reply->data);
 	memset(reply, 0, sizeof(*reply));
 }

@@ -31,6 +31,8 @@ typedef struct GrpcReply
 {
 	GrpcCode	status;
 	char	   *message;		/* the server's words, or what kept us from it */
+	char	   *hint;			/* what the server says to do about it; NULL: nothing */
+	const char *wants;			/* the scheme that the port may be of; NULL: no guess */
 	bool		reached;		/* a gRPC server answered; else the outcome is unknown */
 	uint8_t    *data;			/* the answer's packed bytes; only with GRPC_OK */
 	size_t		len;
@@ -49,9 +51,13 @@ extern bool grpc_client_is_endpoint(const char *endpoint, const char **error);
 extern GrpcClient *grpc_client_open(const GrpcClientOptions *options,
 									const char **error);
 
-/* Have `give_up` asked during every later call. */
-extern void grpc_client_set_give_up(GrpcClient *client, GrpcGiveUp give_up,
-									void *arg);
+/*
+ * Have `give_up` asked during every later call: once a second, and whenever one
+ * of the watched descriptors can be read, which `give_up` then has to do.
+ */
+#define GRPC_CLIENT_WATCHED 4
+extern void grpc_client_set_give_up(GrpcClient *client, GrpcGiveUp give_up, void *arg,
+									const int *watched, int count);
 
 /*
  * Call `path` ("/package.Service/Method") with a packed message and wait for

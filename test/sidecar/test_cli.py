@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """The command line against a server that answers as it is told: arguments, output, errors, and lease hold."""
 
+import http.server
 import json
 import os
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -83,9 +85,11 @@ class Arguments(CliTest):
         for text, seconds in (("90", 90), ("500ms", .5), ("30s", 30), ("5m", 300), ("2h", 7200), ("7d", 604800), ("0", 0)):
             with self.subTest(text):
                 self.run_cli("lease", "create", "--object-id", "x", "--duration", text)
-                method, request, _ = self.fake.calls[-1]
-                given = request.lease_duration_seconds if method == "CreateLease" else request.duration.ToMilliseconds() / 1000
-                self.assertEqual(given, seconds)
+                request = self.fake.requests("Create")[-1]
+                self.assertTrue(request.HasField("duration"))  # zero, too: the server refuses it
+                self.assertEqual(request.duration.ToMilliseconds() / 1000, seconds)
+        self.run_cli("lease", "create", "--object-id", "x")
+        self.assertFalse(self.fake.requests("Create")[-1].HasField("duration"))
         for text in ("-5", "5 m", "soon", "", "1w", "0x10", "inf", "0.1ms", "9" * 30, "5mm"):
             with self.subTest(text):
                 self.assert_usage("lease", "create", "--object-id", "x", "--duration", text, says="30s")
@@ -98,15 +102,48 @@ class Arguments(CliTest):
         # a flag wins, an empty variable is none, a flag of another command's is nobody's business
         self.run_cli("lease", "create", "--object-id", "flag",
                      env={"GARBAGETRUCK_OBJECT_ID": "env", "GARBAGETRUCK_DURATION": "", "GARBAGETRUCK_KEEP": "maybe"})
-        self.assertEqual(self.fake.requests("CreateLease")[-1].object_id, "flag")
+        self.assertEqual(self.fake.requests("Create")[-1].object_id, "flag")
         self.run_cli("lease", "create", "--object-id", "x", code=2, env={"GARBAGETRUCK_EXCLUSIVE": "maybe"})
         done = subprocess.run([BINARY, "health"], env=environment(GARBAGETRUCK_ENDPOINT=self.endpoint), capture_output=True)
         self.assertEqual(done.returncode, 0)
 
+    def test_variables_that_are_a_servers(self):
+        """Where a server reads the same environment: its --cleanup, its --token-file, its --admin."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "tokens"
+            path.write_text("- cert-only admin\nsecret billing claim=h\n")
+            self.run_cli("lease", "create", "--object-id", "x",
+                         env={"GARBAGETRUCK_CLEANUP": "temporary_file=rm", "GARBAGETRUCK_TOKEN_FILE": str(path)})
+        request, = self.fake.requests("Create")
+        self.assertEqual((request.cleanup, request.service_id), ("", ""))
+        self.assertEqual(self.fake.metadata("Create")[0]["authorization"], "Bearer secret")
+        self.assertTrue(self.run_json("health", env={"GARBAGETRUCK_ADMIN": "127.0.0.1:1"})["healthy"])
+        self.run_cli("lease", "create", "--object-id", "x", env={"GARBAGETRUCK_ADMIN": "127.0.0.1:1"})
+
+    def test_default_service(self):
+        """Without a token cli-client; with one, or a certificate, what the server says it is."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "token"
+            path.write_text("secret\n")
+            lease = self.fake.grant(60)
+            for more, service in (((), "cli-client"), (("--token-file", str(path)), ""), (("--token-file", str(path), "--service-id", "s/t"), "s/t")):
+                self.run_cli("lease", "create", "--object-id", "x", *more)
+                self.assertEqual(self.fake.requests("Create")[-1].service_id, service)
+            for command, method in (("renew", "RenewBatch"), ("release", "Release")):
+                self.run_cli("lease", command, "--lease-id", lease, "--token-file", str(path))
+                self.assertEqual(len(self.fake.requests(method)), 1)
+            self.assertIn("not found", self.run_cli("lease", "release", "--lease-id", lease, "--token-file", str(path), code=1).stderr)
+
+    def test_version(self):
+        self.assertEqual(self.run_cli("health").returncode, 0)
+        for words in (["--version"], ["--json", "--version"], ["--version", "--json"]):
+            done = subprocess.run([BINARY, *words], capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout.split()[0]), (0, "garbagetruck"))
+
     def test_flags_may_stand_anywhere(self):
         done = self.run_cli("--json", "lease", "--service-id=s", "create", "--object-id", "x")
         self.assertIn("lease_id", json.loads(done.stdout))
-        self.assertEqual(self.fake.requests("CreateLease")[0].service_id, "s")
+        self.assertEqual(self.fake.requests("Create")[0].service_id, "s")
 
     def test_help_teaches(self):
         for words in ((), ("health",), ("lease", "create"), ("lease", "hold"), ("lease", "list")):
@@ -159,10 +196,11 @@ class Serve(CliTest):
 
 
 class Leases(CliTest):
-    def test_create_says_all_to_the_first_service(self):
-        self.run_cli("lease", "create", "--object-id", "x", "--object-type", "database-row", "--duration", "5m",
-                     "--cleanup-endpoint", "https://h/clean", "--payload", 'a "b"', "--metadata", "k=v=w",
-                     "--request-key", "key", "--service-id", "svc")
+    def test_a_url_is_shown_to_the_service_that_looks_at_it(self):
+        created = self.run_json("lease", "create", "--object-id", "x", "--object-type", "database-row", "--duration", "5m",
+                                "--cleanup-endpoint", "https://h/clean", "--payload", 'a "b"', "--metadata", "k=v=w",
+                                "--service-id", "svc")
+        self.assertEqual(set(created), set(self.run_json("lease", "create", "--object-id", "x")))
         request, = self.fake.requests("CreateLease")
         self.assertEqual((request.object_id, request.object_type, request.service_id, request.lease_duration_seconds),
                          ("x", 1, "svc", 300))
@@ -170,7 +208,8 @@ class Leases(CliTest):
         self.assertEqual(request.cleanup_config.cleanup_endpoint, "")
         self.assertEqual(request.cleanup_config.cleanup_payload, 'a "b"')
         self.assertEqual(dict(request.metadata), {"k": "v=w"})
-        self.assertEqual(self.fake.metadata("CreateLease")[0]["idempotency-key"], "key")
+        self.run_cli("lease", "create", "--object-id", "x", "--request-key", "key")
+        self.assertEqual(self.fake.requests("Create")[-1].request_key, "key")
 
     def test_create_by_grpc_cleanup(self):
         self.run_cli("lease", "create", "--object-id", "x", "--cleanup-endpoint", "grpc://h:1")
@@ -249,6 +288,64 @@ class Failures(CliTest):
         self.fake.fail["Health"] = (grpc.StatusCode.PERMISSION_DENIED, "no")
         self.assertFalse(self.run_json("health", code=1)["healthy"])
 
+    def test_health_by_the_admin_port(self):
+        class Admin(http.server.BaseHTTPRequestHandler):
+            code = 200
+
+            def do_GET(self):
+                self.send_response(self.code if self.path == "/readyz" else 404)
+                self.end_headers()
+                self.wfile.write(b"because\nof much\n")
+
+            def log_message(self, *arguments):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Admin)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        nobody = "http://127.0.0.1:1"
+        for admin in (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/", f"127.0.0.1:{port}", f"0.0.0.0:{port}", f":{port}"):
+            with self.subTest(admin):
+                self.assertEqual(self.run_json("health", "--admin", admin, endpoint=nobody), {"healthy": True})
+        Admin.code = 503
+        done = self.run_cli("health", "--admin", f":{port}", endpoint=nobody, code=1)
+        self.assertIn("503: because", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1)
+        self.assertEqual(self.run_json("health", "--admin", f":{port}", endpoint=nobody, code=1), {"healthy": False})
+        self.assertIn("--admin", self.run_cli("health", "--admin", nobody, code=1).stderr)
+
+    def test_a_hint_of_the_server_is_shown(self):
+        from google.protobuf import any_pb2
+        def field(number, data):
+            return bytes([number << 3 | 2]) + (bytes([len(data)]) if len(data) < 128 else bytes([len(data) & 127 | 128, len(data) >> 7])) + data
+        info = field(1, b"42501") + field(2, b"garbagetruck") + field(3, field(1, b"sqlstate") + field(2, b"42501")) \
+            + field(3, field(1, b"hint") + field(2, b"SELECT gt_handler_grant('h', 'app');"))
+        detail = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info)
+        other = any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=b"")
+        status = b"\x08\x07" + field(2, b"no") + field(3, other.SerializeToString()) + field(3, detail.SerializeToString())
+
+        def refuse(request, context):
+            context.set_trailing_metadata((("grpc-status-details-bin", status),))
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, 'permission denied for handler "h"')
+        self.fake.Create = refuse
+        done = self.run_cli("lease", "create", "--object-id", "x", "--cleanup", "h", code=1)
+        self.assertEqual(done.stderr, 'garbagetruck: permission denied for handler "h" (PERMISSION_DENIED): '
+                                      "SELECT gt_handler_grant('h', 'app');\n")
+        for broken in (b"\x08", status[:-3], b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x80" * 20):
+            status = broken
+            done = self.run_cli("lease", "create", "--object-id", "x", "--cleanup", "h", code=1)
+            self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_closed_descriptors(self):
+        """What is opened next has their numbers, and must not be written to."""
+        for closing in ("2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"):
+            done = subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", BINARY, "--endpoint", self.endpoint, "lease", "get",
+                                   "--lease-id", "no-such"], env=environment(), timeout=60)
+            self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(self.fake.requests("Get")), 3)
+
     def test_nobody_listens(self):
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
@@ -279,7 +376,7 @@ class Failures(CliTest):
                     "UNAUTHENTICATED": "--token-file", "UNAVAILABLE": "database"}
         for code, remedy in remedies.items():
             with self.subTest(code):
-                self.fake.fail["CreateLease"] = (grpc.StatusCode[code], 'the "words"\nof the sérver: 100 %')
+                self.fake.fail["Create"] = (grpc.StatusCode[code], 'the "words"\nof the sérver: 100 %')
                 done = self.run_cli("lease", "create", "--object-id", "x", code=1)
                 self.assertIn('the "words" of the sérver: 100 %', done.stderr)
                 self.assertIn(remedy, done.stderr)
@@ -289,7 +386,7 @@ class Failures(CliTest):
                                  {"code": code, "message": 'the "words"\nof the sérver: 100 %'})
 
     def test_timeout(self):
-        self.fake.fail["CreateLease"] = 5
+        self.fake.fail["Create"] = 5
         done = self.run_cli("lease", "create", "--object-id", "x", "--timeout", "200ms", code=1)
         self.assertIn("DEADLINE_EXCEEDED", done.stderr)
 
@@ -321,12 +418,12 @@ class Hold(CliTest):
     def test_exits_with_the_command(self):
         for script, code in (("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)):
             self.finish(self.start("sh", "-c", script), code)
-        self.assertEqual(len(self.fake.requests("ReleaseLease")), 3)
+        self.assertEqual(len(self.fake.requests("Release")), 3)
         self.assertEqual(self.fake.leases, {})
 
     def test_tells_the_command_its_lease(self):
         out, _ = self.finish(self.start("sh", "-c", "echo $GARBAGETRUCK_LEASE_ID $GARBAGETRUCK_FENCE", more=("--exclusive",)), 0)
-        self.assertEqual(out.split(), [self.fake.requests("ReleaseLease")[0].lease_id, "7"])
+        self.assertEqual(out.split(), [self.fake.requests("Release")[0].lease_ids[0], "7"])
         self.assertTrue(self.fake.requests("Create")[0].exclusive)
 
     def test_cleanup_by_a_call(self):
@@ -358,9 +455,11 @@ class Hold(CliTest):
 
     def test_does_not_run_without_a_lease(self):
         self.fake.fail["Create"] = (grpc.StatusCode.ALREADY_EXISTS, "held by s")
-        out, err = self.finish(self.start("echo", "ran"), 1)
+        out, err = self.finish(self.start("echo", "ran"), 75)
         self.assertEqual(out, "")
         self.assertIn("held by s", err)
+        self.fake.fail["Create"] = (grpc.StatusCode.INVALID_ARGUMENT, "no")
+        self.finish(self.start("echo", "ran", more=("--wait", "20s")), 1)
 
     def test_stops_when_lost(self):
         child = self.start("sh", "-c", "trap 'echo stopping; exit 0' TERM; while :; do sleep 0.05; done")
@@ -369,7 +468,7 @@ class Hold(CliTest):
         out, err = self.finish(child, 1)
         self.assertEqual(out, "stopping\n")
         self.assertIn("the lease is lost", err)
-        self.assertEqual(self.fake.requests("ReleaseLease"), [])
+        self.assertEqual(self.fake.requests("Release"), [])
 
     def test_kills_what_will_not_stop(self):
         child = self.start("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done", more=("--kill-after", "200ms"))

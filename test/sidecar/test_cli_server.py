@@ -3,6 +3,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import unittest
 from pathlib import Path
@@ -91,6 +92,31 @@ class Lease(ServerTest):
             error = self.run_cli(sidecar, "lease", "create", "--object-id", "x", *arguments, code=1)
             self.assertEqual(error["code"], "INVALID_ARGUMENT", arguments)
 
+    def test_servers_cleanup_of_a_type(self):
+        """It holds for every way to create a lease."""
+        sidecar = until_serving(self.start("--cleanup", "temporary-file=note"))
+        create = ("lease", "create", "--object-type", "temporary-file", "--object-id")
+        for name, more in (("by-type", ()), ("by-type-ms", ("--duration", "1500ms")), ("by-type-lock", ("--exclusive",))):
+            lease = self.run_cli(sidecar, *create, name, *more)["lease_id"]
+            self.run_cli(sidecar, "lease", "release", "--lease-id", lease)
+        subprocess.run([BINARY, "--endpoint", f"http://localhost:{sidecar.port}", "lease", "hold", "--object-type", "temporary-file",
+                        "--object-id", "by-type-hold", "--", "true"], check=True, timeout=60)
+        expected = {"by-type", "by-type-ms", "by-type-lock", "by-type-hold"}
+        self.assertTrue(wait_until(lambda: expected <= set(cleaned()), 60), cleaned())
+
+    def test_hint(self):
+        sidecar = until_serving(self.start())
+        cluster.tool("psql", "-q", "-v", "ON_ERROR_STOP=1", "-c", "SELECT gt_handler_create('theirs', 'queue')")
+        error = self.run_cli(sidecar, "lease", "create", "--object-id", "x", "--cleanup", "theirs", code=1)
+        self.assertIn("gt_handler_grant('theirs', 'app', 'use')", error["message"])
+
+    def test_zero_durations(self):
+        sidecar = until_serving(self.start())
+        lease = self.run_cli(sidecar, "lease", "create", "--object-id", "zero")["lease_id"]
+        for words in (("create", "--object-id", "x"), ("renew", "--lease-id", lease)):
+            error = self.run_cli(sidecar, "lease", *words, "--duration", "0", code=1)
+            self.assertEqual(error["code"], "INVALID_ARGUMENT")
+
     def test_request_key(self):
         sidecar = until_serving(self.start())
         same = {self.run_cli(sidecar, "lease", "create", "--object-id", "once", "--request-key", "k")["lease_id"] for _ in range(2)}
@@ -106,7 +132,7 @@ class Hold(ServerTest):
                               stdout=subprocess.PIPE, text=True) as holder:
             self.assertEqual(holder.stdout.readline(), "held\n")
             second = subprocess.run([*command, "true"], capture_output=True, text=True)
-            self.assertEqual(second.returncode, 1)
+            self.assertEqual(second.returncode, 75)
             self.assertIn("ALREADY_EXISTS", second.stderr)
             holder.communicate("go\n")
             self.assertEqual(holder.returncode, 5)
@@ -171,7 +197,9 @@ class Secured(ServerTest):
         self.serving(sidecar, "--tls-ca", self.path("ca.pem"))
         error = self.run_cli(sidecar, "health", code=1, scheme="https")
         self.assertIn("certificate", error["message"])
-        self.run_cli(sidecar, "health", code=1)
+        done = subprocess.run([BINARY, "--endpoint", f"http://localhost:{sidecar.port}", "health"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("https://", done.stderr)
         self.run_cli(sidecar, "health", "--tls-ca", "/nowhere", code=1, scheme="https")
 
     def test_client_certificate(self):
@@ -188,9 +216,38 @@ class Secured(ServerTest):
         mine = ("--token-file", self.path("token"))
         self.serving(sidecar, *mine)
         self.run_cli(sidecar, *mine, "--service-id", "shop/till", "lease", "create", "--object-id", "x")
-        for arguments, code in (((), "UNAUTHENTICATED"), (("--token-file", self.path("wrong")), "UNAUTHENTICATED"), (mine, "PERMISSION_DENIED")):
+        lease = self.run_cli(sidecar, *mine, "lease", "create", "--object-id", "y")["lease_id"]
+        self.assertEqual(self.run_cli(sidecar, *mine, "lease", "get", "--lease-id", lease)["service_id"], "shop")
+        self.run_cli(sidecar, *mine, "lease", "renew", "--lease-id", lease)
+        self.run_cli(sidecar, *mine, "lease", "release", "--lease-id", lease)
+        self.assertEqual(self.run_cli(sidecar, *mine, "lease", "release", "--lease-id", lease, code=1)["code"], "NOT_FOUND")
+        held = subprocess.run([BINARY, "--endpoint", f"http://localhost:{sidecar.port}", *mine, "lease", "hold", "--object-id", "z", "--", "sh", "-c",
+                               "exit 4"], timeout=60)
+        self.assertEqual(held.returncode, 4)
+        for arguments, code in (((), "UNAUTHENTICATED"), (("--token-file", self.path("wrong")), "UNAUTHENTICATED"),
+                                ((*mine, "--service-id", "cli-client"), "PERMISSION_DENIED")):
             error = self.run_cli(sidecar, *arguments, "lease", "create", "--object-id", "x", code=1)
             self.assertEqual(error["code"], code)
+
+
+class Ephemeral(unittest.TestCase):
+    def test_slow_start_and_sudden_end(self):
+        """What takes long before the loop turns starts no timer too early, and the keeper keeps no port open."""
+        programs = Path(WORK) / "slow"
+        programs.mkdir()
+        for program in Path(cluster.bindir).iterdir():
+            (programs / program.name).symlink_to(program)
+        (programs / "initdb").unlink()
+        (programs / "initdb").write_text(f'#!/bin/sh\nsleep 5.5\nexec {cluster.bindir}/initdb "$@"\n')
+        (programs / "initdb").chmod(0o755)
+        os.chmod(WORK, 0o755)
+        sidecar = Sidecar(cluster, "--ephemeral", "--pg-bindir", str(programs), dsn="")
+        self.addCleanup(sidecar.kill)
+        self.assertTrue(wait_until(lambda: "PostgreSQL answers" in sidecar.log(), 60), sidecar.log())
+        self.assertNotIn("took too long", sidecar.log())
+        sidecar.kill()
+        with socket.socket() as client:
+            self.assertRaises(ConnectionRefusedError, client.connect, ("127.0.0.1", sidecar.port))
 
 
 if __name__ == "__main__":

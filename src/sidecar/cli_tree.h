@@ -1,0 +1,30 @@
+/*
+ * cli_tree.h
+ *		The processes that descend from this one, by /proc.
+ */
+#ifndef GT_CLI_TREE_H
+#define GT_CLI_TREE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+typedef struct TreeCount
+{
+	int			signalled;
+	int			denied;			/* run as somebody else, whom we may not signal */
+	pid_t		denied_pid;		/* one of them */
+} TreeCount;
+
+/* Does /proc show this process, so that its descendants can be found?  Asked before the rest. */
+extern bool tree_usable(void);
+
+/* Get ready in the process whose descendants are looked for; false: /proc cannot be opened. */
+extern bool tree_open(void);
+
+/*
+ * Send a signal to every descendant that lives; 0 only counts them.  Members of
+ * the process group `except` are left out, if it is not 0.
+ */
+extern TreeCount tree_signal(int signo, pid_t except);
+
+#endif							/* GT_CLI_TREE_H */
