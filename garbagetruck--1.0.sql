@@ -87,6 +87,8 @@ CREATE TABLE _garbagetruck.gt_lease (
 	request_key  text COLLATE "C",
 	payload      jsonb,
 	metadata     jsonb,
+	request_service text COLLATE "C",       -- of request_key: service_id as it was given; '' for NULL
+	regrant_delay bigint,                   -- NULL: the setting
 	CONSTRAINT gt_lease_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
@@ -94,7 +96,7 @@ CREATE INDEX gt_lease_check ON _garbagetruck.gt_lease (check_at) WHERE check_at 
 CREATE INDEX gt_lease_object ON _garbagetruck.gt_lease (object_type, object_id);
 CREATE INDEX gt_lease_service ON _garbagetruck.gt_lease (service_id, id);
 CREATE INDEX gt_lease_parent ON _garbagetruck.gt_lease (parent) WHERE parent IS NOT NULL;
-CREATE UNIQUE INDEX gt_lease_request ON _garbagetruck.gt_lease (owner, service_id, request_key) WHERE request_key IS NOT NULL;
+CREATE UNIQUE INDEX gt_lease_request ON _garbagetruck.gt_lease (owner, request_service, request_key) WHERE request_key IS NOT NULL;
 
 -- Leases that ended while they had children: the worker ends those in batches.
 CREATE TABLE _garbagetruck.gt__orphan (
@@ -242,30 +244,33 @@ COMMENT ON FUNCTION @extschema@.gt_clock() IS 'The clock by which leases are jud
 CREATE FUNCTION @extschema@.gt_lease_create(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
 	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
 	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
-	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
+	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL,
+	regrant_delay interval DEFAULT NULL)
 RETURNS uuid AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
+COMMENT ON FUNCTION @extschema@.gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval, interval)
 IS 'Creates a lease on an object and returns its id.';
 
 CREATE FUNCTION @extschema@.gt_lease_grant(object_id text, object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
 	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
 	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
-	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
+	request_key text DEFAULT NULL, max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL,
+	regrant_delay interval DEFAULT NULL)
 RETURNS TABLE (lease_id uuid, fence bigint, expires_at timestamptz, ttl interval, created boolean, attempts int)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1;
-COMMENT ON FUNCTION @extschema@.gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval)
+COMMENT ON FUNCTION @extschema@.gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval, interval)
 IS 'Creates a lease on an object and returns all there is to know about it.';
 
 CREATE FUNCTION @extschema@.gt_lease_create_many(object_ids text[], object_type text DEFAULT 'custom', service_id text DEFAULT NULL,
 	duration interval DEFAULT NULL, cleanup text DEFAULT NULL, payload jsonb DEFAULT NULL,
 	metadata jsonb DEFAULT NULL, parent uuid DEFAULT NULL, exclusive boolean DEFAULT false,
-	max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL)
+	max_attempts int DEFAULT NULL, retry_delay interval DEFAULT NULL, regrant_delay interval DEFAULT NULL)
 RETURNS uuid[] AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval)
+COMMENT ON FUNCTION @extschema@.gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval, interval)
 IS 'Creates a lease on each object, or on none; equal ids get the same lease.';
 
 CREATE FUNCTION @extschema@.gt_lease_grant_each(requests jsonb)
-RETURNS TABLE (n int, sqlstate text, message text, lease_id uuid, fence bigint, expires_at timestamptz, created boolean)
+RETURNS TABLE (n int, sqlstate text, message text, lease_id uuid, fence bigint, expires_at timestamptz, created boolean,
+	holder text, retry_after interval)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.gt_lease_grant_each(jsonb)
 IS 'Creates a lease for each element of an array of objects with the arguments of gt_lease_create; each succeeds or fails by itself.';
@@ -288,9 +293,11 @@ CREATE FUNCTION @extschema@.gt_release_many(lease_ids uuid[], keep boolean DEFAU
 RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.gt_release_many(uuid[], boolean, text) IS 'Ends leases and returns how many had not ended.';
 
-CREATE FUNCTION @extschema@.gt_lease_update(lease_id uuid, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, service_id text DEFAULT NULL)
+CREATE FUNCTION @extschema@.gt_lease_update(lease_id uuid, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, service_id text DEFAULT NULL,
+	duration interval DEFAULT NULL)
 RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.gt_lease_update(uuid, jsonb, jsonb, text) IS 'Replaces payload and metadata of a lease; NULL leaves as it is.';
+COMMENT ON FUNCTION @extschema@.gt_lease_update(uuid, jsonb, jsonb, text, interval)
+IS 'Replaces payload, metadata and duration of a lease, which then counts from now; NULL leaves as it is.';
 
 CREATE FUNCTION @extschema@.gt_lease_get(lease_id uuid)
 RETURNS TABLE (lease_id uuid, object_id text, object_type text, service_id text, state text,
@@ -565,15 +572,15 @@ COMMENT ON VIEW @extschema@.gt_workers IS 'The launcher and the workers of the w
 -- ---------------------------------------------------------------------------
 
 REVOKE ALL ON FUNCTION @extschema@.gt_clock() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_lease_grant_each(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_renew(uuid, interval, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_renew_many(uuid[], interval, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_release(uuid, boolean, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_release_many(uuid[], boolean, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_update(uuid, jsonb, jsonb, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.gt_lease_update(uuid, jsonb, jsonb, text, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_lease_get(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_lease_list(text, text, text, int, uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.gt_fence(uuid) FROM PUBLIC;

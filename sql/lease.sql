@@ -183,3 +183,25 @@ RESET ROLE;
 DROP TABLE t.parallel;
 DROP OWNED BY p_reader;
 DROP ROLE p_reader;
+
+-- no predicate locks in a serializable transaction: the rows are locked
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT gt_lease_create('serial 1', cleanup => 't_clean', exclusive => true) AS a, gt_lease_create('serial 2', request_key => 'serial') AS b \gset
+SELECT gt_renew(:'a') IS NOT NULL AS renewed, gt_fence_check('serial 1', 'custom', gt_fence(:'a')) AS fence;
+SELECT gt_release(:'a'), gt_release_many(ARRAY[:'b']::uuid[]);
+SELECT object_id FROM gt_lease_list(object_id => 'serial 1');
+SELECT count(*) FROM gt_claim();
+SELECT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE l.mode = 'SIReadLock' AND c.relnamespace = '_garbagetruck'::regnamespace;
+ROLLBACK;
+-- and reads see what counts all the same
+SELECT gt_lease_create('serial 3', metadata => '0') AS a \gset
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT gt_renew(:'a') IS NOT NULL AS renewed FROM generate_series(1, 3);
+SELECT gt_lease_update(:'a', metadata => '1');
+SELECT metadata, renewals FROM gt_lease_get(:'a');
+SAVEPOINT s;
+SELECT gt_release(:'a');
+SELECT count(*) FROM gt_lease_get(:'a');
+ROLLBACK TO s;
+SELECT metadata, renewals FROM gt_lease_list(object_id => 'serial 3');
+COMMIT;

@@ -40,7 +40,9 @@ FROM gt_lease_grant_each('[{"object_id": "each 1"},
 	{"object_id": "each 6", "duration": "not an interval"},
 	{"object_id": "each 7", "parent": "not a uuid"},
 	{"object_id": "each 8", "exclusive": "perhaps"},
+	{"object_id": "each 2", "object_type": "temporary_file", "service_id": "s", "request_key": "k", "exclusive": true},
 	{"object_id": "each 2", "object_type": "temporary_file", "service_id": "s", "request_key": "k"},
+	{"object_id": "each 8", "object_type": "temporary_file", "service_id": "s", "request_key": "k", "exclusive": true},
 	17,
 	null,
 	{"object_id": "each 9"}]');
@@ -67,3 +69,35 @@ SELECT n, sqlstate, message FROM gt_lease_grant_each('[{"object_id": "null", "ob
 	{"object_id": "bad", "duration": 5},
 	{"object_id": ["bad"]},
 	[]]');
+
+-- who holds it and how long still, in columns; what is refused leaves no object behind
+SELECT n, sqlstate, holder, retry_after BETWEEN '59 minutes' AND '1 hour' AS retry_after, created FROM gt_lease_grant_each('[
+	{"object_id": "held 1", "exclusive": true, "service_id": "first", "duration": "1 hour"},
+	{"object_id": "held 1", "exclusive": true, "service_id": "second"},
+	{"object_id": "held 1"},
+	{"object_id": "held 2", "cleanup": "t_clean", "regrant_delay": "31 days"},
+	{"object_id": "held 2", "parent": "00000000-0000-7000-8000-000000000000"},
+	{"object_id": "held 2", "service_id": "third"}]');
+SELECT * FROM t.rows('held 2');
+SELECT cleanup, service_id FROM gt_leases WHERE object_id = 'held 2';
+DO $$
+DECLARE
+	hint text;
+BEGIN
+	PERFORM gt_lease_create('held 1');
+EXCEPTION WHEN SQLSTATE 'GT005' THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RAISE NOTICE '%', hint;
+END $$;
+
+-- a batch that names one object twice, and the one that it was refused on first
+SELECT gt_lease_create('held 3', exclusive => true, duration => '1 ms') AS a \gset
+SELECT gt_lease_create('held 4', exclusive => true, duration => '1 ms', request_key => 'old') AS b \gset
+SELECT t.until_over(:'a'), t.until_over(:'b');
+SELECT n, sqlstate, created, holder FROM gt_lease_grant_each('[
+	{"object_id": "held 5", "request_key": "old"},
+	{"object_id": "held 4", "service_id": "w"},
+	{"object_id": "held 3", "exclusive": true, "service_id": "x"},
+	{"object_id": "held 3"},
+	{"object_id": "held 5", "request_key": "old"}]');
+SELECT object_id, service_id = 'pg_regress/many' AS mine FROM gt_leases WHERE object_id IN ('held 3', 'held 4', 'held 5') ORDER BY 1;

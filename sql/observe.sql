@@ -83,6 +83,25 @@ SELECT gt_lease_create('gauge 3') IS NOT NULL;
 RELEASE s;
 COMMIT;
 SELECT name, value - CASE WHEN name ~ 'leases' THEN :l ELSE :g END AS more FROM gt_metrics() WHERE name IN ('garbagetruck_leases', 'garbagetruck_garbage') ORDER BY 1;
+-- and so do the counters
+CREATE VIEW t.counters AS SELECT name, value FROM gt_metrics() WHERE name ~ '_leases_(created|renewed|released)_total' OR name = 'garbagetruck_reclaim_lag_seconds_count'
+	OR name = 'garbagetruck_cleanups_total' AND labels ->> 'handler' = 'o_queue' AND labels ->> 'result' = 'cleaned';
+SELECT jsonb_object_agg(name, value) AS before FROM t.counters \gset
+BEGIN;
+SAVEPOINT s;
+SELECT count(gt_release(gt_lease_create('counted ' || n, cleanup => 'o_queue'))), count(gt_renew(gt_lease_create('counted'))) FROM generate_series(1, 5) n;
+SELECT count(gt_ack(cleanup_id, attempt)) FROM gt_claim(ARRAY['o_queue'], 3);
+ROLLBACK TO s;
+SELECT gt_release(gt_lease_create('counted', cleanup => 'o_queue'));
+SAVEPOINT t;
+SELECT gt_renew(gt_lease_create('counted 2')) IS NOT NULL AS renewed;
+SAVEPOINT u;
+SELECT count(gt_ack(cleanup_id, attempt)) FROM gt_claim(cleanup_ids => ARRAY(SELECT cleanup_id FROM gt_garbage WHERE object_id = 'counted'));
+RELEASE t;
+COMMIT;
+SELECT name, value - (:'before'::jsonb ->> name)::float8 AS more FROM t.counters ORDER BY 1;
+DROP VIEW t.counters;
+
 -- the smallest margin of a service
 SELECT gt_renew(gt_lease_create('margin', service_id => 'o_service', duration => '1 hour')) IS NOT NULL;
 SELECT labels, value > 0.9 AND value <= 1 AS fresh FROM gt_metrics() WHERE name = 'garbagetruck_renewal_margin_ratio' AND labels ->> 'service_id' = 'o_service';
@@ -95,7 +114,7 @@ SELECT event, object_id, attempt, handler, error FROM gt_history WHERE handler =
 
 DO $$
 BEGIN
-	PERFORM gt_release(lease_id, keep => true) FROM gt_leases WHERE object_id ~ '^(seen|gauge|margin)';
+	PERFORM gt_release(lease_id, keep => true) FROM gt_leases WHERE object_id ~ '^(seen|gauge|margin|counted)';
 	PERFORM gt_ack(cleanup_id, attempt) FROM gt_claim(ARRAY['o_queue'], 100);
 END $$;
 SELECT gt_handler_drop('o_queue');

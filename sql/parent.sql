@@ -67,3 +67,31 @@ SELECT t.cleaned();
 SELECT gt_release(:'own');
 CALL gt_reclaim() \g /dev/null
 SELECT t.cleaned();
+
+-- a child whose parent has ended, ended by somebody before the worker comes by: when its parent did, and the grace holds
+SELECT gt_handler_create('t_grace', 'queue', grace => '1 hour');
+SELECT gt_lease_create('parent 8') AS p \gset
+SELECT gt_lease_create('parent 8 child', cleanup => 't_grace', parent => :'p', request_key => 'parent 8') IS NOT NULL AS child;
+BEGIN;
+SELECT gt_release(:'p');
+SELECT gt_lease_create('parent 8 other', request_key => 'parent 8') IS NOT NULL AS other;
+COMMIT;
+SELECT object_id, since BETWEEN gt_clock() - interval '1 minute' AND gt_clock() AS since,
+	next_attempt_at BETWEEN gt_clock() + interval '59 minutes' AND gt_clock() + interval '1 hour' AS due FROM gt_garbage WHERE handler = 't_grace';
+-- nothing tells of its end: as of now
+SELECT gt_lease_create('parent 9') AS p \gset
+SELECT gt_lease_create('parent 9 child', cleanup => 't_grace', parent => :'p', request_key => 'parent 9') IS NOT NULL AS child;
+SELECT gt_release(:'p');
+DELETE FROM _garbagetruck.gt__orphan;
+SELECT gt_lease_create('parent 9 other', request_key => 'parent 9') IS NOT NULL AS other;
+SELECT object_id, since BETWEEN gt_clock() - interval '1 minute' AND gt_clock() AS since FROM gt_garbage WHERE handler = 't_grace' ORDER BY 1;
+-- a parent that is kept keeps its own object only, whoever ends the child
+SELECT gt_lease_create('parent 10', cleanup => 't_grace') AS p \gset
+SELECT gt_lease_create('parent 10 child', cleanup => 't_grace', parent => :'p', exclusive => true) IS NOT NULL AS child;
+SELECT gt_release(:'p', keep => true);
+SELECT gt_lease_create('parent 10 child', exclusive => true) AS c \gset
+SELECT gt_release(:'c');
+SELECT object_id FROM gt_garbage WHERE object_id LIKE 'parent 10%';
+SELECT count(gt_release(lease_id)) FROM gt_leases WHERE object_id LIKE 'parent 9%' OR object_id LIKE 'parent 8%';
+SELECT count(gt_ack(cleanup_id, attempt)) FROM gt_claim(ARRAY['t_grace'], cleanup_ids => ARRAY(SELECT cleanup_id FROM gt_garbage WHERE handler = 't_grace'));
+SELECT gt_handler_drop('t_grace');

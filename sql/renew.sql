@@ -52,3 +52,35 @@ SELECT gt_lease_create('renew 7', duration => '1 minute') AS r \gset
 SELECT check_at AS before FROM _garbagetruck.gt_lease WHERE id = :'r' \gset
 SELECT gt_renew(:'r', '2 minutes') IS NOT NULL AS renewed;
 SELECT check_at = :'before' AS left_alone, deadline > check_at AS moved FROM _garbagetruck.gt_lease WHERE id = :'r';
+
+-- gt_lease_update with a duration: from now on, sooner or later over than before; a renewal
+SELECT gt_lease_create('renew 8', duration => '1 hour') AS r \gset
+SELECT gt_lease_update(:'r', duration => '2 hours');
+SELECT expires_at > gt_clock() + interval '119 minutes' AS later, duration, renewals, renewed_at > created_at AS renewed FROM gt_lease_get(:'r');
+SELECT gt_lease_update(:'r', duration => '1 minute', payload => '{"step": 1}');
+SELECT expires_at BETWEEN gt_clock() + interval '59 seconds' AND gt_clock() + interval '1 minute' AS sooner, duration, renewals, payload FROM gt_lease_get(:'r');
+SELECT check_at = deadline AS met_in_time FROM _garbagetruck.gt_lease WHERE id = :'r';
+SELECT gt_lease_update(:'r', duration => '1 hour');
+SELECT check_at < deadline AS left_alone FROM _garbagetruck.gt_lease WHERE id = :'r';
+-- it is undone with its transaction, and met by gt_reclaim() when it is over
+BEGIN;
+SELECT gt_lease_update(:'r', duration => '1 ms');
+ROLLBACK;
+SELECT duration, renewals FROM gt_lease_get(:'r');
+SELECT gt_lease_update(:'r', duration => '1 ms');
+SELECT t.until_over(:'r');
+SELECT t.fails(format('SELECT gt_lease_update(%L, duration => %L)', :'r', '1 hour'));
+CALL gt_reclaim() \g /dev/null
+SELECT t.fails(format('SELECT gt_lease_update(%L, duration => %L)', :'r', '1 hour'));
+SELECT t.fails(format('SELECT gt_lease_update(%L, duration => %L)', :'a', d)) FROM unnest(ARRAY['0', '31 days']) d;
+-- of a child nothing but notes
+SELECT t.fails(format('SELECT gt_lease_update(%L, duration => %L)', :'child', '1 hour'));
+SELECT gt_lease_update(:'child', payload => '{"step": 2}');
+-- in the transaction that creates it: at the commit it has half of the shorter duration left at least
+BEGIN;
+SELECT gt_lease_create('renew 9', duration => '1 hour') AS r \gset
+SELECT gt_lease_update(:'r', duration => '40 ms');
+SELECT pg_sleep(0.05);
+SELECT gt_clock() AS before \gset
+COMMIT;
+SELECT deadline > :'before'::timestamptz + interval '35 ms' AS stamped_anew, duration FROM _garbagetruck.gt_lease WHERE id = :'r';

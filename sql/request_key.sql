@@ -24,3 +24,16 @@ SELECT lease_id <> :'a' AS another, created FROM gt_lease_grant('key 5', request
 SELECT t.fails(format('SELECT gt_renew(%L)', :'a'));
 SELECT gt_release(lease_id) FROM gt_lease_list(object_id => 'key 5');
 SELECT created FROM gt_lease_grant('key 6', request_key => 'e');
+-- with another `exclusive`: refused, either way
+SELECT gt_lease_create('key 7', request_key => 'shared') IS NOT NULL AS a;
+SELECT t.fails($$SELECT gt_lease_create('key 7', request_key => 'shared', exclusive => true)$$);
+SELECT gt_lease_create('key 8', request_key => 'own', exclusive => true) IS NOT NULL AS a;
+SELECT t.fails($$SELECT gt_lease_create('key 8', request_key => 'own')$$);
+-- a service that is not given is one of its own, whatever the session is called
+SET application_name = 'web.1';
+SELECT lease_id AS a, created FROM gt_lease_grant('key 9', request_key => 'pod') \gset
+SET application_name = 'web.2';
+SELECT lease_id = :'a' AS same, created FROM gt_lease_grant('key 9', request_key => 'pod');
+SELECT service_id FROM gt_lease_get(:'a');
+SELECT lease_id = :'a' AS same, created FROM gt_lease_grant('key 9', request_key => 'pod', service_id => 'web.1');
+RESET application_name;

@@ -132,6 +132,15 @@ gt_check_duration(Interval *duration, int64 *us, GtFail *f)
 							 (int64) gt_max_duration * USECS_PER_SEC, range, us, f);
 }
 
+/* The same of its regrant_delay. */
+bool
+gt_check_regrant_delay(Interval *delay, int64 *us, GtFail *f)
+{
+	char	   *range = psprintf("between 0 and %s", GetConfigOptionByName("garbagetruck.max_lease_duration", NULL, false));
+
+	return gt_check_interval("regrant_delay", delay, 0, (int64) gt_max_duration * USECS_PER_SEC, range, us, f);
+}
+
 /* payload and metadata together, as text */
 bool
 gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f)

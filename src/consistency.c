@@ -304,11 +304,8 @@ mend_lease_without_object(Datum key, const GtFinding *f)
 static void
 end_last(GtTable *objects, GtRow *row)
 {
-	GtRow		unknown;
-
-	gt_row_init(&unknown);
 	GT_SET_NULL(row, O_SPEC_LEASE);
-	gt_garbage_make(objects, row, &unknown, GT_END_EXPIRED, gt_now());
+	gt_garbage_make(objects, row, NULL, GT_END_EXPIRED, gt_now());
 }
 
 static bool

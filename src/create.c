@@ -35,15 +35,15 @@ static void
 grant_of_args(FunctionCallInfo fcinfo, GtGranted *out)
 {
 	GtGranter	g;
-	GtRequest	r;
-	GtFail		f;
+	GtGrant		grant = {0};
+	GtGrant    *grants = &grant;
 
-	gt_request_of_args(fcinfo, true, &r);
-	r.object_id = gt_text_arg(fcinfo, 0);
-	gt_granter_open(&g, "gt_lease_create()");
-	if (!gt_grant(&g, &r, out, &f))
-		gt_raise(&f);
+	gt_request_of_args(fcinfo, true, &grant.request);
+	grant.request.object_id = gt_text_arg(fcinfo, 0);
+	gt_granter_open(&g, "gt_lease_create()", true);
+	gt_grant(&g, &grants, 1);
 	gt_granter_close(&g);
+	*out = grant.granted;
 }
 
 /* gt_lease_create(...) returns uuid: see the SQL script and the README */
@@ -79,21 +79,12 @@ gt_lease_grant(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* an element of a batch, to be sorted */
-typedef struct Element
-{
-	GtRequest	request;
-	GtGranted	granted;
-	GtFail		fail;
-	bool		ok;
-} Element;
-
 /* Those of the same object in input order: the first is served first. */
 static int
 by_object(const void *a, const void *b)
 {
-	const Element *x = *(Element *const *) a;
-	const Element *y = *(Element *const *) b;
+	const GtGrant *x = *(GtGrant *const *) a;
+	const GtGrant *y = *(GtGrant *const *) b;
 	int			order = strcmp(x->request.object_type, y->request.object_type);
 
 	if (order == 0)
@@ -102,7 +93,7 @@ by_object(const void *a, const void *b)
 }
 
 static bool
-same_object(const Element *x, const Element *y)
+same_object(const GtGrant *x, const GtGrant *y)
 {
 	return strcmp(x->request.object_type, y->request.object_type) == 0 &&
 		strcmp(x->request.object_id, y->request.object_id) == 0;
@@ -114,12 +105,14 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 {
 	GtGranter	g;
 	GtRequest	common;
-	Element    *elements;
-	Element   **sorted;
+	GtGrant    *grants;
+	GtGrant   **sorted;
+	GtGrant   **first;			/* of each object, in order */
 	Datum	   *ids;
 	bool	   *nulls;
 	Datum	   *result;
 	int			n;
+	int			nfirst = 0;
 	int			i;
 
 	if (PG_ARGISNULL(0))
@@ -128,33 +121,64 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	if (common.object_type == NULL)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("object_type must not be null")));
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &ids, &nulls, &n);
-	elements = palloc0(Max(n, 1) * sizeof(Element));
-	sorted = palloc(Max(n, 1) * sizeof(Element *));
+	grants = palloc_extended((Size) Max(n, 1) * sizeof(GtGrant), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	sorted = palloc(Max(n, 1) * sizeof(GtGrant *));
+	first = palloc(Max(n, 1) * sizeof(GtGrant *));
 	result = palloc(Max(n, 1) * sizeof(Datum));
 	for (i = 0; i < n; i++)
 	{
 		if (nulls[i])
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("object_ids must not contain null")));
-		elements[i].request = common;
-		elements[i].request.object_id = TextDatumGetCString(ids[i]);
-		sorted[i] = &elements[i];
+		grants[i].request = common;
+		grants[i].request.object_id = TextDatumGetCString(ids[i]);
+		sorted[i] = &grants[i];
 	}
-	qsort(sorted, n, sizeof(Element *), by_object);
-
-	gt_granter_open(&g, "gt_lease_create_many()");
+	qsort(sorted, n, sizeof(GtGrant *), by_object);
 	for (i = 0; i < n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (i > 0 && same_object(sorted[i], sorted[i - 1]))
-			sorted[i]->granted = sorted[i - 1]->granted;
-		else if (!gt_grant(&g, &sorted[i]->request, &sorted[i]->granted, &sorted[i]->fail))
-			gt_raise(&sorted[i]->fail);
-	}
+		if (i == 0 || !same_object(sorted[i], sorted[i - 1]))
+			first[nfirst++] = sorted[i];
+
+	gt_granter_open(&g, "gt_lease_create_many()", true);
+	gt_grant(&g, first, nfirst);
 	gt_granter_close(&g);
 
+	for (i = 1; i < n; i++)
+		if (same_object(sorted[i], sorted[i - 1]))
+			sorted[i]->granted = sorted[i - 1]->granted;
 	for (i = 0; i < n; i++)
-		result[i] = UUIDPGetDatum(&elements[i].granted.id);
+		result[i] = UUIDPGetDatum(&grants[i].granted.id);
 	PG_RETURN_ARRAYTYPE_P(construct_array(result, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
+/* One row of gt_lease_grant_each. */
+static void
+put_outcome(ReturnSetInfo *rsinfo, int number, const GtGrant *e)
+{
+	Datum		values[9] = {0};
+	bool		nulls[9];
+
+	memset(nulls, true, sizeof(nulls));
+	nulls[0] = nulls[1] = false;
+	values[0] = Int32GetDatum(number);
+	values[1] = CStringGetTextDatum(e->ok ? "00000" : unpack_sql_state(e->fail.sqlstate));
+	if (e->ok)
+	{
+		nulls[3] = nulls[4] = nulls[5] = nulls[6] = false;
+		values[3] = UUIDPGetDatum(&e->granted.id);
+		values[4] = Int64GetDatum(e->granted.fence);
+		values[5] = TimestampTzGetDatum(e->granted.expires_at);
+		values[6] = BoolGetDatum(e->granted.created);
+	}
+	else
+	{
+		nulls[2] = false;
+		values[2] = CStringGetTextDatum(e->fail.message);
+		nulls[7] = (e->fail.holder == NULL);
+		values[7] = nulls[7] ? (Datum) 0 : CStringGetTextDatum(e->fail.holder);
+		nulls[8] = (e->fail.retry_after == 0);
+		values[8] = nulls[8] ? (Datum) 0 : IntervalPGetDatum(gt_us_interval(e->fail.retry_after));
+	}
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 /* gt_lease_grant_each(requests) returns a row for each, in input order; none raises */
@@ -167,8 +191,8 @@ gt_lease_grant_each(PG_FUNCTION_ARGS)
 	JsonbIterator *it;
 	JsonbValue	v;
 	JsonbIteratorToken token;
-	Element    *elements;
-	Element   **sorted;
+	GtGrant    *grants;
+	GtGrant   **sorted;
 	int			n;
 	int			nsorted = 0;
 	int			i = 0;
@@ -183,52 +207,25 @@ gt_lease_grant_each(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("requests has %d elements, the limit is %d", n, MAX_EACH)));
 	InitMaterializedSRF(fcinfo, 0);
-	elements = palloc0(Max(n, 1) * sizeof(Element));
-	sorted = palloc(Max(n, 1) * sizeof(Element *));
+	grants = palloc0(Max(n, 1) * sizeof(GtGrant));
+	sorted = palloc(Max(n, 1) * sizeof(GtGrant *));
 
 	it = JsonbIteratorInit(&requests->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 		if (token == WJB_ELEM)
 		{
-			Element    *e = &elements[i++];
+			GtGrant    *e = &grants[i++];
 
-			e->ok = gt_request_of_json(&e->request, &v, &e->fail);
-			if (e->ok)
-				e->ok = gt_request_check_object(&e->request, &e->fail);
-			if (e->ok)
+			if (gt_request_of_json(&e->request, &v, &e->fail) && gt_request_check_object(&e->request, &e->fail))
 				sorted[nsorted++] = e;
 		}
-	qsort(sorted, nsorted, sizeof(Element *), by_object);
+	qsort(sorted, nsorted, sizeof(GtGrant *), by_object);
 
-	gt_granter_open(&g, "gt_lease_grant_each()");
-	for (i = 0; i < nsorted; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		sorted[i]->ok = gt_grant(&g, &sorted[i]->request, &sorted[i]->granted, &sorted[i]->fail);
-	}
+	gt_granter_open(&g, "gt_lease_grant_each()", false);
+	gt_grant(&g, sorted, nsorted);
 	gt_granter_close(&g);
 
 	for (i = 0; i < n; i++)
-	{
-		Element    *e = &elements[i];
-		Datum		values[7] = {0};
-		bool		nulls[7];
-
-		memset(nulls, !e->ok, sizeof(nulls));
-		nulls[0] = nulls[1] = false;
-		nulls[2] = e->ok;
-		values[0] = Int32GetDatum(i + 1);
-		values[1] = CStringGetTextDatum(e->ok ? "00000" : unpack_sql_state(e->fail.sqlstate));
-		if (e->ok)
-		{
-			values[3] = UUIDPGetDatum(&e->granted.id);
-			values[4] = Int64GetDatum(e->granted.fence);
-			values[5] = TimestampTzGetDatum(e->granted.expires_at);
-			values[6] = BoolGetDatum(e->granted.created);
-		}
-		else
-			values[2] = CStringGetTextDatum(e->fail.message);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
+		put_outcome(rsinfo, i + 1, &grants[i]);
 	return (Datum) 0;
 }

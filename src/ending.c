@@ -9,7 +9,8 @@
  * Locks, in this order: object rows by (type, id), FOR NO KEY UPDATE: whoever
  * creates or ends a lease on an object holds its row to the commit; then lease
  * rows by id, FOR UPDATE, which waits for creators of children (they hold the
- * parent's row FOR KEY SHARE).  The clock is read after a row is locked, so a
+ * parent's row FOR KEY SHARE), and with them, in the same order, the parents of
+ * children that are to be judged (lease.c).  The clock is read after a row is locked, so a
  * renewal that was first counts, and one that comes later finds no row: either
  * the renewal or the ending wins, never both.  A worker judges by the row as it
  * chose it, and deletes that very version: where it is no longer the newest, or
@@ -17,8 +18,10 @@
  *
  * An ended lease is a deleted row, a smaller count in its object's row and, by
  * the last one, garbage: one transaction.  A crash before its commit leaves a
- * running lease, after it garbage.  Children have no deadline; of an ended lease
- * that had some a gt__orphan row tells, and the worker ends them in batches.
+ * running lease, after it garbage.  Whoever acts on an expiry does it durably:
+ * were the commit lost, the lease would run again.  Children have no deadline; of
+ * an ended lease that had some a gt__orphan row tells when it ended and how, and
+ * the worker ends them in batches, then and so.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +30,7 @@
 #include "access/stratnum.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
@@ -43,10 +47,18 @@ typedef struct EndGroup
 	bool		locked;
 	bool		changed;
 	GtRow		row;
-	GtRow		last;			/* of its leases that this batch ended */
+	pg_uuid_t	last;			/* of its leases that this batch ended */
 	TimestampTz ended_at;
 	GtEndReason reason;
 } EndGroup;
+
+/* a lease row to be locked: to be ended, or of the parent of one that is to be judged */
+typedef struct EndStep
+{
+	pg_uuid_t	id;
+	GtLeaseKey *key;
+	EndGroup   *group;			/* NULL: the parent */
+} EndStep;
 
 static int
 by_object(const void *a, const void *b)
@@ -62,28 +74,31 @@ by_object(const void *a, const void *b)
 	return order;
 }
 
-static GtLeaseKey *sort_keys;	/* of the call in progress: qsort has no argument for it */
-
 static int
 by_lease(const void *a, const void *b)
 {
-	return memcmp(&sort_keys[*(const int *) a].id, &sort_keys[*(const int *) b].id, sizeof(pg_uuid_t));
+	return memcmp(&((const EndStep *) a)->id, &((const EndStep *) b)->id, sizeof(pg_uuid_t));
+}
+
+static void
+keep_column(GtRow *object, int column, const GtRow *lease, int source, MemoryContext context, bool by_value, int length)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	object->isnull[column] = lease->isnull[source];
+	object->v[column] = lease->isnull[source] ? (Datum) 0 : datumCopy(lease->v[source], by_value, length);
+	MemoryContextSwitchTo(old);
 }
 
 /* What the handler will be given is that of this lease, which ends: the object keeps it. */
 static void
-keep_spec(GtRow *object, const GtRow *lease)
+keep_spec(GtRow *object, const GtRow *lease, MemoryContext context)
 {
-	object->v[O_SERVICE_ID] = lease->v[L_SERVICE_ID];
-	object->isnull[O_SERVICE_ID] = false;
-	object->v[O_PAYLOAD] = lease->v[L_PAYLOAD];
-	object->isnull[O_PAYLOAD] = lease->isnull[L_PAYLOAD];
-	object->v[O_METADATA] = lease->v[L_METADATA];
-	object->isnull[O_METADATA] = lease->isnull[L_METADATA];
-	object->v[O_MAX_ATTEMPTS] = lease->v[L_MAX_ATTEMPTS];
-	object->isnull[O_MAX_ATTEMPTS] = lease->isnull[L_MAX_ATTEMPTS];
-	object->v[O_RETRY_DELAY] = lease->v[L_RETRY_DELAY];
-	object->isnull[O_RETRY_DELAY] = lease->isnull[L_RETRY_DELAY];
+	keep_column(object, O_SERVICE_ID, lease, L_SERVICE_ID, context, false, -1);
+	keep_column(object, O_PAYLOAD, lease, L_PAYLOAD, context, false, -1);
+	keep_column(object, O_METADATA, lease, L_METADATA, context, false, -1);
+	keep_column(object, O_MAX_ATTEMPTS, lease, L_MAX_ATTEMPTS, context, true, sizeof(int32));
+	keep_column(object, O_RETRY_DELAY, lease, L_RETRY_DELAY, context, FLOAT8PASSBYVAL, sizeof(int64));
 	GT_SET_NULL(object, O_SPEC_LEASE);
 }
 
@@ -91,9 +106,9 @@ static bool orphaned;			/* the pass in progress has left children to be ended */
 
 /* The lease has ended: children that it has will be ended by the worker. */
 static void
-orphan_children(GtTable *leases, const GtLeaseKey *key, bool expired)
+orphan_children(GtTable *leases, const pg_uuid_t *parent, bool expired, TimestampTz ended_at)
 {
-	Datum		id = UUIDPGetDatum(&key->id);
+	Datum		id = UUIDPGetDatum(parent);
 	GtTable		orphans;
 	GtRow		row;
 
@@ -103,8 +118,8 @@ orphan_children(GtTable *leases, const GtLeaseKey *key, bool expired)
 	gt_row_init(&row);
 	GT_SET(&row, P_PARENT, id);
 	GT_SET(&row, P_EXPIRED, BoolGetDatum(expired));
-	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(key->ended_at));
-	gt_insert(&orphans, &row);
+	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(ended_at));
+	(void) gt_insert_unique(&orphans, &row, GT__ORPHAN_PKEY);
 	gt_close(&orphans);
 	orphaned = true;
 	gt_due_after_commit(gt_now());
@@ -149,66 +164,95 @@ lock_lease(GtTable *leases, GtLeaseKey *key, GtRow *lease, bool skip)
 	return gt_lock(leases, lease, LockTupleExclusive, skip);
 }
 
+/* A child that is to be judged: what its parent's row says of it stays true from here on. */
+static void
+judge_child(GtTable *leases, GtLeaseKey *key)
+{
+	bool		expired;
+
+	if (key->over || !gt_parent_is_over(leases, &key->parent, &key->ended_at, &expired))
+		return;
+	key->over = true;
+	if (!expired)
+		key->reason = GT_END_RELEASED;
+}
+
 /* May it end now? *over_at: since when it is over, or when it will be. */
 static bool
-is_over(GtTable *leases, const GtLeaseKey *key, const GtRow *lease, GtEndReason reason, TimestampTz *over_at)
+is_over(const GtLeaseKey *key, const GtRow *lease, TimestampTz *over_at)
 {
 	TimestampTz now = gt_now();
 
 	if (key->over)
 		*over_at = key->ended_at;
-	else if (reason == GT_END_EXPIRED)
-		*over_at = gt_lease_over_at(leases, lease);
+	else if (key->reason == GT_END_EXPIRED)
+		*over_at = gt_effective_deadline(lease);
 	else
 		*over_at = now;
 	return key->over || now >= *over_at;
 }
 
-/* Ends one lease, whose object is locked. Returns 0, or 1 where it must be looked at again soon. */
+/* An expiry keeps others from the object for a while, if the lease or else the setting says so. */
+static void
+hold_back(GtRow *object, const GtRow *lease, TimestampTz over_at)
+{
+	int64		delay = lease->isnull[L_REGRANT_DELAY] ? (int64) gt_regrant_delay * 1000 : GT_INT64(lease, L_REGRANT_DELAY);
+
+	if (delay > 0 && (object->isnull[O_REGRANT_AT] || GT_TIME(object, O_REGRANT_AT) < over_at + delay))
+		GT_SET(object, O_REGRANT_AT, TimestampTzGetDatum(over_at + delay));
+}
+
+/*
+ * Ends one lease, whose object is locked; what the object keeps of it is put into
+ * `context`.  Returns 0, or 1 where it must be looked at again soon.
+ */
 static int
-end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, GtEndReason reason, bool skip)
+end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, bool skip, MemoryContext context)
 {
 	GtRow		lease;
 	TimestampTz over_at;
 
+	if (key->child && key->reason == GT_END_EXPIRED && !key->over)
+	{
+		/* judged already, but where ids do not tell parents from children */
+		judge_child(leases, key);
+		if (!key->over)
+			return 0;
+	}
 	if (key->row != NULL)
 		lease = *key->row;
-	if (key->row == NULL || !is_over(leases, key, &lease, reason, &over_at) || !gt_try_delete(leases, &lease))
+	if (key->row == NULL || !is_over(key, &lease, &over_at) || !gt_try_delete(leases, &lease))
 	{
 		switch (lock_lease(leases, key, &lease, skip))
 		{
 			case GT_BUSY:
 				return 1;
 			case GT_GONE:
+			case GT_REFUSED:
 				return 0;
 			case GT_LOCKED:
 				break;
 		}
-		if (!is_over(leases, key, &lease, reason, &over_at))
-			return lease.isnull[L_PARENT] ? gt_re_arm(leases, &lease, over_at) : 0;
+		if (!is_over(key, &lease, &over_at))
+			return gt_re_arm(leases, &lease, over_at);
 		gt_delete(leases, &lease);
 	}
 
-	if (reason == GT_END_EXPIRED && gt_regrant_delay > 0)
-	{
-		TimestampTz regrant_at = over_at + (int64) gt_regrant_delay * 1000;
-
-		if (group->row.isnull[O_REGRANT_AT] || GT_TIME(&group->row, O_REGRANT_AT) < regrant_at)
-			GT_SET(&group->row, O_REGRANT_AT, TimestampTzGetDatum(regrant_at));
-	}
+	if (key->reason == GT_END_EXPIRED)
+		hold_back(&group->row, &lease, over_at);
 	if (!group->row.isnull[O_SPEC_LEASE] &&
 		memcmp(DatumGetUUIDP(group->row.v[O_SPEC_LEASE]), &key->id, sizeof(pg_uuid_t)) == 0)
-		keep_spec(&group->row, &lease);
-	if (reason == GT_END_KEPT)
+		keep_spec(&group->row, &lease, context);
+	if (key->reason == GT_END_KEPT)
 		GT_SET(&group->row, O_KEEP, BoolGetDatum(true));
 	GT_SET(&group->row, O_LEASES, Int32GetDatum(GT_INT32(&group->row, O_LEASES) - 1));
 
-	record(&group->row, &lease, reason);
+	record(&group->row, &lease, key->reason);
 
 	group->changed = true;
-	group->last = lease;
+	group->last = key->id;
 	group->ended_at = Max(group->ended_at, over_at);
-	group->reason = reason;
+	group->reason = key->reason;
 	key->ended_at = over_at;
 	key->ended = true;
 	return 0;
@@ -242,35 +286,19 @@ object_is_missing(GtTable *objects, GtTable *leases, const GtLeaseKey *key, bool
 	return gt_object_rebuild(objects, leases, key->object_type, key->object_id, row);
 }
 
-/* See garbagetruck.h. Reorders keys by object. */
-int
-gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
+/* Locks the objects of sorted keys; those of the same object share a group. Returns how many others have. */
+static int
+lock_objects(GtTable *objects, GtTable *leases, const GtLeaseKey *keys, EndGroup **groups, int nkeys, bool skip)
 {
-	GtTable		objects;
-	GtTable		leases;
-	EndGroup	  **groups;
-	int		   *order;
-	GtRow		child;
 	int			busy = 0;
-	int			ended = 0;
 	int			i;
 
-	if (nkeys == 0)
-		return 0;
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	groups = palloc(nkeys * sizeof(EndGroup *));
-	order = palloc(nkeys * sizeof(int));
-
-	/* objects in their order; keys of the same object share a group */
-	qsort(keys, nkeys, sizeof(GtLeaseKey), by_object);
 	for (i = 0; i < nkeys; i++)
 	{
 		Datum		key[2];
 		GtLockResult result;
 
-		order[i] = i;
-		keys[i].ended = false;
+		CHECK_FOR_INTERRUPTS();
 		if (i > 0 && same_object(&keys[i], &keys[i - 1]))
 		{
 			groups[i] = groups[i - 1];
@@ -279,50 +307,136 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 		groups[i] = palloc0(sizeof(EndGroup));
 		key[0] = CStringGetTextDatum(keys[i].object_id);
 		key[1] = CStringGetTextDatum(keys[i].object_type);
-		result = gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, key, &groups[i]->row,
-							   LockTupleNoKeyExclusive, skip);
+		result = gt_fetch_lock(objects, GT_OBJECT_PKEY, 2, key, &groups[i]->row, LockTupleNoKeyExclusive, skip);
 		groups[i]->locked = result == GT_LOCKED ||
-			(result == GT_GONE && object_is_missing(&objects, &leases, &keys[i], skip, &groups[i]->row));
+			(result == GT_GONE && object_is_missing(objects, leases, &keys[i], skip, &groups[i]->row));
 		if (result == GT_BUSY)
 			busy++;
+		pfree(DatumGetPointer(key[0]));
+		pfree(DatumGetPointer(key[1]));
 	}
+	return busy;
+}
 
-	/* leases in theirs */
-	sort_keys = keys;
-	qsort(order, nkeys, sizeof(int), by_lease);
+/* Ends the leases of locked objects, in the order of ids. Returns how many must be looked at again soon. */
+static int
+end_leases(GtTable *leases, GtLeaseKey *keys, EndGroup **groups, int nkeys, bool skip)
+{
+	MemoryContext batch = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(batch, "gt_end", ALLOCSET_DEFAULT_SIZES);
+	EndStep    *steps = palloc_extended(2 * (Size) nkeys * sizeof(EndStep), MCXT_ALLOC_HUGE);
+	int			nsteps = 0;
+	int			busy = 0;
+	int			i;
+
 	for (i = 0; i < nkeys; i++)
 	{
-		GtLeaseKey *key = &keys[order[i]];
+		GtLeaseKey *key = &keys[i];
 
-		/* a batch may hold the same lease twice, next to each other: the second finds no row */
-		if (groups[order[i]]->locked)
-			busy += end_one(&leases, key, groups[order[i]], reason, skip);
-		if (key->ended)
-			ended++;
+		if (!groups[i]->locked)
+			continue;
+		steps[nsteps++] = (EndStep) {key->id, key, groups[i]};
+		if (key->child && key->reason == GT_END_EXPIRED && !key->over)
+			steps[nsteps++] = (EndStep) {key->parent, key, NULL};
 	}
+	qsort(steps, nsteps, sizeof(EndStep), by_lease);
+	MemoryContextSwitchTo(scratch);
+	for (i = 0; i < nsteps; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		/* a batch may hold the same lease twice, next to each other: the second finds no row */
+		if (steps[i].group == NULL)
+			judge_child(leases, steps[i].key);
+		else
+			busy += end_one(leases, steps[i].key, steps[i].group, skip, batch);
+		MemoryContextReset(scratch);
+	}
+	MemoryContextSwitchTo(batch);
+	MemoryContextDelete(scratch);
+	pfree(steps);
+	return busy;
+}
+
+/* What has become of the objects. */
+static void
+write_objects(GtTable *objects, EndGroup **groups, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		EndGroup   *group = groups[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!group->changed)
+			continue;
+		group->changed = false;
+		if (GT_INT32(&group->row, O_LEASES) > 0)
+			gt_update(objects, &group->row);
+		else
+			gt_garbage_make(objects, &group->row, &group->last, group->reason, group->ended_at);
+	}
+}
+
+/* Returns how many leases have ended. */
+static int
+count_ended(const GtLeaseKey *keys, int n)
+{
+	int			expired = 0;
+	int			released = 0;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (keys[i].ended && keys[i].reason == GT_END_EXPIRED)
+			expired++;
+		else if (keys[i].ended)
+			released++;
+	if (expired > 0)
+	{
+		gt_commit_flushed();
+		gt_count_expired(expired);
+	}
+	if (released > 0)
+		gt_count_released(released);
+	return expired + released;
+}
+
+/* See garbagetruck.h. Reorders keys by object. */
+int
+gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
+{
+	GtTable		objects;
+	GtTable		leases;
+	EndGroup  **groups;
+	GtRow		child;
+	int			busy;
+	int			i;
+
+	if (nkeys == 0)
+		return 0;
+	for (i = 0; i < nkeys; i++)
+	{
+		keys[i].ended = false;
+		keys[i].reason = reason;
+	}
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	gt_open(&leases, GT_LEASE, RowExclusiveLock);
+	groups = palloc_extended((Size) nkeys * sizeof(EndGroup *), MCXT_ALLOC_HUGE);
+
+	qsort(keys, nkeys, sizeof(GtLeaseKey), by_object);
+	busy = lock_objects(&objects, &leases, keys, groups, nkeys, skip);
+	busy += end_leases(&leases, keys, groups, nkeys, skip);
 
 	/* a child has no children; most databases have none at all, which one look tells of a whole batch */
-	if (ended > 0 && gt_fetch(&leases, GT_LEASE_PARENT, 0, NULL, &child))
+	if (count_ended(keys, nkeys) > 0 && gt_fetch(&leases, GT_LEASE_PARENT, 0, NULL, &child))
 		for (i = 0; i < nkeys; i++)
-			if (keys[i].ended && !keys[i].over)
-				orphan_children(&leases, &keys[i], reason == GT_END_EXPIRED);
+			if (keys[i].ended && !keys[i].child)
+				orphan_children(&leases, &keys[i].id, reason == GT_END_EXPIRED, keys[i].ended_at);
 
-	for (i = 0; i < nkeys; i++)
-	{
-		if ((i > 0 && groups[i] == groups[i - 1]) || !groups[i]->changed)
-			continue;
-		if (GT_INT32(&groups[i]->row, O_LEASES) > 0)
-			gt_update(&objects, &groups[i]->row);
-		else
-			gt_garbage_make(&objects, &groups[i]->row, &groups[i]->last, groups[i]->reason, groups[i]->ended_at);
-	}
+	write_objects(&objects, groups, nkeys);
 	gt_close(&leases);
 	gt_close(&objects);
-
-	if (reason == GT_END_EXPIRED)
-		gt_count_expired(ended);
-	else
-		gt_count_released(ended);
+	pfree(groups);
 	return busy;
 }
 
@@ -334,6 +448,9 @@ gt_lease_key(const GtRow *lease, GtLeaseKey *key)
 	key->id = *DatumGetUUIDP(lease->v[L_ID]);
 	key->object_type = TextDatumGetCString(lease->v[L_OBJECT_TYPE]);
 	key->object_id = TextDatumGetCString(lease->v[L_OBJECT_ID]);
+	key->child = !lease->isnull[L_PARENT];
+	if (key->child)
+		key->parent = *DatumGetUUIDP(lease->v[L_PARENT]);
 }
 
 /* Is the object of this lease one of current_user's? */

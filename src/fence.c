@@ -48,6 +48,24 @@ gt_fence(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(GT_INT64(&row, L_FENCE));
 }
 
+/* May the caller ask for this object's fence, and so share-lock it? Raises if not: a stranger must not keep owners waiting. */
+static bool
+may_check(const GtRow *object, void *arg)
+{
+	Oid			owner = GT_OID(object, O_OWNER);
+	char	   *type = TextDatumGetCString(object->v[O_OBJECT_TYPE]);
+
+	if (!gt_acts_for(owner) && !gt_shared_with(owner, type, GetUserId()) && !gt_is_admin())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for object \"%s\" of type \"%s\"",
+						gt_shown(TextDatumGetCString(object->v[O_OBJECT_ID])), gt_shown(type)),
+				 errdetail("It belongs to another role."),
+				 errhint("Its owner can share it: SELECT gt_share(%s).",
+						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+	return true;
+}
+
 /* gt_fence_check(object_id, object_type, fence): share-locks the object, so that no grant comes before our commit */
 Datum
 gt_fence_check(PG_FUNCTION_ARGS)
@@ -73,18 +91,9 @@ gt_fence_check(PG_FUNCTION_ARGS)
 	gt_open(&objects, GT_OBJECT, RowShareLock);
 	gt_open(&leases, GT_LEASE, AccessShareLock);
 
-	/* rights before the lock: a stranger must not keep owners waiting */
 	object_key[0] = key[1];
 	object_key[1] = key[0];
-	if (gt_fetch(&objects, GT_OBJECT_PKEY, 2, object_key, &row) &&
-		!gt_acts_for(GT_OID(&row, O_OWNER)) &&
-		!gt_shared_with(GT_OID(&row, O_OWNER), TextDatumGetCString(key[0]), GetUserId()) &&
-		!gt_is_admin())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for object \"%s\" of type \"%s\"",
-						TextDatumGetCString(key[1]), TextDatumGetCString(key[0]))));
-	if (gt_fetch_lock(&objects, GT_OBJECT_PKEY, 2, object_key, &row, LockTupleShare, false) == GT_LOCKED &&
+	if (gt_fetch_lock_if(&objects, GT_OBJECT_PKEY, 2, object_key, &row, LockTupleShare, may_check, NULL) == GT_LOCKED &&
 		GT_CHAR(&row, O_STATE) == 'h' && fence <= GT_INT64(&row, O_FENCE))
 	{
 		GtRow		lease;

@@ -50,6 +50,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "garbagetruck.h"
 
@@ -302,13 +303,15 @@ handler_of_garbage(const GtRow *row)
  * by gt_end() when the lease that it comes from ended.
  */
 void
-gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason reason, TimestampTz ended_at)
+gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEndReason reason, TimestampTz ended_at)
 {
 	const GtHandler *h;
 	TimestampTz due_at;
 
-	row->v[O_LEASE_ID] = last_lease->v[L_ID];
-	row->isnull[O_LEASE_ID] = last_lease->isnull[L_ID];
+	if (last_lease != NULL)
+		GT_SET(row, O_LEASE_ID, UUIDPGetDatum(last_lease));
+	else
+		GT_SET_NULL(row, O_LEASE_ID);
 	if (reason == GT_END_KEPT || GT_BOOL(row, O_KEEP))
 	{
 		gt_history_add("kept", row, NULL, -1, -1, -1, NULL);

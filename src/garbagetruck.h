@@ -111,7 +111,7 @@ enum
 {
 	L_ID, L_OBJECT_TYPE, L_OBJECT_ID, L_OWNER, L_SERVICE_ID, L_CREATED_AT, L_RENEWED_AT, L_DEADLINE, L_CHECK_AT,
 	L_DURATION, L_RUN, L_RENEWALS, L_FENCE, L_EXCLUSIVE, L_ATTEMPTS, L_PARENT, L_HANDLER, L_MAX_ATTEMPTS,
-	L_RETRY_DELAY, L_REQUEST_KEY, L_PAYLOAD, L_METADATA, L_NATTS
+	L_RETRY_DELAY, L_REQUEST_KEY, L_PAYLOAD, L_METADATA, L_REQUEST_SERVICE, L_REGRANT_DELAY, L_NATTS
 };
 enum
 {
@@ -183,6 +183,7 @@ typedef struct GtRow
 typedef struct GtTable
 {
 	GtTableId	id;
+	MemoryContext context;		/* in which it was opened: what it needs later is made there, too */
 	Relation	rel;
 	EState	   *estate;			/* for index entries; NULL until the first write */
 	ResultRelInfo *rri;
@@ -195,7 +196,8 @@ typedef enum
 {
 	GT_LOCKED,					/* row holds the newest version, which we have locked */
 	GT_GONE,					/* deleted, or never there */
-	GT_BUSY						/* another transaction has it (SKIP LOCKED only) */
+	GT_BUSY,					/* another transaction has it (SKIP LOCKED only) */
+	GT_REFUSED					/* by the judge (gt_fetch_lock_if only): nothing was locked */
 } GtLockResult;
 
 extern uint64 gt_handler_writes;	/* how often this process has written gt__handler: for caches of handlers */
@@ -232,6 +234,14 @@ extern bool gt_lock_judged(GtTable *t, GtRow *row, LockTupleMode mode, GtRowJudg
 /* fetch and lock, again when the row was deleted and inserted meanwhile */
 extern GtLockResult gt_fetch_lock(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
 								  GtRow *row, LockTupleMode mode, bool skip);
+/*
+ * The same for who may have to refuse: locks the version that `may` has found
+ * good, and no other.  Waits for whoever has it, judges again what he leaves,
+ * and holds nothing while it waits, nor when `may` says no.
+ */
+typedef bool (*GtJudge) (const GtRow *row, void *arg);
+extern GtLockResult gt_fetch_lock_if(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
+									 GtRow *row, LockTupleMode mode, GtJudge may, void *arg);
 extern void gt_insert(GtTable *t, GtRow *row);
 /* false: `index` (unique) has these keys already, by a transaction that has committed meanwhile; nothing was written */
 extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
@@ -255,6 +265,7 @@ extern GtScan *gt_scan_begin(GtTable *t, GtIndexId index, int nkeys, const Datum
 extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index);	/* the leading column IS NULL */
 extern GtScan *gt_scan_begin_bound(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, int strategy, Datum bound);
 extern bool gt_scan_next(GtScan *scan, GtRow *row);
+extern int	gt_scan_count(GtScan *scan, int column, Datum value, int limit);	/* rows with this oid there; stops at limit */
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
 extern void gt_scan_end(GtScan *scan);
 
@@ -346,7 +357,7 @@ typedef struct GtHandlerState
 	TimestampTz used_at;
 } GtHandlerState;
 
-typedef struct GtCounters		/* of one database entry index + handler etc.: see observe.c */
+typedef struct GtCounters		/* of one database; added to by observe.c */
 {
 	pg_atomic_uint64 created, renewed, released, expired;
 } GtCounters;
@@ -385,10 +396,6 @@ extern void gt_due_after_commit(TimestampTz when);
 extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
 extern void gt_wake_launcher(void);
 extern void gt_wake_procno(int procno);
-extern void gt_count_created(int n);	/* counters, added up when the transaction commits */
-extern void gt_count_renewed(int n);
-extern void gt_count_released(int n);
-extern void gt_count_expired(int n);
 extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
 /* What this worker's commits have asked for, for it to publish: the earliest, and the earliest that was not due at once. */
 extern TimestampTz gt_worker_due;
@@ -484,6 +491,7 @@ extern void gt_handler_missing(int id, GtHandler *h);	/* what stands for one tha
  * neither dropped nor given another kind.  false: there is none.
  */
 extern bool gt_handler_hold(const char *name, GtHandler *h);
+extern void gt_handler_let_go(const GtHandler *h);	/* in the same call: it was not for the caller */
 extern List *gt_handler_list(void);	/* of GtHandler *, by id */
 extern bool gt_handler_may_use(const GtHandler *h);
 extern bool gt_handler_is_own(const GtHandler *h);	/* of current_user, or of a role that it is a member of */
@@ -510,12 +518,21 @@ extern bool gt_created_here(const pg_uuid_t *id);
  * process remembers of its transaction is good as long as this is the same.
  */
 extern uint64 gt_epoch(void);
+/* The commit of this transaction is flushed here, whatever synchronous_commit says then. */
+extern void gt_commit_flushed(void);
 
 /* ---------------------------------------------------------------- lease.c: when a lease is over; check.c: values */
 
-/* When the lease (or its parent) is over; 0: a child whose parent has ended. */
+/* When the lease (or its parent) is over, by rows as they are read; 0, which is no time: a child whose parent has ended. */
 extern TimestampTz gt_lease_over_at(GtTable *leases, const GtRow *lease);
 extern bool gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now);
+extern bool gt_lease_is_over(const GtRow *lease);	/* one that is no child, now */
+/*
+ * Is the parent of a child over, so that it stays so?  Then its row is gone, or
+ * locked FOR SHARE.  Waits for a renewal of it that is on its way; one that runs
+ * is not locked.  Out: when it was over, and whether it expired.
+ */
+extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, TimestampTz *over_at, bool *expired);
 extern int64 gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
 extern Interval *gt_us_interval(int64 us);
 extern void gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what);	/* 22004 */
@@ -532,9 +549,12 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	pg_uuid_t	id;
 	char	   *object_type;
 	char	   *object_id;
+	bool		child;
+	pg_uuid_t	parent;			/* of a child */
 	bool		over;			/* known to be over, not judged again: child of an ended parent */
 	TimestampTz ended_at;		/* of such a child; out: when the lease was over */
 	bool		ended;			/* out: this call ended it */
+	GtEndReason reason;			/* of gt_end(): how this one ends */
 	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
 } GtLeaseKey;
 
@@ -595,8 +615,8 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
 	int64		rows;			/* that its statement has affected or returned; < 0: not known */
 } GtItem;
 
-/* The last lease has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
-extern void gt_garbage_make(GtTable *objects, GtRow *row, GtRow *last_lease, GtEndReason reason, TimestampTz ended_at);
+/* The last lease (NULL: not known) has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
+extern void gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEndReason reason, TimestampTz ended_at);
 /* All of these want the row locked, and write it. */
 extern void gt_garbage_put_aside(GtTable *objects, GtRow *row); /* dead: its handler is missing */
 extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it back; the caller writes */
@@ -744,6 +764,10 @@ extern void gt_observe_forget(Oid database);	/* it was dropped */
 extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
 extern void gt_observe_lag(int64 lag);	/* of an attempt that gt_claim starts; gt_observe_cleanup() has its own */
 extern void gt_observe_gauges(int leases, int garbage, int dead);	/* so many more, if this (sub)transaction commits */
+extern void gt_count_created(int n);	/* counters, and the gauge of leases with them, if this (sub)transaction commits */
+extern void gt_count_renewed(int n);
+extern void gt_count_released(int n);
+extern void gt_count_expired(int n);
 extern void gt_observe_renewal(const char *service_id, int64 left, int64 duration);
 
 #endif

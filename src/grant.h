@@ -8,6 +8,7 @@
 #ifndef GT_GRANT_H
 #define GT_GRANT_H
 
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
 #include "garbagetruck.h"
@@ -29,9 +30,12 @@ typedef struct GtRequest
 	bool		has_max_attempts;
 	int			max_attempts;
 	Interval   *retry_delay;
+	Interval   *regrant_delay;
 	/* made of these by gt_request_check() */
+	const char *key_service;	/* service_id as it was given; '' for NULL: request_key is unique with it */
 	int64		duration_us;
 	int64		retry_delay_us;
+	int64		regrant_delay_us;
 } GtRequest;
 
 typedef struct GtGranted
@@ -44,13 +48,31 @@ typedef struct GtGranted
 	int			attempts;
 } GtGranted;
 
-/* the tables and the handler, opened once for a batch */
+/* one of a batch: a request and what became of it */
+typedef struct GtGrant
+{
+	GtRequest	request;
+	bool		ok;
+	GtGranted	granted;		/* if ok */
+	GtFail		fail;			/* else */
+	/* of grant.c, on the way */
+	bool		open;			/* nothing is decided yet */
+	struct HeldHandler *handler;
+	struct HeldParent *parent;
+	struct HeldObject *object;
+	GtLeaseKey *old;			/* an expired lease of the same request_key */
+} GtGrant;
+
+/* the tables, and what a batch has looked up and holds */
 typedef struct GtGranter
 {
 	GtTable		objects;
 	GtTable		leases;
-	bool		has_handler;
-	GtHandler	handler;
+	bool		all_or_none;	/* raise what is refused first */
+	List	   *handlers;		/* of HeldHandler */
+	List	   *parents;		/* of HeldParent */
+	const char *counted_service;	/* whose leases have been counted, for the quota */
+	int			counted;
 } GtGranter;
 
 /* request.c */
@@ -60,8 +82,8 @@ extern void gt_request_of_args(FunctionCallInfo fcinfo, bool with_key, GtRequest
 extern bool gt_request_of_json(GtRequest *r, JsonbValue *v, GtFail *f);
 
 /* grant.c */
-extern void gt_granter_open(GtGranter *g, const char *function);
+extern void gt_granter_open(GtGranter *g, const char *function, bool all_or_none);
 extern void gt_granter_close(GtGranter *g);
-extern bool gt_grant(GtGranter *g, GtRequest *r, GtGranted *out, GtFail *f);
+extern void gt_grant(GtGranter *g, GtGrant **grants, int n);	/* in the order of their objects */
 
 #endif

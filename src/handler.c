@@ -161,15 +161,28 @@ gt_handler_hold(const char *name, GtHandler *h)
 	{
 		if (id != 0 && id != held)
 		{
+			if (held != 0)
+				UnlockDatabaseObject(relid, (Oid) held, 0, AccessShareLock);
 			LockDatabaseObject(relid, (Oid) id, 0, AccessShareLock);
 			held = id;
 		}
 		if (!gt_handler_by_name(name, h))
+		{
+			if (held != 0)
+				UnlockDatabaseObject(relid, (Oid) held, 0, AccessShareLock);
 			return false;
+		}
 		if (h->id == held)
 			return true;
 		id = h->id;
 	}
+}
+
+/* See garbagetruck.h. An earlier call of the transaction may hold it, too: that is counted. */
+void
+gt_handler_let_go(const GtHandler *h)
+{
+	UnlockDatabaseObject(gt_relid(GT__HANDLER), (Oid) h->id, 0, AccessShareLock);
 }
 
 /* All handlers, by id, in the current memory context. */

@@ -5,7 +5,11 @@
  *	  and how something is refused.
  *
  * Every process that serves SQL, and the workers, run this.  Nothing is locked
- * here: who must be sure has locked the lease's row before he asks.
+ * here, so who must be sure has locked the lease's row before he asks, but for
+ * the parent of a child, by which others than its holders judge.  A renewal of it
+ * that is on its way may have been in time: it has locked the row before it read
+ * the clock.  So a parent is over for good when its deadline is past and its row,
+ * as it was judged, could be locked; and while it runs nobody is kept from it.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +47,12 @@ gt_lease_over_at(GtTable *leases, const GtRow *lease)
 }
 
 bool
+gt_lease_is_over(const GtRow *lease)
+{
+	return gt_now() >= gt_effective_deadline(lease) && !gt_created_here(DatumGetUUIDP(lease->v[L_ID]));
+}
+
+bool
 gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now)
 {
 	TimestampTz over_at = gt_lease_over_at(leases, lease);
@@ -50,6 +60,54 @@ gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz now)
 	if (now < over_at)
 		return true;
 	return over_at != 0 && gt_created_here(DatumGetUUIDP(lease->v[lease->isnull[L_PARENT] ? L_ID : L_PARENT]));
+}
+
+/* How the lease ended, whose children the worker has not ended yet; false: nothing tells of it. */
+static bool
+fetch_orphan(const pg_uuid_t *parent, TimestampTz *ended_at, bool *expired)
+{
+	Datum		key = UUIDPGetDatum(parent);
+	GtTable		orphans;
+	GtRow		row;
+	bool		found;
+
+	gt_open(&orphans, GT__ORPHAN, AccessShareLock);
+	found = gt_fetch(&orphans, GT__ORPHAN_PKEY, 1, &key, &row);
+	if (found)
+	{
+		*ended_at = GT_TIME(&row, P_ENDED_AT);
+		*expired = GT_BOOL(&row, P_EXPIRED);
+	}
+	gt_close(&orphans);
+	return found;
+}
+
+static bool
+judge_parent(const GtRow *lease, void *arg)
+{
+	return gt_lease_is_over(lease);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, TimestampTz *over_at, bool *expired)
+{
+	Datum		key = UUIDPGetDatum(parent);
+	GtRow		row;
+
+	*expired = true;
+	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, &row, LockTupleShare, judge_parent, NULL))
+	{
+		case GT_LOCKED:
+			*over_at = gt_effective_deadline(&row);
+			return true;
+		case GT_REFUSED:
+			return false;
+		default:
+			if (!fetch_orphan(parent, over_at, expired))
+				*over_at = gt_now();
+			return true;
+	}
 }
 
 TimestampTz

@@ -20,6 +20,8 @@ typedef struct GtFail
 	char	   *message;
 	char	   *detail;			/* or NULL */
 	char	   *hint;			/* or NULL */
+	const char *holder;			/* the service that stands in the way (GT005); or NULL */
+	int64		retry_after;	/* us; 0: not known */
 } GtFail;
 
 /* lease.c */
@@ -45,9 +47,11 @@ extern bool gt_check_max_attempts(int max_attempts, GtFail *f);
 extern bool gt_check_retry_delay(Interval *retry_delay, int64 *us, GtFail *f);
 extern bool gt_check_name(const char *what, const char *value, int max_bytes, GtFail *f);
 extern bool gt_check_duration(Interval *duration, int64 *us, GtFail *f);
+extern bool gt_check_regrant_delay(Interval *delay, int64 *us, GtFail *f);
 extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
 
 /* transaction.c */
+extern void gt_lease_restarted(const pg_uuid_t *id, TimestampTz now, int64 duration);	/* it has been given this duration, from now on */
 /* This transaction has created a lease; now: GT_NEVER for a child, which has no deadline */
 extern void gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration);
 

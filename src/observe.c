@@ -71,20 +71,23 @@ typedef struct Ran
 	struct Ran *next;
 } Ran;
 
-/* What a (sub)transaction did to the gauges. */
+/* What a (sub)transaction has done: it counts for the one around it when it commits, and for nothing when it aborts. */
 typedef struct Delta
 {
 	int			level;
-	int64		leases;
+	int64		leases;			/* to the gauges */
 	int64		garbage;
 	int64		dead;
-	struct Delta *next;
+	uint64		created;		/* counters */
+	uint64		renewed;
+	uint64		released;
+	uint64		expired;
+	GtHistogram lag;
+	Ran		   *ran;
+	struct Delta *next;			/* of the one around it */
 } Delta;
 
-/* in TopTransactionContext */
-static Ran *ran = NULL;
-static Delta *deltas = NULL;
-static GtHistogram *lags = NULL;
+static Delta *deltas = NULL;	/* the innermost; in TopTransactionContext */
 
 /* ---------------------------------------------------------------- shared memory */
 
@@ -233,16 +236,26 @@ add_histogram(GtHistogram *to, const GtHistogram *from)
 /* ---------------------------------------------------------------- at the end of the transaction */
 
 static void
-add_up(void)
+add_up(const Delta *done)
 {
+	GtDatabase *mine = gt_my_database();	/* may make the entry, under another lock */
 	GtDatabaseEntry *database;
 	Ran		   *r;
 
-	/* may make the database's entry, under another lock */
-	(void) gt_my_database();
+	if (mine != NULL)
+	{
+		GtCounters *counters = &gt_shared->counters[mine - gt_shared->databases];
+
+		pg_atomic_fetch_add_u64(&counters->created, done->created);
+		pg_atomic_fetch_add_u64(&counters->renewed, done->renewed);
+		pg_atomic_fetch_add_u64(&counters->released, done->released);
+		pg_atomic_fetch_add_u64(&counters->expired, done->expired);
+	}
+	if (done->ran == NULL && done->lag.count == 0 && done->leases == 0 && done->garbage == 0 && done->dead == 0)
+		return;
 	gt_observe_lock();
 	database = gt_database_entry();
-	for (r = ran; r != NULL; r = r->next)
+	for (r = done->ran; r != NULL; r = r->next)
 	{
 		GtHandlerEntry *entry = gt_handler_entry(r->handler);
 
@@ -254,14 +267,13 @@ add_up(void)
 		entry->failed += r->failed;
 		add_histogram(&entry->took, &r->took);
 	}
-	if (database != NULL && deltas != NULL)
+	if (database != NULL)
 	{
-		database->leases += deltas->leases;
-		database->garbage += deltas->garbage;
-		database->dead += deltas->dead;
+		database->leases += done->leases;
+		database->garbage += done->garbage;
+		database->dead += done->dead;
+		add_histogram(&database->lag, &done->lag);
 	}
-	if (database != NULL && lags != NULL)
-		add_histogram(&database->lag, lags);
 	gt_observe_unlock();
 }
 
@@ -270,33 +282,74 @@ at_end_of_transaction(XactEvent event, void *arg)
 {
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	if (event == XACT_EVENT_COMMIT && (ran != NULL || deltas != NULL || lags != NULL))
-		add_up();
-	ran = NULL;
+	if (event == XACT_EVENT_COMMIT && deltas != NULL)
+		add_up(deltas);
 	deltas = NULL;
-	lags = NULL;
 }
 
-/* The gauges follow savepoints: whether an object is garbage decides what is seen for days. */
+/* What was done with one handler, in this delta. */
+static Ran *
+ran_of(Delta *delta, int handler)
+{
+	Ran		   *r;
+
+	for (r = delta->ran; r != NULL && r->handler != handler; r = r->next)
+		;
+	if (r == NULL)
+	{
+		r = MemoryContextAllocZero(TopTransactionContext, sizeof(Ran));
+		r->handler = handler;
+		r->next = delta->ran;
+		delta->ran = r;
+	}
+	return r;
+}
+
+static void
+merge(Delta *to, const Delta *from)
+{
+	const Ran  *r;
+
+	to->leases += from->leases;
+	to->garbage += from->garbage;
+	to->dead += from->dead;
+	to->created += from->created;
+	to->renewed += from->renewed;
+	to->released += from->released;
+	to->expired += from->expired;
+	add_histogram(&to->lag, &from->lag);
+	for (r = from->ran; r != NULL; r = r->next)
+	{
+		Ran		   *sum = ran_of(to, r->handler);
+
+		sum->cleaned += r->cleaned;
+		sum->failed += r->failed;
+		add_histogram(&sum->took, &r->took);
+	}
+}
+
 static void
 at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	int			level = GetCurrentTransactionNestLevel();
+	Delta	   *done = deltas;
 
-	if (deltas == NULL || deltas->level < level)
+	if (done == NULL || done->level < GetCurrentTransactionNestLevel())
 		return;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		deltas = deltas->next;
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	if (event == SUBXACT_EVENT_COMMIT_SUB && (done->next == NULL || done->next->level < done->level - 1))
+		done->level--;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
 	{
-		deltas->level--;
-		if (deltas->next != NULL && deltas->next->level == deltas->level)
+		deltas = done->next;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			merge(deltas, done);
+		while (done->ran != NULL)
 		{
-			deltas->next->leases += deltas->leases;
-			deltas->next->garbage += deltas->garbage;
-			deltas->next->dead += deltas->dead;
-			deltas = deltas->next;
+			Ran		   *r = done->ran;
+
+			done->ran = r->next;
+			pfree(r);
 		}
+		pfree(done);
 	}
 }
 
@@ -317,14 +370,14 @@ want_callbacks(void)
 	return true;
 }
 
-/* So many more leases, so much more garbage, so much more of it dead, if this (sub)transaction commits. */
-void
-gt_observe_gauges(int leases, int garbage, int dead)
+/* Of the current (sub)transaction; NULL: there is nowhere to add it up to. */
+static Delta *
+delta_here(void)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
-	if ((leases == 0 && garbage == 0 && dead == 0) || !want_callbacks())
-		return;
+	if (!want_callbacks())
+		return NULL;
 	if (deltas == NULL || deltas->level < level)
 	{
 		Delta	   *delta = MemoryContextAllocZero(TopTransactionContext, sizeof(Delta));
@@ -333,41 +386,86 @@ gt_observe_gauges(int leases, int garbage, int dead)
 		delta->next = deltas;
 		deltas = delta;
 	}
-	deltas->leases += leases;
-	deltas->garbage += garbage;
-	deltas->dead += dead;
+	return deltas;
+}
+
+/* So many more leases, so much more garbage, so much more of it dead, if this (sub)transaction commits. */
+void
+gt_observe_gauges(int leases, int garbage, int dead)
+{
+	Delta	   *delta = leases == 0 && garbage == 0 && dead == 0 ? NULL : delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->leases += leases;
+	delta->garbage += garbage;
+	delta->dead += dead;
+}
+
+void
+gt_count_created(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->created += n;
+	delta->leases += n;
+}
+
+void
+gt_count_renewed(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta != NULL)
+		delta->renewed += n;
+}
+
+void
+gt_count_released(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->released += n;
+	delta->leases -= n;
+}
+
+void
+gt_count_expired(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->expired += n;
+	delta->leases -= n;
 }
 
 /* An attempt starts, so long after it could have. */
 void
 gt_observe_lag(int64 lag)
 {
-	if (!want_callbacks())
-		return;
-	if (lags == NULL)
-		lags = MemoryContextAllocZero(TopTransactionContext, sizeof(GtHistogram));
-	observe_value(lags, Max(lag, 0));
+	Delta	   *delta = delta_here();
+
+	if (delta != NULL)
+		observe_value(&delta->lag, Max(lag, 0));
 }
 
 /* An attempt is over. took < 0: not known; lag < 0: it was not the first, or has been observed already. */
 void
 gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag)
 {
+	Delta	   *delta = delta_here();
 	Ran		   *r;
 
-	if (!want_callbacks())
+	if (delta == NULL)
 		return;
 	if (lag >= 0)
 		gt_observe_lag(lag);
-	for (r = ran; r != NULL && r->handler != h->id; r = r->next)
-		;
-	if (r == NULL)
-	{
-		r = MemoryContextAllocZero(TopTransactionContext, sizeof(Ran));
-		r->handler = h->id;
-		r->next = ran;
-		ran = r;
-	}
+	r = ran_of(delta, h->id);
 	if (ok)
 		r->cleaned++;
 	else

@@ -11,7 +11,9 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/uuid.h"
 
 #include "garbagetruck.h"
@@ -20,13 +22,47 @@
 PG_FUNCTION_INFO_V1(gt_release);
 PG_FUNCTION_INFO_V1(gt_release_many);
 
+/* Raises that a lease is not there, as who wants to keep its object must be told. */
+static void
+not_kept(const pg_uuid_t *id)
+{
+	GtFail		f;
+
+	gt_fail_not_found(id, &f);
+	f.detail = pstrdup("It has ended, and its object may have been cleaned: it was not kept.");
+	gt_raise(&f);
+}
+
+/* May the caller release this lease, and keep its object? */
+static void
+check_release(GtTable *objects, const GtRow *lease, bool keep, const char *service)
+{
+	Datum		key[2];
+	GtRow		object;
+	GtFail		f;
+
+	if (!gt_lease_check_rights(lease, service, true, &f))
+		gt_raise(&f);
+	key[0] = lease->v[L_OBJECT_ID];
+	key[1] = lease->v[L_OBJECT_TYPE];
+	if (keep && gt_fetch(objects, GT_OBJECT_PKEY, 2, key, &object) &&
+		!gt_acts_for(GT_OID(&object, O_OWNER)) && !gt_is_admin())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to keep object \"%s\" of type \"%s\"",
+						TextDatumGetCString(object.v[O_OBJECT_ID]), TextDatumGetCString(object.v[O_OBJECT_TYPE])),
+				 errdetail("It belongs to another role.")));
+}
+
 /* Ends the leases, each unless it has ended or is not there; returns how many. */
 static int64
 release(pg_uuid_t **ids, int n, bool keep, const char *service)
 {
+	MemoryContext batch = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(batch, "gt_release", ALLOCSET_DEFAULT_SIZES);
+	GtLeaseKey *keys = palloc_extended((Size) Max(n, 1) * sizeof(GtLeaseKey), MCXT_ALLOC_HUGE);
 	GtTable		leases;
 	GtTable		objects;
-	GtLeaseKey *keys = palloc(Max(n, 1) * sizeof(GtLeaseKey));
 	int			nkeys = 0;
 	int64		ended = 0;
 	int			i;
@@ -36,34 +72,24 @@ release(pg_uuid_t **ids, int n, bool keep, const char *service)
 	for (i = 0; i < n; i++)
 	{
 		Datum		id = UUIDPGetDatum(ids[i]);
-		Datum		key[2];
 		GtRow		lease;
-		GtRow		object;
-		GtFail		f;
 
-		if (ids[i] == NULL || !gt_fetch(&leases, GT_LEASE_PKEY, 1, &id, &lease))
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(scratch);
+		if (ids[i] != NULL && gt_fetch(&leases, GT_LEASE_PKEY, 1, &id, &lease))
 		{
-			if (!keep)
-				continue;
-			gt_fail_not_found(ids[i], &f);
-			f.detail = pstrdup("It has ended, and its object may have been cleaned: it was not kept.");
-			gt_raise(&f);
+			check_release(&objects, &lease, keep, service);
+			MemoryContextSwitchTo(batch);
+			gt_lease_key(&lease, &keys[nkeys++]);
 		}
-		if (!gt_lease_check_rights(&lease, service, true, &f))
-			gt_raise(&f);
-		key[0] = lease.v[L_OBJECT_ID];
-		key[1] = lease.v[L_OBJECT_TYPE];
-		if (keep && gt_fetch(&objects, GT_OBJECT_PKEY, 2, key, &object) &&
-			!gt_acts_for(GT_OID(&object, O_OWNER)) && !gt_is_admin())
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied to keep object \"%s\" of type \"%s\"",
-							TextDatumGetCString(object.v[O_OBJECT_ID]), TextDatumGetCString(object.v[O_OBJECT_TYPE])),
-					 errdetail("It belongs to another role.")));
-		gt_lease_key(&lease, &keys[nkeys++]);
+		else if (keep)
+			not_kept(ids[i]);
+		MemoryContextSwitchTo(batch);
+		MemoryContextReset(scratch);
 	}
 	gt_close(&objects);
 	gt_close(&leases);
+	MemoryContextDelete(scratch);
 
 	gt_end(keys, nkeys, keep ? GT_END_KEPT : GT_END_RELEASED, false);
 	for (i = 0; i < nkeys; i++)
@@ -71,12 +97,7 @@ release(pg_uuid_t **ids, int n, bool keep, const char *service)
 		if (keys[i].ended)
 			ended++;
 		else if (keep && !(i > 0 && memcmp(&keys[i].id, &keys[i - 1].id, sizeof(pg_uuid_t)) == 0))
-		{
-			GtFail		f;
-
-			gt_fail_not_found(&keys[i].id, &f);
-			gt_raise(&f);
-		}
+			not_kept(&keys[i].id);
 	}
 	return ended;
 }

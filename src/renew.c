@@ -7,7 +7,17 @@
  * writes: an ending that was first has deleted the row, one that comes later
  * sees the new deadline.  It leaves check_at and all indexed columns alone, so
  * that it is a HOT update.  Of many leases the rows are locked in the order of
- * their ids.
+ * their ids.  Rights are judged by the row as it is read, before it is locked.
+ *
+ * Were the commit of a renewal lost with the server, what it promised would have
+ * to be kept by the grace after the restart: min(duration, restart_grace) from
+ * then on.  So it must be no more than that, and the duration must be in the row
+ * by a commit that was flushed; any other renewal has its own commit flushed,
+ * whatever synchronous_commit says.  How far the row's deadline is from the new
+ * one tells nothing: it may be unflushed itself.
+ *
+ * gt_lease_update() with a duration is a renewal that may also shorten: the old
+ * deadline binds until it commits, so check_at becomes the lesser of the two.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +28,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
@@ -38,6 +49,14 @@ typedef struct Renewal
 	GtFail		fail;
 } Renewal;
 
+/* A child has no duration of its own. */
+static bool
+fail_parent(const GtRow *lease, GtFail *f)
+{
+	return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "lease %s lives as long as its parent: renew %s",
+				   gt_uuid_cstring(DatumGetUUIDP(lease->v[L_ID])), gt_uuid_cstring(DatumGetUUIDP(lease->v[L_PARENT])));
+}
+
 /* A child is kept by its parent: says so, or that it is over. */
 static bool
 fail_child(GtTable *leases, const GtRow *lease, Renewal *r)
@@ -50,56 +69,81 @@ fail_child(GtTable *leases, const GtRow *lease, Renewal *r)
 	if (!gt_lease_running(leases, lease, gt_now()))
 		return gt_fail(&r->fail, ERRCODE_GT_EXPIRED, "lease %s has expired", id);
 	r->child = true;
-	return gt_fail(&r->fail, ERRCODE_INVALID_PARAMETER_VALUE, "lease %s lives as long as its parent: renew %s",
-				   id, gt_uuid_cstring(DatumGetUUIDP(lease->v[L_PARENT])));
+	return fail_parent(lease, &r->fail);
+}
+
+/* May the caller write to this lease? Neither its owner nor its service ever changes. */
+typedef struct MayWrite
+{
+	const char *service;
+	GtFail	   *fail;
+} MayWrite;
+
+static bool
+may_write(const GtRow *lease, void *arg)
+{
+	MayWrite   *may = arg;
+
+	return gt_lease_check_rights(lease, may->service, false, may->fail);
+}
+
+/* Rights, and whether it is a lease that can be renewed. */
+static bool
+may_renew(const GtRow *lease, void *arg)
+{
+	return may_write(lease, arg) && lease->isnull[L_PARENT];
+}
+
+/* In memory: the lease, which runs and is locked, lives until `deadline` at least. */
+static void
+set_deadline(GtRow *lease, TimestampTz now, TimestampTz deadline, int64 duration)
+{
+	int64		own = GT_INT64(lease, L_DURATION);
+	TimestampTz over_at = gt_effective_deadline(lease);
+
+	gt_observe_renewal(TextDatumGetCString(lease->v[L_SERVICE_ID]), over_at == GT_NEVER ? own : over_at - now, own);
+	if (duration != own || deadline > now + gt_grace_of(own))
+		gt_commit_flushed();
+	GT_SET(lease, L_DEADLINE, TimestampTzGetDatum(deadline));
+	GT_SET(lease, L_DURATION, Int64GetDatum(duration));
+	GT_SET(lease, L_RENEWED_AT, TimestampTzGetDatum(now));
+	GT_SET(lease, L_RENEWALS, Int64GetDatum(GT_INT64(lease, L_RENEWALS) + 1));
+	GT_SET(lease, L_RUN, Int64GetDatum(gt_run()));
+	gt_count_renewed(1);
 }
 
 /* Renews r->id by `duration` (us; 0: its own), or says in r->fail why not. */
 static bool
 renew(GtTable *leases, Renewal *r, int64 duration, const char *service)
 {
+	MayWrite	may = {service, &r->fail};
 	Datum		id = UUIDPGetDatum(r->id);
 	GtRow		row;
-	TimestampTz over_at;
 	int64		own;
 
 	r->child = false;
-	if (r->id == NULL || !gt_fetch(leases, GT_LEASE_PKEY, 1, &id, &row))
+	if (r->id == NULL)
 		return gt_fail_not_found(r->id, &r->fail);
-	if (!gt_lease_check_rights(&row, service, false, &r->fail))
-		return false;
-	if (!row.isnull[L_PARENT])
-		return fail_child(leases, &row, r);
-	if (gt_lock(leases, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
-		return gt_fail_not_found(r->id, &r->fail);
+	r->fail.sqlstate = 0;
+	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleNoKeyExclusive, may_renew, &may))
+	{
+		case GT_LOCKED:
+			break;
+		case GT_REFUSED:
+			return r->fail.sqlstate != 0 ? false : fail_child(leases, &row, r);
+		default:
+			return gt_fail_not_found(r->id, &r->fail);
+	}
 
 	r->now = gt_now();
 	if (!gt_lease_running(leases, &row, r->now))
 		return gt_fail(&r->fail, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(r->id));
-
-	over_at = gt_effective_deadline(&row);
 	own = GT_INT64(&row, L_DURATION);
-	gt_observe_renewal(TextDatumGetCString(row.v[L_SERVICE_ID]),
-					   over_at == GT_NEVER ? own : over_at - r->now, own);
-	over_at = gt_least_deadline(&row);
 	if (duration == 0)
 		duration = own;
-	r->deadline = Max(over_at, r->now + duration);
-
-	/*
-	 * Were this commit lost with the server, the grace after the restart would
-	 * cover a renewal by no more than that: beyond it the commit is flushed,
-	 * whatever synchronous_commit says.
-	 */
-	if (r->deadline > GT_TIME(&row, L_DEADLINE) + gt_grace_of(own))
-		ForceSyncCommit();
-	GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(r->deadline));
-	GT_SET(&row, L_DURATION, Int64GetDatum(Max(own, duration)));
-	GT_SET(&row, L_RENEWED_AT, TimestampTzGetDatum(r->now));
-	GT_SET(&row, L_RENEWALS, Int64GetDatum(GT_INT64(&row, L_RENEWALS) + 1));
-	GT_SET(&row, L_RUN, Int64GetDatum(gt_run()));
+	r->deadline = Max(gt_least_deadline(&row), r->now + duration);
+	set_deadline(&row, r->now, r->deadline, Max(own, duration));
 	gt_update(leases, &row);
-	gt_count_renewed(1);
 	return true;
 }
 
@@ -162,6 +206,8 @@ Datum
 gt_renew_many(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext batch = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(batch, "gt_renew_many", ALLOCSET_DEFAULT_SIZES);
 	GtTable		leases;
 	pg_uuid_t **ids;
 	Renewal    *renewals;
@@ -177,7 +223,7 @@ gt_renew_many(PG_FUNCTION_ARGS)
 	gt_start_ensure();
 	InitMaterializedSRF(fcinfo, 0);
 	n = gt_lease_ids_of(PG_GETARG_ARRAYTYPE_P(0), &ids);
-	renewals = palloc0(Max(n, 1) * sizeof(Renewal));
+	renewals = palloc_extended((Size) Max(n, 1) * sizeof(Renewal), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	sorted = palloc(Max(n, 1) * sizeof(Renewal *));
 	for (i = 0; i < n; i++)
 	{
@@ -190,13 +236,18 @@ gt_renew_many(PG_FUNCTION_ARGS)
 	for (i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(scratch);
+		/* of a failure only its SQLSTATE is told: its texts can go */
 		if (i > 0 && by_id(&sorted[i], &sorted[i - 1]) == 0)
 			*sorted[i] = *sorted[i - 1];
 		else
 			sorted[i]->ok = renew(&leases, sorted[i], duration, service);
+		MemoryContextSwitchTo(batch);
+		MemoryContextReset(scratch);
 	}
 	gt_close(&leases);
 
+	MemoryContextSwitchTo(scratch);
 	for (i = 0; i < n; i++)
 	{
 		Renewal    *r = &renewals[i];
@@ -214,18 +265,83 @@ gt_renew_many(PG_FUNCTION_ARGS)
 			values[3] = TimestampTzGetDatum(r->deadline);
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		MemoryContextReset(scratch);
 	}
+	MemoryContextSwitchTo(batch);
+	MemoryContextDelete(scratch);
 	return (Datum) 0;
 }
 
-/* gt_lease_update(lease_id, payload, metadata, service_id): NULL leaves as it is */
+/*
+ * The row of a running lease, locked; raises what is wrong with it.  A child's
+ * parent is judged before, for good: who is told that the lease has expired takes
+ * it for lost.
+ */
+static void
+lock_running(GtTable *leases, const pg_uuid_t *id, const char *service, GtRow *row)
+{
+	GtFail		f;
+	MayWrite	may = {service, &f};
+	Datum		key = UUIDPGetDatum(id);
+	TimestampTz over_at;
+	bool		expired;
+
+	if (id == NULL || !gt_fetch(leases, GT_LEASE_PKEY, 1, &key, row))
+	{
+		gt_fail_not_found(id, &f);
+		gt_raise(&f);
+	}
+	if (!may_write(row, &may))
+		gt_raise(&f);
+	if (!row->isnull[L_PARENT] && !gt_lease_running(leases, row, gt_now()) &&
+		gt_parent_is_over(leases, DatumGetUUIDP(row->v[L_PARENT]), &over_at, &expired))
+	{
+		gt_fail(&f, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(id));
+		gt_raise(&f);
+	}
+	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, row, LockTupleNoKeyExclusive, may_write, &may))
+	{
+		case GT_LOCKED:
+			break;
+		case GT_REFUSED:
+			gt_raise(&f);
+			break;
+		default:
+			gt_fail_not_found(id, &f);
+			gt_raise(&f);
+	}
+	if (row->isnull[L_PARENT] && gt_lease_is_over(row))
+	{
+		gt_fail(&f, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(id));
+		gt_raise(&f);
+	}
+}
+
+/* The lease lasts so long from now on, sooner or later over than it was to be. */
+static void
+change_duration(GtRow *lease, int64 duration)
+{
+	pg_uuid_t  *id = DatumGetUUIDP(lease->v[L_ID]);
+	TimestampTz now = gt_now();
+
+	set_deadline(lease, now, now + duration, duration);
+	gt_commit_flushed();
+	if (now + duration < GT_TIME(lease, L_CHECK_AT))
+	{
+		GT_SET(lease, L_CHECK_AT, lease->v[L_DEADLINE]);
+		gt_due_after_commit(now + duration);
+	}
+	gt_lease_restarted(id, now, duration);
+}
+
+/* gt_lease_update(lease_id, payload, metadata, service_id, duration): NULL leaves as it is */
 Datum
 gt_lease_update(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t  *id = PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0);
 	Jsonb	   *payload = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	Jsonb	   *metadata = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
-	Datum		key = UUIDPGetDatum(id);
+	int64		duration = duration_arg(fcinfo, 4);
 	GtTable		leases;
 	GtRow		row;
 	GtFail		f;
@@ -233,21 +349,10 @@ gt_lease_update(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_lease_update()");
 	gt_start_ensure();
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	if (id == NULL || !gt_fetch(&leases, GT_LEASE_PKEY, 1, &key, &row))
+	lock_running(&leases, id, gt_text_arg(fcinfo, 3), &row);
+	if (duration != 0 && !row.isnull[L_PARENT])
 	{
-		gt_fail_not_found(id, &f);
-		gt_raise(&f);
-	}
-	if (!gt_lease_check_rights(&row, gt_text_arg(fcinfo, 3), false, &f))
-		gt_raise(&f);
-	if (gt_lock(&leases, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
-	{
-		gt_fail_not_found(id, &f);
-		gt_raise(&f);
-	}
-	if (!gt_lease_running(&leases, &row, gt_now()))
-	{
-		gt_fail(&f, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(id));
+		fail_parent(&row, &f);
 		gt_raise(&f);
 	}
 	if (!gt_check_payload(payload != NULL || row.isnull[L_PAYLOAD] ? payload : DatumGetJsonbP(row.v[L_PAYLOAD]),
@@ -258,6 +363,8 @@ gt_lease_update(PG_FUNCTION_ARGS)
 		GT_SET(&row, L_PAYLOAD, JsonbPGetDatum(payload));
 	if (metadata != NULL)
 		GT_SET(&row, L_METADATA, JsonbPGetDatum(metadata));
+	if (duration != 0)
+		change_duration(&row, duration);
 	gt_update(&leases, &row);
 	gt_close(&leases);
 	PG_RETURN_VOID();

@@ -41,6 +41,7 @@ gt_request_check(GtRequest *r, GtFail *f)
 {
 	if (!gt_request_check_object(r, f))
 		return false;
+	r->key_service = r->service_id != NULL ? r->service_id : "";
 	if (r->service_id == NULL)
 		r->service_id = application_name != NULL && application_name[0] != '\0' ?
 			application_name : GetUserNameFromId(GetUserId(), false);
@@ -59,7 +60,8 @@ gt_request_check(GtRequest *r, GtFail *f)
 	if (r->duration != NULL && !gt_check_duration(r->duration, &r->duration_us, f))
 		return false;
 
-	return (!r->has_max_attempts || gt_check_max_attempts(r->max_attempts, f)) &&
+	return (r->regrant_delay == NULL || gt_check_regrant_delay(r->regrant_delay, &r->regrant_delay_us, f)) &&
+		(!r->has_max_attempts || gt_check_max_attempts(r->max_attempts, f)) &&
 		(r->retry_delay == NULL || gt_check_retry_delay(r->retry_delay, &r->retry_delay_us, f));
 }
 
@@ -93,6 +95,7 @@ gt_request_of_args(FunctionCallInfo fcinfo, bool with_key, GtRequest *r)
 	r->has_max_attempts = !PG_ARGISNULL(after);
 	r->max_attempts = r->has_max_attempts ? PG_GETARG_INT32(after) : 0;
 	r->retry_delay = PG_ARGISNULL(after + 1) ? NULL : PG_GETARG_INTERVAL_P(after + 1);
+	r->regrant_delay = PG_ARGISNULL(after + 2) ? NULL : PG_GETARG_INTERVAL_P(after + 2);
 }
 
 /* ---- from JSON ---- */
@@ -127,11 +130,32 @@ take_member(GtRequest *r, const char *key, JsonbValue *v, GtFail *f)
 		{"cleanup", offsetof(GtRequest, cleanup)},
 		{"request_key", offsetof(GtRequest, request_key)},
 	};
+	static const struct
+	{
+		const char *key;
+		size_t		offset;
+	}			intervals[] = {
+		{"duration", offsetof(GtRequest, duration)},
+		{"retry_delay", offsetof(GtRequest, retry_delay)},
+		{"regrant_delay", offsetof(GtRequest, regrant_delay)},
+	};
 	char	   *text = NULL;
 	int			i;
 
 	if (v->type == jbvString)
 		text = pnstrdup(v->val.string.val, v->val.string.len);
+	for (i = 0; i < (int) lengthof(intervals); i++)
+		if (strcmp(key, intervals[i].key) == 0)
+		{
+			if (v->type == jbvNull)
+				return true;
+			if (text == NULL)
+				return must_be(key, "a string with an interval", v, f);
+			*(Interval **) ((char *) r + intervals[i].offset) =
+				DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
+													  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+			return true;
+		}
 	for (i = 0; i < (int) lengthof(strings); i++)
 		if (strcmp(key, strings[i].key) == 0)
 		{
@@ -149,21 +173,6 @@ take_member(GtRequest *r, const char *key, JsonbValue *v, GtFail *f)
 			r->payload = value;
 		else
 			r->metadata = value;
-	}
-	else if (strcmp(key, "duration") == 0 || strcmp(key, "retry_delay") == 0)
-	{
-		Interval   *value;
-
-		if (v->type == jbvNull)
-			return true;
-		if (text == NULL)
-			return must_be(key, "a string with an interval", v, f);
-		value = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-													  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-		if (key[0] == 'd')
-			r->duration = value;
-		else
-			r->retry_delay = value;
 	}
 	else if (strcmp(key, "parent") == 0)
 	{

@@ -42,10 +42,6 @@ static shmem_startup_hook_type previous_startup = NULL;
 /* what this transaction will have done when it commits */
 static TimestampTz pending_due = GT_NEVER;
 static TimestampTz pending_later = GT_NEVER;	/* of a worker: the earliest that is not due at once */
-static uint64 pending_created;
-static uint64 pending_renewed;
-static uint64 pending_released;
-static uint64 pending_expired;
 static bool callback_registered = false;
 
 static void
@@ -214,7 +210,6 @@ static void
 forget_pending(void)
 {
 	pending_due = pending_later = GT_NEVER;
-	pending_created = pending_renewed = pending_released = pending_expired = 0;
 }
 
 static void
@@ -225,28 +220,14 @@ at_end_of_transaction(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			db = (pending_due != GT_NEVER || pending_created || pending_renewed ||
-				  pending_released || pending_expired) ? gt_my_database() : NULL;
-			if (db != NULL)
+			db = pending_due != GT_NEVER ? gt_my_database() : NULL;
+			if (db != NULL && gt_my_slot != NULL)
 			{
-				GtCounters *counters = &gt_shared->counters[db - gt_shared->databases];
-
-				if (pending_created)
-					pg_atomic_fetch_add_u64(&counters->created, pending_created);
-				if (pending_renewed)
-					pg_atomic_fetch_add_u64(&counters->renewed, pending_renewed);
-				if (pending_released)
-					pg_atomic_fetch_add_u64(&counters->released, pending_released);
-				if (pending_expired)
-					pg_atomic_fetch_add_u64(&counters->expired, pending_expired);
-				if (gt_my_slot != NULL)
-				{
-					gt_worker_due = Min(gt_worker_due, pending_due);
-					gt_worker_later = Min(gt_worker_later, pending_later);
-				}
-				else
-					gt_due_at(db, pending_due);
+				gt_worker_due = Min(gt_worker_due, pending_due);
+				gt_worker_later = Min(gt_worker_later, pending_later);
 			}
+			else if (db != NULL)
+				gt_due_at(db, pending_due);
 			forget_pending();
 			break;
 		case XACT_EVENT_ABORT:
@@ -282,35 +263,4 @@ gt_due_after_commit(TimestampTz when)
 		pending_due = when;
 		(void) gt_my_database();	/* the entry must not have to be made in the callback */
 	}
-}
-
-void
-gt_count_created(int n)
-{
-	gt_observe_gauges(n, 0, 0);
-	if (want_callback())
-		pending_created += n;
-}
-
-void
-gt_count_renewed(int n)
-{
-	if (want_callback())
-		pending_renewed += n;
-}
-
-void
-gt_count_released(int n)
-{
-	gt_observe_gauges(-n, 0, 0);
-	if (want_callback())
-		pending_released += n;
-}
-
-void
-gt_count_expired(int n)
-{
-	gt_observe_gauges(-n, 0, 0);
-	if (want_callback())
-		pending_expired += n;
 }

@@ -16,6 +16,17 @@
  * and what this transaction has done.  Each write is followed by
  * CommandCounterIncrement(), so that the next read sees it.
  *
+ * What must not change any more is locked, and the lock of a row lasts to the
+ * end of the transaction.  Who would refuse something must not keep others from
+ * a row meanwhile: gt_fetch_lock_if() locks exactly the version that was judged,
+ * and waits for others, where it has to, without a lock of its own.
+ *
+ * In a SERIALIZABLE transaction reads take no predicate locks: who writes holds
+ * the row that he judges by, so that there is nothing left for them to find, and
+ * reads by a snapshot that is newer than the transaction's are in no serial order
+ * anyway.  The access methods take them for an MVCC snapshot, so there they are
+ * asked for all versions of a row, and which one counts is decided here.
+ *
  * Tables and indexes are found by name in the schema _garbagetruck that the
  * extension owns (one of that name that is not its own is none), and kept by OID
  * until the relation cache says that they have changed.
@@ -27,6 +38,7 @@
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/multixact.h"
 #include "access/relscan.h"
 #include "access/sysattr.h"
 #include "access/table.h"
@@ -212,6 +224,7 @@ gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode)
 {
 	must_know();
 	memset(t, 0, sizeof(GtTable));
+	t->context = CurrentMemoryContext;
 	t->id = id;
 	t->rel = table_open(table_oids[id], lockmode);
 	t->slot = table_slot_create(t->rel, NULL);
@@ -241,13 +254,17 @@ gt_close(GtTable *t)
 static void
 prepare_write(GtTable *t)
 {
+	MemoryContext old;
+
 	if (t->rri != NULL)
 		return;
+	old = MemoryContextSwitchTo(t->context);
 	t->estate = CreateExecutorState();
 	t->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(t->rri, t->rel, 0, NULL, 0);
 	ExecOpenIndices(t->rri, true);
 	t->write_slot = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
+	MemoryContextSwitchTo(old);
 }
 
 static Relation
@@ -365,6 +382,33 @@ gt_newest_snapshot(void)
 	return IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot();
 }
 
+/* The snapshot that the access methods are given for reads by `snapshot`: see the top of the file. */
+static Snapshot
+read_snapshot(Snapshot snapshot)
+{
+	return IsolationIsSerializable() ? SnapshotAny : snapshot;
+}
+
+/* Does the version in the slot of the table count by `snapshot`? */
+static bool
+is_visible(GtTable *t, Snapshot snapshot)
+{
+	return !IsolationIsSerializable() || table_tuple_satisfies_snapshot(t->rel, t->slot, snapshot);
+}
+
+/* The next row of an index scan, in the slot of the table. */
+static bool
+next_of_index(GtTable *t, IndexScanDesc scan, Snapshot snapshot)
+{
+	while (index_getnext_slot(scan, ForwardScanDirection, t->slot))
+	{
+		if (is_visible(t, snapshot))
+			return true;
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
+}
+
 /* See garbagetruck.h. */
 bool
 gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
@@ -377,9 +421,9 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 	Assert(nkeys <= 4);
 	equality_keys(index, nkeys, keys, scankeys);
 	PushActiveSnapshot(gt_newest_snapshot());
-	scan = gt_index_beginscan(t->rel, index, GetActiveSnapshot(), nkeys);
+	scan = gt_index_beginscan(t->rel, index, read_snapshot(GetActiveSnapshot()), nkeys);
 	index_rescan(scan, scankeys, nkeys, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, t->slot);
+	found = next_of_index(t, scan, GetActiveSnapshot());
 	if (found)
 		copy_row(t, row);
 	index_endscan(scan);
@@ -394,7 +438,8 @@ gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row)
 	bool		found;
 
 	PushActiveSnapshot(gt_newest_snapshot());
-	found = table_tuple_fetch_row_version(t->rel, tid, GetActiveSnapshot(), t->slot);
+	found = table_tuple_fetch_row_version(t->rel, tid, read_snapshot(GetActiveSnapshot()), t->slot) &&
+		is_visible(t, GetActiveSnapshot());
 	if (found)
 		copy_row(t, row);
 	PopActiveSnapshot();
@@ -408,8 +453,10 @@ gt_fetch_any(GtTable *t, GtRow *row)
 	bool		found;
 
 	PushActiveSnapshot(gt_newest_snapshot());
-	scan = table_beginscan(t->rel, GetActiveSnapshot(), 0, NULL);
-	found = table_scan_getnextslot(scan, ForwardScanDirection, t->slot);
+	scan = table_beginscan(t->rel, read_snapshot(GetActiveSnapshot()), 0, NULL);
+	do
+		found = table_scan_getnextslot(scan, ForwardScanDirection, t->slot);
+	while (found && !is_visible(t, GetActiveSnapshot()));
 	if (found)
 		copy_row(t, row);
 	table_endscan(scan);
@@ -421,13 +468,15 @@ gt_fetch_any(GtTable *t, GtRow *row)
 int
 gt_fetch_some(GtTable *t, Snapshot snapshot, int limit, GtRow **rows)
 {
-	TableScanDesc scan = table_beginscan(t->rel, snapshot, 0, NULL);
+	TableScanDesc scan = table_beginscan(t->rel, read_snapshot(snapshot), 0, NULL);
 	int			room = Min(limit, 4);
 	int			n = 0;
 
 	*rows = palloc(room * sizeof(GtRow));
 	while (n < limit && table_scan_getnextslot(scan, ForwardScanDirection, t->slot))
 	{
+		if (!is_visible(t, snapshot))
+			continue;
 		if (n == room)
 			*rows = repalloc(*rows, (room *= 2) * sizeof(GtRow));
 		copy_row(t, &(*rows)[n++]);
@@ -447,8 +496,13 @@ is_same_version(GtTable *t, const GtRow *row, ItemPointer read)
 																			 &isnull)));
 }
 
-GtLockResult
-gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
+/*
+ * newest: follows the row to its newest version, else GT_GONE where the one that
+ * was read is no longer that.  A row that another transaction is updating can be
+ * locked FOR KEY SHARE at once: its new version is locked with it.
+ */
+static GtLockResult
+lock_row(GtTable *t, GtRow *row, LockTupleMode mode, bool skip, bool newest)
 {
 	ItemPointerData read = row->tid;
 	TM_FailureData failure;
@@ -457,7 +511,8 @@ gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 	result = table_tuple_lock(t->rel, &row->tid, SnapshotAny, t->slot,
 							  GetCurrentCommandId(false), mode,
 							  skip ? LockWaitSkip : LockWaitBlock,
-							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+							  TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS |
+							  (newest ? TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0), &failure);
 	switch (result)
 	{
 		case TM_Ok:
@@ -469,14 +524,19 @@ gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 		case TM_WouldBlock:
 			ExecClearTuple(t->slot);
 			return GT_BUSY;
+		case TM_Updated:
+			if (newest)
+				break;
+			/* FALLTHROUGH */
 		case TM_Deleted:
 		case TM_SelfModified:
 		case TM_Invisible:		/* this very transaction has written a newer version since row was read */
 			ExecClearTuple(t->slot);
 			return GT_GONE;
 		default:
-			elog(ERROR, "could not lock a row of \"%s\": %d", RelationGetRelationName(t->rel), result);
+			break;
 	}
+	elog(ERROR, "could not lock a row of \"%s\": %d", RelationGetRelationName(t->rel), result);
 	return GT_GONE;				/* keep compiler quiet */
 }
 
@@ -524,6 +584,77 @@ gt_lock_judged(GtTable *t, GtRow *row, LockTupleMode mode, GtRowJudge judge, voi
 	}
 	PG_END_TRY();
 	return ok;
+}
+
+GtLockResult
+gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
+{
+	return lock_row(t, row, mode, skip, true);
+}
+
+/* Waits for those whose lock or update of this version conflicts with the mode; locks nothing. */
+static void
+wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
+{
+	HeapTuple	tuple;
+	TransactionId xmax;
+	uint16		infomask;
+
+	if (!table_tuple_fetch_row_version(t->rel, &row->tid, SnapshotAny, t->slot))
+		return;
+	tuple = ExecFetchSlotHeapTuple(t->slot, false, NULL);
+	xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
+	infomask = tuple->t_data->t_infomask;
+	ExecClearTuple(t->slot);
+
+	if (infomask & HEAP_XMAX_INVALID)
+		return;
+	if (infomask & HEAP_XMAX_IS_MULTI)
+	{
+		MultiXactMember *members;
+		int			n = GetMultiXactIdMembers(xmax, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+		int			i;
+
+		for (i = 0; i < n; i++)
+		{
+			/* an update is as strong as the lock that it takes: modes conflict from KEY SHARE + EXCLUSIVE on */
+			int			strength = members[i].status <= MultiXactStatusForUpdate ? (int) members[i].status :
+				(int) members[i].status - (MultiXactStatusNoKeyUpdate - MultiXactStatusForNoKeyUpdate);
+
+			if (strength + (int) mode >= (int) LockTupleExclusive &&
+				!TransactionIdIsCurrentTransactionId(members[i].xid))
+				XactLockTableWait(members[i].xid, t->rel, &row->tid, XLTW_Lock);
+		}
+		if (n > 0)
+			pfree(members);
+	}
+	else if (!TransactionIdIsCurrentTransactionId(xmax))
+		XactLockTableWait(xmax, t->rel, &row->tid, XLTW_Lock);
+}
+
+/* See garbagetruck.h. */
+GtLockResult
+gt_fetch_lock_if(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
+				 GtRow *row, LockTupleMode mode, GtJudge may, void *arg)
+{
+	for (;;)
+	{
+		if (!gt_fetch(t, index, nkeys, keys, row))
+			return GT_GONE;
+		if (!may(row, arg))
+			return GT_REFUSED;
+		switch (lock_row(t, row, mode, true, false))
+		{
+			case GT_LOCKED:
+				return GT_LOCKED;
+			case GT_BUSY:
+				wait_for_holders(t, row, mode);
+				break;
+			default:
+				break;			/* another version has come: to be judged, too */
+		}
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 GtLockResult
@@ -694,7 +825,7 @@ begin(GtTable *t, GtIndexId id, int nkeys, ScanKeyData *scankeys)
 	scan->table = t;
 	scan->context = CurrentMemoryContext;
 	scan->snapshot = RegisterSnapshot(gt_newest_snapshot());
-	scan->scan = gt_index_beginscan(t->rel, index_of(t, id), scan->snapshot, nkeys);
+	scan->scan = gt_index_beginscan(t->rel, index_of(t, id), read_snapshot(scan->snapshot), nkeys);
 	index_rescan(scan->scan, scankeys, nkeys, NULL, 0);
 	return scan;
 }
@@ -743,7 +874,7 @@ static bool
 next_row(GtScan *scan, GtRow *row, bool brief)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		found = index_getnext_slot(scan->scan, ForwardScanDirection, scan->table->slot);
+	bool		found = next_of_index(scan->table, scan->scan, scan->snapshot);
 
 	MemoryContextSwitchTo(old);
 	if (found)
@@ -762,6 +893,24 @@ bool
 gt_scan_next_brief(GtScan *scan, GtRow *row)
 {
 	return next_row(scan, row, true);
+}
+
+/* See garbagetruck.h. Nothing is copied. */
+int
+gt_scan_count(GtScan *scan, int column, Datum value, int limit)
+{
+	TupleTableSlot *slot = scan->table->slot;
+	int			n = 0;
+	bool		isnull;
+
+	while (n < limit && next_of_index(scan->table, scan->scan, scan->snapshot))
+	{
+		if (slot_getattr(slot, column + 1, &isnull) == value && !isnull)
+			n++;
+		ExecClearTuple(slot);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return n;
 }
 
 void

@@ -28,8 +28,7 @@
 typedef struct Created
 {
 	pg_uuid_t	id;
-	TimestampTz at;				/* GT_NEVER: a child */
-	int64		duration;
+	TimestampTz look_at;		/* from when on less than half of its duration may be left; GT_NEVER: a child */
 	SubTransactionId subid;
 } Created;
 
@@ -48,14 +47,19 @@ compare_created(const void *key, const void *element)
 	return memcmp(key, &((const Created *) element)->id, sizeof(pg_uuid_t));
 }
 
+static Created *
+find_created(const pg_uuid_t *id)
+{
+	return ncreated == 0 ? NULL : bsearch(id, created, ncreated, sizeof(Created), compare_created);
+}
+
 bool
 gt_created_here(const pg_uuid_t *id)
 {
-	return ncreated > 0 &&
-		bsearch(id, created, ncreated, sizeof(Created), compare_created) != NULL;
+	return find_created(id) != NULL;
 }
 
-/* Before the commit: leases with less than half of their life left start it now. */
+/* Before the commit, which an error still prevents: leases with less than half of their life left start it now. */
 static void
 re_stamp(void)
 {
@@ -68,10 +72,12 @@ re_stamp(void)
 		Created    *c = &created[i];
 		Datum		id = UUIDPGetDatum(&c->id);
 		TimestampTz now;
+		int64		duration;
 		GtRow		row;
 
-		if (c->at == GT_NEVER || gt_now() <= c->at + c->duration / 2)
+		if (c->look_at == GT_NEVER || gt_now() <= c->look_at)
 			continue;
+		CHECK_FOR_INTERRUPTS();
 		if (!OidIsValid(gt_extension()))
 			return;				/* dropped since */
 		if (!opened)
@@ -84,10 +90,10 @@ re_stamp(void)
 		if (gt_fetch_lock(&leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
 			continue;
 		now = gt_now();
-		c->duration = GT_INT64(&row, L_DURATION);
-		if (GT_TIME(&row, L_DEADLINE) - now >= c->duration / 2)
+		duration = GT_INT64(&row, L_DURATION);
+		if (GT_TIME(&row, L_DEADLINE) - now >= duration / 2)
 			continue;
-		GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(now + c->duration));
+		GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(now + duration));
 		GT_SET(&row, L_CHECK_AT, row.v[L_DEADLINE]);
 		gt_update(&leases, &row);
 	}
@@ -197,10 +203,27 @@ gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration)
 	}
 	c = &created[ncreated++];
 	c->id = *id;
-	c->at = now;
-	c->duration = duration;
+	c->look_at = now == GT_NEVER ? GT_NEVER : now + duration / 2;
 	c->subid = GetCurrentSubTransactionId();
 	gt_count_created(1);
 	if (now != GT_NEVER)
 		gt_due_after_commit(now + duration);
+}
+
+/* A shorter duration is looked at sooner; one that a savepoint takes back costs a look in vain. */
+void
+gt_lease_restarted(const pg_uuid_t *id, TimestampTz now, int64 duration)
+{
+	Created    *c = find_created(id);
+
+	if (c != NULL)
+		c->look_at = Min(c->look_at, now + duration / 2);
+}
+
+/* See garbagetruck.h. Workers pin synchronous_commit. */
+void
+gt_commit_flushed(void)
+{
+	if (gt_my_slot == NULL)
+		ForceSyncCommit();
 }
