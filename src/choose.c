@@ -3,10 +3,14 @@
  * choose.c
  *	  Which objects are run next.
  *
- * Handlers are asked in turn, beginning after the one that was served last: the
- * first that has due garbage, and may be started by the rules of slots.c, is
- * chosen with as many objects as one run may have.  Those after it are asked when
- * they are due: somebody else may have to begin with them while we run.
+ * Which handlers have garbage at all is read from the index of what is due, by
+ * one descent for each of them, so that those without cost nothing.  Roles are
+ * served in turn, and the handlers of each: what was served longest ago comes
+ * first.  A worker runs the SQL of one role only (slots.c), that of its first run.
+ * The first of the handlers that it may run which has due garbage, and may be
+ * started by the rules of slots.c, is chosen with as many objects as one run may
+ * have.  Then the rest is looked at, until something is found that another process
+ * may start now: it is told of, a role that nobody serves first.
  *
  * Nothing is locked and nothing written: see clean.c for why that is enough.
  * Objects that other processes have in hand are passed over, and so are for a
@@ -26,6 +30,8 @@
 #include "compat.h"
 #include "handler.h"
 
+#define COST_FACTOR 20			/* all of a queue is looked at only after so many times what the last such look took */
+
 typedef struct Found
 {
 	int64		id;				/* first, for gt_by_id() */
@@ -41,6 +47,30 @@ typedef struct Look
 	TimestampTz upto;			/* due time of the last of them */
 	TimestampTz rest;			/* when what was not taken is due */
 } Look;
+
+/* A handler that may have due garbage. */
+typedef struct Candidate
+{
+	GtHandler	h;
+	Oid			role;			/* whose SQL it runs; InvalidOid: none */
+	bool		ours;			/* this process may run it */
+	int			workers;		/* others that serve its role */
+	TimestampTz turn;			/* when that was served last, */
+	TimestampTz served_at;		/* and the handler itself */
+	TimestampTz rest;			/* chosen: when what was left of it is due; 0: not chosen */
+} Candidate;
+
+/* What all looks of one choice have in common. */
+typedef struct Choice
+{
+	GtCleaner  *c;
+	GtTable		objects;
+	int			max_items;
+	TimestampTz until;
+	int			nothers;
+	int64	   *others;			/* in hand elsewhere */
+	GtPass	   *pass;
+} Choice;
 
 static bool
 contains(const int64 *ids, int n, int64 id)
@@ -65,14 +95,16 @@ gt_low_of(GtLow *lows, int handler)
 	oldest->handler = handler;
 	oldest->low = PG_INT64_MIN;
 	oldest->looked_at_all = 0;
+	oldest->cost = 0;
 	return oldest;
 }
 
 /* Looks at the queue of a handler from due time `low` on. *first: due time of the first object there. */
 static void
-look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, int limit, TimestampTz until,
-		  const int64 *others, int nothers, Look *look, TimestampTz *first)
+look_from(Choice *choice, const GtHandler *h, TimestampTz low, int limit, Look *look, TimestampTz *first)
 {
+	GtCleaner  *c = choice->c;
+	TimestampTz until = choice->until;
 	Datum		key = Int32GetDatum(h->id);
 	GtScan	   *scan;
 	GtRow		row;
@@ -81,7 +113,7 @@ look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, i
 	look->alone = false;
 	look->rest = GT_NEVER;
 	*first = GT_NEVER;
-	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterEqualStrategyNumber,
+	scan = gt_scan_begin_bound(&choice->objects, GT_OBJECT_DUE, 1, &key, BTGreaterEqualStrategyNumber,
 							   TimestampTzGetDatum(low));
 	while (gt_scan_next_brief(scan, &row))
 	{
@@ -97,7 +129,7 @@ look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, i
 		if (row.isnull[O_CLEANUP_ID] || (GT_CHAR(&row, O_STATE) != 'w' && h->kind != GT_KIND_NOTIFY))
 			continue;
 		id = GT_INT64(&row, O_CLEANUP_ID);
-		if (contains(others, nothers, id))
+		if (contains(choice->others, choice->nothers, id))
 			continue;			/* in hand elsewhere */
 		if (c->busy_until > until && contains(c->busy, c->nbusy, id))
 		{
@@ -128,33 +160,38 @@ look_from(GtCleaner *c, GtTable *objects, const GtHandler *h, TimestampTz low, i
  * The same from where on there was anything when we last looked: the entries of
  * what has been cleaned stay at the low end until they are vacuumed, and a long
  * snapshot elsewhere keeps them there.  What others have in hand comes before the
- * rest, too.  Where that leaves nothing to run, or the last look at all of it was
- * a while ago, all of it is looked at.
+ * rest, too.  Where that leaves nothing to run all of it is looked at, as far as
+ * that has not just been done at great cost, and else once in a while.
  */
 static void
-collect(GtCleaner *c, GtTable *objects, const GtHandler *h, int limit, TimestampTz until,
-		const int64 *others, int nothers, Look *look)
+collect(Choice *choice, const GtHandler *h, int limit, Look *look)
 {
-	GtLow	   *low = gt_low_of(c->lows, h->id);
+	GtLow	   *low = gt_low_of(choice->c->lows, h->id);
 	TimestampTz now = gt_now();
 	TimestampTz upto = gt_slot_others_upto(h->id);
 	TimestampTz first = low->low;
+	TimestampTz again_at = low->looked_at_all + Min(GT_LOOK_AT_ALL, COST_FACTOR * low->cost);
 
 	look->found = palloc(limit * sizeof(Found));
 	look->n = 0;
-	if (now < low->looked_at_all + GT_LOOK_AT_ALL && upto > low->low)
+	look->rest = GT_NEVER;
+	if (now < low->looked_at_all + GT_LOOK_AT_ALL)
 	{
 		TimestampTz beyond;
 
-		look_from(c, objects, h, upto, limit, until, others, nothers, look, &beyond);
+		if (upto > low->low)
+			look_from(choice, h, upto, limit, look, &beyond);
+		else
+			look_from(choice, h, low->low, limit, look, &first);
 	}
-	else if (now < low->looked_at_all + GT_LOOK_AT_ALL)
-		look_from(c, objects, h, low->low, limit, until, others, nothers, look, &first);
-	if (look->n == 0)
+	if (look->n == 0 && now >= again_at)
 	{
-		low->looked_at_all = now;
-		look_from(c, objects, h, PG_INT64_MIN, limit, until, others, nothers, look, &first);
+		look_from(choice, h, PG_INT64_MIN, limit, look, &first);
+		low->looked_at_all = gt_now();
+		low->cost = low->looked_at_all - now;
 	}
+	else if (look->n == 0)
+		look->rest = Min(look->rest, again_at);
 	low->low = Min(first, now - USECS_PER_SEC);
 	qsort(look->found, look->n, sizeof(Found), gt_by_id);
 }
@@ -182,14 +219,12 @@ take(GtCleaner *c, const GtHandler *h, Look *look, TimestampTz *when)
 		c->items[i] = look->found[i].id;
 	if (!gt_slot_reserve(h, look->alone, c->items, &n, look->upto, when) || n == 0)
 		return false;
-	gt_rate_take(h, h->kind == GT_KIND_SQL_BATCH ? 1 : n);
 	for (i = 0; i < n; i++)
 		c->tids[i] = ((Found *) bsearch(&c->items[i], look->found, look->n, sizeof(Found), gt_by_id))->tid;
 	c->nitems = n;
 	c->handler = h->id;
 	c->alone = look->alone;
 	c->current_part = -1;
-	c->last_handler = h->id;
 	return true;
 }
 
@@ -208,29 +243,93 @@ take_part(GtCleaner *c)
 	c->alone = false;
 }
 
-/* Looks at one handler in its turn: takes a run of it, if none is chosen yet, and tells when others are due. */
-static void
-consider(GtCleaner *c, GtTable *objects, const GtHandler *h, int max_items, TimestampTz until,
-		 const int64 *others, int nothers, GtPass *pass)
-{
-	TimestampTz when = GT_NEVER;
-	bool		chosen = c->nitems > 0;
-	int			limit = run_limit(h, max_items, &when);
-	Look		look;
+/* ---------------------------------------------------------------- who is next */
 
-	collect(c, objects, h, chosen ? 1 : Max(limit, 1), until, others, nothers, &look);
-	if (look.n == 0)
+static int
+by_turn(const void *a, const void *b)
+{
+	const Candidate *x = *(Candidate *const *) a;
+	const Candidate *y = *(Candidate *const *) b;
+
+	if (x->ours != y->ours)
+		return x->ours ? -1 : 1;
+	if (x->workers != y->workers)
+		return x->workers < y->workers ? -1 : 1;
+	if (x->turn != y->turn)
+		return x->turn < y->turn ? -1 : 1;
+	if (x->role != y->role)
+		return x->role < y->role ? -1 : 1;
+	if (x->served_at != y->served_at)
+		return x->served_at < y->served_at ? -1 : 1;
+	return x->h.id < y->h.id ? -1 : x->h.id > y->h.id;
+}
+
+/* Enters the turns of their roles, and sorts. */
+static void
+put_in_order(Candidate **candidates, int n)
+{
+	bool		bound = gt_my_slot != NULL && OidIsValid(gt_my_slot->role);
+	Oid		   *roles = palloc((n + 1) * sizeof(Oid));
+	GtTurn	   *turns = palloc((n + 1) * sizeof(GtTurn));
+	int			nroles = 0;
+	int			i;
+	int			j;
+
+	for (i = 0; i < n; i++)
 	{
-		pass->next = Min(pass->next, look.rest);
-		return;
+		for (j = 0; j < nroles && roles[j] != candidates[i]->role; j++)
+			;
+		if (j == nroles)
+			roles[nroles++] = candidates[i]->role;
 	}
-	if (gt_handler_suspended(h) != NULL)
-		when = until + (int64) gt_naptime * USECS_PER_SEC;	/* nobody tells when its role comes back */
-	else if (chosen && limit > 0)
-		when = gt_slot_allows(h, look.alone, &when) ? until : when;
-	else if (limit > 0 && take(c, h, &look, &when))
-		when = look.rest <= until && h->concurrency == 1 ? GT_NEVER : look.rest;
-	pass->next = Min(pass->next, when);
+	gt_slot_turns(nroles, roles, turns);
+	for (i = 0; i < n; i++)
+	{
+		for (j = 0; roles[j] != candidates[i]->role; j++)
+			;
+		candidates[i]->turn = turns[j].at;
+		/* who has a role serves it in turn with what is of none, whoever else does */
+		candidates[i]->workers = bound && candidates[i]->ours ? 0 : turns[j].workers;
+	}
+	qsort(candidates, n, sizeof(Candidate *), by_turn);
+}
+
+/* A key of the index, and a time before which it has nothing. */
+typedef struct Key
+{
+	int			handler;
+	TimestampTz first;
+} Key;
+
+static int
+by_first(const void *a, const void *b)
+{
+	const Key  *x = a;
+	const Key  *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* What has garbage by the index, sorted by time. */
+static Key *
+find_keys(Choice *choice, int *n)
+{
+	GtScan	   *scan = gt_scan_begin_keys(&choice->objects, GT_OBJECT_DUE);
+	int			room = 16;
+	Key		   *keys = palloc(room * sizeof(Key));
+	int			last = 0;
+
+	*n = 0;
+	while (gt_scan_next_key(scan, last, &keys[*n].handler, &keys[*n].first))
+	{
+		last = keys[*n].handler;
+		if (++*n == room)
+			keys = repalloc(keys, (room *= 2) * sizeof(Key));
+		CHECK_FOR_INTERRUPTS();
+	}
+	gt_scan_end(scan);
+	qsort(keys, *n, sizeof(Key), by_first);
+	return keys;
 }
 
 /* In a block of the caller's: is this handler the caller's own, and its SQL nobody else's? */
@@ -240,40 +339,159 @@ is_own(const GtHandler *h)
 	return gt_acts_for(h->owner) && (!GT_KIND_IS_SQL(h->kind) || h->run_as == GetUserId());
 }
 
+/* The handler, if it is one whose garbage is run here. */
+static bool
+find_handler(Choice *choice, int id, GtHandler *h)
+{
+	GtCleaner  *c = choice->c;
+
+	if (c->current_part >= 0 && id == c->handler)
+		return false;			/* of a batch that is being halved the rest is in hand */
+	return gt_handler_by_id(id, h) && !GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && (!c->own_only || is_own(h));
+}
+
+/* Those whose garbage may be due, in the order in which they are to be looked at; when that of the others is, is noted. */
+static Candidate **
+find_candidates(Choice *choice, int *n)
+{
+	int			nkeys;
+	Key		   *keys = find_keys(choice, &nkeys);
+	Candidate **result = palloc((nkeys + 1) * sizeof(Candidate *));
+	int			i;
+
+	*n = 0;
+	for (i = 0; i < nkeys && keys[i].first <= choice->until; i++)
+	{
+		Candidate  *candidate = palloc0(sizeof(Candidate));
+
+		if (!find_handler(choice, keys[i].handler, &candidate->h))
+			continue;
+		candidate->role = gt_handler_role(&candidate->h);
+		candidate->ours = gt_slot_is_for(candidate->role);
+		candidate->served_at = gt_handler_served_at(candidate->h.id);
+		result[(*n)++] = candidate;
+	}
+	for (; i < nkeys && keys[i].first < choice->pass->next; i++)
+	{
+		GtHandler	h;
+		Look		look;
+
+		if (!find_handler(choice, keys[i].handler, &h))
+			continue;
+		collect(choice, &h, 1, &look);
+		choice->pass->next = Min(choice->pass->next, look.n > 0 ? keys[i].first : look.rest);
+	}
+	put_in_order(result, *n);
+	return result;
+}
+
+/* Takes a run of this handler, if there is one that may start; else notes when. */
+static bool
+consider(Choice *choice, Candidate *candidate)
+{
+	const GtHandler *h = &candidate->h;
+	TimestampTz when = GT_NEVER;
+	int			limit = run_limit(h, choice->max_items, &when);
+	Look		look;
+
+	collect(choice, h, Max(limit, 1), &look);
+	if (look.n == 0)
+		when = look.rest;
+	else if (gt_handler_suspended(h) != NULL)
+		when = choice->until + (int64) gt_naptime * USECS_PER_SEC;	/* nobody tells when its role comes back */
+	else if (limit > 0 && take(choice->c, h, &look, &when))
+	{
+		candidate->rest = look.rest;
+		if (look.rest > choice->until)
+			choice->pass->next = Min(choice->pass->next, look.rest);
+		return true;
+	}
+	choice->pass->next = Min(choice->pass->next, when);
+	return false;
+}
+
+/* May another process start a run of this handler now? Else notes when. */
+static bool
+another_may(Choice *choice, Candidate *candidate)
+{
+	const GtHandler *h = &candidate->h;
+	TimestampTz when = GT_NEVER;
+	Look		look;
+	bool		result = false;
+
+	if (candidate->rest > choice->until || (candidate->rest != 0 && h->concurrency == 1))
+		return false;			/* what we have chosen is all, or we are the one */
+	if (run_limit(h, 1, &when) > 0 && gt_slot_allows(h, false, &when))
+	{
+		look.n = 0;
+		if (candidate->rest == 0)
+			collect(choice, h, 1, &look);
+		if (candidate->rest == 0 && look.n == 0)
+			when = look.rest;
+		else if (gt_handler_suspended(h) != NULL)
+			when = choice->until + (int64) gt_naptime * USECS_PER_SEC;
+		else
+			result = candidate->rest != 0 || !look.alone || gt_slot_allows(h, true, &when);
+	}
+	choice->pass->next = Min(choice->pass->next, when);
+	return result;
+}
+
+/* Looks for something that another process may start now: of a role that nobody serves first. */
+static void
+find_for_others(Choice *choice, Candidate **candidates, int n)
+{
+	int			round;
+	int			i;
+
+	if (gt_my_slot == NULL)
+		return;
+	for (round = 0; round < 2; round++)
+		for (i = 0; i < n; i++)
+		{
+			Candidate  *candidate = candidates[i];
+			bool		served = candidate->workers > 0 ||
+				(OidIsValid(candidate->role) && candidate->role == gt_my_slot->role);
+
+			if (served != (round > 0) || (candidate->ours && choice->c->nitems == 0) || !another_may(choice, candidate))
+				continue;
+			if (OidIsValid(candidate->role))
+				choice->pass->waits = candidate->role;
+			else
+				choice->pass->next = choice->until;
+			return;
+		}
+}
+
 /* Chooses the next run, at most max_items objects; pass->next: when what is left is due. */
 void
 gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
 {
-	TimestampTz until = c->until != 0 ? c->until : gt_now();
-	List	   *handlers = gt_handler_list();
-	int			n = list_length(handlers);
-	int			first = 0;
-	int			nothers;
-	int64	   *others = gt_slot_others(&nothers);
-	GtTable		objects;
+	Choice		choice;
+	Candidate **candidates;
+	int			n;
 	int			i;
 
-	gt_plans_keep(handlers);
+	pass->looked_at = gt_now();
+	gt_plans_keep();
+	choice.c = c;
+	choice.max_items = max_items;
+	choice.until = c->until != 0 ? c->until : pass->looked_at;
+	choice.pass = pass;
+	choice.others = gt_slot_others(&choice.nothers);
 	c->current_part = -1;
 	c->alone_from = gt_slot_alone_from();
 	if (c->nparts > 0)
 		take_part(c);
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	while (first < n && ((GtHandler *) list_nth(handlers, first))->id <= c->last_handler)
-		first++;
-	for (i = 0; i < n && !(c->nitems > 0 && pass->next <= until); i++)
-	{
-		GtHandler  *h = list_nth(handlers, (first + i) % n);
-
-		if (c->own_only && !is_own(h))
-			continue;
-		if (GT_KIND_IS_EXTERNAL(h->kind) || h->paused || (c->current_part >= 0 && h->id == c->handler))
-			continue;			/* of a batch that is being halved the rest is in hand */
-		consider(c, &objects, h, max_items, until, others, nothers, pass);
-	}
-	gt_close(&objects);
+	gt_open(&choice.objects, GT_OBJECT, RowExclusiveLock);
+	candidates = find_candidates(&choice, &n);
+	for (i = 0; i < n && c->nitems == 0 && candidates[i]->ours; i++)
+		if (consider(&choice, candidates[i]))
+			break;
+	find_for_others(&choice, candidates, n);
+	gt_close(&choice.objects);
 
 	/* nothing for us: whatever it is, it is not to be looked at without end */
-	if (c->nitems == 0 && pass->next <= until)
-		pass->next = until + GT_BUSY_FIRST;
+	if (c->nitems == 0 && pass->next <= choice.until)
+		pass->next = choice.until + GT_BUSY_FIRST;
 }

@@ -73,7 +73,7 @@ give_back_pending(XactEvent event, void *arg)
 	gt_observe_lock();
 	for (p = pending; p != NULL; p = p->next)
 	{
-		GtHandlerEntry *entry = gt_handler_entry(p->handler);
+		GtHandlerEntry *entry = gt_handler_known(p->handler);
 
 		if (entry != NULL)
 			entry->pending = Max(entry->pending - p->n, 0);	/* forgotten meanwhile with a dropped extension */
@@ -165,7 +165,9 @@ reserve(GtTable *objects, const GtHandler *h, int want, TimestampTz now)
 	Pending    *mine = h->concurrency > 0 ? pending_of(h->id) : NULL;
 
 	gt_observe_lock();
-	entry = gt_handler_entry(h->id);
+	entry = gt_handler_entry(h);
+	if (entry == NULL && (h->rate_limit > 0 || h->concurrency > 0))
+		n = 0;					/* who has so many in use waits until some are not */
 	if (entry != NULL)
 	{
 		entry->claimed_at = now;
@@ -205,7 +207,7 @@ gt_claim_give_back(const GtHandler *h, int n)
 	if (n <= 0 || (h->rate_limit == 0 && h->concurrency == 0))
 		return;
 	gt_observe_lock();
-	entry = gt_handler_entry(h->id);
+	entry = gt_handler_known(h->id);
 	if (entry != NULL)
 	{
 		if (h->rate_limit > 0)

@@ -324,11 +324,12 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 	return n;
 }
 
-/* May this handler be run at all? */
+/* May this handler be run at all, and by this process? It may have been replaced since it was chosen. */
 static bool
 may_run(const GtHandler *h)
 {
-	return !GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && gt_handler_suspended(h) == NULL;
+	return !GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && gt_slot_is_for(gt_handler_role(h)) &&
+		gt_handler_suspended(h) == NULL;
 }
 
 /* Runs what the transaction before has recorded. */
@@ -413,6 +414,8 @@ gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 	pass->done = 0;
 	pass->more = false;
 	pass->next = GT_NEVER;
+	pass->waits = InvalidOid;
+	pass->looked_at = 0;
 	if (c->failure[0] != '\0')
 	{
 		/* our own record is to be judged first */

@@ -16,7 +16,7 @@
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
 #define GT_BUSY_FIRST		(20 * 1000) /* us until an object that was locked is tried again; doubles */
 #define GT_MAX_FAILURE		1024	/* bytes of an error's text, and the null */
-#define GT_LOWS				16	/* handlers for which the low end of the queue is remembered */
+#define GT_LOWS				64	/* handlers for which the low end of the queue is remembered */
 
 /* From where on there was any garbage of a handler: see collect(). */
 typedef struct GtLow
@@ -24,6 +24,7 @@ typedef struct GtLow
 	int			handler;
 	TimestampTz low;
 	TimestampTz looked_at_all;
+	int64		cost;			/* of that look, us */
 } GtLow;
 
 #define GT_LOOK_AT_ALL (10 * USECS_PER_SEC)	/* all of a queue is looked at as often */
@@ -63,7 +64,6 @@ struct GtCleaner
 
 	TimestampTz alone_from;		/* when objects that were in a crash may start */
 
-	int			last_handler;	/* served last: the next one in turn comes after it */
 	TimestampTz until;			/* what is due up to here; 0: up to now */
 	GtLow		lows[GT_LOWS];
 };

@@ -109,12 +109,12 @@ forget_database(GtDatabase *db)
 {
 	GtCounters *counters = &gt_shared->counters[db - gt_shared->databases];
 
-	gt_handlers_forget(db->oid);
 	gt_clean_forget_marks(db->oid);
 	gt_observe_forget(db->oid);
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	db->oid = InvalidOid;
 	db->hold = 0;
+	db->waits = InvalidOid;
 	pg_atomic_write_u64(&db->next_due, (uint64) GT_NEVER);
 	pg_atomic_write_u64(&counters->created, 0);
 	pg_atomic_write_u64(&counters->renewed, 0);
@@ -138,15 +138,22 @@ may_create_databases(void)
 	return result;
 }
 
-/* The database of this name, if it is another one and the caller owns it. */
+/* The database of this name, if the caller owns it. */
 static Oid
 own_database(const char *name)
 {
 	Oid			oid = name != NULL ? get_database_oid(name, true) : InvalidOid;
 
-	if (!OidIsValid(oid) || oid == MyDatabaseId || !gt_database_ownercheck(oid, GetUserId()))
-		return InvalidOid;
-	return oid;
+	return OidIsValid(oid) && gt_database_ownercheck(oid, GetUserId()) ? oid : InvalidOid;
+}
+
+/* The same, where the command fails in that very database. */
+static Oid
+own_other_database(const char *name)
+{
+	Oid			oid = own_database(name);
+
+	return oid == MyDatabaseId ? InvalidOid : oid;
 }
 
 static DefElem *
@@ -171,7 +178,10 @@ is_template(Oid database)
 	return result;
 }
 
-/* What CREATE DATABASE copies: anybody may copy a template, which had workers if it is one only since a while ago. */
+/*
+ * What CREATE DATABASE copies, which may be the database that one is in: anybody
+ * may copy a template, which had workers if it is one only since a while ago.
+ */
 static Oid
 template_of(CreatedbStmt *stmt)
 {
@@ -181,7 +191,7 @@ template_of(CreatedbStmt *stmt)
 
 	if (!may_create_databases())
 		return InvalidOid;
-	return OidIsValid(oid) && oid != MyDatabaseId && is_template(oid) ? oid : own_database(name);
+	return OidIsValid(oid) && is_template(oid) ? oid : own_database(name);
 }
 
 /* Does this drop the extension here, and may the caller do it? */
@@ -225,13 +235,13 @@ target_of(Node *stmt, ProcessUtilityContext context)
 	switch (nodeTag(stmt))
 	{
 		case T_DropdbStmt:
-			return top ? own_database(((DropdbStmt *) stmt)->dbname) : InvalidOid;
+			return top ? own_other_database(((DropdbStmt *) stmt)->dbname) : InvalidOid;
 		case T_RenameStmt:
 			return ((RenameStmt *) stmt)->renameType == OBJECT_DATABASE && may_create_databases() ?
-				own_database(((RenameStmt *) stmt)->subname) : InvalidOid;
+				own_other_database(((RenameStmt *) stmt)->subname) : InvalidOid;
 		case T_AlterDatabaseStmt:
 			return top && find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace") != NULL ?
-				own_database(((AlterDatabaseStmt *) stmt)->dbname) : InvalidOid;
+				own_other_database(((AlterDatabaseStmt *) stmt)->dbname) : InvalidOid;
 		case T_CreatedbStmt:
 			return top ? template_of((CreatedbStmt *) stmt) : InvalidOid;
 		case T_DropStmt:
@@ -288,6 +298,8 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 			forget_database(held.db);
 		else
 			let_go(0, PointerGetDatum(&held));
+		if (IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt))
+			gt_observe_dropped(0);
 	}
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */

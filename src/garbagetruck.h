@@ -268,6 +268,13 @@ extern bool gt_scan_next(GtScan *scan, GtRow *row);
 extern int	gt_scan_count(GtScan *scan, int column, Datum value, int limit);	/* rows with this oid there; stops at limit */
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
 extern void gt_scan_end(GtScan *scan);
+/*
+ * The keys in an index whose first column is an int and whose second a time, each
+ * once and by the index alone, whatever became of the rows: the next one after
+ * `after`, and a time before which it has nothing.
+ */
+extern GtScan *gt_scan_begin_keys(GtTable *t, GtIndexId index);
+extern bool gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first);
 
 #define GT_INT64(row, a)	DatumGetInt64((row)->v[a])
 #define GT_INT32(row, a)	DatumGetInt32((row)->v[a])
@@ -284,7 +291,7 @@ extern void gt_scan_end(GtScan *scan);
 #define GT_MAX_DATABASES	1024
 #define GT_FOREGROUND		16	/* slots for sessions in gt_reclaim() */
 #define GT_SLOTS			(GT_MAX_WORKERS + GT_FOREGROUND)
-#define GT_MAX_HANDLERS		1024	/* whose rate and speed are remembered at a time */
+#define GT_TURNS			256		/* roles whose last turn is remembered at a time */
 #define GT_MAX_ITEMS		1000	/* of one run */
 #define GT_NEVER			PG_INT64_MAX
 
@@ -313,6 +320,8 @@ typedef struct GtDatabase
 	bool		warned;			/* the log says that it is a copy. Under lock */
 	bool		sweep;			/* a worker ended with a run on record. Under lock */
 	bool		denied;			/* due work waits for a run elsewhere to end. Under lock */
+	Oid			waits;			/* a role with work that nobody here may do, or does; InvalidOid: none. Under lock */
+	TimestampTz waits_since;
 	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
 	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
 	GtPlaceInQueue expire_from; /* what comes before is in the hands of passes in progress. Under lock */
@@ -336,7 +345,12 @@ typedef struct GtSlot
 	bool		alone;			/* runs an object that was in a crashed run */
 	int			handler;		/* whose objects it runs now; 0: none */
 	char		handler_name[NAMEDATALEN];
-	bool		slow;			/* counts as slow, see worker.c */
+	Oid			runs_as;		/* whose SQL that is; InvalidOid: none */
+	int			speed;			/* GtSpeed of the handler when it was chosen */
+	TimestampTz run_since;		/* of the run in progress; 0: none. Written without the lock */
+	Oid			role;			/* whose SQL alone this process may run; InvalidOid: it has run none */
+	TimestampTz turn;			/* since when */
+	bool		look;			/* there is work of its role */
 	TimestampTz since;			/* of the state */
 	int			crashes;		/* of workers in this slot, since the server started */
 	int			nitems;			/* cleanup ids of its run, then of the one before until that commits: */
@@ -345,17 +359,14 @@ typedef struct GtSlot
 	int64		record;			/* gt__run.worker of its user, which lives as long as it has the slot; 0: none yet */
 } GtSlot;
 
-/* How a handler did lately. Under GtShared.lock; without preload in the process. See slots.c */
-typedef struct GtHandlerState
+/* When a role of a database was served last. Under GtShared.lock. See slots.c */
+typedef struct GtTurn
 {
 	Oid			database;		/* InvalidOid: free */
-	int			handler;
-	bool		slow;			/* its last run took over 1 s, or crashed, or there was none */
-	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
-	TimestampTz refilled_at;
-	TimestampTz resumed_at;		/* by gt_resume(), as of refilled_at */
-	TimestampTz used_at;
-} GtHandlerState;
+	Oid			role;			/* InvalidOid: what is of no role */
+	TimestampTz at;
+	int			workers;		/* out of gt_slot_turns(): of others that serve it */
+} GtTurn;
 
 typedef struct GtCounters		/* of one database; added to by observe.c */
 {
@@ -375,10 +386,10 @@ typedef struct GtShared
 	pg_atomic_uint64 slots_missing_at;	/* gt_clock() time of the last one; 0: never */
 	GtCounters	counters[GT_MAX_DATABASES];
 	GtDatabase	databases[GT_MAX_DATABASES];
-	bool		starving;		/* a database with due work has no worker, and no slot is free. Under lock */
+	Oid			starving;		/* a database that needs a worker, and no slot is free; InvalidOid: none. Under lock */
 	bool		denied;			/* some database is. Under lock */
 	int64		restored;		/* names the archive recovery that this cluster came from; 0: none */
-	GtHandlerState handlers[GT_MAX_HANDLERS];
+	GtTurn		turns[GT_TURNS];
 	GtSlot		slots[GT_SLOTS];	/* of workers; from GT_MAX_WORKERS on of sessions in gt_reclaim() */
 } GtShared;
 
@@ -683,18 +694,25 @@ extern void gt_run_check(const GtHandler *h);
  * Takes nothing.
  */
 extern int	gt_rate_allows(const GtHandler *h, int want, TimestampTz *when);
-extern void gt_rate_take(const GtHandler *h, int n);
 extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
-extern void gt_handlers_forget(Oid database);
-/* May this process start a run of h now? Says nothing of rates. */
+extern TimestampTz gt_handler_served_at(int handler);	/* when a run of it was chosen last; 0: not known */
+extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
+extern bool gt_slot_is_for(Oid role);	/* may this process run SQL of this role? */
+extern void gt_slot_turns(int n, const Oid *roles, GtTurn *turns);	/* of each of these roles */
+/* A worker: SQL of this role is due, which another one has to run; InvalidOid: by a look begun then there was no such role. */
+extern void gt_role_waits(Oid role, TimestampTz looked_at);
+extern bool gt_slot_take_look(void);	/* has another worker told us so? */
+/* May another process start a run of h now? Says nothing of rates. */
 extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
 /* From when on a run of an object that was in a crash may start; other objects need not wait for it. */
 extern TimestampTz gt_slot_alone_from(void);
-/* As gt_slot_allows(), and takes it: the items are ours until gt_slot_release(). Some are others': they are taken out. */
+/* May we? As gt_slot_allows(), and takes it, with the rate: the items are ours until gt_slot_release(). Some are others': they are taken out. */
 extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto,
 							TimestampTz *when);
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
 extern void gt_slot_release(void);	/* this process runs nothing */
+extern void gt_slot_run_begins(void);
+extern bool gt_slot_gives_back(void);	/* a run of this worker that has become slow must end: it would take the last slot */
 extern int64 *gt_slot_others(int *n);	/* items of other processes in this database, sorted; palloc'd */
 extern TimestampTz gt_slot_others_upto(int handler);	/* up to this due time they have most of its queue in hand */
 extern void gt_slot_set_state(GtSlotState state);
@@ -709,6 +727,8 @@ typedef struct GtPass
 	int64		done;			/* leases ended and objects attempted */
 	bool		more;			/* due now, and this process may do it */
 	TimestampTz next;			/* when the next is due (also what another process must do: rates, slots); GT_NEVER */
+	Oid			waits;			/* a role whose SQL is due, for another process to run; InvalidOid: none */
+	TimestampTz looked_at;		/* when that was looked at; 0: it was not */
 } GtPass;
 extern GtCleaner *gt_cleaner_create(bool worker);
 /* One step: outcome of the runs recorded before, and the choice of the next; to be committed by the caller. */
@@ -761,6 +781,7 @@ extern PGDLLEXPORT void gt_worker_main(Datum arg);
 extern void gt_observe_init(void);	/* its shared memory; from gt_shmem_init's hooks */
 extern Size gt_observe_shmem_size(void);
 extern void gt_observe_forget(Oid database);	/* it was dropped */
+extern void gt_observe_dropped(int handler);	/* if this (sub)transaction commits; 0: the extension and all of them */
 extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
 extern void gt_observe_lag(int64 lag);	/* of an attempt that gt_claim starts; gt_observe_cleanup() has its own */
 extern void gt_observe_gauges(int leases, int garbage, int dead);	/* so many more, if this (sub)transaction commits */

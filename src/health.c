@@ -403,7 +403,7 @@ is_polled(const GtHandler *h)
 	if (gt_shared == NULL)
 		return false;
 	gt_observe_lock();
-	entry = gt_handler_entry(h->id);
+	entry = gt_handler_known(h->id);
 	result = entry != NULL && entry->claimed_at != 0 && gt_now() - entry->claimed_at < POLLING;
 	gt_observe_unlock();
 	return result;

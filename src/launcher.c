@@ -179,7 +179,10 @@ may_serve(GtDatabase *db)
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	db->retry_at = gt_now() + (int64) gt_naptime * USECS_PER_SEC;
 	if (!exists)
+	{
 		pg_atomic_write_u64(&db->next_due, GT_NEVER);
+		db->waits = InvalidOid;
+	}
 	LWLockRelease(gt_shared->lock);
 	return false;
 }
@@ -256,7 +259,11 @@ take_slot(GtDatabase *db)
 		slot->serial = (int64) pg_atomic_fetch_add_u64(&gt_shared->serial, 1);
 		slot->handler = 0;
 		slot->nitems = 0;
-		slot->slow = slot->alone = slot->leave = slot->in_pass = false;
+		slot->role = slot->runs_as = InvalidOid;
+		slot->speed = 0;
+		slot->run_since = 0;
+		slot->alone = slot->leave = slot->in_pass = false;
+		slot->look = true;
 		slot->since = gt_now();
 	}
 	LWLockRelease(gt_shared->lock);
@@ -331,9 +338,12 @@ typedef struct Need
 	TimestampTz wake;			/* when to look again, if nothing happens */
 } Need;
 
-/* How many workers a database has; -1: one of them, idle or starting, will see to it. Lock held. */
+/*
+ * How many workers a database has, or, with a role, how many of them serve that;
+ * -1: one of them, idle or starting, sees to it. Lock held.
+ */
 static int
-workers_of(GtDatabase *db)
+workers_of(GtDatabase *db, Oid role)
 {
 	int			n = 0;
 	int			i;
@@ -344,14 +354,52 @@ workers_of(GtDatabase *db)
 
 		if (slot->state == GT_SLOT_FREE || slot->database != db->oid)
 			continue;
-		if (slot->state == GT_SLOT_STARTING || (slot->state == GT_SLOT_IDLE && !slot->leave))
+		if (slot->state == GT_SLOT_STARTING)
 			return -1;
+		if (OidIsValid(role) && OidIsValid(slot->role) && slot->role != role)
+			continue;
+		if (slot->state == GT_SLOT_IDLE && !slot->leave)
+		{
+			/* whoever finds its role waiting may not have seen it idle yet */
+			slot->look = slot->look || OidIsValid(role);
+			if (slot->look)
+				gt_wake_procno(slot->procno);
+			return -1;
+		}
 		n++;
 	}
 	return n;
 }
 
-/* The database that needs a worker most: that with the fewest, then the one overdue for longest. */
+/* Does it need one more, for what is due since then? Lock held. */
+static void
+consider(Need *need, GtDatabase *db, Oid role, TimestampTz due, TimestampTz now)
+{
+	int			workers = workers_of(db, role);
+
+	if (workers < 0)
+	{
+		if (OidIsValid(role))
+			db->waits = InvalidOid; /* it is found again by who is told, or starts */
+		return;
+	}
+	due = Max(due, db->retry_at);
+	if (workers > 0)
+		due += PATIENCE;
+	if (due > now)
+		need->wake = Min(need->wake, due);
+	else if (need->db == NULL || workers < need->workers || (workers == need->workers && due < need->due))
+	{
+		need->db = db;
+		need->workers = workers;
+		need->due = due;
+	}
+}
+
+/*
+ * The database that needs a worker most, for what is due there or for a role that
+ * waits: where the fewest are at that, then where it is overdue for longest.
+ */
 static void
 find_need(Need *need)
 {
@@ -368,51 +416,43 @@ find_need(Need *need)
 	{
 		GtDatabase *db = &gt_shared->databases[i];
 		TimestampTz due = (TimestampTz) pg_atomic_read_u64(&db->next_due);
-		int			workers;
 
-		if (!OidIsValid(db->oid) || due == GT_NEVER || db->hold > 0)
+		if (!OidIsValid(db->oid) || db->hold > 0)
 			continue;
-		workers = workers_of(db);
-		if (workers < 0)
-			continue;
-		due = Max(due, db->retry_at);
-		if (workers > 0)
-			due += PATIENCE;
-		if (due > now)
-		{
-			need->wake = Min(need->wake, due);
-			continue;
-		}
-		if (need->db == NULL || workers < need->workers || (workers == need->workers && due < need->due))
-		{
-			need->db = db;
-			need->workers = workers;
-			need->due = due;
-		}
+		if (due != GT_NEVER)
+			consider(need, db, InvalidOid, due, now);
+		if (OidIsValid(db->waits))
+			consider(need, db, db->waits, db->waits_since, now);
 	}
 	LWLockRelease(gt_shared->lock);
 }
 
-/* There is no slot for a database that has none: who is idle elsewhere leaves, else who has more than one does soon. */
+/*
+ * There is no slot for what needs one: who is idle, for longest, leaves.  Else,
+ * where nobody is at it, whoever goes idle next does, or whose turn is over: see
+ * must_leave() in worker.c.
+ */
 static void
-make_room(GtDatabase *db)
+make_room(const Need *need)
 {
+	GtSlot	   *idle = NULL;
 	int			i;
 
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	gt_shared->starving = true;
 	for (i = 0; i < GT_MAX_WORKERS; i++)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
 
-		if (slot->state == GT_SLOT_IDLE && slot->database != db->oid)
-		{
-			slot->leave = true;
-			gt_shared->starving = false;
-			gt_wake_procno(slot->procno);
-			break;
-		}
+		if (slot->state == GT_SLOT_IDLE && !slot->leave && (idle == NULL || slot->since < idle->since))
+			idle = slot;
 	}
+	if (idle != NULL)
+	{
+		idle->leave = true;
+		gt_wake_procno(idle->procno);
+	}
+	else if (need->workers == 0)
+		gt_shared->starving = need->db->oid;
 	LWLockRelease(gt_shared->lock);
 }
 
@@ -424,6 +464,9 @@ serve_databases(void)
 	int			i;
 
 	check_slots();
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	gt_shared->starving = InvalidOid;
+	LWLockRelease(gt_shared->lock);
 	for (i = 0; i < GT_MAX_DATABASES; i++)
 	{
 		find_need(&need);
@@ -433,8 +476,8 @@ serve_databases(void)
 			continue;
 		if (!start_worker(need.db))
 		{
-			if (need.workers == 0 && no_slot_until <= gt_now())
-				make_room(need.db);
+			if (no_slot_until <= gt_now())
+				make_room(&need);
 			find_need(&need);
 			break;
 		}

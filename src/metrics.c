@@ -322,7 +322,7 @@ put_handlers(ReturnSetInfo *rsinfo)
 	gt_observe_lock();
 	for (i = 0; i < n; i++)
 	{
-		GtHandlerEntry *entry = gt_handler_entry(((GtHandler *) list_nth(handlers, i))->id);
+		GtHandlerEntry *entry = gt_handler_known(((GtHandler *) list_nth(handlers, i))->id);
 
 		if (entry != NULL)
 			entries[i] = *entry;

@@ -10,6 +10,11 @@
  * few stores, and is lost with the server; without preload there is none, but
  * for what gt_claim() must know of a session's own rates.
  *
+ * The tables of handlers and of services have an end.  Where one is full, what was
+ * used longest ago makes room: what is whoever asks' own, if that is a good part of
+ * the table already (one role of one database), else anybody's.  So nobody's are
+ * pushed out by one role, however many handlers it makes and names it invents.
+ *
  * The gauges leases, garbage and dead start with one counting pass over the
  * tables in each server run, by whoever asks first, and are kept by the commits
  * from then on.  A commit that falls into the pass may be counted twice or not
@@ -23,27 +28,37 @@
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "garbagetruck.h"
 #include "observe.h"
 
+#define MAX_HANDLERS	2048	/* of all databases, that were used lately */
+#define LOCAL_HANDLERS	64		/* without preload */
 #define MAX_SERVICES	1000	/* whose renewal margin is kept, of all databases */
+#define SHARE			8		/* whoever has this part of a full table gets no more of it, but for what was its own */
 #define SERVICE_SIZE	256
 #define MARGIN_WINDOW	(5 * USECS_PER_MINUTE)	/* the smallest margin of this one and the one before is shown */
 #define WHOLE			1000	/* margins are thousandths of the duration */
 #define UNSEEN			1001
-#define TAKEN_OUT		(-1)	/* handler of an entry that is free, but was not always */
 
 const double gt_bounds[GT_NBOUNDS] = {
 	0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600
 };
 
+typedef struct ServiceKey
+{
+	Oid			database;
+	char		name[SERVICE_SIZE]; /* filled up with zeros */
+} ServiceKey;
+
 typedef struct Service
 {
-	Oid			database;		/* InvalidOid: free */
-	char		name[SERVICE_SIZE];
+	ServiceKey	key;			/* first, for the hash */
+	Oid			role;			/* that renewed first */
+	TimestampTz used_at;
 	int64		window;			/* number of the current one */
 	int			margin[2];		/* smallest, thousandths of the duration: of this window and the one before */
 } Service;
@@ -52,16 +67,14 @@ typedef struct Observe
 {
 	LWLock		lock;			/* of all below */
 	GtDatabaseEntry databases[GT_MAX_DATABASES];
-	GtHandlerEntry handlers[GT_MAX_HANDLER_ENTRIES];
-	Service		services[MAX_SERVICES];
 } Observe;
 
 static Observe *observe = NULL;
 
-/* Without preload: what this session knows of handlers. */
-static GtHandlerEntry local_handlers[64];
+static HTAB *handlers = NULL;	/* of GtHandlerEntry; without preload of this session */
+static HTAB *services;			/* of Service */
 
-/* What this transaction did with one handler. */
+/* What this transaction did with one handler, whose entry there is. */
 typedef struct Ran
 {
 	int			handler;
@@ -70,6 +83,14 @@ typedef struct Ran
 	GtHistogram took;
 	struct Ran *next;
 } Ran;
+
+/* A handler that this transaction has dropped; 0: all of this database, with the extension. */
+typedef struct Dropped
+{
+	int			handler;
+	int			level;
+	struct Dropped *next;
+} Dropped;
 
 /* What a (sub)transaction has done: it counts for the one around it when it commits, and for nothing when it aborts. */
 typedef struct Delta
@@ -88,13 +109,24 @@ typedef struct Delta
 } Delta;
 
 static Delta *deltas = NULL;	/* the innermost; in TopTransactionContext */
+static Dropped *dropped = NULL; /* likewise */
 
 /* ---------------------------------------------------------------- shared memory */
 
 Size
 gt_observe_shmem_size(void)
 {
-	return MAXALIGN(sizeof(Observe));
+	return add_size(MAXALIGN(sizeof(Observe)),
+					add_size(hash_estimate_size(MAX_HANDLERS, sizeof(GtHandlerEntry)),
+							 hash_estimate_size(MAX_SERVICES, sizeof(Service))));
+}
+
+static void
+describe_handlers(HASHCTL *control)
+{
+	memset(control, 0, sizeof(HASHCTL));
+	control->keysize = sizeof(GtHandlerKey);
+	control->entrysize = sizeof(GtHandlerEntry);
 }
 
 void
@@ -102,6 +134,7 @@ gt_observe_init(void)
 {
 	bool		found;
 	static int	tranche = 0;
+	HASHCTL		control;
 
 	observe = ShmemInitStruct("garbagetruck_observe", sizeof(Observe), &found);
 	if (!found)
@@ -113,6 +146,13 @@ gt_observe_init(void)
 		LWLockInitialize(&observe->lock, tranche);
 		LWLockRegisterTranche(tranche, "garbagetruck_observe");
 	}
+	describe_handlers(&control);
+	handlers = ShmemInitHash("garbagetruck_handlers", MAX_HANDLERS, MAX_HANDLERS, &control,
+							 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	control.keysize = sizeof(ServiceKey);
+	control.entrysize = sizeof(Service);
+	services = ShmemInitHash("garbagetruck_services", MAX_SERVICES, MAX_SERVICES, &control,
+							 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
 void
@@ -129,59 +169,111 @@ gt_observe_unlock(void)
 		LWLockRelease(&observe->lock);
 }
 
-/* Probing with open addresses: what was taken out leaves a place that is passed over, and used again. */
-GtHandlerEntry *
-gt_handler_entry(int handler)
+static HTAB *
+handler_table(void)
 {
-	GtHandlerEntry *entries = observe != NULL ? observe->handlers : local_handlers;
-	int			n = observe != NULL ? GT_MAX_HANDLER_ENTRIES : (int) lengthof(local_handlers);
-	uint32		start = ((uint32) handler * 31 + (uint32) MyDatabaseId) % n;
-	GtHandlerEntry *unused = NULL;
-	int			i;
+	HASHCTL		control;
 
-	for (i = 0; i < n; i++)
+	if (handlers == NULL)
 	{
-		GtHandlerEntry *entry = &entries[(start + i) % n];
-
-		if (entry->database == MyDatabaseId && entry->handler == handler)
-			return entry;
-		if (OidIsValid(entry->database))
-			continue;
-		if (unused == NULL)
-			unused = entry;
-		if (entry->handler != TAKEN_OUT)
-			break;
+		describe_handlers(&control);
+		handlers = hash_create("garbagetruck handlers", LOCAL_HANDLERS, &control, HASH_ELEM | HASH_BLOBS);
 	}
-	if (unused != NULL)
-	{
-		memset(unused, 0, sizeof(GtHandlerEntry));
-		unused->database = MyDatabaseId;
-		unused->handler = handler;
-	}
-	return unused;
+	return handlers;
 }
 
-/* A database was dropped. */
+static void *
+find_handler(int handler, HASHACTION action)
+{
+	GtHandlerKey key;
+
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	key.handler = handler;
+	return hash_search(handler_table(), &key, action, NULL);
+}
+
+/* See observe.h. */
+GtHandlerEntry *
+gt_handler_known(int handler)
+{
+	return find_handler(handler, HASH_FIND);
+}
+
+/* The table of handlers is full: takes out what has been unused for longest. false: the owner's are all in use. */
+static bool
+make_room(Oid owner)
+{
+	HASH_SEQ_STATUS scan;
+	GtHandlerEntry *entry;
+	GtHandlerEntry *own = NULL;
+	GtHandlerEntry *oldest = NULL;
+	int			nown = 0;
+
+	hash_seq_init(&scan, handlers);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		bool		is_own = entry->owner == owner && entry->key.database == MyDatabaseId;
+
+		nown += is_own;
+		if (entry->pending > 0)
+			continue;			/* its limit counts on it */
+		if (is_own && (own == NULL || entry->used_at < own->used_at))
+			own = entry;
+		if (oldest == NULL || entry->used_at < oldest->used_at)
+			oldest = entry;
+	}
+	if (nown >= MAX_HANDLERS / SHARE)
+		oldest = own;
+	if (oldest != NULL)
+		(void) hash_search(handlers, &oldest->key, HASH_REMOVE, NULL);
+	return oldest != NULL;
+}
+
+/* See observe.h. */
+GtHandlerEntry *
+gt_handler_entry(const GtHandler *h)
+{
+	GtHandlerEntry *entry = gt_handler_known(h->id);
+	TimestampTz now = gt_now();
+
+	if (entry == NULL)
+	{
+		GtHandlerKey key;
+
+		if (observe != NULL && hash_get_num_entries(handlers) >= MAX_HANDLERS && !make_room(h->owner))
+			return NULL;
+		entry = find_handler(h->id, HASH_ENTER);
+		key = entry->key;
+		memset(entry, 0, sizeof(GtHandlerEntry));
+		entry->key = key;
+		entry->owner = h->owner;
+		entry->tokens = 1;
+		entry->refilled_at = now;
+	}
+	entry->used_at = now;
+	return entry;
+}
+
+/* A database was dropped, or the extension in it. */
 void
 gt_observe_forget(Oid database)
 {
-	int			i;
+	HASH_SEQ_STATUS scan;
+	GtHandlerEntry *entry;
+	Service    *service;
 
 	if (observe == NULL)
 		return;
 	gt_observe_lock();
-	for (i = 0; i < GT_MAX_HANDLER_ENTRIES; i++)
-		if (observe->handlers[i].database == database)
-		{
-			observe->handlers[i].database = InvalidOid;
-			observe->handlers[i].handler = TAKEN_OUT;
-		}
-	for (i = 0; i < MAX_SERVICES; i++)
-		if (observe->services[i].database == database)
-		{
-			observe->services[i].database = InvalidOid;
-			strcpy(observe->services[i].name, "-");
-		}
+	hash_seq_init(&scan, handlers);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (entry->key.database == database)
+			(void) hash_search(handlers, &entry->key, HASH_REMOVE, NULL);
+	hash_seq_init(&scan, services);
+	while ((service = hash_seq_search(&scan)) != NULL)
+		if (service->key.database == database)
+			(void) hash_search(services, &service->key, HASH_REMOVE, NULL);
 	gt_observe_unlock();
 }
 
@@ -257,7 +349,7 @@ add_up(const Delta *done)
 	database = gt_database_entry();
 	for (r = done->ran; r != NULL; r = r->next)
 	{
-		GtHandlerEntry *entry = gt_handler_entry(r->handler);
+		GtHandlerEntry *entry = gt_handler_known(r->handler);
 
 		if (database != NULL && r->cleaned > 0)
 			database->progress_at = gt_now();
@@ -278,10 +370,29 @@ add_up(const Delta *done)
 }
 
 static void
+forget_dropped(void)
+{
+	for (; dropped != NULL; dropped = dropped->next)
+	{
+		if (dropped->handler == 0)
+		{
+			gt_observe_forget(MyDatabaseId);
+			continue;
+		}
+		gt_observe_lock();
+		(void) find_handler(dropped->handler, HASH_REMOVE);
+		gt_observe_unlock();
+	}
+}
+
+static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
+	if (event == XACT_EVENT_COMMIT)
+		forget_dropped();
+	dropped = NULL;
 	if (event == XACT_EVENT_COMMIT && deltas != NULL)
 		add_up(deltas);
 	deltas = NULL;
@@ -329,10 +440,24 @@ merge(Delta *to, const Delta *from)
 }
 
 static void
+follow_dropped(SubXactEvent event, int level)
+{
+	Dropped    *d;
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		while (dropped != NULL && dropped->level >= level)
+			dropped = dropped->next;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		for (d = dropped; d != NULL && d->level >= level; d = d->next)
+			d->level = level - 1;
+}
+
+static void
 at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
 	Delta	   *done = deltas;
 
+	follow_dropped(event, GetCurrentTransactionNestLevel());
 	if (done == NULL || done->level < GetCurrentTransactionNestLevel())
 		return;
 	if (event == SUBXACT_EVENT_COMMIT_SUB && (done->next == NULL || done->next->level < done->level - 1))
@@ -368,6 +493,21 @@ want_callbacks(void)
 		registered = true;
 	}
 	return true;
+}
+
+/* What is known of this handler goes when this (sub)transaction commits; 0: of all, with the extension. */
+void
+gt_observe_dropped(int handler)
+{
+	Dropped    *d;
+
+	if (!want_callbacks())
+		return;
+	d = MemoryContextAlloc(TopTransactionContext, sizeof(Dropped));
+	d->handler = handler;
+	d->level = GetCurrentTransactionNestLevel();
+	d->next = dropped;
+	dropped = d;
 }
 
 /* Of the current (sub)transaction; NULL: there is nowhere to add it up to. */
@@ -466,6 +606,9 @@ gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag)
 	if (lag >= 0)
 		gt_observe_lag(lag);
 	r = ran_of(delta, h->id);
+	gt_observe_lock();
+	(void) gt_handler_entry(h);	/* made now, and not in the callback */
+	gt_observe_unlock();
 	if (ok)
 		r->cleaned++;
 	else
@@ -476,38 +619,52 @@ gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag)
 
 /* ---------------------------------------------------------------- renewals */
 
-/* The entry of a service; made where there is room. Lock held. */
+/* The table of services is full: takes out what has been unused for longest. */
+static void
+make_room_for_service(void)
+{
+	HASH_SEQ_STATUS scan;
+	Service    *service;
+	Service    *own = NULL;
+	Service    *oldest = NULL;
+	int			nown = 0;
+
+	hash_seq_init(&scan, services);
+	while ((service = hash_seq_search(&scan)) != NULL)
+	{
+		bool		is_own = service->role == GetUserId() && service->key.database == MyDatabaseId;
+
+		nown += is_own;
+		if (is_own && (own == NULL || service->used_at < own->used_at))
+			own = service;
+		if (oldest == NULL || service->used_at < oldest->used_at)
+			oldest = service;
+	}
+	if (nown >= MAX_SERVICES / SHARE)
+		oldest = own;
+	(void) hash_search(services, &oldest->key, HASH_REMOVE, NULL);
+}
+
+/* The entry of a service. Lock held. */
 static Service *
 service_entry(const char *name)
 {
-	uint32		start = MyDatabaseId;
-	Service    *unused = NULL;
-	const char *p;
-	int			i;
+	Service    *service;
+	ServiceKey	key;
 
-	for (p = name; *p; p++)
-		start = start * 31 + (unsigned char) *p;
-	for (i = 0; i < MAX_SERVICES; i++)
-	{
-		Service    *service = &observe->services[(start + i) % MAX_SERVICES];
-
-		if (service->database == MyDatabaseId && strcmp(service->name, name) == 0)
-			return service;
-		if (OidIsValid(service->database))
-			continue;
-		if (unused == NULL)
-			unused = service;
-		if (service->name[0] == '\0')
-			break;				/* it was never used: nobody is beyond it */
-	}
-	if (unused != NULL)
-	{
-		unused->database = MyDatabaseId;
-		strlcpy(unused->name, name, SERVICE_SIZE);
-		unused->window = 0;
-		unused->margin[0] = unused->margin[1] = UNSEEN;
-	}
-	return unused;
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	strlcpy(key.name, name, SERVICE_SIZE);
+	service = hash_search(services, &key, HASH_FIND, NULL);
+	if (service != NULL)
+		return service;
+	if (hash_get_num_entries(services) >= MAX_SERVICES)
+		make_room_for_service();
+	service = hash_search(services, &key, HASH_ENTER, NULL);
+	service->role = GetUserId();
+	service->window = 0;
+	service->margin[0] = service->margin[1] = UNSEEN;
+	return service;
 }
 
 static void
@@ -532,11 +689,9 @@ gt_observe_renewal(const char *service_id, int64 left, int64 duration)
 	margin = (int) (Max(Min((double) left / duration, 1.0), 0.0) * WHOLE);
 	gt_observe_lock();
 	service = service_entry(service_id);
-	if (service != NULL)
-	{
-		move_window(service, gt_now() / MARGIN_WINDOW);
-		service->margin[0] = Min(service->margin[0], margin);
-	}
+	service->used_at = gt_now();
+	move_window(service, service->used_at / MARGIN_WINDOW);
+	service->margin[0] = Min(service->margin[0], margin);
 	gt_observe_unlock();
 }
 
@@ -546,29 +701,31 @@ gt_observe_margins(void)
 {
 	List	   *result = NIL;
 	int64		window = gt_now() / MARGIN_WINDOW;
+	GtMargin   *found = palloc(MAX_SERVICES * sizeof(GtMargin));
+	char	   *names = palloc(MAX_SERVICES * SERVICE_SIZE);
+	HASH_SEQ_STATUS scan;
+	Service    *service;
+	int			n = 0;
 	int			i;
 
-	for (i = 0; i < MAX_SERVICES; i++)
+	/* memory first: nothing may fail under the lock, in the middle of a look at the table */
+	gt_observe_lock();
+	hash_seq_init(&scan, services);
+	while ((service = hash_seq_search(&scan)) != NULL)
 	{
-		char		name[SERVICE_SIZE];
-		int			margin = -1;
+		int			margin;
 
-		gt_observe_lock();
-		if (observe->services[i].database == MyDatabaseId)
-		{
-			move_window(&observe->services[i], window);
-			margin = Min(observe->services[i].margin[0], observe->services[i].margin[1]);
-			strlcpy(name, observe->services[i].name, SERVICE_SIZE);
-		}
-		gt_observe_unlock();
-		if (margin >= 0 && margin <= WHOLE)
-		{
-			GtMargin   *m = palloc(sizeof(GtMargin));
-
-			m->service_id = pstrdup(name);
-			m->ratio = (double) margin / WHOLE;
-			result = lappend(result, m);
-		}
+		if (service->key.database != MyDatabaseId)
+			continue;
+		move_window(service, window);
+		margin = Min(service->margin[0], service->margin[1]);
+		if (margin < 0 || margin > WHOLE)
+			continue;
+		found[n].service_id = strcpy(names + n * SERVICE_SIZE, service->key.name);
+		found[n++].ratio = (double) margin / WHOLE;
 	}
+	gt_observe_unlock();
+	for (i = 0; i < n; i++)
+		result = lappend(result, &found[i]);
 	return result;
 }

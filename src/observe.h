@@ -32,19 +32,39 @@ typedef struct GtRate
 	int			starts[GT_RATE_BUCKETS];	/* by number modulo the size */
 } GtRate;
 
-#define GT_MAX_HANDLER_ENTRIES 2048 /* handlers of all databases that were used since the server started */
+typedef struct GtHandlerKey
+{
+	Oid			database;
+	int			handler;
+} GtHandlerKey;
+
+/* How a handler did lately: its last run. */
+typedef enum
+{
+	GT_SPEED_UNKNOWN,			/* there was none that we know of */
+	GT_SPEED_QUICK,
+	GT_SPEED_SLOW				/* it took over a second, timed out or crashed */
+} GtSpeed;
 
 /* What is known of one handler. In shared memory, or of this session alone without preload. */
 typedef struct GtHandlerEntry
 {
-	Oid			database;		/* InvalidOid: free */
-	int			handler;
+	GtHandlerKey key;			/* first, for the hash */
+	Oid			owner;			/* for its share of the entries */
+	TimestampTz used_at;
 	uint64		cleaned;
 	uint64		failed;
 	GtHistogram took;
 	GtRate		rate;			/* of gt_claim() */
 	int			pending;		/* claims made by transactions that are open */
 	TimestampTz claimed_at;		/* last gt_claim() that asked for it */
+
+	/* of the workers, see slots.c */
+	GtSpeed		speed;
+	TimestampTz served_at;		/* when a run of it was chosen last */
+	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
+	TimestampTz refilled_at;
+	TimestampTz resumed_at;		/* by gt_resume(), as of refilled_at */
 } GtHandlerEntry;
 
 /* Known of one database; the same number as in GtShared.databases. */
@@ -60,8 +80,12 @@ typedef struct GtDatabaseEntry
 	GtHistogram lag;
 } GtDatabaseEntry;
 
-/* Locked, they are valid until gt_observe_unlock(); NULL: no room. */
-extern GtHandlerEntry *gt_handler_entry(int handler);
+/*
+ * Locked, they are valid until gt_observe_unlock().  gt_handler_entry() makes one
+ * where there is none; NULL: its owner has too many in use, nothing is known.
+ */
+extern GtHandlerEntry *gt_handler_entry(const GtHandler *h);
+extern GtHandlerEntry *gt_handler_known(int handler);	/* NULL: there is none */
 extern GtDatabaseEntry *gt_database_entry(void);	/* NULL: not preloaded */
 extern void gt_observe_lock(void);
 extern void gt_observe_unlock(void);

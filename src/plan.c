@@ -410,27 +410,21 @@ gt_plan_find(const GtHandler *h)
 
 /* See handler.h. */
 void
-gt_plans_keep(List *handlers)
+gt_plans_keep(void)
 {
+	static TimestampTz looked_at = 0;
+	TimestampTz now = gt_now();
 	int			i;
 
+	if (now < looked_at + USECS_PER_SEC)
+		return;
+	looked_at = now;
 	for (i = 0; i < MAX_PLANS; i++)
 	{
-		bool		keep = plans[i].id == 0;
-		ListCell   *lc;
+		GtHandler	h;
 
-		if (keep)
-			continue;
-		foreach(lc, handlers)
-		{
-			GtHandler  *h = lfirst(lc);
-
-			if (h->id == plans[i].id)
-				keep = h->version == plans[i].version && TransactionIdEquals(h->xmin, plans[i].xmin);
-			if (h->id >= plans[i].id)
-				break;			/* they come by id */
-		}
-		if (!keep)
+		if (plans[i].id != 0 && (!gt_handler_by_id(plans[i].id, &h) || h.version != plans[i].version ||
+								 !TransactionIdEquals(h.xmin, plans[i].xmin)))
 			drop_plan(&plans[i]);
 	}
 }

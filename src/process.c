@@ -129,6 +129,7 @@ leave(int code, Datum arg)
 {
 	GtSlot	   *slot = gt_my_slot;
 	bool		evicted = is_evicted();
+	bool		look;
 	bool		pending = cleaner != NULL && gt_clean_is_durable(cleaner);
 
 	if (slot == NULL)
@@ -150,11 +151,14 @@ leave(int code, Datum arg)
 	slot->procno = -1;
 	slot->leave = false;
 	slot->database = InvalidOid;
+	look = slot->look;
+	slot->look = false;
+	slot->role = InvalidOid;
 	gt_my_slot = NULL;
 	wake_idle(gt_worker_database->oid);
 	LWLockRelease(gt_shared->lock);
 
-	if (code != 0)
+	if (code != 0 || look)
 		gt_due_at(gt_worker_database, gt_now());	/* what we were at is to be done */
 	gt_wake_launcher();
 }

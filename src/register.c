@@ -421,6 +421,7 @@ gt_handler_drop(PG_FUNCTION_ARGS)
 		delete_of_handler(GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, h.id);
 		delete_of_handler(GT__TALLY, GT__TALLY_PKEY, h.id);
 		gt_delete(&t, &row);
+		gt_observe_dropped(h.id);
 	}
 	gt_close(&t);
 	PG_RETURN_BOOL(found);

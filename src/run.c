@@ -26,6 +26,8 @@
  * The timer cancels the run at its timeout and every five seconds sends
  * SIGTERM to this process after that: a handler that catches its cancellation
  * loses the worker, and one that catches it and returns has failed none the less.
+ * A second timer does the same to a run that has become slow where the slow may
+ * not be (see slots.c); that run did not happen, unless it does not heed it.
  * A session in gt_reclaim() goes the same way, and is told whose doing it is.
  *
  * A run that calls gt_snooze() is rolled back at its end, whatever became of it.
@@ -103,6 +105,8 @@ static Runs *current_runs = NULL;
 static TimeoutId run_timeout;
 static bool run_timeout_registered = false;
 static volatile sig_atomic_t timed_out = false;
+static TimeoutId slow_timeout;
+static volatile sig_atomic_t given_back = false;
 
 /* ---------------------------------------------------------------- the timer */
 
@@ -122,16 +126,39 @@ on_timeout(void)
 	SetLatch(MyLatch);
 }
 
+/* Likewise, at the turns at which the run would take the last slot. */
+static void
+on_slow(void)
+{
+	if (given_back)
+	{
+		gt_run_overran = true;
+		kill(MyProcPid, SIGTERM);
+		return;
+	}
+	if (!gt_slot_gives_back())
+		return;
+	given_back = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
 static void
 start_timer(int64 timeout)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	if (!run_timeout_registered)
 	{
 		run_timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
+		slow_timeout = RegisterTimeout(USER_TIMEOUT, on_slow);
 		run_timeout_registered = true;
 	}
-	timed_out = false;
-	enable_timeout_every(run_timeout, GetCurrentTimestamp() + timeout, KILL_AFTER_MS);
+	timed_out = given_back = false;
+	enable_timeout_every(run_timeout, now + timeout, KILL_AFTER_MS);
+	if (gt_my_slot != NULL)
+		enable_timeout_every(slow_timeout, now + GT_SLOW, KILL_AFTER_MS);
 }
 
 /* Afterwards timed_out tells whether it had fired; a cancellation that was not noticed is withdrawn. */
@@ -139,8 +166,11 @@ static void
 stop_timer(void)
 {
 	if (run_timeout_registered)
+	{
 		disable_timeout(run_timeout, false);
-	if (timed_out)
+		disable_timeout(slow_timeout, false);
+	}
+	if (timed_out || given_back)
 		QueryCancelPending = false;
 }
 
@@ -456,10 +486,10 @@ do_run(Runs *runs, GtItem *items, int n)
 	constraints_immediate();
 	close_cursors(runs);
 	stop_timer();
-	if (timed_out)
+	if (timed_out || given_back)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("canceled by its timeout")));
+				 errmsg(timed_out ? "canceled by its timeout" : "canceled, to be run again")));
 	AtEOXact_GUC(false, level);
 }
 
@@ -501,7 +531,9 @@ describe(Runs *runs, const ErrorData *error)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	if (timed_out)
+	if (given_back && !timed_out)
+		appendStringInfoString(&text, "given back after a second: slow runs hold all other workers");
+	else if (timed_out)
 		appendStringInfo(&text, "timeout of %lld ms exceeded", (long long) (runs->h->timeout / 1000));
 	else
 		appendBinaryStringInfo(&text, message, pg_mbcliplen(message, strlen(message), MAX_ERROR));
@@ -513,7 +545,7 @@ describe(Runs *runs, const ErrorData *error)
 static bool
 is_foreign_cancel(const ErrorData *error)
 {
-	return !timed_out && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+	return !timed_out && !given_back && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
@@ -599,8 +631,8 @@ static void
 note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 {
 	bool		foreign = is_foreign_cancel(error);
-	bool		conflict = !timed_out && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-										  error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED);
+	bool		conflict = !timed_out && !given_back && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+															 error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED);
 
 	if (foreign && gt_my_slot == NULL)
 		ReThrowError(error);
@@ -610,7 +642,7 @@ note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 		set_outcome(items, n, true, GT_EXCUSE_PLAIN, pstrdup(runs->snooze_reason), runs->snooze);
 		return;
 	}
-	set_outcome(items, n, foreign || conflict,
+	set_outcome(items, n, foreign || conflict || (given_back && !timed_out),
 				foreign ? GT_EXCUSE_EVICTED : conflict ? GT_EXCUSE_CONFLICT : GT_EXCUSE_PLAIN,
 				describe(runs, error), -1);
 	/* of the one class, and where something was dropped of the other, the types of its parameters may be to blame */
@@ -695,7 +727,8 @@ run_once(Runs *runs, GtItem *items, int n)
 	int			i;
 
 	GT_POINT("run");
-	timed_out = false;
+	timed_out = given_back = false;
+	gt_slot_run_begins();
 	runs->snooze = -1;
 	runs->rows = -1;
 	INSTR_TIME_SET_CURRENT(start);

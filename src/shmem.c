@@ -136,6 +136,8 @@ gt_database(Oid database, bool create)
 		unused->retry_at = 0;
 		unused->place = GT_PLACE_NONE;
 		unused->warned = unused->sweep = unused->denied = unused->expire_again = false;
+		unused->waits = InvalidOid;
+		unused->waits_since = 0;
 		unused->expirer = 0;
 		pg_atomic_write_u64(&unused->next_due, GT_NEVER);
 	}

@@ -9,12 +9,22 @@
  * GtShared.lock; nothing must survive a crash.  Without preload there are no
  * slots, everything is allowed but what this session's own rates forbid.
  *
- * The rules (invariant I6).  No handler holds more than max_workers - 1 slots,
- * and slow handlers together hold no more than that, so that one slot is left
- * for expiry and for the handlers that are quick.  Slow is a handler whose last
- * run took over a second or took its worker down, that has not run since the
- * server started, or that runs now for over a second.  With max_workers = 1
- * there is no such slot.
+ * The rules (invariant I6).  No handler, and no one role's handlers together, run
+ * in more than max_workers - 1 slots, and slow handlers together in no more than
+ * that, so that one slot is left for expiry and for the handlers that are quick
+ * (also for those of a role whose slow ones hold all that it may have).
+ * Slow is a handler whose last run took over a second or took its worker down, or
+ * of which a run lasts for over a second now.  Of a handler that has not run yet
+ * nobody knows: one of those at a time may take the last slot, and where a run
+ * there turns out to be slow it is given back: canceled, and no attempt (run.c
+ * asks gt_slot_gives_back() when a second has passed).  With max_workers = 1 there
+ * is no such slot.
+ *
+ * Roles.  A worker runs the SQL of one role only, that of its first run: what a
+ * library keeps in a session must not meet another role.  Expiring, announcing and
+ * the chores are of no role.  A role whose work nobody here may do waits
+ * (GtDatabase.waits): who finds that wakes an idle worker of the role, or has the
+ * launcher start one.  Whoever has no role yet takes the one served longest ago.
  *
  * Who is refused a start is woken when a run ends: GtDatabase.denied.
  *
@@ -31,14 +41,13 @@
 
 #include "clean.h"
 #include "compat.h"
+#include "observe.h"
 
-#define LOCAL_HANDLERS	64		/* without preload */
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
 #define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of one without: */
 #define RAMP_FREE_START	20.0	/* runs per second at first, those of one second at once, */
 #define RAMP_FREE_STEP	(2.0 * USECS_PER_SEC)	/* doubled as often */
 
-static GtHandlerState local_states[LOCAL_HANDLERS];
 static GtSlot *foreground_slot = NULL;
 static GtDatabase *my_database = NULL;	/* for who holds the lock, under which it can not be looked up */
 
@@ -46,64 +55,7 @@ static GtDatabase *my_database = NULL;	/* for who holds the lock, under which it
 static int	chosen_items;
 static int	handler_before;
 
-static void
-lock_states(void)
-{
-	if (gt_shared != NULL)
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-}
-
-static void
-unlock_states(void)
-{
-	if (gt_shared != NULL)
-		LWLockRelease(gt_shared->lock);
-}
-
-/* What is known of the handler; made from the entry unused for longest when it has none. Lock held. */
-static GtHandlerState *
-state_of(int handler)
-{
-	GtHandlerState *states = gt_shared != NULL ? gt_shared->handlers : local_states;
-	int			n = gt_shared != NULL ? GT_MAX_HANDLERS : LOCAL_HANDLERS;
-	TimestampTz now = gt_now();
-	GtHandlerState *oldest = &states[0];
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		GtHandlerState *state = &states[i];
-
-		if (state->handler == handler && state->database == MyDatabaseId)
-		{
-			state->used_at = now;
-			return state;
-		}
-		if (state->used_at < oldest->used_at)
-			oldest = state;
-	}
-	oldest->database = MyDatabaseId;
-	oldest->handler = handler;
-	oldest->slow = true;
-	oldest->tokens = 1;
-	oldest->resumed_at = 0;
-	oldest->refilled_at = now;
-	oldest->used_at = now;
-	return oldest;
-}
-
-/* A database is gone. */
-void
-gt_handlers_forget(Oid database)
-{
-	int			i;
-
-	lock_states();
-	for (i = 0; gt_shared != NULL && i < GT_MAX_HANDLERS; i++)
-		if (gt_shared->handlers[i].database == database)
-			memset(&gt_shared->handlers[i], 0, sizeof(GtHandlerState));
-	unlock_states();
-}
+/* ---------------------------------------------------------------- what is known of handlers */
 
 /* Starts per second that are allowed now; 0: any number. */
 static double
@@ -121,7 +73,7 @@ rate_of(const GtHandler *h, TimestampTz now)
 }
 
 static void
-refill(GtHandlerState *state, const GtHandler *h, double rate, TimestampTz now)
+refill(GtHandlerEntry *state, const GtHandler *h, double rate, TimestampTz now)
 {
 	double		room = Max(h->rate_limit > 0 ? 1.0 : RAMP_FREE_START, rate / 10);
 
@@ -140,43 +92,205 @@ gt_rate_allows(const GtHandler *h, int want, TimestampTz *when)
 {
 	TimestampTz now = gt_now();
 	double		rate = rate_of(h, now);
-	GtHandlerState *state;
+	GtHandlerEntry *state;
 
 	if (rate <= 0)
 		return want;
-	lock_states();
-	state = state_of(h->id);
-	refill(state, h, rate, now);
-	if (state->tokens < want)
-		want = (int) state->tokens;
-	if (want <= 0)
-		*when = now + 1 + (TimestampTz) ((1.0 - state->tokens) / rate * USECS_PER_SEC);
-	unlock_states();
+	gt_observe_lock();
+	state = gt_handler_entry(h);
+	if (state == NULL)
+	{
+		want = 0;
+		*when = now + USECS_PER_SEC;
+	}
+	else
+	{
+		refill(state, h, rate, now);
+		if (state->tokens < want)
+			want = (int) state->tokens;
+		if (want <= 0)
+			*when = now + 1 + (TimestampTz) ((1.0 - state->tokens) / rate * USECS_PER_SEC);
+	}
+	gt_observe_unlock();
 	return Max(want, 0);
 }
 
-void
-gt_rate_take(const GtHandler *h, int n)
+/* Notes that n runs of it begin. */
+static void
+serve(const GtHandler *h, int n)
 {
 	TimestampTz now = gt_now();
 	double		rate = rate_of(h, now);
-	GtHandlerState *state;
+	GtHandlerEntry *state;
 
-	if (rate <= 0)
-		return;
-	lock_states();
-	state = state_of(h->id);
-	refill(state, h, rate, now);
-	state->tokens -= n;
-	unlock_states();
+	gt_observe_lock();
+	state = gt_handler_entry(h);
+	if (state != NULL)
+	{
+		state->served_at = now;
+		if (rate > 0)
+		{
+			refill(state, h, rate, now);
+			state->tokens -= n;
+		}
+	}
+	gt_observe_unlock();
 }
 
 void
 gt_handler_ran(const GtHandler *h, bool slow)
 {
-	lock_states();
-	state_of(h->id)->slow = slow;
-	unlock_states();
+	GtHandlerEntry *state;
+
+	gt_observe_lock();
+	state = gt_handler_entry(h);
+	if (state != NULL)
+		state->speed = slow ? GT_SPEED_SLOW : GT_SPEED_QUICK;
+	gt_observe_unlock();
+}
+
+/* See garbagetruck.h. */
+TimestampTz
+gt_handler_served_at(int handler)
+{
+	TimestampTz result = 0;
+	GtHandlerEntry *state;
+
+	gt_observe_lock();
+	state = gt_handler_known(handler);
+	if (state != NULL)
+		result = state->served_at;
+	gt_observe_unlock();
+	return result;
+}
+
+static GtSpeed
+speed_of(const GtHandler *h)
+{
+	GtSpeed		result = GT_SPEED_UNKNOWN;
+	GtHandlerEntry *state;
+
+	gt_observe_lock();
+	state = gt_handler_known(h->id);
+	if (state != NULL)
+		result = state->speed;
+	gt_observe_unlock();
+	return result;
+}
+
+/* ---------------------------------------------------------------- roles */
+
+/* Whose SQL it is that this handler runs; InvalidOid: it runs none. */
+Oid
+gt_handler_role(const GtHandler *h)
+{
+	return h->kind == GT_KIND_SQL || h->kind == GT_KIND_SQL_BATCH ? h->run_as : InvalidOid;
+}
+
+/* See garbagetruck.h. */
+bool
+gt_slot_is_for(Oid role)
+{
+	return gt_my_slot == NULL || !OidIsValid(role) || !OidIsValid(gt_my_slot->role) || gt_my_slot->role == role;
+}
+
+/* When the role was served last here; made from the entry that is the oldest when it has none. Lock held. */
+static GtTurn *
+turn_of(Oid role)
+{
+	GtTurn	   *oldest = &gt_shared->turns[0];
+	int			i;
+
+	for (i = 0; i < GT_TURNS; i++)
+	{
+		GtTurn	   *turn = &gt_shared->turns[i];
+
+		if (turn->role == role && turn->database == MyDatabaseId)
+			return turn;
+		if (turn->at < oldest->at)
+			oldest = turn;
+	}
+	oldest->database = MyDatabaseId;
+	oldest->role = role;
+	oldest->at = 0;
+	return oldest;
+}
+
+/* See garbagetruck.h. */
+void
+gt_slot_turns(int n, const Oid *roles, GtTurn *turns)
+{
+	int			i;
+	int			j;
+
+	memset(turns, 0, n * sizeof(GtTurn));
+	if (gt_shared == NULL)
+		return;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < n; i++)
+	{
+		turns[i] = *turn_of(roles[i]);
+		turns[i].workers = 0;
+		for (j = 0; j < GT_MAX_WORKERS && OidIsValid(roles[i]); j++)
+		{
+			GtSlot	   *slot = &gt_shared->slots[j];
+
+			if (slot != gt_my_slot && slot->state != GT_SLOT_FREE && slot->database == MyDatabaseId &&
+				slot->role == roles[i] && !slot->leave)
+				turns[i].workers++;
+		}
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
+/* See garbagetruck.h. */
+void
+gt_role_waits(Oid role, TimestampTz looked_at)
+{
+	GtDatabase *db = gt_my_database();
+	bool		told = false;
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	if (!OidIsValid(role))
+	{
+		if (db->waits_since < looked_at)
+			db->waits = InvalidOid;
+		LWLockRelease(gt_shared->lock);
+		return;
+	}
+	for (i = 0; i < GT_MAX_WORKERS && !told; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot == gt_my_slot || slot->database != db->oid || slot->state != GT_SLOT_IDLE || slot->leave ||
+			(OidIsValid(slot->role) && slot->role != role))
+			continue;
+		slot->look = told = true;
+		gt_wake_procno(slot->procno);
+	}
+	if (!told && db->waits != role)
+	{
+		db->waits = role;
+		db->waits_since = gt_now();
+		gt_wake_launcher();
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_slot_take_look(void)
+{
+	bool		look;
+
+	if (!gt_my_slot->look)
+		return false;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	look = gt_my_slot->look;
+	gt_my_slot->look = false;
+	LWLockRelease(gt_shared->lock);
+	return look;
 }
 
 /* ---------------------------------------------------------------- slots */
@@ -222,42 +336,160 @@ gt_slot_alone_from(void)
 	return from;
 }
 
-/* Lock held. */
+/* Has the run of this worker lasted for so long that it counts as slow? */
 static bool
-allows(const GtHandler *h, bool alone, TimestampTz *when)
+lasts(const GtSlot *slot, TimestampTz now)
 {
-	int			limit = Max(gt_max_workers - 1, 1);
-	TimestampTz now = gt_now();
-	int			same = 0;
-	int			slow = 0;
-	int			runs = 0;
+	return slot->run_since != 0 && now - slot->run_since > GT_SLOW;
+}
+
+static bool
+counts_as_slow(const GtSlot *slot, TimestampTz now)
+{
+	return slot->speed == GT_SPEED_SLOW || lasts(slot, now);
+}
+
+/* What runs now, beside who asks. */
+typedef struct Busy
+{
+	int			runs;			/* of the handler, sessions' too */
+	int			same;			/* of the handler, as all below in workers */
+	int			slow;
+	int			unknown;		/* neither slow nor quick: not known yet */
+	int			role;			/* of the handler's role */
+	int			role_slow;
+	int			role_unknown;
+	TimestampTz turns_slow;		/* when the first of the role's that is not will be slow; GT_NEVER */
+} Busy;
+
+/* mine: who asks; NULL: somebody who runs nothing. Lock held. */
+static void
+count_busy(const GtHandler *h, const GtSlot *mine, TimestampTz now, Busy *busy)
+{
+	Oid			role = gt_handler_role(h);
 	int			i;
 
+	memset(busy, 0, sizeof(Busy));
+	busy->turns_slow = GT_NEVER;
 	for (i = 0; i < GT_SLOTS; i++)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
-		bool		worker = i < GT_MAX_WORKERS;
+		bool		same = slot->handler == h->id && slot->database == MyDatabaseId;
+		bool		slow = counts_as_slow(slot, now);
+		bool		unknown = !slow && slot->speed == GT_SPEED_UNKNOWN;
 
-		if (slot == my_slot() || slot->state == GT_SLOT_FREE || slot->handler == 0)
+		if (slot == mine || slot->state == GT_SLOT_FREE || slot->handler == 0)
 			continue;
-		if (slot->handler == h->id && slot->database == MyDatabaseId)
-		{
-			runs++;
-			same += worker;
-		}
-		if (worker && (slot->slow || now - slot->since > GT_SLOW))
-			slow++;
+		busy->runs += same;
+		if (i >= GT_MAX_WORKERS)
+			continue;
+		busy->same += same;
+		busy->slow += slow;
+		busy->unknown += unknown;
+		if (!OidIsValid(role) || slot->runs_as != role)
+			continue;
+		busy->role++;
+		busy->role_slow += slow;
+		busy->role_unknown += unknown;
+		if (!slow)
+			busy->turns_slow = Min(busy->turns_slow, Max(slot->run_since, slot->since) + GT_SLOW + 1);
 	}
+}
+
+/*
+ * May the role have one more?  Its slow handlers may not stop its quick ones
+ * either: where they hold all that it may have, one of those runs beside them.
+ */
+static bool
+role_allows(const Busy *busy, GtSpeed speed, int limit)
+{
+	if (busy->role < limit)
+		return true;
+	if (busy->role > limit || speed == GT_SPEED_SLOW)
+		return false;
+	return busy->role_slow + (speed == GT_SPEED_QUICK ? busy->role_unknown : 0) == busy->role;
+}
+
+/* mine as above. *when: look again then, if no run ends before. Lock held. */
+static bool
+allows(const GtHandler *h, GtSpeed speed, bool alone, const GtSlot *mine, TimestampTz *when)
+{
+	int			limit = Max(gt_max_workers - 1, 1);
+	TimestampTz now = gt_now();
+	Busy		busy;
+
+	count_busy(h, mine, now, &busy);
 	if (alone && alone_from() > now)
 	{
 		*when = alone_from();
 		return false;
 	}
-	if (h->concurrency > 0 && runs >= h->concurrency)
+	if (h->concurrency > 0 && busy.runs >= h->concurrency)
 		return false;
 	if (gt_my_slot == NULL)
 		return true;			/* the last slot is a matter of workers */
-	return same < limit && (slow < limit || !state_of(h->id)->slow);
+	if (busy.same >= limit)
+		return false;
+	if (!role_allows(&busy, speed, limit))
+	{
+		*when = busy.turns_slow;
+		return false;
+	}
+	switch (speed)
+	{
+		case GT_SPEED_SLOW:
+			return busy.slow + busy.unknown < limit;
+		case GT_SPEED_UNKNOWN:
+			return busy.slow + busy.unknown <= limit;	/* the last one, too */
+		case GT_SPEED_QUICK:
+			break;
+	}
+	return true;
+}
+
+/* As when it was chosen last, but for a run of it that has become slow since. Lock held. */
+static GtSpeed
+speed_now(const GtHandler *h, GtSpeed speed)
+{
+	TimestampTz now = gt_now();
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state != GT_SLOT_FREE && slot->handler == h->id && slot->database == MyDatabaseId &&
+			lasts(slot, now))
+			return GT_SPEED_SLOW;
+	}
+	return speed;
+}
+
+/* See garbagetruck.h. Without the lock: this is asked in a signal handler. */
+bool
+gt_slot_gives_back(void)
+{
+	int			limit = Max(gt_max_workers - 1, 1);
+	TimestampTz now = gt_now();
+	int			slow = 0;
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot != gt_my_slot && slot->state != GT_SLOT_FREE && slot->handler != 0 && counts_as_slow(slot, now))
+			slow++;
+	}
+	return slow >= limit;
+}
+
+/* See garbagetruck.h. */
+void
+gt_slot_run_begins(void)
+{
+	if (gt_my_slot != NULL)
+		gt_my_slot->run_since = gt_now();
 }
 
 /* This database has work that must wait for the end of a run elsewhere. Lock held; its entry is there. */
@@ -270,10 +502,11 @@ deny(void)
 		db->denied = gt_shared->denied = true;
 }
 
-/* See garbagetruck.h. *when: GT_NEVER where the end of a run elsewhere will tell. */
+/* See garbagetruck.h. *when: look again then; GT_NEVER where the end of a run elsewhere will tell. */
 bool
 gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when)
 {
+	GtSpeed		speed = speed_of(h);
 	bool		result;
 
 	*when = GT_NEVER;
@@ -281,8 +514,8 @@ gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when)
 		return true;
 	my_database = gt_my_database();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	result = allows(h, alone, when);
-	if (!result && *when == GT_NEVER)
+	result = allows(h, speed_now(h, speed), alone, NULL, when);
+	if (!result)
 		deny();
 	LWLockRelease(gt_shared->lock);
 	return result;
@@ -319,17 +552,23 @@ bool
 gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
 {
 	GtSlot	   *slot = my_slot();
+	Oid			role = gt_handler_role(h);
+	GtSpeed		speed = speed_of(h);
 	bool		result;
 
 	*when = GT_NEVER;
 	if (gt_shared == NULL || slot == NULL)
+	{
+		serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
 		return true;
+	}
 	my_database = gt_my_database();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	result = allows(h, alone, when);
+	speed = speed_now(h, speed);
+	result = allows(h, speed, alone, slot, when);
 	if (result)
 		remove_others(items, nitems);
-	else if (*when == GT_NEVER)
+	else
 		deny();
 	if (result && *nitems > 0)
 	{
@@ -343,12 +582,21 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		handler_before = slot->handler;
 		slot->handler = h->id;
 		strlcpy(slot->handler_name, h->name, NAMEDATALEN);
-		slot->slow = state_of(h->id)->slow;
+		slot->speed = speed;
 		slot->alone = alone;
 		slot->state = GT_SLOT_CLEANING;
 		slot->since = gt_now();
+		slot->runs_as = role;
+		turn_of(role)->at = slot->since;
+		if (slot == gt_my_slot && OidIsValid(role) && !OidIsValid(slot->role))
+		{
+			slot->role = role;
+			slot->turn = slot->since;
+		}
 	}
 	LWLockRelease(gt_shared->lock);
+	if (result && *nitems > 0)
+		serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
 	return result;
 }
 
@@ -385,6 +633,7 @@ gt_slot_committed(void)
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	slot->nitems = chosen_items;
 	slot->since = gt_now();
+	slot->run_since = 0;
 	if (slot->handler != handler_before)
 		wake_denied();
 	LWLockRelease(gt_shared->lock);
@@ -398,7 +647,9 @@ clear_slot(GtSlot *slot)
 	slot->nitems = 0;
 	slot->handler = 0;
 	slot->handler_name[0] = '\0';
-	slot->slow = false;
+	slot->speed = GT_SPEED_UNKNOWN;
+	slot->runs_as = InvalidOid;
+	slot->run_since = 0;
 	slot->alone = false;
 	if (ran)
 		wake_denied();

@@ -870,6 +870,42 @@ gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int 
 	return begin(t, id, nkeys + 1, scankeys);
 }
 
+/* See garbagetruck.h. */
+GtScan *
+gt_scan_begin_keys(GtTable *t, GtIndexId id)
+{
+	ScanKeyData scankey;
+	GtScan	   *scan;
+
+	ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
+						   Int32GetDatum(0));
+	scan = begin(t, id, 1, &scankey);
+	scan->scan->xs_want_itup = true;
+	return scan;
+}
+
+/* See garbagetruck.h. */
+bool
+gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	ScanKeyData scankey;
+	bool		found;
+	bool		isnull;
+
+	ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
+						   Int32GetDatum(after));
+	index_rescan(scan->scan, &scankey, 1, NULL, 0);
+	found = index_getnext_tid(scan->scan, ForwardScanDirection) != NULL;
+	if (found)
+	{
+		*key = DatumGetInt32(index_getattr(scan->scan->xs_itup, 1, scan->scan->xs_itupdesc, &isnull));
+		*first = DatumGetTimestampTz(index_getattr(scan->scan->xs_itup, 2, scan->scan->xs_itupdesc, &isnull));
+	}
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
 static bool
 next_row(GtScan *scan, GtRow *row, bool brief)
 {

@@ -324,13 +324,37 @@ clean(TimestampTz next)
 	gt_clean_committed(cleaner);
 	GT_POINT("clean_committed");
 	publish(Min(next, pass.next));
+	if (pass.looked_at != 0)
+		gt_role_waits(pass.waits, pass.looked_at);
 }
 
-/* Does somebody else need this slot more, or is there to be none any more? */
+/* Does another worker here serve our role, or any where we have none? Lock held. */
+static bool
+is_served(void)
+{
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot != gt_my_slot && slot->state != GT_SLOT_FREE && slot->database == database->oid &&
+			(!OidIsValid(gt_my_slot->role) || slot->role == gt_my_slot->role))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does somebody else need this slot more, or is there to be none any more?  Where
+ * one is needed and none is free, who is idle leaves, who is not the only one at
+ * what it does, and who has had its turn.
+ */
 static bool
 must_leave(TimestampTz began)
 {
 	GtSlot	   *slot = gt_my_slot;
+	TimestampTz turn = OidIsValid(slot->role) ? slot->turn : began;
 	int			here = 0;
 	int			in_use = 0;
 	bool		result;
@@ -342,10 +366,14 @@ must_leave(TimestampTz began)
 		in_use += gt_shared->slots[i].state != GT_SLOT_FREE;
 		here += gt_shared->slots[i].state != GT_SLOT_FREE && gt_shared->slots[i].database == database->oid;
 	}
-	result = slot->leave || database->hold > 0 || in_use > gt_max_workers ||
-		(gt_shared->starving && (here > 1 || gt_now() > began + GT_SLOW));
-	if (result)
-		gt_shared->starving = false;
+	result = slot->leave || database->hold > 0 || in_use > gt_max_workers;
+	if (!result && OidIsValid(gt_shared->starving) &&
+		(slot->state == GT_SLOT_IDLE || gt_now() > turn + GT_SLOW || is_served() ||
+		 (here > 1 && gt_shared->starving != database->oid)))
+	{
+		gt_shared->starving = InvalidOid;
+		result = true;
+	}
 	LWLockRelease(gt_shared->lock);
 	return result;
 }
@@ -371,7 +399,8 @@ idle(TimestampTz *idle_since)
 	now = gt_now();
 	if (due <= now)
 		return true;
-	if (now >= limit)
+	/* asked again: who looked for somebody idle a moment ago has not found us */
+	if (now >= limit || must_leave(*idle_since))
 		return false;
 	for (i = 0; i < GT_MAX_WORKERS; i++)
 	{
@@ -429,6 +458,7 @@ serve(void)
 	while (working)
 	{
 		bool		due;
+		bool		look;
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
@@ -443,8 +473,14 @@ serve(void)
 		due = (TimestampTz) pg_atomic_read_u64(&database->next_due) <= gt_now();
 		leaving = leaving || must_leave(began);
 		if (leaving && !gt_clean_pending(cleaner))
+		{
+			/* who comes next sees what we have not looked at */
+			if (gt_my_slot->state != GT_SLOT_IDLE)
+				gt_due_at(database, gt_now());
 			break;
-		if (!due && !gt_clean_pending(cleaner) && look_at > 0)
+		}
+		look = gt_slot_take_look();
+		if (!due && !look && !gt_clean_pending(cleaner) && look_at > 0)
 		{
 			if (!idle(&idle_since))
 				break;
@@ -456,7 +492,7 @@ serve(void)
 			if (!gt_in_transaction(look_around, "garbagetruck: looking around") || !working)
 				continue;
 		}
-		if (due)
+		if (due || look)
 			idle_since = gt_now();
 		work(due && !leaving && (TimestampTz) pg_atomic_exchange_u64(&database->next_due, GT_NEVER) != GT_NEVER);
 	}

@@ -61,13 +61,15 @@ $node->safe_psql('postgres', q{
 });
 
 # Three objects of each bad one fall due at the beginning, in the middle and near the end of the ten seconds over which
-# those of the good one do, 2,000 of them.
+# those of the good one do, 2,000 of them. In one transaction: no lease ends, and no server goes down, before its commit.
 $node->safe_psql('postgres', q{
+	BEGIN;
 	SELECT gt_lease_create(h || i, 'bad', duration => i * interval '4 s' - interval '3800 ms', cleanup => h)
 	FROM unnest('{raise,hang,swallow,suicide,crash,leak,tableless,roleless}'::text[]) h, generate_series(1, 3) i;
 	INSERT INTO good SELECT 'good' || i FROM generate_series(1, 2000) i;
 	SELECT gt_lease_create('good' || i, 'good', duration => i * interval '5 ms' + interval '200 ms', cleanup => 'good')
 	FROM generate_series(1, 2000) i;
+	COMMIT;
 });
 
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 2000 FROM cleaned'), "all of the good one's objects are cleaned");

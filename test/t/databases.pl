@@ -70,6 +70,11 @@ is($node->safe_psql('new_name', 'SELECT attempts, state FROM gt_garbage'), '0|ru
 is($status, 0, 'CREATE DATABASE TEMPLATE goes through') or diag $err;
 ok(running('new_name'), 'and the workers come back to the template');
 
+# The database that the command is given in, as createdb -T of the one that it connects to does.
+$status = $node->psql('new_name', 'CREATE DATABASE inside TEMPLATE new_name', stderr => \$err, extra_params => [ '-U', 'owner' ]);
+is($status, 0, 'CREATE DATABASE goes through with the database that it is given in as the template') or diag $err;
+ok(running('new_name'), 'and the workers come back to it');
+
 my $space = $node->basedir . '/space';
 mkdir $space or die "$space: $!";
 $node->safe_psql('postgres', "CREATE TABLESPACE space LOCATION '$space'");

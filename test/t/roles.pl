@@ -1,0 +1,128 @@
+# A worker runs the SQL of one role only, roles are served in turn, and nobody's handlers, however slow, many or
+# failing, keep another role's objects from being cleaned.
+use strict;
+use warnings;
+use GarbageTruck;
+use PostgreSQL::Test::Cluster;
+use Test::More;
+
+my $node = truck('roles', "garbagetruck.history = 'all'");
+
+# Each role has a handler of its own that writes down what it cleans, in which process, as whom.
+sub roles
+{
+	my ($db, @roles) = @_;
+	$node->safe_psql($db, q{
+		CREATE EXTENSION IF NOT EXISTS garbagetruck;
+		CREATE TABLE seen (n serial, id text, role name DEFAULT current_user, pid int DEFAULT pg_backend_pid());
+		GRANT INSERT, SELECT ON seen TO PUBLIC;
+		GRANT USAGE ON SEQUENCE seen_n_seq TO PUBLIC});
+	for my $role (@roles)
+	{
+		$node->safe_psql($db, qq{
+			DO \$\$ BEGIN CREATE ROLE $role; EXCEPTION WHEN duplicate_object THEN NULL; END \$\$;
+			SELECT gt_allow('$role'), gt_allow('$role', 'handler');
+			SET ROLE $role;
+			SELECT gt_handler_create('clean_$role', 'sql', 'INSERT INTO public.seen (id) SELECT \$1', max_attempts => 3, retry_delay => '100 ms');});
+	}
+	return;
+}
+
+sub garbage
+{
+	my ($db, $role, $handler, $ids) = @_;
+	return $node->safe_psql($db, qq{SET ROLE $role; SELECT count(gt_release(gt_lease_create(i, '$role', cleanup => '$handler'))) FROM $ids AS i});
+}
+
+my @roles = map { "r$_" } 1 .. 6;
+roles('postgres', @roles);
+
+# Six roles in turn over four workers, a hundred objects each, as they come and all at once.
+for my $i (1 .. 5)
+{
+	garbage('postgres', $_, "clean_$_", "unnest(ARRAY['a$i'])") for @roles;
+}
+$node->safe_psql('postgres', join(';', map { "SET ROLE $_; SELECT count(gt_release(gt_lease_create('b' || i, '$_', cleanup => 'clean_$_'))) FROM generate_series(1, 95) i" } @roles));
+is(eventually($node, 'postgres', q{SELECT count(*), count(DISTINCT (role, id)) FROM seen}, '600|600'), '600|600', 'the objects of six roles are cleaned, each once');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT pid FROM seen GROUP BY pid HAVING count(DISTINCT role) > 1) p}), '0',
+	'no process has run the SQL of two roles');
+
+# Announcing is of no role: it needs no worker of its own.
+$node->safe_psql('postgres', q{
+	SELECT gt_handler_create('hint', 'notify_only', 'hints');
+	SELECT gt_release(gt_lease_create('n', cleanup => 'hint'))});
+is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_garbage WHERE handler = 'hint'}, '0'), '0', 'what is of no role is done by any worker');
+
+# Handlers that hang hold all slots but one; who has not run yet may have that, and gives it back where it hangs too.
+$node->safe_psql('postgres', q{
+	CREATE ROLE hangs; SELECT gt_allow('hangs'), gt_allow('hangs', 'handler');
+	SET ROLE hangs;
+	SELECT gt_handler_create('hang' || i, 'sql', 'SELECT pg_sleep(3600)', timeout => '1 day', retry_delay => '1 hour') FROM generate_series(1, 5) i;
+	SELECT gt_release(gt_lease_create('h' || i, 'hangs', cleanup => 'hang' || i)) FROM generate_series(1, 5) i;});
+my $hanging = q{FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%' AND wait_event = 'PgSleep'};
+ok($node->poll_query_until('postgres', "SELECT count(*) = 3 $hanging"), 'three runs hang');
+garbage('postgres', 'r1', 'clean_r1', q{unnest(ARRAY['beside'])});
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'beside'}, '1'), '1', 'a handler that has run goes on beside them');
+$node->safe_psql('postgres', q{
+	SET ROLE r2;
+	SELECT gt_handler_create('new', 'sql', 'INSERT INTO public.seen (id) SELECT $1');
+	SELECT gt_release(gt_lease_create('unseen', 'r2', cleanup => 'new'))});
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'unseen'}, '1'), '1', 'one that has not run yet, too');
+$node->safe_psql('postgres', q{
+	SET ROLE r3;
+	SELECT gt_handler_create('also', 'sql', 'SELECT pg_sleep(3600)', timeout => '1 day', retry_delay => '1 hour');
+	SELECT gt_release(gt_lease_create('last slot', 'r3', cleanup => 'also'))});
+is(eventually($node, 'postgres', q{SELECT state, attempts FROM gt_garbage WHERE object_id = 'last slot' AND error LIKE 'given back%'}, 'waiting|0'),
+	'waiting|0', 'one that hangs in the last slot is given back, and not charged');
+is(eventually($node, 'postgres', "SELECT count(*) $hanging", '3'), '3', 'the others hang on');
+garbage('postgres', 'r4', 'clean_r4', q{unnest(ARRAY['after'])});
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'after'}, '1'), '1', 'and the slot is free again');
+
+# After a restart nobody knows who is quick.
+$node->restart;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 3 $hanging"), 'three runs hang after a restart');
+garbage('postgres', $_, "clean_$_", q{unnest(ARRAY['restarted'])}) for @roles;
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'restarted'}, '6'), '6', 'all others are served after a restart');
+$node->safe_psql('postgres', q{SELECT gt_pause('hang' || i) FROM generate_series(1, 5) i; SELECT gt_pause('also')});
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) $hanging");
+
+# A role with sixty handlers, none of which is slow, holds nobody up.
+$node->safe_psql('postgres', q{
+	CREATE ROLE many; SELECT gt_allow('many'), gt_allow('many', 'handler');
+	SET ROLE many;
+	SELECT gt_handler_create('many' || i, 'sql', 'SELECT pg_sleep(0.5)') FROM generate_series(1, 60) i;
+	SELECT gt_release(gt_lease_create(i || 'm' || j, 'many', cleanup => 'many' || i)) FROM generate_series(1, 60) i, generate_series(1, 3) j;});
+ok($node->poll_query_until('postgres', q{SELECT count(*) < 170 FROM gt_garbage WHERE handler LIKE 'many%'}), 'its runs have begun');
+garbage('postgres', $_, "clean_$_", q{unnest(ARRAY['meanwhile'])}) for @roles;
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'meanwhile'}, '6'), '6', 'six other roles are served');
+ok($node->safe_psql('postgres', q{SELECT count(*) FROM gt_garbage WHERE handler LIKE 'many%'}) > 0, 'before the sixty handlers are done');
+$node->safe_psql('postgres', q{SELECT gt_pause('many' || i) FROM generate_series(1, 60) i});
+
+# One worker for two roles with a backlog: they have it in turn.
+reload_and_see($node, 'garbagetruck.max_workers', '1');
+$node->safe_psql('postgres', q{
+	SET ROLE r1; SELECT gt_handler_create('step1', 'sql', 'INSERT INTO public.seen (id) SELECT $1 FROM pg_sleep(0.02)');
+	SET ROLE r2; SELECT gt_handler_create('step2', 'sql', 'INSERT INTO public.seen (id) SELECT $1 FROM pg_sleep(0.02)');
+	RESET ROLE; TRUNCATE seen});
+$node->safe_psql('postgres', join(';', 'BEGIN', (map { "SET LOCAL ROLE r$_; SELECT gt_release_many(gt_lease_create_many(array_agg('s' || i), 'r$_', cleanup => 'step$_')) FROM generate_series(1, 400) i" } 1, 2), 'COMMIT'));
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen}, '800'), '800', 'two roles share one worker');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT pid FROM seen GROUP BY pid HAVING count(DISTINCT role) > 1) p}), '0', 'each in processes of its own');
+ok($node->safe_psql('postgres', q{SELECT min(n) FILTER (WHERE role = 'r1') < max(n) FILTER (WHERE role = 'r2') AND
+	min(n) FILTER (WHERE role = 'r2') < max(n) FILTER (WHERE role = 'r1') FROM seen}) eq 't', 'in turn');
+reload_and_see($node, 'garbagetruck.max_workers', '2');
+
+# Who is idle leaves at once when a database waits for a slot, also who was busy when it began to wait.
+for my $db (qw(one two three))
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	roles($db, 'r1');
+	$node->safe_psql($db, q{SELECT gt_handler_create('half', 'sql', 'INSERT INTO public.seen (id) SELECT $1 FROM pg_sleep(0.8)')});
+}
+is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}, '0'), '0', 'no worker is left');
+$node->safe_psql($_, q{SELECT gt_release(gt_lease_create('x', cleanup => 'half'))}) for qw(one two);
+$node->safe_psql('three', q{SELECT gt_release(gt_lease_create('x', cleanup => 'half'))});
+is(eventually($node, 'three', q{SELECT count(*) FROM seen}, '1'), '1', 'the third database is served');
+is($node->safe_psql('three', q{SELECT lag < interval '8 seconds' FROM gt_history WHERE event = 'cleaned'}), 't', 'before the others have been idle for ten seconds');
+
+$node->stop;
+done_testing();
