@@ -224,13 +224,6 @@ extern bool gt_fetch_any(GtTable *t, GtRow *row);
 extern int	gt_fetch_some(GtTable *t, Snapshot snapshot, int limit, GtRow **rows);
 /* Locks the row that `row` was read from and re-reads it. May wait, but under skip. */
 extern GtLockResult gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip);
-/*
- * Locks the row for a caller who may have it: judged as it was read, and again
- * under the lock.  false: it is gone, or he may not; then he has waited for
- * nobody, or has no lock after all.  waited: what is known of rights is old.
- */
-typedef bool (*GtRowJudge) (const GtRow *row, bool waited, void *arg);
-extern bool gt_lock_judged(GtTable *t, GtRow *row, LockTupleMode mode, GtRowJudge judge, void *arg);
 /* fetch and lock, again when the row was deleted and inserted meanwhile */
 extern GtLockResult gt_fetch_lock(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
 								  GtRow *row, LockTupleMode mode, bool skip);

@@ -384,27 +384,33 @@ gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what)
 	return get_role_oid(NameStr(*PG_GETARG_NAME(arg)), false);
 }
 
-/*
- * Locks the row of a handler; false: there is none.  Who may not (see handler.h)
- * waits for nobody, and who might not any more, after a wait, learns it here.
- */
+/* Who asks for the row of a handler, and what he would do with it. */
+typedef struct Asking
+{
+	GtHandlerJudge must;
+	const char *verb;
+	GtHandler  *h;
+} Asking;
+
+static bool
+judge_handler(const GtRow *row, void *arg)
+{
+	Asking	   *asking = arg;
+
+	gt_handler_from_row(row, asking->h);
+	asking->must(asking->h, asking->verb);
+	return true;
+}
+
+/* Locks the row of a handler for whoever may (see handler.h); false: there is none. */
 bool
 gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtHandlerJudge must, const char *verb,
 				GtRow *row, GtHandler *h)
 {
 	Datum		key = CStringGetTextDatum(name);
+	Asking		asking = {must, verb, h};
 
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!gt_fetch(t, GT__HANDLER_NAME, 1, &key, row))
-			return false;
-		gt_handler_from_row(row, h);
-		must(h, verb);
-	} while (gt_lock(t, row, mode, false) != GT_LOCKED);
-	gt_handler_from_row(row, h);
-	must(h, verb);
-	return true;
+	return gt_fetch_lock_if(t, GT__HANDLER_NAME, 1, &key, row, mode, judge_handler, &asking) == GT_LOCKED;
 }
 
 /* ---------------------------------------------------------------- grant, revoke */

@@ -174,16 +174,15 @@ gt_claim_handler_of(const GtRow *row, List **known)
 	return k->may ? &k->h : NULL;
 }
 
-/* Is it still the garbage that the token names, and may the caller claim it? */
+/* May the caller have this version of the garbage that the token names? What was known of rights is old after a wait. */
 static bool
-judge_token(const GtRow *row, bool waited, void *arg)
+judge_token(const GtRow *row, void *arg)
 {
 	GtToken    *token = arg;
 
-	if (waited)
+	if (token->judged)
 		*token->known = NIL;
-	if (row->isnull[O_CLEANUP_ID] || GT_INT64(row, O_CLEANUP_ID) != token->cleanup_id)
-		return false;
+	token->judged = true;
 	token->h = gt_claim_handler_of(row, token->known);
 	return token->h != NULL;
 }
@@ -192,7 +191,11 @@ judge_token(const GtRow *row, bool waited, void *arg)
 bool
 gt_lock_token(GtTable *objects, GtToken *token)
 {
-	return gt_lock_judged(objects, &token->row, LockTupleNoKeyExclusive, judge_token, token);
+	Datum		key = Int64GetDatum(token->cleanup_id);
+
+	token->judged = false;
+	return gt_fetch_lock_if(objects, GT_OBJECT_CLEANUP, 1, &key, &token->row, LockTupleNoKeyExclusive,
+							judge_token, token) == GT_LOCKED;
 }
 
 /* ---------------------------------------------------------------- tokens */
@@ -275,8 +278,10 @@ begin_token(FunctionCallInfo fcinfo, const char *function, GtTable *objects, GtT
 	gt_must_not_be_null(fcinfo, 1, "attempt");
 	gt_start_ensure();
 	gt_open(objects, GT_OBJECT, RowExclusiveLock);
-	return gt_fetch_token(objects, PG_GETARG_INT64(0), PG_GETARG_INT32(1), known, token) &&
-		gt_lock_token(objects, token);
+	token->cleanup_id = PG_GETARG_INT64(0);
+	token->attempt = PG_GETARG_INT32(1);
+	token->known = known;
+	return gt_lock_token(objects, token);
 }
 
 Datum
@@ -393,7 +398,10 @@ gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt, List **known, Gt
 	token->cleanup_id = cleanup_id;
 	token->attempt = attempt;
 	token->known = known;
-	return gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, &token->row) && judge_token(&token->row, false, token);
+	if (!gt_fetch(objects, GT_OBJECT_CLEANUP, 1, &key, &token->row))
+		return false;
+	token->h = gt_claim_handler_of(&token->row, known);
+	return token->h != NULL;
 }
 
 /* How many attempts of one handler a call has acknowledged. */

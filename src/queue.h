@@ -33,6 +33,7 @@ typedef struct GtToken
 	int64		cleanup_id;
 	int			attempt;
 	List	  **known;
+	bool		judged;			/* while it is being locked */
 	const GtHandler *h;
 	GtRow		row;
 } GtToken;

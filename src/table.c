@@ -540,52 +540,6 @@ lock_row(GtTable *t, GtRow *row, LockTupleMode mode, bool skip, bool newest)
 	return GT_GONE;				/* keep compiler quiet */
 }
 
-/*
- * See garbagetruck.h.  Who has to wait does so in a subtransaction, for only the
- * end of that gives a row lock back; who finds the row free has just judged it.
- */
-bool
-gt_lock_judged(GtTable *t, GtRow *row, LockTupleMode mode, GtRowJudge judge, void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = false;
-	GtLockResult result;
-
-	if (!judge(row, false, arg))
-		return false;
-	result = gt_lock(t, row, mode, true);
-	if (result != GT_BUSY)
-		return result == GT_LOCKED && judge(row, false, arg);
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		ok = gt_lock(t, row, mode, false) == GT_LOCKED && judge(row, true, arg);
-		if (ok)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		ReThrowError(error);
-	}
-	PG_END_TRY();
-	return ok;
-}
-
 GtLockResult
 gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 {
