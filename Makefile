@@ -65,6 +65,7 @@ OUR_HEADERS = \
 	src/garbagetruck.h \
 	src/grant.h \
 	src/handler.h \
+	src/health.h \
 	src/lease.h \
 	src/observe.h \
 	src/queue.h \

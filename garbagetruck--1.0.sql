@@ -452,8 +452,8 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.gt_forecast(interval) IS 'What ends within the horizon if nobody renews, by minute.';
 
 CREATE FUNCTION @extschema@.gt_health() RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
-AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 11;
-COMMENT ON FUNCTION @extschema@.gt_health() IS 'What is wrong here, and the SQL or setting that helps: one row for each check.';
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 20;
+COMMENT ON FUNCTION @extschema@.gt_health() IS 'What is wrong here, and the SQL or setting that helps: a row for each check, or several.';
 
 CREATE FUNCTION @extschema@.gt_check(repair boolean DEFAULT false)
 RETURNS TABLE (kind text, object_type text, object_id text, detail text, mended boolean)

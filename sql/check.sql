@@ -33,7 +33,9 @@ SELECT * FROM gt_check();
 SELECT gt_lease_create('lost', 'k', cleanup => 'k_clean') IS NOT NULL, gt_lease_create('lost plain', 'k') IS NOT NULL;
 SELECT gt_lease_create('two', 'k', cleanup => 'k_clean', service_id => s) IS NOT NULL FROM (VALUES ('a'), ('b')) v(s);
 DELETE FROM _garbagetruck.gt_lease WHERE object_id LIKE 'lost%' OR (object_id = 'two' AND service_id = 'b');
-SELECT ok, detail ~ 'lost' AS names, remedy FROM gt_health() WHERE check_name = 'consistency';
+-- of large tables gt_health looks at a part
+VACUUM FULL _garbagetruck.gt_object, _garbagetruck.gt_lease;
+SELECT bool_or(ok) AS ok, bool_or(detail ~ 'lost') AS names, max(remedy) AS remedy FROM gt_health() WHERE check_name = 'consistency';
 SELECT kind, object_id, regexp_replace(detail, '[0-9a-f-]{36}', 'ID'), mended FROM gt_check() ORDER BY 1, 2;
 SELECT kind, object_id, mended FROM gt_check(true) ORDER BY 1, 2;
 SELECT * FROM gt_check();
@@ -81,6 +83,12 @@ SELECT object_id FROM _garbagetruck.gt_object WHERE object_id = 'locked' FOR UPD
 SELECT kind, object_id, mended FROM gt_check(true);
 ROLLBACK;
 SELECT kind, object_id, mended FROM gt_check(true);
+
+-- a check of gt_health that fails itself says so, and the others go on
+BEGIN;
+UPDATE _garbagetruck.gt__handler SET kind = 'nonsense' WHERE name = 'k_queue';
+SELECT check_name, ok, detail FROM gt_health() WHERE check_name IN ('dead', 'paused', 'unclaimed', 'place', 'clock', 'settings');
+ROLLBACK;
 
 GRANT USAGE ON SCHEMA t TO k_user;
 SET ROLE k_user;

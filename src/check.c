@@ -128,6 +128,12 @@ gt_check_duration(Interval *duration, int64 *us, GtFail *f)
 								 GetConfigOptionByName("garbagetruck.min_lease_duration", NULL, false),
 								 GetConfigOptionByName("garbagetruck.max_lease_duration", NULL, false));
 
+	if ((int64) gt_min_duration > (int64) gt_max_duration * 1000)
+	{
+		gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "no duration is allowed: it would have to be %s", range);
+		f->hint = pstrdup("garbagetruck.min_lease_duration must not be longer than garbagetruck.max_lease_duration.");
+		return false;
+	}
 	return gt_check_interval("duration", duration, (int64) gt_min_duration * 1000,
 							 (int64) gt_max_duration * USECS_PER_SEC, range, us, f);
 }

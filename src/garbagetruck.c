@@ -177,12 +177,41 @@ define_settings(void)
 	MarkGUCPrefixReserved("garbagetruck");
 }
 
+/* The library as it was when this process, or the postmaster for it, has loaded it. */
+static struct stat loaded;
+
+static bool
+stat_library(struct stat *st)
+{
+	char		path[MAXPGPATH];
+
+	snprintf(path, sizeof(path), "%s/garbagetruck%s", pkglib_path, DLSUFFIX);
+	return stat(path, st) == 0;
+}
+
+/* See garbagetruck.h. */
+char *
+gt_library_changed(void)
+{
+	struct stat now;
+
+	if (loaded.st_ino == 0)
+		return NULL;			/* it was loaded from elsewhere */
+	if (!stat_library(&now))
+		return "the library is not on disk any more: new sessions can not load it";
+	if (now.st_ino != loaded.st_ino || now.st_mtime != loaded.st_mtime || now.st_size != loaded.st_size)
+		return "the library on disk is another one than the server has loaded";
+	return NULL;
+}
+
 void
 _PG_init(void)
 {
 	/* pg_upgrade moves rows, nothing of ours may act on them meanwhile */
 	if (IsBinaryUpgrade)
 		return;
+	if (!stat_library(&loaded))
+		memset(&loaded, 0, sizeof(loaded));
 	gt_preloaded = process_shared_preload_libraries_in_progress;
 	define_settings();
 	if (gt_preloaded)

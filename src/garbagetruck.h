@@ -60,6 +60,8 @@ extern char *gt_identity;
 extern bool gt_in_cleanup;			/* garbagetruck.in_cleanup: only run.c sets it */
 extern bool gt_preloaded;			/* by shared_preload_libraries: there is shared memory */
 
+extern char *gt_library_changed(void);	/* what became of the library on disk since it was loaded; NULL: nothing */
+
 typedef enum
 {
 	GT_HISTORY_OFF, GT_HISTORY_ERRORS, GT_HISTORY_ALL
@@ -311,6 +313,10 @@ typedef struct GtDatabase
 	TimestampTz retry_at;		/* not before: after such a failure. Under lock */
 	int			place;			/* GtPlace as the last worker saw it, for gt_health and metrics. Under lock */
 	bool		warned;			/* the log says that it is a copy. Under lock */
+	int			errors;			/* of workers outside of handlers, in a row. Under lock, as those below */
+	TimestampTz error_at;		/* the last one */
+	char		error_in[64];	/* what the worker was at; when that goes well once, the row ends */
+	char		error[256];
 	bool		sweep;			/* a worker ended with a run on record. Under lock */
 	bool		denied;			/* due work waits for a run elsewhere to end. Under lock */
 	Oid			waits;			/* a role with work that nobody here may do, or does; InvalidOid: none. Under lock */

@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/dbcommands.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -26,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "garbagetruck.h"
+#include "health.h"
 #include "observe.h"
 
 PG_FUNCTION_INFO_V1(gt_metrics);
@@ -235,7 +237,7 @@ typedef struct Output
 	const char *help;
 } Output;
 
-/* One sample. suffix, label and label2: "" or NULL where there is none. */
+/* One sample, of this database. suffix, label and label2: "" or NULL where there is none. */
 static void
 put(const Output *o, const char *suffix, const char *label, const char *value, const char *label2,
 	const char *value2, double number)
@@ -245,16 +247,18 @@ put(const Output *o, const char *suffix, const char *label, const char *value, c
 	bool		nulls[5] = {false, false, false, false, false};
 
 	initStringInfo(&labels);
-	appendStringInfoChar(&labels, '{');
+	appendStringInfoString(&labels, "{\"database\": ");
+	escape_json(&labels, get_database_name(MyDatabaseId));
 	if (label != NULL)
 	{
+		appendStringInfoString(&labels, ", ");
 		escape_json(&labels, label);
 		appendStringInfoString(&labels, ": ");
 		escape_json(&labels, value);
 	}
 	if (label2 != NULL)
 	{
-		appendStringInfoString(&labels, label != NULL ? ", " : "");
+		appendStringInfoString(&labels, ", ");
 		escape_json(&labels, label2);
 		appendStringInfoString(&labels, ": ");
 		escape_json(&labels, value2);
@@ -376,6 +380,28 @@ put_workers(ReturnSetInfo *rsinfo)
 			(double) pg_atomic_read_u64(&gt_shared->slots_missing));
 }
 
+/* Each check of gt_health() as one number: its rows stand together. */
+static void
+put_health(ReturnSetInfo *rsinfo)
+{
+	Output		o = {rsinfo, "health", "gauge", "1 while all that gt_health() tells of this check is ok."};
+	List	   *rows = gt_health_rows();
+	bool		ok = true;
+	int			i;
+
+	for (i = 0; i < list_length(rows); i++)
+	{
+		GtHealthRow *row = list_nth(rows, i);
+		GtHealthRow *next = i + 1 < list_length(rows) ? list_nth(rows, i + 1) : NULL;
+
+		ok = ok && row->ok;
+		if (next != NULL && strcmp(next->check, row->check) == 0)
+			continue;
+		put(&o, "", "check", row->check, NULL, NULL, ok);
+		ok = true;
+	}
+}
+
 /* 42501 for who is not a monitor, 55000 without preload. */
 void
 gt_check_monitor(const char *function)
@@ -426,6 +452,7 @@ gt_metrics(PG_FUNCTION_ARGS)
 	put_histogram(&lag, NULL, NULL, &entry.lag);
 	put_overdue(rsinfo, &entry);
 	put_workers(rsinfo);
+	put_health(rsinfo);
 	foreach(lc, gt_observe_margins())
 	{
 		GtMargin   *m = lfirst(lc);

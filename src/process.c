@@ -20,6 +20,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -258,6 +259,27 @@ note_failure(MemoryContext context)
 	FreeErrorData(error);
 }
 
+/* For gt_health(): that the worker could not do what it was at, or, error NULL, that it could. */
+static void
+note_error(const char *activity, const char *error)
+{
+	GtDatabase *db = gt_worker_database;
+
+	if (error == NULL && db->errors == 0)
+		return;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	if (error == NULL && strncmp(db->error_in, activity, sizeof(db->error_in) - 1) == 0)
+		db->errors = 0;
+	if (error != NULL)
+	{
+		db->errors++;
+		db->error_at = gt_now();
+		strlcpy(db->error_in, activity, sizeof(db->error_in));
+		strlcpy(db->error, error, pg_mbcliplen(error, strlen(error), sizeof(db->error) - 1) + 1);
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
 /*
  * Runs `body` in a transaction.  An error is logged and survived.  Several in a
  * row end the process.
@@ -267,6 +289,7 @@ gt_in_transaction(void (*body) (void), const char *activity)
 {
 	static int	errors = 0;
 	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
 	volatile bool ok = true;
 
 	SetCurrentStatementStartTimestamp();
@@ -284,6 +307,8 @@ gt_in_transaction(void (*body) (void), const char *activity)
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
 		note_failure(context);
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
 		AbortCurrentTransaction();
 		FlushErrorState();
 		ok = false;
@@ -294,9 +319,14 @@ gt_in_transaction(void (*body) (void), const char *activity)
 	pgstat_report_stat(false);
 
 	if (ok)
+	{
 		errors = 0;
+		note_error(activity, NULL);
+	}
 	else
 	{
+		note_error(activity, error->message != NULL ? error->message : "unknown error");
+		FreeErrorData(error);
 		if (cleaner != NULL)
 			gt_clean_restart(cleaner);
 		if (cleaner == NULL || !gt_clean_pending(cleaner))

@@ -130,6 +130,7 @@ gt_database(Oid database, bool create)
 		unused->started = false;
 		unused->rearmed = false;
 		unused->rearmer = 0;
+		unused->errors = 0;
 		unused->absent = false;
 		unused->hold = 0;
 		unused->failures = 0;

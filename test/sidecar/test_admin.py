@@ -152,8 +152,9 @@ class Metrics(AdminTest):
                      "stalled", "workers", "worker_slots_missing_total", "handler_paused", "renewal_buffer_entries",
                      "sidecar_database_up", "sidecar_calls_total", "sidecar_executor_calls_total"):
             self.assertIn("garbagetruck_" + name, seen)
-        self.assertIn('garbagetruck_cleanups_total{handler="fails",result="failed"}', text)
-        self.assertRegex(text, r'garbagetruck_reclaim_lag_seconds_bucket\{le="\+Inf"\} \d')
+        self.assertRegex(text, r'garbagetruck_cleanups_total\{database="\w+",handler="fails",result="failed"\} \d')
+        self.assertRegex(text, r'garbagetruck_reclaim_lag_seconds_bucket\{database="\w+",le="\+Inf"\} \d')
+        self.assertRegex(text, r'garbagetruck_health\{check="place",database="\w+"\} 1')
         self.assertIn("garbagetruck_sidecar_database_up 1\n", text)
 
     def test_without_the_database(self):
@@ -172,7 +173,7 @@ class Metrics(AdminTest):
         status, text = other.get("/metrics")
         self.assertEqual(status, 200)
         self.assertIn("garbagetruck_sidecar_database_up 1\n", text)
-        self.assertNotIn("garbagetruck_leases ", text)
+        self.assertNotIn("garbagetruck_leases{", text)
         self.assertIn("42501", other.log())
         self.assertEqual(other.get("/")[0], 200)
         remedy = "SELECT gt_allow('plain', 'monitor');"

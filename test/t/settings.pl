@@ -37,8 +37,31 @@ $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('not listed', c
 $node->safe_psql('other', q{SELECT gt_release(gt_lease_create('listed', cleanup => 'clean'))});
 cleaned($node, 'other', 'listed', 'garbagetruck.databases names those that are served');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned WHERE id = 'not listed'}), '0', 'and the others are not');
-reload_and_see($node, 'garbagetruck.databases', '*');
+reload_and_see($node, 'garbagetruck.databases', 'other, nowhere');
+is($node->safe_psql('postgres', q{SELECT string_agg(ok::text, ' ') FROM gt_health() WHERE check_name = 'settings' AND detail ~ '"nowhere"'}), 'false', 'gt_health tells of a database that does not exist');
+# each row is a remedy that runs as it stands, and does no more than is needed
+$node->safe_psql('postgres', $_) for split /\n/, $node->safe_psql('postgres', q{SELECT remedy FROM gt_health() WHERE check_name = 'workers'});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'not listed'}), 'until they are');
+is($node->safe_psql('postgres', 'SHOW garbagetruck.databases'), 'other, nowhere, postgres', 'by the remedy, which adds the database to the list');
+reload_and_see($node, 'garbagetruck.databases', '*');
+
+# in a schema that is not in the search_path the remedies name it
+$node->safe_psql('postgres', 'CREATE DATABASE elsewhere');
+$node->safe_psql('elsewhere', 'CREATE SCHEMA "gt x"; CREATE EXTENSION garbagetruck SCHEMA "gt x"; SELECT "gt x".gt_pause()');
+$node->safe_psql('elsewhere', $node->safe_psql('elsewhere', q{SELECT remedy FROM "gt x".gt_health() WHERE check_name = 'paused'}));
+is($node->safe_psql('elsewhere', q{SELECT ok FROM "gt x".gt_health() WHERE check_name = 'paused'}), 't', 'in another schema the remedy runs, too');
+
+# settings that contradict each other
+reload_and_see($node, 'garbagetruck.min_lease_duration', '1h');
+is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'settings' LIMIT 1}), 'f', 'a default that is not allowed is told of');
+reload_and_see($node, 'garbagetruck.max_lease_duration', '1s');
+like($node->safe_psql('postgres', q{SELECT detail FROM gt_health() WHERE check_name = 'settings' LIMIT 1}), qr/min_lease_duration .* is longer than max_lease_duration/, 'so is a range that is none');
+$node->psql('postgres', q{SELECT gt_lease_create('none', duration => '10 s')}, stderr => \my $none);
+like($none, qr/no duration is allowed/, 'and the error says so');
+is($node->safe_psql('postgres', q{SELECT value FROM gt_metrics() WHERE name = 'garbagetruck_health' AND labels ->> 'check' = 'settings'}), '0', 'and the metric');
+reload_and_see($node, 'garbagetruck.max_lease_duration', '30d');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET garbagetruck.min_lease_duration');
+$node->reload;
 
 # a list that cannot be read is refused, and the one before stays
 my ($out, $err);
@@ -56,7 +79,7 @@ is($node->safe_psql('postgres', q{SELECT next_due_at > gt_clock() + interval '6 
 
 # one worker for many databases
 reload_and_see($node, 'garbagetruck.max_workers', '1');
-is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'workers'}), 'f', 'gt_health tells that one worker is too few');
+is($node->safe_psql('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'workers'}), 'f', 'gt_health tells that one worker is too few');
 for my $n (1 .. 4)
 {
 	$node->safe_psql('postgres', "CREATE DATABASE many$n");
@@ -107,7 +130,7 @@ my $missing = $node->safe_psql('postgres', q{SELECT setting FROM pg_settings WHE
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('no slot', cleanup => 'clean'))});
 ok($node->poll_query_until('postgres', q{SELECT value > 0 FROM gt_metrics() WHERE name LIKE '%worker_slots_missing_total'}), 'a missing worker slot is counted')
 	if $missing == 2;
-is($node->safe_psql('postgres', q{SELECT ok FROM gt_health() WHERE check_name = 'slots'}), 'f', 'gt_health tells of it');
+is($node->safe_psql('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'slots'}), 'f', 'gt_health tells of it');
 $node->safe_psql('postgres', q{ALTER SYSTEM SET max_worker_processes = 8});
 $node->restart;
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'no slot'}), 'with a slot it is cleaned');
