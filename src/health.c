@@ -749,12 +749,6 @@ check_capacity(Health *health)
 			psprintf("CALL %s();", our("gt_reclaim")));
 		well = false;
 	}
-	if (list_length(gt_handler_list()) > GT_MAX_HANDLERS)
-	{
-		put(health, false, psprintf("there are more than %d handlers: not all of their rates are remembered", GT_MAX_HANDLERS),
-			psprintf("SELECT name, last_run_at FROM %s ORDER BY last_run_at NULLS FIRST;", our("gt_handlers")));
-		well = false;
-	}
 	if (last_handler_id() > PG_INT32_MAX / 10 * 9)
 	{
 		put(health, false, "most ids of handlers have been used: replace handlers instead of dropping and creating them",
