@@ -17,8 +17,9 @@
  * Each event is acted upon first and reported afterwards, to a stderr that is
  * never waited for.
  *
- * The terminal: COMMAND's group is its foreground group while ours would be.
- * When COMMAND is stopped there we take it back and stop with our whole job,
+ * The terminal: where hold is all of a job, COMMAND's group is the foreground
+ * group in its place.  In a pipeline or a script, where others of our group may
+ * want to read, COMMAND gets it when it stops for the want of it.  When COMMAND is stopped there we take it back and stop with our whole job,
  * as the terminal would have had it, so that the shell sees it.  When we are
  * told to stop, COMMAND is first.  Stopped, nothing is renewed, and the guard
  * ends COMMAND in time.  Continued, COMMAND goes on when a renewal has come
@@ -650,6 +651,14 @@ note_inherited(uint8_t *bits)
 		closedir(dir);
 }
 
+/* Has our group the terminal, and nobody else in it a use for it?  As far as can be seen from here. */
+static bool
+is_whole_job(const Hold *hold)
+{
+	return tcgetpgrp(hold->terminal) == getpgrp() && getpgrp() == getpid() &&
+		isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+}
+
 static int
 start(Hold *hold, const uint8_t *inherited)
 {
@@ -659,8 +668,7 @@ start(Hold *hold, const uint8_t *inherited)
 		.times = hold->times
 	};
 
-	/* Only who has it may give it. */
-	if (hold->terminal >= 0 && tcgetpgrp(hold->terminal) != getpgrp())
+	if (hold->terminal >= 0 && !is_whole_job(hold))
 		plan.terminal = -1;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	hold->guard_pid = guard_start(&plan, &hold->guard);

@@ -440,6 +440,18 @@ class Terminal(HoldTest):
         os.write(fd, b"echo code=$?\n")
         self.wait_for(fd, "code=130")
 
+    def test_pipeline_reads_the_terminal(self):
+        """hold does not take it away from who else is in its job; its command gets it when it reads from it."""
+        pid, fd = self.shell()
+        words = " ".join("'" + word + "'" for word in self.words("sh", "-c", "echo begun; sleep 1; read x; echo mine $x; sleep 0.1", duration=30))
+        os.write(fd, (words + " | { read x; echo $x; read x < /dev/tty; echo yours $x; cat; }\n").encode())
+        self.wait_for(fd, "begun\r\n")
+        os.write(fd, b"one\n")
+        self.wait_for(fd, "yours one")
+        os.write(fd, b"two\n")
+        self.wait_for(fd, "mine two")
+        self.wait_for(fd, "ready> ")
+
     def test_stopped_for_too_long(self):
         pid, fd = self.shell()
         self.run_in(fd, "sh", "-c", "trap '' TERM; echo begun; (while :; do sleep 0.05; done) | cat; exec cat")
