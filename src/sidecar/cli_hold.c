@@ -90,7 +90,8 @@ typedef struct Hold
 	GrpcCode	last_status;
 } Hold;
 
-/* Passed on to COMMAND; while there is none the first four end us. */
+/* Passed on to COMMAND; while there is none, the first four end us. */
+#define ENDING 4
 static const int passed_on[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH};
 static const int stopping[] = {SIGTSTP, SIGTTIN, SIGTTOU};
 
@@ -163,7 +164,7 @@ catch_signals(Hold *hold, bool all)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
-	for (i = 0; i < (all ? COUNT(passed_on) : 4); i++)
+	for (i = 0; i < (all ? COUNT(passed_on) : ENDING); i++)
 		sigaddset(&set, passed_on[i]);
 	for (i = 0; all && i < COUNT(stopping); i++)
 		sigaddset(&set, stopping[i]);
@@ -256,6 +257,8 @@ take_signal(Hold *hold, int signo)
 		reap(hold);
 	else if (hold->guard < 0)
 	{
+		if (!is_one_of(signo, passed_on, ENDING))
+			return;
 		/* The second one ends the wait for an answer. */
 		hold->quit_at = hold->quit == 0 ? boot_ms() + QUIT_PATIENCE_MS : 0;
 		hold->quit = signo;
@@ -403,9 +406,9 @@ wait_events(Hold *hold, int64_t when)
 
 /* ---- taking the lease ---- */
 
-/* Asked while the request for the lease waits. */
+/* Asked while a request waits and there is no COMMAND. */
 static bool
-give_up_taking(void *arg)
+give_up_call(void *arg)
 {
 	Hold	   *hold = arg;
 
@@ -487,7 +490,7 @@ take_lease(Hold *hold)
 	int64_t		pause = 100;
 	bool		held = false;
 
-	grpc_client_set_give_up(cli->client, give_up_taking, hold, &hold->signals, 1);
+	grpc_client_set_give_up(cli->client, give_up_call, hold, &hold->signals, 1);
 	for (;;)
 	{
 		GrpcReply	reply;
@@ -610,14 +613,24 @@ release(Hold *hold)
 	Garbagetruck__V1__ReleaseRequest request = GARBAGETRUCK__V1__RELEASE_REQUEST__INIT;
 	Garbagetruck__V1__CountResponse *answer;
 	GrpcReply	reply;
+	int64_t		limit = cli->timeout_ms;
 	bool		over;
 
-	grpc_client_set_give_up(cli->client, NULL, NULL, NULL, 0);
+	/* A server that did not answer is not worth waiting for longer than the lease lives. */
+	if (hold->lost)
+		limit = least(limit, hold->deadline - boot_ms());
+	if (limit <= 0)
+		return true;
+	/* From now on a signal ends this, as in the beginning. */
+	if (hold->guard >= 0)
+		close(hold->guard);
+	hold->guard = -1;
+	grpc_client_set_give_up(cli->client, give_up_call, hold, &hold->signals, 1);
 	request.n_lease_ids = 1;
 	request.lease_ids = &hold->lease_id;
 	answer = (Garbagetruck__V1__CountResponse *)
 		cli_call_quiet(cli, V1_PATH "Release", &request.base,
-					   &garbagetruck__v1__count_response__descriptor, (long) cli->timeout_ms, &reply);
+					   &garbagetruck__v1__count_response__descriptor, (long) limit, &reply);
 	over = (answer != NULL && answer->count == 0) || (answer == NULL && is_over(&reply));
 	if (answer == NULL && !over)
 		cli_error(cli->json, grpc_code_name(reply.status),

@@ -98,7 +98,7 @@ out_name(const char *name)
 		comma_due = true;
 	}
 	else
-		printf("%s:%*s", name, (int) (NAME_WIDTH - strlen(name)), "");
+		printf("%s:%*s", name, strlen(name) < NAME_WIDTH ? (int) (NAME_WIDTH - strlen(name)) : 1, "");
 }
 
 static void

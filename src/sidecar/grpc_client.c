@@ -505,8 +505,11 @@ transport_failure(GrpcClient *client, CURLcode rc, GrpcReply *reply)
 	const char *detail = client->error[0] ? client->error : curl_easy_strerror(rc);
 	char	   *message = NULL;
 	GrpcCode	status = GRPC_UNAVAILABLE;
+	curl_off_t	connected = 0;
 
-	if (rc == CURLE_OPERATION_TIMEDOUT)
+	/* Without a connection nothing can have been done. */
+	curl_easy_getinfo(client->curl, CURLINFO_CONNECT_TIME_T, &connected);
+	if (rc == CURLE_OPERATION_TIMEDOUT && connected > 0)
 		status = GRPC_DEADLINE_EXCEEDED;
 	else if (rc == CURLE_ABORTED_BY_CALLBACK)
 		status = GRPC_CANCELLED;
