@@ -126,26 +126,28 @@ guard_hear(int fd, GuardMessage *message)
 }
 
 /* Is there a child yet?  Those that have ended are no more. */
-static bool
-reap_all(void)
+static void
+reap_all(void *arg)
 {
 	pid_t		pid;
 
 	do
 		pid = waitpid(-1, NULL, WNOHANG);
 	while (pid > 0 || (pid < 0 && errno == EINTR));
-	return pid == 0;
+	*(bool *) arg = pid == 0;
 }
 
 int
 guard_kill_all(void)
 {
 	int			nap = SHORT_NAP_MS;
+	bool		any;
 
-	while (reap_all())
+	for (reap_all(&any); any; reap_all(&any))
 	{
 		TreeCount	count = tree_signal(SIGKILL, 0);
 
+		tree_kill_children(reap_all, &any);
 		if (count.signalled == 0 && count.denied > 0)
 			return count.denied;
 		poll(NULL, 0, nap);
@@ -226,22 +228,6 @@ signal_all(const Guard *guard, int signo)
 	return tree_signal(signo, 0);
 }
 
-static void
-kill_round(Guard *guard, int64_t now)
-{
-	guard->phase = KILLING;
-	guard->denied = signal_all(guard, SIGKILL);
-	guard->idle_rounds = guard->denied.signalled > 0 ? 0 : guard->idle_rounds + 1;
-	/* Those that are left are not ours to kill, or even to see (the mount option hidepid). */
-	if (guard->idle_rounds > IDLE_ROUNDS || (guard->idle_rounds > 0 && guard->denied.denied > 0))
-	{
-		guard->empty = true;
-		guard->denied.denied += guard->denied.denied == 0;
-	}
-	guard->due = now + guard->nap;
-	guard->nap = guard->nap * 2 < LONG_NAP_MS ? guard->nap * 2 : LONG_NAP_MS;
-}
-
 /* SIGTERM for all, and SIGKILL after kill_after, or when the lease demands it. */
 static void
 stop_all(Guard *guard, int64_t now)
@@ -267,8 +253,9 @@ command_ended(Guard *guard, int status, int64_t now)
 
 /* What has become of our children, among them all that have lost their parents. */
 static void
-reap(Guard *guard, int64_t now)
+reap(void *arg)
 {
+	Guard	   *guard = arg;
 	int			status;
 	pid_t		pid;
 
@@ -284,8 +271,28 @@ reap(Guard *guard, int64_t now)
 		if (pid == guard->command && WIFSTOPPED(status))
 			say(guard, GUARD_STOPPED, WSTOPSIG(status), 0);
 		else if (pid == guard->command && !guard->ended)
-			command_ended(guard, status, now);
+			command_ended(guard, status, boot_ms());
 	}
+}
+
+/* SIGKILL for all, and when to do it again. */
+static void
+kill_round(Guard *guard, int64_t now)
+{
+	guard->phase = KILLING;
+	guard->denied = signal_all(guard, SIGKILL);
+	tree_kill_children(reap, guard);
+	if (guard->empty)
+		return;
+	guard->idle_rounds = guard->denied.signalled > 0 ? 0 : guard->idle_rounds + 1;
+	/* Those that are left are not ours to kill, or even to see (the mount option hidepid). */
+	if (guard->idle_rounds > IDLE_ROUNDS || (guard->idle_rounds > 0 && guard->denied.denied > 0))
+	{
+		guard->empty = true;
+		guard->denied.denied += guard->denied.denied == 0;
+	}
+	guard->due = now + guard->nap;
+	guard->nap = guard->nap * 2 < LONG_NAP_MS ? guard->nap * 2 : LONG_NAP_MS;
 }
 
 /* The holder says nothing any more: it was killed, or crashed. */
@@ -408,7 +415,7 @@ watch(Guard *guard)
 			return;
 		if (guard->holder >= 0 && fds[2].revents != 0)
 			take_messages(guard, boot_ms());
-		reap(guard, boot_ms());
+		reap(guard);
 		if (!guard->empty)
 			act(guard, boot_ms());
 		if (guard->empty)

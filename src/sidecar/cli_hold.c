@@ -632,7 +632,7 @@ release(Hold *hold)
 		cli_call_quiet(cli, V1_PATH "Release", &request.base,
 					   &garbagetruck__v1__count_response__descriptor, (long) limit, &reply);
 	over = (answer != NULL && answer->count == 0) || (answer == NULL && is_over(&reply));
-	if (answer == NULL && !over)
+	if (answer == NULL && !over && !hold->lost)
 		cli_error(cli->json, grpc_code_name(reply.status),
 				  "the lease could not be released and ends by itself: %s", reply.message);
 	else if (over && !hold->lost)

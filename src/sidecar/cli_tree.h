@@ -27,4 +27,10 @@ extern bool tree_open(void);
  */
 extern TreeCount tree_signal(int signo, pid_t except);
 
+/*
+ * Kill the children of this process, at once and again as long as there are
+ * any, for a moment; `reap` fetches those that have ended.
+ */
+extern void tree_kill_children(void (*reap) (void *arg), void *arg);
+
 #endif							/* GT_CLI_TREE_H */

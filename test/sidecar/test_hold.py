@@ -203,6 +203,24 @@ class Broken(HoldTest):
         child.send_signal(signal.SIGCONT)
         self.assertEqual(child.wait(60), 1)
 
+    @unittest.skipUnless(os.path.exists(f"/proc/self/task/{os.getpid()}/children"), "the kernel lists no children")
+    def test_who_forks_and_ends_all_the_time(self):
+        """In a new session each time, and gone before anybody has looked at it: what tells of it is the file that it writes."""
+        beat = os.path.join(WORK, self.mark)
+        program = ("import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                   "if os.fork() == 0:\n    while True:\n        os.setsid()\n        if os.fork():\n            os._exit(0)\n"
+                   f"        open({beat!r}, 'a').write('x')\n"
+                   "print('begun', flush=True)\ntime.sleep(1000)\n")
+        self.own_server()
+        child = self.start("/usr/bin/python3", "-c", program)
+        self.begun(child)
+        self.assertTrue(wait_until(lambda: os.path.exists(beat) and os.path.getsize(beat) > 20, 20))
+        self.server.signal(signal.SIGSTOP)
+        self.assert_exclusive()
+        written = os.path.getsize(beat)
+        time.sleep(0.3)
+        self.assertEqual(os.path.getsize(beat), written)
+
     def test_stderr_full(self):
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
