@@ -54,7 +54,9 @@ OBJS = \
 	src/slots.o \
 	src/table.o \
 	src/tally.o \
+	src/tampered.o \
 	src/transaction.o \
+	src/translate.o \
 	src/views.o \
 	src/worker.o
 
@@ -70,6 +72,7 @@ OUR_HEADERS = \
 	src/observe.h \
 	src/queue.h \
 	src/rights.h \
+	src/tampered.h \
 	src/worker.h
 
 # FAULTS=1 compiles in the named fault points of the tests. A normal build has none.

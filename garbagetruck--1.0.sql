@@ -337,6 +337,9 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 CREATE FUNCTION _garbagetruck.gt__may(what text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 
+CREATE FUNCTION _garbagetruck.gt__may_look() RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+
 -- A lease as its reader sees it; the functions and the view gt_leases choose the rows.
 CREATE VIEW _garbagetruck.gt__lease_view AS
 SELECT l.id AS lease_id, l.object_id, l.object_type, l.service_id,
@@ -378,6 +381,14 @@ COMMENT ON FUNCTION @extschema@.gt_handler_grant(text, name, text) IS 'Lets a ro
 CREATE FUNCTION @extschema@.gt_handler_revoke(name text, role name, privilege text DEFAULT 'use') RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.gt_handler_revoke(text, name, text) IS 'Takes back what gt_handler_grant gave.';
+
+-- EXECUTE on one of these is the right of that name
+CREATE FUNCTION _garbagetruck.gt__mark_lease() RETURNS void AS 'MODULE_PATHNAME', 'gt__mark' LANGUAGE C IMMUTABLE;
+CREATE FUNCTION _garbagetruck.gt__mark_handler() RETURNS void AS 'MODULE_PATHNAME', 'gt__mark' LANGUAGE C IMMUTABLE;
+CREATE FUNCTION _garbagetruck.gt__mark_monitor() RETURNS void AS 'MODULE_PATHNAME', 'gt__mark' LANGUAGE C IMMUTABLE;
+CREATE FUNCTION _garbagetruck.gt__mark_admin() RETURNS void AS 'MODULE_PATHNAME', 'gt__mark' LANGUAGE C IMMUTABLE;
+CREATE FUNCTION _garbagetruck.gt__revoke_all() RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 CREATE FUNCTION @extschema@.gt_allow(role name, what text DEFAULT 'lease') RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -478,7 +489,8 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 
 -- ---------------------------------------------------------------------------
 -- Views.  They read the tables as the extension's owner and ask about the caller:
--- gt__acts_for(), gt__may() and gt__handler_may() see current_user.  Monitors see
+-- gt__acts_for(), gt__may() and gt__handler_may() see current_user; gt__may_look()
+-- refuses who was given nothing, before the first row.  Monitors see
 -- every row, but commands, payloads, metadata and error texts only as anybody.
 -- ---------------------------------------------------------------------------
 
@@ -490,7 +502,8 @@ SELECT v.lease_id, v.object_id, v.object_type, v.service_id, v.state, v.created_
 	v.attempts, v.max_attempts, v.retry_delay,
 	_garbagetruck.gt__role_name(v.owner) AS owner
 FROM _garbagetruck.gt__lease_view v
-WHERE (SELECT _garbagetruck.gt__may('monitor')) OR _garbagetruck.gt__acts_for(v.owner);
+WHERE (SELECT _garbagetruck.gt__may_look())
+	AND ((SELECT _garbagetruck.gt__may('monitor')) OR _garbagetruck.gt__acts_for(v.owner));
 COMMENT ON VIEW @extschema@.gt_leases IS 'Leases that have not ended: one''s own, or all for monitors.';
 
 CREATE VIEW @extschema@.gt_garbage WITH (security_barrier) AS
@@ -517,7 +530,7 @@ FROM _garbagetruck.gt_object o
 		FROM (SELECT least(coalesce(o.max_attempts, h.max_attempts, 1)::pg_catalog.int8 OPERATOR(pg_catalog.+) o.extra_attempts,
 				2147483647)::pg_catalog.int4 AS max_attempts,
 			o.state OPERATOR(pg_catalog.=) 'c' AND o.claimed_until OPERATOR(pg_catalog.<=) c.now AS lapsed) m) j
-WHERE o.cleanup_id IS NOT NULL
+WHERE (SELECT _garbagetruck.gt__may_look()) AND o.cleanup_id IS NOT NULL
 	AND ((SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(o.owner));
 COMMENT ON VIEW @extschema@.gt_garbage IS 'Objects whose last lease has ended and that are not clean yet.';
 
@@ -549,7 +562,8 @@ FROM (SELECT i.*, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim,
 		pg_catalog.sum(y.failures)::pg_catalog.int8 AS failures, pg_catalog.max(y.last_run_at) AS last_run_at,
 		(pg_catalog.array_agg(y.last_error ORDER BY y.last_error_at USING OPERATOR(pg_catalog.>))
 			FILTER (WHERE y.last_error IS NOT NULL))[1] AS last_error
-		FROM _garbagetruck.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) h.id) t ON true;
+		FROM _garbagetruck.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) h.id) t ON true
+WHERE (SELECT _garbagetruck.gt__may_look());
 COMMENT ON VIEW @extschema@.gt_handlers IS 'Handlers that the caller may use or claim, or all for monitors, and how their runs went.';
 
 CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
@@ -559,105 +573,19 @@ SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.han
 FROM _garbagetruck.gt__history e
 	LEFT JOIN (SELECT i.id, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
-WHERE (SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(e.owner);
+WHERE (SELECT _garbagetruck.gt__may_look())
+	AND ((SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(e.owner));
 COMMENT ON VIEW @extschema@.gt_history IS 'What became of objects, as far back as garbagetruck.history_retention.';
 
 CREATE VIEW @extschema@.gt_workers WITH (security_barrier) AS
 SELECT w.pid, w.role, w.database, w.state, w.handler, w.since, w.next_due_at, w.crashes
-FROM _garbagetruck.gt__workers() w;
+FROM _garbagetruck.gt__workers() w
+WHERE (SELECT _garbagetruck.gt__may_look());
 COMMENT ON VIEW @extschema@.gt_workers IS 'The launcher and the workers of the whole cluster, for monitors. Needs preload.';
 
 -- ---------------------------------------------------------------------------
--- Rights: nothing but what follows; gt_allow() gives the rest.
--- ---------------------------------------------------------------------------
-
-REVOKE ALL ON FUNCTION @extschema@.gt_clock() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_create(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval, interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_grant(text, text, text, interval, text, jsonb, jsonb, uuid, boolean, text, int, interval, interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_create_many(text[], text, text, interval, text, jsonb, jsonb, uuid, boolean, int, interval, interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_grant_each(jsonb) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_renew(uuid, interval, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_renew_many(uuid[], interval, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_release(uuid, boolean, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_release_many(uuid[], boolean, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_update(uuid, jsonb, jsonb, text, interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_get(uuid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_lease_list(text, text, text, int, uuid, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_fence(uuid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_fence_check(text, text, bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__deadline(uuid, timestamptz, bigint, bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__running(uuid, timestamptz) FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__acts_for(oid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__role_name(oid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__may(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_handler_create(text, text, text, int, interval, interval, interval, int, int, name, boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_handler_drop(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_handler_grant(text, name, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_handler_revoke(text, name, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_allow(name, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_disallow(name, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_share(name, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_unshare(name, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_pause(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_resume(text, boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_claim(text[], int, interval, bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_ack(bigint, int) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_nack(bigint, int, text, interval, boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_extend(bigint, int, interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_ack_many(bigint[], int[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_snooze(interval, text) FROM PUBLIC;
-REVOKE ALL ON PROCEDURE @extschema@.gt_reclaim(int, bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_forecast(interval) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_health() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_check(boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.gt_metrics() FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__workers() FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__running_items() FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__handler_may(int, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION _garbagetruck.gt__handler_suspended(int) FROM PUBLIC;
-REVOKE ALL ON TABLE _garbagetruck.gt_object,
-	_garbagetruck.gt_lease,
-	_garbagetruck.gt__orphan,
-	_garbagetruck.gt__handler,
-	_garbagetruck.gt__handler_right,
-	_garbagetruck.gt__share,
-	_garbagetruck.gt__role,
-	_garbagetruck.gt__tally,
-	_garbagetruck.gt__run,
-	_garbagetruck.gt__start,
-	_garbagetruck.gt__place,
-	_garbagetruck.gt__paused,
-	_garbagetruck.gt__history,
-	_garbagetruck.gt__lease_view,
-	@extschema@.gt_leases,
-	@extschema@.gt_garbage,
-	@extschema@.gt_dead,
-	@extschema@.gt_handlers,
-	@extschema@.gt_history,
-	@extschema@.gt_workers FROM PUBLIC;
-REVOKE ALL ON SEQUENCE _garbagetruck.gt__cleanup_id, _garbagetruck.gt__handler_id FROM PUBLIC;
-
-GRANT EXECUTE ON FUNCTION @extschema@.gt_clock() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt_health() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt_snooze(interval, text) TO PUBLIC;
-GRANT SELECT ON TABLE @extschema@.gt_leases, @extschema@.gt_garbage, @extschema@.gt_dead, @extschema@.gt_handlers,
-	@extschema@.gt_history, @extschema@.gt_workers TO PUBLIC;
--- the views call these as their reader; they tell nothing that the views do not
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__deadline(uuid, timestamptz, bigint, bigint) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__running(uuid, timestamptz) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__acts_for(oid) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__role_name(oid) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__may(text) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__workers() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__running_items() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__handler_may(int, text) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION _garbagetruck.gt__handler_suspended(int) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.gt_metrics() TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.gt_forecast(interval) TO pg_monitor;
-
--- ---------------------------------------------------------------------------
--- The handlers that are there from the start; they are not dumped.
+-- The handlers that are there from the start.  A dump
+-- brings their settings and pauses, which the trigger gives to those that are here.
 -- ---------------------------------------------------------------------------
 
 INSERT INTO _garbagetruck.gt__handler (id, name, kind, command, owner, owner_name, max_attempts, retry_delay, timeout,
@@ -666,6 +594,13 @@ SELECT b.id, b.name, b.kind, '{payload.url}', r.oid, r.rolname, 25, 1000000, 300
 FROM (VALUES (1, 'http_endpoint', 'http'), (2, 'grpc_endpoint', 'grpc')) b(id, name, kind)
 	JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) current_user;
 
+CREATE FUNCTION _garbagetruck.gt__handler_restored() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE TRIGGER gt__handler_restored BEFORE INSERT ON _garbagetruck.gt__handler
+	FOR EACH ROW WHEN (NEW.builtin) EXECUTE FUNCTION _garbagetruck.gt__handler_restored();
+-- also for a subscriber, whose first copy of the table would else meet the ones that are there
+ALTER TABLE _garbagetruck.gt__handler ENABLE ALWAYS TRIGGER gt__handler_restored;
+
 -- ---------------------------------------------------------------------------
 -- What pg_dump keeps: the users' rows. What is known of one server run is not among them.
 -- ---------------------------------------------------------------------------
@@ -673,7 +608,7 @@ FROM (VALUES (1, 'http_endpoint', 'http'), (2, 'grpc_endpoint', 'grpc')) b(id, n
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt_object', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt_lease', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__orphan', '');
-SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler_right', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__share', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__role', '');
@@ -682,3 +617,12 @@ SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__paused', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__history', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__cleanup_id', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler_id', '');
+
+-- ---------------------------------------------------------------------------
+-- Rights, last: nothing of what the script has made is anybody's but what
+-- follows; gt_allow() gives the rest.  See src/allow.c.
+-- ---------------------------------------------------------------------------
+
+SELECT _garbagetruck.gt__revoke_all();
+GRANT EXECUTE ON FUNCTION @extschema@.gt_clock(), @extschema@.gt_health(), @extschema@.gt_snooze(interval, text) TO PUBLIC;
+SELECT @extschema@.gt_allow('pg_monitor', 'monitor');

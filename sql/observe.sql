@@ -5,7 +5,7 @@ CREATE ROLE o_owner;
 CREATE ROLE o_stranger;
 CREATE ROLE o_monitor;
 GRANT pg_monitor TO o_monitor;
-SELECT gt_allow('o_app'), gt_allow('o_owner', 'handler');
+SELECT gt_allow('o_app'), gt_allow('o_owner', 'handler'), gt_allow('o_stranger', 'handler');
 SET ROLE o_owner;
 SELECT gt_handler_create('o_queue', 'queue', 'command', max_attempts => 1);
 SELECT gt_handler_grant('o_queue', 'o_app');
@@ -118,6 +118,6 @@ BEGIN
 	PERFORM gt_ack(cleanup_id, attempt) FROM gt_claim(ARRAY['o_queue'], 100);
 END $$;
 SELECT gt_handler_drop('o_queue');
-SELECT gt_disallow('o_app'), gt_disallow('o_owner', 'handler');
+SELECT gt_disallow('o_app'), gt_disallow('o_owner', 'handler'), gt_disallow('o_stranger', 'handler');
 REVOKE USAGE ON SCHEMA t FROM PUBLIC;
 DROP ROLE o_app, o_owner, o_stranger, o_monitor;

@@ -1,11 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * allow.c
- *	  gt_allow and gt_disallow: which functions make up a right.
+ *	  gt_allow and gt_disallow: what makes up a right, and who has it.
  *
  * Every process that serves SQL runs this; it owns no table.  A right is EXECUTE
- * on its functions, as GRANT gives it, and is held by whoever can execute its
- * marker function: so a plain GRANT counts as much, and pg_dump keeps it all.
+ * on its mark, a function of the schema _garbagetruck; pg_dump keeps it as any
+ * grant.  gt_allow() gives the mark and EXECUTE on the public functions that the
+ * right is for, so that has_function_privilege() tells the truth.  To have
+ * EXECUTE on the public function alone is not enough: "all functions in schema
+ * public" and default privileges give that to roles of which nobody thought.
+ * gt_must_be_allowed() asks for the mark, and every public function asks it.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,10 +19,12 @@
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
@@ -29,23 +35,30 @@
 
 PG_FUNCTION_INFO_V1(gt_allow);
 PG_FUNCTION_INFO_V1(gt_disallow);
+PG_FUNCTION_INFO_V1(gt__mark);
 PG_FUNCTION_INFO_V1(gt__may);
+PG_FUNCTION_INFO_V1(gt__may_look);
+PG_FUNCTION_INFO_V1(gt__revoke_all);
 
 typedef struct Right
 {
 	const char *name;
 	int			bit;
-	const char *marker;			/* who can execute it has the right */
+	const char *mark;
 } Right;
 
 static const Right rights[] = {
-	{"lease", GT_RIGHT_LEASE, "gt_lease_create"},
-	{"handler", GT_RIGHT_HANDLER, "gt_handler_create"},
-	{"monitor", GT_RIGHT_MONITOR, "gt_metrics"},
-	{"admin", GT_RIGHT_ADMIN, "gt_allow"},
+	{"lease", GT_RIGHT_LEASE, "gt__mark_lease"},
+	{"handler", GT_RIGHT_HANDLER, "gt__mark_handler"},
+	{"monitor", GT_RIGHT_MONITOR, "gt__mark_monitor"},
+	{"admin", GT_RIGHT_ADMIN, "gt__mark_admin"},
 };
 
-/* The owner of a handler serves its queue too, so that is part of both rights. */
+/*
+ * Who may call what; 'admin' may call all.  Whoever has a right has the views,
+ * and the functions that they call as their reader.  The owner of a handler
+ * serves its queue too, so that is part of both rights.
+ */
 static const struct
 {
 	const char *function;
@@ -78,23 +91,38 @@ static const struct
 	{"gt_handler_drop", GT_RIGHT_HANDLER},
 	{"gt_handler_grant", GT_RIGHT_HANDLER},
 	{"gt_handler_revoke", GT_RIGHT_HANDLER},
+	{"gt_reclaim", GT_RIGHT_HANDLER},	/* in a block: see reclaim.c */
 	{"gt_forecast", GT_RIGHT_LEASE | GT_RIGHT_MONITOR},
 	{"gt_metrics", GT_RIGHT_MONITOR},
-	{"gt_reclaim", GT_RIGHT_HANDLER},	/* in a block: see reclaim.c */
 	{"gt_check", 0},
 	{"gt_allow", 0},
 	{"gt_disallow", 0},
+	{"gt__may", GT_RIGHT_ANY},
+	{"gt__may_look", GT_RIGHT_ANY},
+	{"gt__acts_for", GT_RIGHT_ANY},
+	{"gt__role_name", GT_RIGHT_ANY},
+	{"gt__deadline", GT_RIGHT_ANY},
+	{"gt__running", GT_RIGHT_ANY},
+	{"gt__running_items", GT_RIGHT_ANY},
+	{"gt__handler_may", GT_RIGHT_ANY},
+	{"gt__handler_suspended", GT_RIGHT_ANY},
+	{"gt__workers", GT_RIGHT_ANY},
 };
+
+static const char *const views[] = {"gt_leases", "gt_garbage", "gt_dead", "gt_handlers", "gt_history", "gt_workers"};
 
 /* ---------------------------------------------------------------- the extension's functions */
 
-/* OID of a function of ours; there are no overloads, but others may add some beside us. */
+/*
+ * OID of a function of ours; there are no overloads, but others may add some
+ * beside us.  InvalidOid: the extension's script is older than the library.
+ */
 static Oid
 function_oid(const char *name)
 {
 	Oid			result = InvalidOid;
 	Oid			extension = gt_extension();
-	Oid			schema = gt_schema();
+	Oid			schema = strncmp(name, "gt__", 4) == 0 ? gt_own_schema() : gt_schema();
 	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
 	int			i;
 
@@ -107,39 +135,90 @@ function_oid(const char *name)
 			result = proc->oid;
 	}
 	ReleaseSysCacheList(list);
-	if (!OidIsValid(result))
-		elog(ERROR, "extension \"garbagetruck\" has no function \"%s\"", name);
 	return result;
 }
 
-/* Can current_user execute the marker of this right? The views ask for each row, so the OIDs are kept. */
-bool
-gt_has_right(int bit)
+/* The mark of a right. It is asked for with each call and for each row of a view, so the OIDs are kept. */
+static Oid
+mark_oid(const Right *right)
 {
 	static Oid	extension = InvalidOid;
-	static Oid	marker[lengthof(rights)];
-	Oid			now = gt_extension();
-	int			i;
+	static Oid	marks[lengthof(rights)];
+	Oid		   *mark = &marks[right - rights];
 
-	if (!OidIsValid(now))
-		return false;
-	for (i = 0; rights[i].bit != bit; i++)
-		;
-	if (extension != now)
-		memset(marker, 0, sizeof(marker));
-	extension = now;
-	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(marker[i])))
-		marker[i] = function_oid(rights[i].marker);
-	return object_aclcheck(ProcedureRelationId, marker[i], GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+	if (extension != gt_extension())
+		memset(marks, 0, sizeof(marks));
+	extension = gt_extension();
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(*mark)))
+		*mark = function_oid(right->mark);
+	if (!OidIsValid(*mark))
+		elog(ERROR, "extension \"garbagetruck\" has no function \"%s\"", right->mark);
+	return *mark;
 }
 
-/* Was EXECUTE on the marker granted to this very role (membership and PUBLIC aside)? */
+/* Which of these rights this role has, by whatever way. */
+static int
+rights_of(Oid role, int wanted)
+{
+	int			result = 0;
+	int			i;
+
+	for (i = 0; i < (int) lengthof(rights); i++)
+		if ((rights[i].bit & wanted) != 0 &&
+			object_aclcheck(ProcedureRelationId, mark_oid(&rights[i]), role, ACL_EXECUTE) == ACLCHECK_OK)
+			result |= rights[i].bit;
+	return result;
+}
+
+/* See rights.h. */
+bool
+gt_has_right(int bits)
+{
+	return OidIsValid(gt_extension()) &&
+		(rights_of(GetUserId(), bits) != 0 || rights_of(GetUserId(), GT_RIGHT_ADMIN) != 0);
+}
+
+/* For an error: the first right in a set that 'admin' always belongs to. */
+static const char *
+name_of_right(int bits)
+{
+	int			i;
+
+	for (i = 0; (rights[i].bit & (bits | GT_RIGHT_ADMIN)) == 0; i++)
+		;
+	return rights[i].name;
+}
+
+/* See garbagetruck.h. */
+void
+gt_must_be_allowed(const char *function)
+{
+	size_t		length = strcspn(function, "(");
+	int			i;
+
+	for (i = 0; i < (int) lengthof(functions); i++)
+		if (strncmp(functions[i].function, function, length) == 0 && functions[i].function[length] == '\0')
+			break;
+	if (i == (int) lengthof(functions))
+		elog(ERROR, "no right is known for function \"%s\"", function);
+	if (!gt_has_right(functions[i].rights))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s", functions[i].function),
+				 errdetail("EXECUTE on it is not enough: role \"%s\" was not given the right '%s'.",
+						   GetUserNameFromId(GetUserId(), false), name_of_right(functions[i].rights)),
+				 errhint("An administrator of garbagetruck can: SELECT gt_allow(%s, '%s');",
+						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)),
+						 name_of_right(functions[i].rights))));
+}
+
+/* Was EXECUTE on the mark granted to this very role (membership and PUBLIC aside)? */
 static bool
 was_allowed(Oid role, const Right *right)
 {
 	bool		found = false;
 	bool		isnull;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function_oid(right->marker)));
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(mark_oid(right)));
 	Datum		datum;
 
 	if (!HeapTupleIsValid(tuple))
@@ -150,7 +229,7 @@ was_allowed(Oid role, const Right *right)
 		AclItem		item;
 
 		item.ai_grantee = role;
-		item.ai_grantor = gt_owner();
+		item.ai_grantor = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 		ACLITEM_SET_PRIVS_GOPTIONS(item, ACL_EXECUTE, ACL_NO_RIGHTS);
 		found = DatumGetBool(DirectFunctionCall2(aclcontains, datum, PointerGetDatum(&item)));
 	}
@@ -179,42 +258,41 @@ right_argument(FunctionCallInfo fcinfo, int arg)
 	return NULL;				/* keep compiler quiet */
 }
 
+/* GRANT or REVOKE, by the extension's owner, what is there of a list. */
 static void
-must_be_admin(const char *function)
+change_grants(const char *verb, const char *what, const char *list, Oid role)
 {
-	if (!gt_is_admin())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for %s: \"%s\" is no administrator of garbagetruck", function,
-						GetUserNameFromId(GetUserId(), false)),
-				 errhint("Ask an administrator for gt_allow(role, 'admin').")));
+	if (list[0] == '\0')
+		return;
+	gt_execute_as_owner(psprintf("%s %s %s %s %s", verb, what, list, verb[0] == 'G' ? "TO" : "FROM",
+								 quote_identifier(GetUserNameFromId(role, false))));
+	CommandCounterIncrement();
 }
 
-/* GRANT or REVOKE EXECUTE on the functions that belong to `wanted`, but to none of `keep`. */
+/* What belongs to the rights `wanted`, but to none of `keep`: functions, the mark, and the views where keep is none. */
 static void
-change_rights(const char *verb, const char *preposition, int wanted, int keep, Oid role)
+change_rights(const char *verb, const Right *wanted, int keep, Oid role)
 {
-	StringInfoData sql;
-	bool		any = false;
+	StringInfoData routines;
+	StringInfoData tables;
 	int			i;
 
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "%s EXECUTE ON ROUTINE ", verb);
+	initStringInfo(&routines);
+	initStringInfo(&tables);
+	appendStringInfoString(&routines, format_procedure_qualified(mark_oid(wanted)));
 	for (i = 0; i < (int) lengthof(functions); i++)
 	{
 		int			of = functions[i].rights | GT_RIGHT_ADMIN;
+		Oid			oid = function_oid(functions[i].function);
 
-		if ((of & wanted) == 0 || (of & keep) != 0)
-			continue;
-		appendStringInfo(&sql, "%s%s", any ? ", " : "",
-						 format_procedure_qualified(function_oid(functions[i].function)));
-		any = true;
+		if ((of & wanted->bit) != 0 && (of & keep) == 0 && OidIsValid(oid))
+			appendStringInfo(&routines, ", %s", format_procedure_qualified(oid));
 	}
-	if (!any)
-		return;
-	appendStringInfo(&sql, " %s %s", preposition, quote_identifier(GetUserNameFromId(role, false)));
-	gt_execute_as_owner(sql.data);
-	CommandCounterIncrement();
+	for (i = 0; i < (int) lengthof(views) && keep == 0; i++)
+		appendStringInfo(&tables, "%s%s", i > 0 ? ", " : "",
+						 quote_qualified_identifier(get_namespace_name(gt_schema()), views[i]));
+	change_grants(verb, "EXECUTE ON ROUTINE", routines.data, role);
+	change_grants(verb, "SELECT ON TABLE", tables.data, role);
 }
 
 /*
@@ -225,42 +303,95 @@ change_rights(const char *verb, const char *preposition, int wanted, int keep, O
 Datum
 gt_allow(PG_FUNCTION_ARGS)
 {
-	Oid			role = gt_role_argument(fcinfo, 0, "role");
-	const Right *right = right_argument(fcinfo, 1);
+	Oid			role;
+	const Right *right;
 
 	gt_mark_write("gt_allow");
-	must_be_admin("gt_allow");
-	change_rights("GRANT", "TO", right->bit, 0, role);
+	role = gt_role_argument(fcinfo, 0, "role");
+	right = right_argument(fcinfo, 1);
+	change_rights("GRANT", right, 0, role);
 	PG_RETURN_VOID();
 }
 
 /*
  * gt_disallow(role, what DEFAULT 'lease')
  *
- * What another right that the role holds needs as well, it keeps; taking
- * 'admin' back takes everything, as giving it gave everything.
+ * What another right that the role was given needs as well, it keeps: also
+ * those that were given beside 'admin', when that is taken back.
  */
 Datum
 gt_disallow(PG_FUNCTION_ARGS)
 {
-	Oid			role = gt_role_argument(fcinfo, 0, "role");
-	const Right *right = right_argument(fcinfo, 1);
+	Oid			role;
+	const Right *right;
+	const char *name;
 	int			keep = 0;
 	int			i;
 
 	gt_mark_write("gt_disallow");
-	must_be_admin("gt_disallow");
-	if (right->bit != GT_RIGHT_ADMIN)
-	{
-		for (i = 0; i < (int) lengthof(rights); i++)
-			if (rights[i].bit != right->bit && was_allowed(role, &rights[i]))
-				keep |= rights[i].bit;
-		if (keep & GT_RIGHT_ADMIN)
-			ereport(NOTICE,
-					(errmsg("role \"%s\" keeps '%s': its right 'admin' includes it",
-							GetUserNameFromId(role, false), right->name)));
-	}
-	change_rights("REVOKE", "FROM", right->bit, keep, role);
+	role = gt_role_argument(fcinfo, 0, "role");
+	right = right_argument(fcinfo, 1);
+	for (i = 0; i < (int) lengthof(rights); i++)
+		if (rights[i].bit != right->bit && was_allowed(role, &rights[i]))
+			keep |= rights[i].bit;
+	change_rights("REVOKE", right, keep, role);
+
+	name = GetUserNameFromId(role, false);
+	if (keep & GT_RIGHT_ADMIN)
+		ereport(NOTICE,
+				(errmsg("role \"%s\" keeps '%s': its right 'admin' includes it", name, right->name)));
+	else if (rights_of(role, right->bit) != 0)
+		ereport(NOTICE,
+				(errmsg("role \"%s\" still has '%s': as a superuser, or by a role that it is a member of", name,
+						right->name)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * gt__revoke_all(): the last but one that CREATE EXTENSION does: nobody has
+ * anything.  Default privileges may have given all sorts of roles a right on
+ * what the script has made, and PUBLIC has EXECUTE on every new function.
+ */
+Datum
+gt__revoke_all(PG_FUNCTION_ARGS)
+{
+	static const char *const sql =
+		"SELECT DISTINCT format('REVOKE ALL ON %%s %%s FROM %%s', CASE i.type WHEN 'view' THEN 'table' ELSE i.type END,"
+		" i.identity, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)"
+		" FROM (SELECT d.classid, d.objid, coalesce(p.proacl, acldefault('f', p.proowner)) AS acl, p.proowner AS owner"
+		"   FROM pg_depend d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid"
+		"   WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = %1$u AND d.deptype = 'e'"
+		"  UNION ALL SELECT d.classid, d.objid, c.relacl, c.relowner"
+		"   FROM pg_depend d JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid"
+		"   WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = %1$u AND d.deptype = 'e'"
+		"  UNION ALL SELECT d.classid, d.objid, n.nspacl, n.nspowner"
+		"   FROM pg_depend d JOIN pg_namespace n ON d.classid = 'pg_namespace'::regclass AND n.oid = d.objid"
+		"   WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = %1$u AND d.deptype = 'e') o,"
+		" pg_identify_object(o.classid, o.objid, 0) i, aclexplode(o.acl) a WHERE a.grantee <> o.owner";
+	GtSwitch	save;
+	SPITupleTable *rows;
+	uint64		n;
+	uint64		i;
+
+	gt_become_owner(&save);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to the SPI");
+	if (SPI_execute(psprintf(sql, gt_extension()), true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the grants of the extension");
+	rows = SPI_tuptable;
+	n = SPI_processed;
+	for (i = 0; i < n; i++)
+		if (SPI_execute(SPI_getvalue(rows->vals[i], rows->tupdesc, 1), false, 0) < 0)
+			elog(ERROR, "could not take back the grants of the extension");
+	SPI_finish();
+	gt_become_user(&save);
+	PG_RETURN_VOID();
+}
+
+/* gt__mark_lease() and its like: whoever may execute it has the right. */
+Datum
+gt__mark(PG_FUNCTION_ARGS)
+{
 	PG_RETURN_VOID();
 }
 
@@ -278,4 +409,23 @@ gt__may(PG_FUNCTION_ARGS)
 	if (right->bit == GT_RIGHT_MONITOR)
 		PG_RETURN_BOOL(gt_is_monitor());
 	PG_RETURN_BOOL(gt_is_admin() || gt_has_right(right->bit));
+}
+
+/*
+ * gt__may_look(): what each view asks before it reads a row: SELECT on it is not
+ * enough, as EXECUTE is not.  Without it a role that may see nothing could tell
+ * from EXPLAIN (ANALYZE) what there is.
+ */
+Datum
+gt__may_look(PG_FUNCTION_ARGS)
+{
+	if (!gt_has_right(GT_RIGHT_ANY))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for the views of garbagetruck"),
+				 errdetail("SELECT on them is not enough: role \"%s\" was given none of the rights.",
+						   GetUserNameFromId(GetUserId(), false)),
+				 errhint("An administrator of garbagetruck can: SELECT gt_allow(%s);",
+						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+	PG_RETURN_BOOL(true);
 }

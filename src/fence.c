@@ -31,6 +31,7 @@ gt_fence(PG_FUNCTION_ARGS)
 	GtRow		row;
 	GtFail		f;
 
+	gt_must_be_allowed("gt_fence");
 	gt_open(&leases, GT_LEASE, AccessShareLock);
 	if (id == NULL || !gt_fetch(&leases, GT_LEASE_PKEY, 1, &key, &row))
 	{

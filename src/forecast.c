@@ -156,6 +156,7 @@ gt_forecast(PG_FUNCTION_ARGS)
 	int64		horizon;
 	bool		ok;
 
+	gt_must_be_allowed("gt_forecast");
 	InitMaterializedSRF(fcinfo, 0);
 	gt_must_not_be_null(fcinfo, 0, "horizon");
 	horizon = gt_interval_us(PG_GETARG_INTERVAL_P(0), &ok);

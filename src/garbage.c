@@ -256,11 +256,7 @@ gt_history_add(const char *event, const GtRow *object, const char *handler, int 
 static int64
 next_cleanup_id(void)
 {
-	Oid			sequence = get_relname_relid("gt__cleanup_id", gt_own_schema());
-
-	if (!OidIsValid(sequence))
-		elog(ERROR, "sequence \"gt__cleanup_id\" is missing");
-	return nextval_internal(sequence, false);
+	return nextval_internal(gt_sequence(GT__CLEANUP_ID), false);
 }
 
 /*

@@ -95,6 +95,11 @@ typedef enum
 
 typedef enum
 {
+	GT__CLEANUP_ID, GT__HANDLER_ID, GT_NSEQUENCES
+} GtSequenceId;
+
+typedef enum
+{
 	GT_OBJECT_PKEY, GT_OBJECT_DUE, GT_OBJECT_CLEANUP, GT_OBJECT_DEAD,
 	GT_LEASE_PKEY, GT_LEASE_CHECK, GT_LEASE_OBJECT, GT_LEASE_SERVICE, GT_LEASE_PARENT, GT_LEASE_REQUEST,
 	GT__ORPHAN_PKEY, GT__HANDLER_PKEY, GT__HANDLER_NAME, GT__HANDLER_RIGHT_PKEY, GT__SHARE_PKEY,
@@ -186,6 +191,7 @@ typedef struct GtTable
 {
 	GtTableId	id;
 	MemoryContext context;		/* in which it was opened: what it needs later is made there, too */
+	int			natts;			/* of our columns, what the table has */
 	Relation	rel;
 	EState	   *estate;			/* for index entries; NULL until the first write */
 	ResultRelInfo *rri;
@@ -208,6 +214,10 @@ extern Oid	gt_schema(void);	/* of the public functions and views */
 extern Oid	gt_own_schema(void);	/* _garbagetruck: the tables, sequences and all gt__ names */
 extern Oid	gt_owner(void);		/* role that owns the extension */
 extern Oid	gt_relid(GtTableId id);
+extern Oid	gt_sequence(GtSequenceId id);
+extern int	gt_table_natts(GtTableId id);	/* columns that are ours */
+extern uint64 gt_table_changes; /* grows when the definition of a table or sequence may have changed */
+/* For writing (ROW EXCLUSIVE or more): 55000 while a trigger, rule or column of somebody else is there. */
 extern void gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode);
 extern void gt_close(GtTable *t);	/* keeps the lock to the end of the transaction */
 
@@ -432,8 +442,19 @@ extern void gt_start_rearmed(void);
 extern void gt_start_adopt(void);	/* a copy was adopted: the grace begins now, with the full duration */
 extern TimestampTz gt_clock_anchor(void);	/* postmaster: what to put into GtShared.clock_base */
 
+/* ---------------------------------------------------------------- tampered.c: what others have put on our tables */
+
+/* Both are cheap. NULL: all is well; else what is in the way, for people. */
+extern const char *gt_tables_obstructed(void);	/* why nothing can be written */
+extern const char *gt_tables_tampered(void);	/* why no SQL of anybody is run: another role can write our tables */
+
 /* ---------------------------------------------------------------- rights.c: who may what */
 
+/*
+ * allow.c: 42501 unless current_user was given a right that this public function belongs to.  gt_mark_write() asks;
+ * functions that only read begin with it.
+ */
+extern void gt_must_be_allowed(const char *function);
 extern bool gt_acts_for(Oid role);	/* current_user has the rights of role, which is whom the row means also in a copy */
 extern bool gt_is_admin(void);	/* superuser, the extension's owner or gt_allow(.., 'admin') */
 extern bool gt_is_monitor(void);	/* or pg_monitor or gt_allow(.., 'monitor') */
@@ -516,7 +537,7 @@ extern bool gt_database_paused(void);	/* gt_pause() without a handler */
 /* ---------------------------------------------------------------- transaction.c: what a transaction that has written owes */
 
 /*
- * First thing in every writing SQL function: 25006 in a read-only transaction or
+ * First thing in every writing SQL function: 42501 without the right to it, 25006 in a read-only transaction or
  * on a standby, and remembers that PREPARE TRANSACTION must fail (0A000).
  */
 extern void gt_mark_write(const char *function);

@@ -311,6 +311,8 @@ gt_handler_suspended(const GtHandler *h)
 	why = role_disagrees("owner", h->owner, h->owner_name);
 	if (why == NULL && h->run_as != h->owner)
 		why = role_disagrees("role", h->run_as, h->run_as_name);
+	if (why == NULL && GT_KIND_IS_SQL(h->kind))
+		why = gt_tables_tampered();
 	if (why != NULL || !GT_KIND_IS_SQL(h->kind))
 		return why;
 	if (h->run_as != h->owner && !superuser_arg(h->owner) && !member_can_set_role(h->owner, h->run_as))

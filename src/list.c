@@ -75,6 +75,7 @@ gt_lease_get(PG_FUNCTION_ARGS)
 	Datum		values[LEASE_COLUMNS];
 	bool		nulls[LEASE_COLUMNS];
 
+	gt_must_be_allowed("gt_lease_get");
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
@@ -177,6 +178,7 @@ gt_lease_list(PG_FUNCTION_ARGS)
 	int			n = 0;
 	int			i;
 
+	gt_must_be_allowed("gt_lease_list");
 	f.service = gt_text_arg(fcinfo, 0);
 	f.type = gt_text_arg(fcinfo, 1);
 	f.state = gt_text_arg(fcinfo, 2);

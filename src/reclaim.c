@@ -28,9 +28,9 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/stratnum.h"
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -38,6 +38,7 @@
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/portal.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "clean.h"
@@ -345,11 +346,15 @@ gt_history_trim_at(void)
 	return result;
 }
 
-/* See worker.h. By the table itself, as all our writing: no trigger and no publication has a say in it. */
+/*
+ * See worker.h.  Through the table access method as all our writes: a statement
+ * would be refused, or do something else, for what others have made of the table.
+ */
 bool
 gt_history_trim(void)
 {
-	TimestampTz until = gt_now() - (int64) gt_history_retention * USECS_PER_SEC;
+	MemoryContext context;
+	MemoryContext old;
 	GtTable		history;
 	GtScan	   *scan;
 	GtRow		row;
@@ -358,10 +363,19 @@ gt_history_trim(void)
 	if (!OidIsValid(gt_extension()))
 		return false;
 	gt_open(&history, GT__HISTORY, RowExclusiveLock);
-	scan = gt_scan_begin(&history, GT__HISTORY_PKEY, 0, NULL);
-	while (n < TRIM_ROWS && gt_scan_next(scan, &row) && GT_TIME(&row, HI_AT) < until)
-		if (gt_try_delete(&history, &row))	/* what another is just deleting is none of ours */
-			n++;
+	scan = gt_scan_begin_bound(&history, GT__HISTORY_PKEY, 0, NULL, BTLessStrategyNumber,
+							   TimestampTzGetDatum(gt_now() - (int64) gt_history_retention * USECS_PER_SEC));
+	context = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck history", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	/* what another is deleting is passed over */
+	while (n < TRIM_ROWS && gt_scan_next(scan, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		n += gt_try_delete(&history, &row);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 	gt_scan_end(scan);
 	gt_close(&history);
 	return n >= TRIM_ROWS;

@@ -13,15 +13,18 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -31,6 +34,7 @@
 
 PG_FUNCTION_INFO_V1(gt_handler_create);
 PG_FUNCTION_INFO_V1(gt_handler_drop);
+PG_FUNCTION_INFO_V1(gt__handler_restored);
 
 /* bounds of the arguments, us */
 #define MIN_TIMEOUT			INT64CONST(1000)
@@ -303,11 +307,9 @@ must_have_few_handlers(GtTable *t)
 static bool
 insert_handler(GtTable *t, GtRow *row)
 {
-	Oid			sequence = get_relname_relid("gt__handler_id", gt_own_schema());
-
 	must_have_few_handlers(t);
 	set_owner(row, GetUserId());
-	GT_SET(row, H_ID, Int32GetDatum((int32) nextval_internal(sequence, false)));
+	GT_SET(row, H_ID, Int32GetDatum((int32) nextval_internal(gt_sequence(GT__HANDLER_ID), false)));
 	check_command(row);
 	gt_note_role(GetUserId());
 	return gt_insert_unique(t, row, GT__HANDLER_NAME);
@@ -425,4 +427,53 @@ gt_handler_drop(PG_FUNCTION_ARGS)
 	}
 	gt_close(&t);
 	PG_RETURN_BOOL(found);
+}
+
+/*
+ * gt__handler_restored(): before SQL inserts a built-in handler, which only a
+ * restore and a subscription do (our own writes fire no trigger).  The handler is there, from
+ * CREATE EXTENSION, and belongs to whom it belongs here; it takes the settings
+ * and the pause of the one in the dump.
+ */
+Datum
+gt__handler_restored(PG_FUNCTION_ARGS)
+{
+	static const int kept[] = {
+		H_ID, H_NAME, H_KIND, H_OWNER, H_OWNER_NAME, H_RUN_AS, H_RUN_AS_NAME, H_SEARCH_PATH, H_BUILTIN
+	};
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	GtTable		t;
+	GtRow		here;
+	GtRow		row;
+	Datum		id;
+	int			i;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || RelationGetRelid(trigger->tg_relation) != gt_relid(GT__HANDLER) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("gt__handler_restored is for gt__handler only")));
+	desc = RelationGetDescr(trigger->tg_relation);
+	gt_row_init(&row);
+	for (i = 0; i < Min(desc->natts, H_NATTS); i++)
+		row.v[i] = heap_getattr(trigger->tg_trigtuple, i + 1, desc, &row.isnull[i]);
+	id = row.v[H_ID];
+
+	gt_open(&t, GT__HANDLER, RowExclusiveLock);
+	if (row.isnull[H_ID] ||
+		gt_fetch_lock(&t, GT__HANDLER_PKEY, 1, &id, &here, LockTupleNoKeyExclusive, false) != GT_LOCKED)
+	{
+		gt_close(&t);
+		return PointerGetDatum(trigger->tg_trigtuple);
+	}
+	row.tid = here.tid;
+	for (i = 0; i < (int) lengthof(kept); i++)
+	{
+		row.v[kept[i]] = here.v[kept[i]];
+		row.isnull[kept[i]] = here.isnull[kept[i]];
+	}
+	gt_update(&t, &row);
+	gt_close(&t);
+	return PointerGetDatum(NULL);
 }

@@ -155,7 +155,7 @@ gt_is_admin(void)
 bool
 gt_is_monitor(void)
 {
-	return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) || gt_has_right(GT_RIGHT_MONITOR) || gt_is_admin();
+	return gt_has_right(GT_RIGHT_MONITOR) || gt_is_admin();	/* pg_monitor was given it by the script */
 }
 
 /* Has owner shared objects of this type with user, or with a role that user is a member of? */
@@ -276,7 +276,7 @@ gt_become_user(GtSwitch *save)
 	SetUserIdAndSecContext(save->user, save->sec_context);
 }
 
-/* One statement on our tables or functions, as the extension's owner. */
+/* One GRANT or REVOKE, as the extension's owner. */
 void
 gt_execute_as_owner(const char *sql)
 {
@@ -295,55 +295,14 @@ gt_execute_as_owner(const char *sql)
  * Gives every row of a role the OID that the role's name has in this cluster.
  * Where there is no such role, leases and objects come to belong to OID 0, which
  * is nobody, and shares and grants go.  So do the OIDs of handlers' roles: those
- * stay suspended until their owners register them anew.  Nothing is written
- * where all names agree.
- *
- * Keys are moved in two steps, by way of OIDs with the highest bit set, since
- * two roles may have changed places.
+ * stay suspended until their owners register them anew.  No row is changed where
+ * all names agree.
  */
 void
 gt_roles_translate(void)
 {
-	static const char *const steps[] = {
-		"UPDATE %1$s.gt_object t SET owner = m.new FROM moved m WHERE t.owner = m.old",
-		"UPDATE %1$s.gt_lease t SET owner = m.new, request_key = NULL FROM moved m WHERE t.owner = m.old",
-		"UPDATE %1$s.gt__history t SET owner = m.new FROM moved m WHERE t.owner = m.old",
-		"UPDATE %1$s.gt__handler t SET owner = 0 FROM moved m WHERE t.owner = m.old",
-		"UPDATE %1$s.gt__handler t SET run_as = 0 FROM moved m WHERE t.run_as = m.old",
-		"DELETE FROM %1$s.gt__share t USING moved m WHERE m.new = 0 AND m.old IN (t.owner, t.role)",
-		"UPDATE %1$s.gt__share t SET owner = m.far FROM moved m WHERE t.owner = m.old",
-		"UPDATE %1$s.gt__share t SET role = m.far FROM moved m WHERE t.role = m.old",
-		"UPDATE %1$s.gt__share t SET owner = m.new FROM moved m WHERE t.owner = m.far",
-		"UPDATE %1$s.gt__share t SET role = m.new FROM moved m WHERE t.role = m.far",
-		"DELETE FROM %1$s.gt__handler_right t USING moved m WHERE m.new = 0 AND m.old = t.role",
-		"UPDATE %1$s.gt__handler_right t SET role = m.far FROM moved m WHERE t.role = m.old",
-		"UPDATE %1$s.gt__handler_right t SET role = m.new FROM moved m WHERE t.role = m.far",
-		"DELETE FROM %1$s.gt__role t USING moved m WHERE t.role = m.old",
-		"INSERT INTO %1$s.gt__role SELECT a.oid, a.rolname, ((extract(epoch FROM clock_timestamp()) - 946684800) * 4096000000)::bigint"
-		" FROM pg_authid a WHERE (EXISTS"
-		" (SELECT FROM %1$s.gt_object WHERE owner = a.oid) OR EXISTS (SELECT FROM %1$s.gt_lease WHERE owner = a.oid))"
-		" AND NOT EXISTS (SELECT FROM %1$s.gt__role t WHERE t.role = a.oid AND t.name = a.rolname)"
-	};
-	const char *schema = quote_identifier(get_namespace_name(gt_own_schema()));
-	int			i;
-
-	for (i = 0; i < (int) lengthof(steps); i++)
-	{
-		StringInfoData sql;
-
-		initStringInfo(&sql);
-		appendStringInfo(&sql,
-						 "WITH moved AS MATERIALIZED (SELECT r.role AS old, coalesce(a.oid, 0) AS new,"
-						 " (coalesce(a.oid, 0)::bigint # 2147483648)::oid AS far"
-						 " FROM (SELECT DISTINCT ON (n.role) n.role, n.name FROM (SELECT role, name, 0, id FROM %1$s.gt__role"
-						 " UNION ALL SELECT role, role_name, 1, 0 FROM %1$s.gt__handler_right"
-						 " UNION ALL SELECT role, role_name, 1, 0 FROM %1$s.gt__share) n(role, name, rank, id)"
-						 " ORDER BY n.role, n.rank, n.id DESC) r LEFT JOIN pg_authid a ON a.rolname = r.name WHERE a.oid IS DISTINCT FROM r.role) ",
-						 schema);
-		appendStringInfo(&sql, steps[i], schema);
-		gt_execute_as_owner(sql.data);
-		pfree(sql.data);
-	}
+	n_noted = 0;
+	gt_translate_rows();
 	n_noted = 0;
 }
 

@@ -12,8 +12,10 @@
 #define GT_RIGHT_HANDLER	0x2
 #define GT_RIGHT_MONITOR	0x4
 #define GT_RIGHT_ADMIN		0x8		/* includes the others: its functions are all */
+#define GT_RIGHT_ANY		0xf
 
-extern bool gt_has_right(int bit);	/* allow.c: by its marker function alone */
+extern bool gt_has_right(int bits); /* allow.c: current_user has one of these, or 'admin' */
 extern void gt_execute_as_owner(const char *sql);	/* rights.c */
+extern void gt_translate_rows(void);	/* translate.c: what gt_roles_translate() does */
 
 #endif

@@ -63,11 +63,29 @@
 
 #include "compat.h"
 #include "garbagetruck.h"
+#include "tampered.h"
 
-static const char *const table_names[GT_NTABLES] = {
-	"gt_object", "gt_lease", "gt__orphan", "gt__handler", "gt__handler_right", "gt__share", "gt__role",
-	"gt__tally", "gt__run", "gt__start", "gt__place", "gt__paused", "gt__history"
+static const struct
+{
+	const char *name;
+	int			natts;			/* columns that this library knows; those of an older script are fewer */
+}			tables[GT_NTABLES] = {
+	{"gt_object", O_NATTS},
+	{"gt_lease", L_NATTS},
+	{"gt__orphan", P_NATTS},
+	{"gt__handler", H_NATTS},
+	{"gt__handler_right", HR_NATTS},
+	{"gt__share", S_NATTS},
+	{"gt__role", R_NATTS},
+	{"gt__tally", T_NATTS},
+	{"gt__run", RUN_NATTS},
+	{"gt__start", ST_NATTS},
+	{"gt__place", PL_NATTS},
+	{"gt__paused", PA_NATTS},
+	{"gt__history", HI_NATTS},
 };
+
+static const char *const sequence_names[GT_NSEQUENCES] = {"gt__cleanup_id", "gt__handler_id"};
 
 static const char *const index_names[GT_NINDEXES] = {
 	"gt_object_pkey", "gt_object_due", "gt_object_cleanup", "gt_object_dead",
@@ -77,6 +95,7 @@ static const char *const index_names[GT_NINDEXES] = {
 };
 
 uint64		gt_handler_writes = 0;
+uint64		gt_table_changes = 0;
 
 /* OIDs of the extension and of what it owns, while known */
 static bool known = false;
@@ -85,6 +104,7 @@ static Oid	schema_oid;			/* of the public functions and views */
 static Oid	own_schema_oid;		/* of all else */
 static Oid	owner_oid;
 static Oid	table_oids[GT_NTABLES];
+static Oid	sequence_oids[GT_NSEQUENCES];
 static Oid	index_oids[GT_NINDEXES];
 
 uint64		gt_object_writes = 0;
@@ -97,19 +117,50 @@ struct GtScan
 	MemoryContext context;		/* index scans allocate as they go on; callers may reset theirs between rows */
 };
 
+static bool
+is_among(Oid oid, const Oid *oids, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (oids[i] == oid)
+			return true;
+	return false;
+}
+
 /* A relation has changed: forget what we know if it is one of ours. */
 static void
 forget(Datum arg, Oid relid)
 {
-	int			i;
-
 	if (!known)
 		return;
-	if (!OidIsValid(relid))
+	if (!OidIsValid(relid) || is_among(relid, table_oids, GT_NTABLES) || is_among(relid, sequence_oids, GT_NSEQUENCES))
 		known = false;
-	for (i = 0; i < GT_NTABLES; i++)
-		if (table_oids[i] == relid)
-			known = false;
+	if (!known)
+		gt_table_changes++;
+}
+
+static bool
+find_relation(const char *name, Oid *oid)
+{
+	*oid = get_relname_relid(name, own_schema_oid);
+	return OidIsValid(*oid);
+}
+
+/* Finds all of them by their names; false: one is missing. */
+static bool
+find_relations(void)
+{
+	bool		found = true;
+	int			i;
+
+	for (i = 0; i < GT_NTABLES && found; i++)
+		found = find_relation(tables[i].name, &table_oids[i]);
+	for (i = 0; i < GT_NSEQUENCES && found; i++)
+		found = find_relation(sequence_names[i], &sequence_oids[i]);
+	for (i = 0; i < GT_NINDEXES && found; i++)
+		found = find_relation(index_names[i], &index_oids[i]);
+	return found;
 }
 
 /* Finds the extension in the catalog; false: it is not installed. */
@@ -121,7 +172,6 @@ look_up(void)
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
-	int			i;
 
 	if (known)
 		return true;
@@ -153,19 +203,15 @@ look_up(void)
 		getExtensionOfObject(NamespaceRelationId, own_schema_oid) != extension_oid)
 		return false;			/* being created or dropped */
 
-	for (i = 0; i < GT_NTABLES; i++)
+	while (!known)
 	{
-		table_oids[i] = get_relname_relid(table_names[i], own_schema_oid);
-		if (!OidIsValid(table_oids[i]))
-			return false;
+		known = true;			/* before we look: an invalidation that comes meanwhile is not to be lost */
+		if (!find_relations())
+		{
+			known = false;
+			return false;		/* being created or dropped */
+		}
 	}
-	for (i = 0; i < GT_NINDEXES; i++)
-	{
-		index_oids[i] = get_relname_relid(index_names[i], own_schema_oid);
-		if (!OidIsValid(index_oids[i]))
-			return false;
-	}
-	known = true;
 	(void) gt_my_database();	/* the first call here tells the launcher of this database */
 	return true;
 }
@@ -218,16 +264,41 @@ gt_relid(GtTableId id)
 	return table_oids[id];
 }
 
+int
+gt_table_natts(GtTableId id)
+{
+	return tables[id].natts;
+}
+
+Oid
+gt_sequence(GtSequenceId id)
+{
+	must_know();
+	return sequence_oids[id];
+}
+
 /* Opens a table; to be closed with gt_close() unless an error is raised. */
 void
 gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode)
 {
-	must_know();
 	memset(t, 0, sizeof(GtTable));
 	t->context = CurrentMemoryContext;
 	t->id = id;
-	t->rel = table_open(table_oids[id], lockmode);
+	for (;;)
+	{
+		must_know();
+		t->rel = try_table_open(table_oids[id], lockmode);
+		if (t->rel != NULL && known)
+			break;
+		/* to take the lock has told us of another table, or of other indexes */
+		if (t->rel != NULL)
+			table_close(t->rel, lockmode);
+		CHECK_FOR_INTERRUPTS();
+	}
+	t->natts = Min(RelationGetDescr(t->rel)->natts, tables[id].natts);
 	t->slot = table_slot_create(t->rel, NULL);
+	if (lockmode >= RowExclusiveLock)
+		gt_must_be_ours_alone(t->rel, tables[id].natts);
 }
 
 void
@@ -314,7 +385,7 @@ static void
 copy_columns(GtTable *t, GtRow *row, bool brief)
 {
 	TupleDesc	desc = RelationGetDescr(t->rel);
-	int			natts = brief ? GT_BRIEF_ATTS : desc->natts;
+	int			natts = brief ? GT_BRIEF_ATTS : t->natts;
 	bool		isnull;
 	int			i;
 
@@ -634,11 +705,13 @@ static TupleTableSlot *
 slot_of(GtTable *t, const GtRow *row)
 {
 	TupleTableSlot *slot = t->write_slot;
-	int			natts = RelationGetDescr(t->rel)->natts;
+	int			i;
 
 	ExecClearTuple(slot);
-	memcpy(slot->tts_values, row->v, natts * sizeof(Datum));
-	memcpy(slot->tts_isnull, row->isnull, natts * sizeof(bool));
+	memcpy(slot->tts_values, row->v, t->natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, row->isnull, t->natts * sizeof(bool));
+	for (i = t->natts; i < RelationGetDescr(t->rel)->natts; i++)
+		slot->tts_isnull[i] = true; /* somebody's column that has been dropped again */
 	if (t->id == GT_OBJECT)
 	{
 		slot->tts_values[O_TIMED_AT] = TimestampTzGetDatum(gt_now());
@@ -683,6 +756,32 @@ gt_insert(GtTable *t, GtRow *row)
 }
 
 /*
+ * The index, and what REINDEX CONCURRENTLY is building or has left of it: two
+ * who insert the same keys could else meet in the new one first, as an error.
+ */
+static List *
+arbiters_like(GtTable *t, Oid index)
+{
+	List	   *result = list_make1_oid(index);
+	Form_pg_index of = NULL;
+	int			i;
+
+	for (i = 0; i < t->rri->ri_NumIndices && of == NULL; i++)
+		if (RelationGetRelid(t->rri->ri_IndexRelationDescs[i]) == index)
+			of = t->rri->ri_IndexRelationDescs[i]->rd_index;
+	for (i = 0; i < t->rri->ri_NumIndices && of != NULL; i++)
+	{
+		Form_pg_index other = t->rri->ri_IndexRelationDescs[i]->rd_index;
+
+		if (other->indexrelid != index && other->indisunique && other->indimmediate &&
+			other->indnkeyatts == of->indnkeyatts &&
+			memcmp(other->indkey.values, of->indkey.values, of->indnkeyatts * sizeof(int16)) == 0)
+			result = lappend_oid(result, other->indexrelid);
+	}
+	return result;
+}
+
+/*
  * As INSERT ... ON CONFLICT DO NOTHING: waits for others that are inserting the
  * same keys.  The loop is the protocol of speculative insertion: nobody sees the
  * row before its entry in the arbiter index proves unique, and no unique
@@ -691,11 +790,12 @@ gt_insert(GtTable *t, GtRow *row)
 bool
 gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index)
 {
-	List	   *arbiters = list_make1_oid(index_oids[index]);
+	List	   *arbiters;
 	TupleTableSlot *slot;
 	bool		conflict;
 
 	prepare_write(t);
+	arbiters = arbiters_like(t, index_oids[index]);
 	slot = slot_of(t, row);
 	do
 	{

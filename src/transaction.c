@@ -177,6 +177,7 @@ gt_mark_write(const char *function)
 {
 	static bool registered = false;
 
+	gt_must_be_allowed(function);
 	PreventCommandIfReadOnly(function);
 	PreventCommandDuringRecovery(function);
 	if (!registered)

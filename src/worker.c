@@ -93,6 +93,7 @@ may_work(void)
 {
 	GtPlace		place;
 	char	   *why = NULL;
+	const char *obstructed;
 	bool		warn;
 
 	if (!gt_is_listed(get_database_name(MyDatabaseId)))
@@ -116,22 +117,29 @@ may_work(void)
 	}
 
 	place = gt_place(&why);
+	obstructed = gt_tables_obstructed();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	database->absent = false;
 	database->place = place;
-	warn = place == GT_PLACE_COPY && !database->warned;
+	warn = (place == GT_PLACE_COPY || obstructed != NULL) && !database->warned;
+	database->warned = place == GT_PLACE_COPY || obstructed != NULL;
 	if (place == GT_PLACE_COPY)
-	{
-		database->warned = true;
 		database->retry_at = gt_now() + (int64) gt_naptime * USECS_PER_SEC;
-	}
+	else if (obstructed != NULL)
+		database->retry_at = gt_now() + USECS_PER_SEC;
 	LWLockRelease(gt_shared->lock);
-	if (warn)
+	again = place == GT_PLACE_OURS && obstructed != NULL;
+	if (warn && place != GT_PLACE_COPY)
+		ereport(WARNING,
+				(errmsg("garbagetruck does nothing in database \"%s\": %s, which its writes would pass over",
+						get_database_name(MyDatabaseId), obstructed),
+				 errhint("It goes on as soon as that is gone; see gt_health().")));
+	else if (warn)
 		ereport(WARNING,
 				(errmsg("garbagetruck does nothing in database \"%s\": it is a copy", get_database_name(MyDatabaseId)),
 				 errdetail("%s", why),
 				 errhint("If its objects are its own, an administrator says so there: SELECT gt_resume(adopt => true);")));
-	return place == GT_PLACE_OURS;
+	return place == GT_PLACE_OURS && obstructed == NULL;
 }
 
 static void
@@ -184,7 +192,7 @@ do_expire(void)
 {
 	memset(&expiry, 0, sizeof(expiry));
 	expiry.next = GT_NEVER;
-	working = gt_place(NULL) == GT_PLACE_OURS;
+	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
 		gt_expire_pass(gt_batch_size, false, others_in_pass ? &after : NULL, hand_on, &expiry);
 	GT_POINT("expire_commit");
@@ -195,7 +203,7 @@ do_clean(void)
 {
 	memset(&pass, 0, sizeof(pass));
 	pass.next = GT_NEVER;
-	working = gt_place(NULL) == GT_PLACE_OURS;
+	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
 		gt_clean_step(cleaner, leaving ? 0 : INT_MAX, &pass);
 	GT_POINT("clean_commit");

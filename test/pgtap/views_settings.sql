@@ -3,17 +3,17 @@ BEGIN;
 SELECT * FROM no_plan();
 
 SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'gt_leases'::regclass AND attnum BETWEEN 1 AND 19), string_to_array('lease_id object_id object_type service_id state created_at renewed_at expires_at duration renewals fence exclusive parent cleanup payload metadata attempts max_attempts retry_delay', ' '), 'gt_leases: columns');
-SELECT ok(has_table_privilege('public', 'gt_leases', 'SELECT'), 'gt_leases: PUBLIC may look');
+SELECT ok(NOT has_table_privilege('public', 'gt_leases', 'SELECT'), 'gt_leases: not for PUBLIC');
 SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'gt_garbage'::regclass AND attnum BETWEEN 1 AND 14), string_to_array('cleanup_id object_type object_id owner handler kind state attempts max_attempts since next_attempt_at claimed_until error payload', ' '), 'gt_garbage: columns');
-SELECT ok(has_table_privilege('public', 'gt_garbage', 'SELECT'), 'gt_garbage: PUBLIC may look');
+SELECT ok(NOT has_table_privilege('public', 'gt_garbage', 'SELECT'), 'gt_garbage: not for PUBLIC');
 SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'gt_dead'::regclass AND attnum BETWEEN 1 AND 14), string_to_array('cleanup_id object_type object_id owner handler kind state attempts max_attempts since next_attempt_at claimed_until error payload', ' '), 'gt_dead: columns');
-SELECT ok(has_table_privilege('public', 'gt_dead', 'SELECT'), 'gt_dead: PUBLIC may look');
+SELECT ok(NOT has_table_privilege('public', 'gt_dead', 'SELECT'), 'gt_dead: not for PUBLIC');
 SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'gt_handlers'::regclass AND attnum BETWEEN 1 AND 17), string_to_array('name kind command owner run_as max_attempts retry_delay timeout concurrency rate_limit grace paused paused_reason runs failures last_run_at last_error', ' '), 'gt_handlers: columns');
-SELECT ok(has_table_privilege('public', 'gt_handlers', 'SELECT'), 'gt_handlers: PUBLIC may look');
+SELECT ok(NOT has_table_privilege('public', 'gt_handlers', 'SELECT'), 'gt_handlers: not for PUBLIC');
 SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'gt_history'::regclass AND attnum BETWEEN 1 AND 12), string_to_array('at event object_type object_id cleanup_id attempt handler lease_id service_id lag took error', ' '), 'gt_history: columns');
-SELECT ok(has_table_privilege('public', 'gt_history', 'SELECT'), 'gt_history: PUBLIC may look');
+SELECT ok(NOT has_table_privilege('public', 'gt_history', 'SELECT'), 'gt_history: not for PUBLIC');
 SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'gt_workers'::regclass AND attnum BETWEEN 1 AND 8), string_to_array('pid role database state handler since next_due_at crashes', ' '), 'gt_workers: columns');
-SELECT ok(has_table_privilege('public', 'gt_workers', 'SELECT'), 'gt_workers: PUBLIC may look');
+SELECT ok(NOT has_table_privilege('public', 'gt_workers', 'SELECT'), 'gt_workers: not for PUBLIC');
 SELECT ok(NOT has_table_privilege('pg_monitor', c, p), c || ': no ' || p || ' for others') FROM unnest(ARRAY['_garbagetruck.gt_object', '_garbagetruck.gt_lease']) c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p;
 
 SELECT is((SELECT context FROM pg_settings WHERE name = 'garbagetruck.databases'), 'sighup', 'databases: on reload');
