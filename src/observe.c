@@ -35,7 +35,6 @@
 #include "garbagetruck.h"
 #include "observe.h"
 
-#define MAX_HANDLERS	2048	/* of all databases, that were used lately */
 #define LOCAL_HANDLERS	64		/* without preload */
 #define MAX_SERVICES	1000	/* whose renewal margin is kept, of all databases */
 #define SHARE			8		/* whoever has this part of a full table gets no more of it, but for what was its own */
@@ -117,7 +116,7 @@ Size
 gt_observe_shmem_size(void)
 {
 	return add_size(MAXALIGN(sizeof(Observe)),
-					add_size(hash_estimate_size(MAX_HANDLERS, sizeof(GtHandlerEntry)),
+					add_size(hash_estimate_size(GT_MAX_HANDLERS, sizeof(GtHandlerEntry)),
 							 hash_estimate_size(MAX_SERVICES, sizeof(Service))));
 }
 
@@ -147,7 +146,7 @@ gt_observe_init(void)
 		LWLockRegisterTranche(tranche, "garbagetruck_observe");
 	}
 	describe_handlers(&control);
-	handlers = ShmemInitHash("garbagetruck_handlers", MAX_HANDLERS, MAX_HANDLERS, &control,
+	handlers = ShmemInitHash("garbagetruck_handlers", GT_MAX_HANDLERS, GT_MAX_HANDLERS, &control,
 							 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	control.keysize = sizeof(ServiceKey);
 	control.entrysize = sizeof(Service);
@@ -223,7 +222,7 @@ make_room(Oid owner)
 		if (oldest == NULL || entry->used_at < oldest->used_at)
 			oldest = entry;
 	}
-	if (nown >= MAX_HANDLERS / SHARE)
+	if (nown >= GT_MAX_HANDLERS / SHARE)
 		oldest = own;
 	if (oldest != NULL)
 		(void) hash_search(handlers, &oldest->key, HASH_REMOVE, NULL);
@@ -241,7 +240,7 @@ gt_handler_entry(const GtHandler *h)
 	{
 		GtHandlerKey key;
 
-		if (observe != NULL && hash_get_num_entries(handlers) >= MAX_HANDLERS && !make_room(h->owner))
+		if (observe != NULL && hash_get_num_entries(handlers) >= GT_MAX_HANDLERS && !make_room(h->owner))
 			return NULL;
 		entry = find_handler(h->id, HASH_ENTER);
 		key = entry->key;

@@ -22,6 +22,7 @@ typedef struct GtHistogram
 	double		sum;			/* s */
 } GtHistogram;
 
+#define GT_MAX_HANDLERS	2048	/* of all databases, that were used lately: what is known of them */
 #define GT_RATE_BUCKET	(100 * INT64CONST(1000))	/* us */
 #define GT_RATE_BUCKETS 11		/* a second and one, since the oldest is partly over */
 
