@@ -94,28 +94,42 @@ has_handler(List *handlers, int id)
 	return false;
 }
 
+/* The caller's own that have garbage waiting or claimed: they are found by that, however many handlers there are. */
+static List *
+own_with_garbage(void)
+{
+	List	   *result = NIL;
+	GtTable		objects;
+	GtScan	   *scan;
+	int			id = 0;
+	TimestampTz first;
+
+	gt_open(&objects, GT_OBJECT, AccessShareLock);
+	scan = gt_scan_begin_keys(&objects, GT_OBJECT_DUE);
+	while (gt_scan_next_key(scan, id, &id, &first))
+	{
+		GtHandler  *h = palloc0(sizeof(GtHandler));
+
+		CHECK_FOR_INTERRUPTS();
+		if (gt_handler_by_id(id, h) && GT_KIND_IS_CLAIMABLE(h->kind) && gt_handler_is_own(h))
+			result = lappend(result, h);
+	}
+	gt_scan_end(scan);
+	gt_close(&objects);
+	return result;
+}
+
 List *
 gt_claimable_handlers(ArrayType *names)
 {
 	List	   *result = NIL;
-	ListCell   *lc;
 	Datum	   *elements;
 	bool	   *nulls;
 	int			n;
 	int			i;
 
 	if (names == NULL)
-	{
-		foreach(lc, gt_handler_list())
-		{
-			GtHandler  *h = lfirst(lc);
-
-			if (GT_KIND_IS_CLAIMABLE(h->kind) && gt_handler_is_own(h))
-				result = lappend(result, h);
-		}
-		return result;
-	}
-
+		return own_with_garbage();
 	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
 	for (i = 0; i < n; i++)
 	{

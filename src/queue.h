@@ -18,7 +18,7 @@ extern int	gt_int8_array(ArrayType *array, int64 **values);	/* NULL elements are
 extern int64 gt_visibility(Interval *i);	/* us; 22023 where it is out of range */
 /*
  * Of GtHandler *: those named (GT007, 22023 where nobody can claim its kind,
- * 42501), or with NULL all that are current_user's own.
+ * 42501), or with NULL those of current_user's own that have garbage.
  */
 extern List *gt_claimable_handlers(ArrayType *names);
 
