@@ -109,16 +109,19 @@ find_handler(GtGranter *g, const char *name, HeldHandler **found, GtFail *f)
 static bool
 may_be_parent(const GtRow *lease, GtFail *f)
 {
-	const char *id = gt_uuid_cstring(DatumGetUUIDP(lease->v[L_ID]));
+	pg_uuid_t  *id = DatumGetUUIDP(lease->v[L_ID]);
 
 	if (!gt_acts_for(GT_OID(lease, L_OWNER)))
-		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", id);
+		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", gt_uuid_cstring(id));
 	if (!lease->isnull[L_PARENT])
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "lease %s has a parent itself and can not be one", id);
+		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "lease %s has a parent itself and can not be one", gt_uuid_cstring(id));
 	return true;
 }
 
-/* The parent that a request names, looked up once for a batch; it is held later. */
+/*
+ * The parent that a request names, once for a batch.  It is held later; what is
+ * raised then leaves no lock, so who raises needs no look at it before.
+ */
 static HeldParent *
 find_parent(GtGranter *g, const pg_uuid_t *id)
 {
@@ -135,8 +138,9 @@ find_parent(GtGranter *g, const pg_uuid_t *id)
 	}
 	held = palloc0(sizeof(HeldParent));
 	held->id = *id;
-	held->ok = gt_fetch(&g->leases, GT_LEASE_PKEY, 1, &key, &row) ?
-		may_be_parent(&row, &held->fail) : gt_fail_not_found(id, &held->fail);
+	held->ok = g->all_or_none ||
+		(gt_fetch(&g->leases, GT_LEASE_PKEY, 1, &key, &row) ?
+		 may_be_parent(&row, &held->fail) : gt_fail_not_found(id, &held->fail));
 	g->parents = lappend(g->parents, held);
 	return held;
 }
@@ -791,43 +795,37 @@ grant_one(GtGranter *g, GtGrant *e)
 	for (;;)
 	{
 		List	   *expired = NIL;
-		bool		granted;
-		int			attempts;
+		GtRow		before;
 
 		CHECK_FOR_INTERRUPTS();
 		read_again(g, e);
 		if (e->request.request_key != NULL && !e->object->is_new && find_request(g, e))
 			return;
-		granted = check_state(g, &e->request, e->object, &expired, &e->fail);
-		if (granted && expired != NIL)
+		if (!check_state(g, &e->request, e->object, &expired, &e->fail))
+		{
+			refuse(g, e);
+			return;
+		}
+		if (expired != NIL)
 		{
 			end_expired(expired);
 			e->object->stale = true;
 			continue;
 		}
-		if (granted && !check_quota(g, &e->request, &e->fail))
+		if (!check_quota(g, &e->request, &e->fail))
 		{
 			refuse(g, e);
 			return;
 		}
-		if (granted)
-		{
-			GtRow		before = e->object->row;
+		if (e->request.request_key != NULL)
+			before = e->object->row;
+		if (insert_lease(g, e, count_lease(e)))
+			break;
 
-			attempts = count_lease(e);
-			if (insert_lease(g, e, attempts))
-				break;
-			e->object->row = before;
-
-			/* by a request for another object, or by one of our own batch */
-			if (find_request(g, e))
-				return;
-		}
-		else
-		{
-			refuse(g, e);
+		/* the key is taken by a request for another object, or by one of our own batch */
+		e->object->row = before;
+		if (find_request(g, e))
 			return;
-		}
 		if (e->old != NULL)
 		{
 			end_expired(list_make1(e->old));

@@ -175,13 +175,13 @@ gt_fail_not_found(const pg_uuid_t *id, GtFail *f)
 bool
 gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, GtFail *f)
 {
-	const char *id = gt_uuid_cstring(DatumGetUUIDP(lease->v[L_ID]));
+	pg_uuid_t  *id = DatumGetUUIDP(lease->v[L_ID]);
 
 	if (!gt_acts_for(GT_OID(lease, L_OWNER)) && !(releasing && gt_is_admin()))
-		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", id);
+		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", gt_uuid_cstring(id));
 	if (service != NULL && strcmp(TextDatumGetCString(lease->v[L_SERVICE_ID]), service) != 0)
 		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to service \"%s\", not \"%s\"",
-					   id, TextDatumGetCString(lease->v[L_SERVICE_ID]), service);
+					   gt_uuid_cstring(id), TextDatumGetCString(lease->v[L_SERVICE_ID]), service);
 	return true;
 }
 
