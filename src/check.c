@@ -104,6 +104,19 @@ gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const cha
 	return true;
 }
 
+/* See garbagetruck.h. */
+int64
+gt_interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range)
+{
+	int64		us;
+	GtFail		f;
+
+	gt_must_not_be_null(fcinfo, arg, what);
+	if (!gt_check_interval(what, PG_GETARG_INTERVAL_P(arg), min, max, range, &us, &f))
+		gt_raise(&f);
+	return us;
+}
+
 /* The two options on retries, of a handler and of a lease. */
 bool
 gt_check_max_attempts(int max_attempts, GtFail *f)
@@ -117,7 +130,7 @@ gt_check_max_attempts(int max_attempts, GtFail *f)
 bool
 gt_check_retry_delay(Interval *retry_delay, int64 *us, GtFail *f)
 {
-	return gt_check_interval("retry_delay", retry_delay, 0, USECS_PER_DAY, "between 0 and 24 hours", us, f);
+	return gt_check_interval("retry_delay", retry_delay, 0, GT_MAX_RETRY_DELAY, GT_RETRY_DELAY_RANGE, us, f);
 }
 
 /* Microseconds of a lease's duration, judged by the settings; false: out of range, or no duration. */

@@ -535,13 +535,12 @@ gt_claim(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_claim");
 	InitMaterializedSRF(fcinfo, 0);
 	gt_must_not_be_null(fcinfo, 1, "max_items");
-	gt_must_not_be_null(fcinfo, 2, "visibility");
 	max = PG_GETARG_INT32(1);
 	if (max < 1 || max > MAX_CLAIM)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_items %d is out of range: it must be between 1 and %d", max, MAX_CLAIM)));
-	visibility = gt_visibility(PG_GETARG_INTERVAL_P(2));
+	visibility = gt_visibility_argument(fcinfo, 2);
 	if (!PG_ARGISNULL(0) || !by_id)
 		sources = find_sources(PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0));
 	if (gt_place(&why) == GT_PLACE_COPY)

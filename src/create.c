@@ -115,11 +115,9 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	int			nfirst = 0;
 	int			i;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("object_ids must not be null")));
+	gt_must_not_be_null(fcinfo, 0, "object_ids");
 	gt_request_of_args(fcinfo, false, &common);
-	if (common.object_type == NULL)
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("object_type must not be null")));
+	gt_must_not_be_null(fcinfo, 1, "object_type");
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &ids, &nulls, &n);
 	grants = palloc_extended((Size) Max(n, 1) * sizeof(GtGrant), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	sorted = palloc(Max(n, 1) * sizeof(GtGrant *));
@@ -197,8 +195,7 @@ gt_lease_grant_each(PG_FUNCTION_ARGS)
 	int			nsorted = 0;
 	int			i = 0;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("requests must not be null")));
+	gt_must_not_be_null(fcinfo, 0, "requests");
 	requests = PG_GETARG_JSONB_P(0);
 	if (!JB_ROOT_IS_ARRAY(requests) || JB_ROOT_IS_SCALAR(requests))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("requests must be an array of objects")));

@@ -80,10 +80,9 @@ gt_fence_check(PG_FUNCTION_ARGS)
 	int64		fence;
 	bool		found = false;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "object_id" : PG_ARGISNULL(1) ? "object_type" : "fence")));
+	gt_must_not_be_null(fcinfo, 0, "object_id");
+	gt_must_not_be_null(fcinfo, 1, "object_type");
+	gt_must_not_be_null(fcinfo, 2, "fence");
 	fence = PG_GETARG_INT64(2);
 	gt_mark_write("gt_fence_check()");
 	gt_start_ensure();

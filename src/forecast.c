@@ -20,7 +20,6 @@
 #include "utils/timestamp.h"
 
 #include "garbagetruck.h"
-#include "queue.h"
 
 PG_FUNCTION_INFO_V1(gt_forecast);
 
@@ -154,18 +153,10 @@ gt_forecast(PG_FUNCTION_ARGS)
 	HASHCTL		info;
 	HTAB	   *endings;
 	int64		horizon;
-	bool		ok;
 
 	gt_must_be_allowed("gt_forecast");
 	InitMaterializedSRF(fcinfo, 0);
-	gt_must_not_be_null(fcinfo, 0, "horizon");
-	horizon = gt_interval_us(PG_GETARG_INTERVAL_P(0), &ok);
-	if (!ok || horizon < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("horizon \"%s\" is out of range",
-						DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(0)))),
-				 errdetail("It is not negative.")));
+	horizon = gt_interval_argument(fcinfo, 0, "horizon", 0, PG_INT64_MAX, "0 or more");
 	horizon = Min(horizon, 10 * 365 * USECS_PER_DAY);
 
 	memset(&info, 0, sizeof(info));

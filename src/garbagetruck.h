@@ -567,6 +567,8 @@ extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, Timestam
 extern int64 gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
 extern Interval *gt_us_interval(int64 us);
 extern void gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what);	/* 22004 */
+/* us, 22004 or 22023: `range` tells in words what is between min and max */
+extern int64 gt_interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range);
 
 /* ---------------------------------------------------------------- ending.c: the one way in which a lease ends */
 

@@ -41,6 +41,8 @@ extern void gt_uuid_v7(pg_uuid_t *id);
 /* check.c: false, and why, for what is 22023 */
 extern char *gt_shown(const char *value);	/* in an error: no more of it than helps */
 #define GT_MAX_MAX_ATTEMPTS 1000
+#define GT_MAX_RETRY_DELAY	USECS_PER_DAY
+#define GT_RETRY_DELAY_RANGE "between 0 and 24 hours"
 extern bool gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const char *range, int64 *us,
 							  GtFail *f);
 extern bool gt_check_max_attempts(int max_attempts, GtFail *f);

@@ -28,7 +28,6 @@
 #include "utils/timestamp.h"
 
 #include "garbagetruck.h"
-#include "lease.h"
 #include "observe.h"
 #include "queue.h"
 
@@ -59,14 +58,9 @@ gt_int8_array(ArrayType *array, int64 **values)
 }
 
 int64
-gt_visibility(Interval *i)
+gt_visibility_argument(FunctionCallInfo fcinfo, int arg)
 {
-	int64		us;
-	GtFail		f;
-
-	if (!gt_check_interval("visibility", i, 1, MAX_VISIBILITY, "more than 0 and at most 30 days", &us, &f))
-		gt_raise(&f);
-	return us;
+	return gt_interval_argument(fcinfo, arg, "visibility", 1, MAX_VISIBILITY, "more than 0 and at most 30 days");
 }
 
 /* ---------------------------------------------------------------- handlers and rights */
@@ -323,16 +317,13 @@ gt_nack(PG_FUNCTION_ARGS)
 	List	   *known = NIL;
 	int64		retry_after = GT_BACK_OFF;
 	char	   *error = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	GtFail		f;
 	bool		result;
 
 	gt_must_not_be_null(fcinfo, 4, "final");
 	if (PG_GETARG_BOOL(4))
 		gt_must_not_be_null(fcinfo, 2, "error");	/* what is dead says why */
-	if (!PG_ARGISNULL(3) &&
-		!gt_check_interval("retry_after", PG_GETARG_INTERVAL_P(3), 0, MAX_VISIBILITY,
-						   "between 0 and 30 days", &retry_after, &f))
-		gt_raise(&f);
+	if (!PG_ARGISNULL(3))
+		retry_after = gt_interval_argument(fcinfo, 3, "retry_after", 0, MAX_VISIBILITY, "between 0 and 30 days");
 	if (PG_GETARG_BOOL(4))
 		retry_after = GT_FINAL;
 
@@ -358,8 +349,7 @@ gt_extend(PG_FUNCTION_ARGS)
 	int64		visibility;
 	bool		result;
 
-	gt_must_not_be_null(fcinfo, 2, "visibility");
-	visibility = gt_visibility(PG_GETARG_INTERVAL_P(2));
+	visibility = gt_visibility_argument(fcinfo, 2);
 	result = begin_token(fcinfo, "gt_extend", &objects, &token, &known) &&
 		GT_INT32(&token.row, O_ATTEMPTS) > 0 && is_unanswered(&token.row, token.attempt);
 	if (result)

@@ -15,7 +15,7 @@
 #include "garbagetruck.h"
 
 extern int	gt_int8_array(ArrayType *array, int64 **values);	/* NULL elements are passed over */
-extern int64 gt_visibility(Interval *i);	/* us; 22023 where it is out of range */
+extern int64 gt_visibility_argument(FunctionCallInfo fcinfo, int arg);	/* us */
 /*
  * Of GtHandler *: those named (GT007, 22023 where nobody can claim its kind,
  * 42501), or with NULL those of current_user's own that have garbage.

@@ -89,19 +89,6 @@ must_affect_argument(FunctionCallInfo fcinfo, int arg, GtKind kind)
 	return PG_GETARG_BOOL(arg);
 }
 
-/* An interval in us. */
-static int64
-interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range)
-{
-	int64		us;
-	GtFail		f;
-
-	gt_must_not_be_null(fcinfo, arg, what);
-	if (!gt_check_interval(what, PG_GETARG_INTERVAL_P(arg), min, max, range, &us, &f))
-		gt_raise(&f);
-	return us;
-}
-
 static int
 max_attempts_argument(FunctionCallInfo fcinfo, int arg)
 {
@@ -111,18 +98,6 @@ max_attempts_argument(FunctionCallInfo fcinfo, int arg)
 	if (!gt_check_max_attempts(PG_GETARG_INT32(arg), &f))
 		gt_raise(&f);
 	return PG_GETARG_INT32(arg);
-}
-
-static int64
-retry_delay_argument(FunctionCallInfo fcinfo, int arg)
-{
-	int64		us;
-	GtFail		f;
-
-	gt_must_not_be_null(fcinfo, arg, "retry_delay");
-	if (!gt_check_retry_delay(PG_GETARG_INTERVAL_P(arg), &us, &f))
-		gt_raise(&f);
-	return us;
 }
 
 /* The command as its kind wants it; NULL for a queue without one. What SQL it is, gt_run_check() judges. */
@@ -228,10 +203,10 @@ row_from_arguments(FunctionCallInfo fcinfo, GtRow *row)
 	if (command != NULL)
 		GT_SET(row, H_COMMAND, CStringGetTextDatum(command));
 	GT_SET(row, H_MAX_ATTEMPTS, Int32GetDatum(max_attempts_argument(fcinfo, 3)));
-	GT_SET(row, H_RETRY_DELAY, Int64GetDatum(retry_delay_argument(fcinfo, 4)));
-	GT_SET(row, H_TIMEOUT, Int64GetDatum(interval_argument(fcinfo, 5, "timeout", MIN_TIMEOUT, MAX_TIMEOUT,
+	GT_SET(row, H_RETRY_DELAY, Int64GetDatum(gt_interval_argument(fcinfo, 4, "retry_delay", 0, GT_MAX_RETRY_DELAY, GT_RETRY_DELAY_RANGE)));
+	GT_SET(row, H_TIMEOUT, Int64GetDatum(gt_interval_argument(fcinfo, 5, "timeout", MIN_TIMEOUT, MAX_TIMEOUT,
 														   "between 1 millisecond and 24 hours")));
-	GT_SET(row, H_GRACE, Int64GetDatum(interval_argument(fcinfo, 6, "grace", 0, MAX_GRACE, "between 0 and 3650 days")));
+	GT_SET(row, H_GRACE, Int64GetDatum(gt_interval_argument(fcinfo, 6, "grace", 0, MAX_GRACE, "between 0 and 3650 days")));
 	if (!PG_ARGISNULL(7))
 		GT_SET(row, H_CONCURRENCY, Int32GetDatum(int_argument(fcinfo, 7, "concurrency", 1)));
 	if (!PG_ARGISNULL(8))

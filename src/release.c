@@ -105,8 +105,7 @@ release(pg_uuid_t **ids, int n, bool keep, const char *service)
 static bool
 keep_arg(FunctionCallInfo fcinfo, int n)
 {
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("keep must not be null")));
+	gt_must_not_be_null(fcinfo, n, "keep");
 	return PG_GETARG_BOOL(n);
 }
 
@@ -128,8 +127,7 @@ gt_release_many(PG_FUNCTION_ARGS)
 	pg_uuid_t **ids;
 	int			n;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("lease_ids must not be null")));
+	gt_must_not_be_null(fcinfo, 0, "lease_ids");
 	gt_mark_write("gt_release_many()");
 	gt_start_ensure();
 	n = gt_lease_ids_of(PG_GETARG_ARRAYTYPE_P(0), &ids);

@@ -217,8 +217,7 @@ gt_renew_many(PG_FUNCTION_ARGS)
 	int			n;
 	int			i;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("lease_ids must not be null")));
+	gt_must_not_be_null(fcinfo, 0, "lease_ids");
 	gt_mark_write("gt_renew_many()");
 	gt_start_ensure();
 	InitMaterializedSRF(fcinfo, 0);

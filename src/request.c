@@ -87,8 +87,7 @@ gt_request_of_args(FunctionCallInfo fcinfo, bool with_key, GtRequest *r)
 	r->payload = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
 	r->metadata = PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6);
 	r->parent = uuid_arg(fcinfo, 7);
-	if (PG_ARGISNULL(8))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("exclusive must not be null")));
+	gt_must_not_be_null(fcinfo, 8, "exclusive");
 	r->exclusive = PG_GETARG_BOOL(8);
 	if (with_key)
 		r->request_key = gt_text_arg(fcinfo, 9);

@@ -497,22 +497,13 @@ do_run(Runs *runs, GtItem *items, int n)
 Datum
 gt_snooze(PG_FUNCTION_ARGS)
 {
-	int64		after;
-	bool		ok;
-
 	if (current_runs == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("gt_snooze can only be called by a handler"),
 				 errdetail("No run of kind sql or sql_batch is in progress in this session.")));
-	gt_must_not_be_null(fcinfo, 0, "after");
-	after = gt_interval_us(PG_GETARG_INTERVAL_P(0), &ok);
-	if (!ok || after < MIN_SNOOZE || after > MAX_SNOOZE)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("after %s is out of range, it must be 100 milliseconds to 30 days",
-						DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(0))))));
-	current_runs->snooze = after;
+	current_runs->snooze = gt_interval_argument(fcinfo, 0, "after", MIN_SNOOZE, MAX_SNOOZE,
+												"between 100 milliseconds and 30 days");
 	strlcpy(current_runs->snooze_reason, "snoozed", sizeof(current_runs->snooze_reason));
 	if (!PG_ARGISNULL(1))
 	{
