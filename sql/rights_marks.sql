@@ -5,6 +5,7 @@ CREATE ROLE regress_m_app2;
 CREATE ROLE regress_m_team;
 CREATE ROLE regress_m_member IN ROLE regress_m_team;
 CREATE ROLE regress_m_super SUPERUSER;
+CREATE ROLE "regress m";
 CREATE DATABASE regress_marks;
 \c regress_marks
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_m_app WITH GRANT OPTION;
@@ -121,6 +122,7 @@ END $$;
 CALL clean('before');
 GRANT SELECT, REFERENCES ON ALL TABLES IN SCHEMA _garbagetruck TO regress_m_app;
 CALL clean('reading suspends nothing');
+SELECT count(*), min(detail), min(remedy) FROM gt_health() WHERE check_name = 'rights' AND NOT ok;
 GRANT INSERT ON _garbagetruck.gt_lease TO regress_m_app;
 CALL clean('insert');
 SELECT paused, paused_reason, (SELECT count(*) FROM seen) AS seen FROM gt_handlers WHERE name = 'note';
@@ -137,7 +139,28 @@ REVOKE UPDATE ON SEQUENCE _garbagetruck.gt__cleanup_id FROM regress_m_app;
 ALTER TABLE _garbagetruck.gt__tally OWNER TO regress_m_app;
 CALL clean('an owner');
 SELECT paused, paused_reason, (SELECT count(*) FROM seen) AS seen FROM gt_handlers WHERE name = 'note';
-ALTER TABLE _garbagetruck.gt__tally OWNER TO CURRENT_USER;
+-- each remedy is one statement, and all of them together help
+REVOKE SELECT ON ALL TABLES IN SCHEMA _garbagetruck FROM regress_m_app;
+GRANT SELECT, INSERT ON _garbagetruck.gt__run TO regress_m_app2 WITH GRANT OPTION;
+GRANT USAGE ON SCHEMA _garbagetruck TO regress_m_app2;
+SET ROLE regress_m_app2;
+GRANT INSERT ON _garbagetruck.gt__run TO regress_m_team;
+RESET ROLE;
+GRANT UPDATE (error), INSERT (error) ON _garbagetruck.gt_object TO PUBLIC;
+GRANT ALL ON SEQUENCE _garbagetruck.gt__handler_id TO "regress m";
+SELECT check_name, ok, detail, remedy FROM gt_health() WHERE check_name = 'rights' AND remedy !~ 'OWNER';
+SET ROLE regress_m_team;
+SELECT check_name, ok, detail, remedy FROM gt_health() WHERE check_name = 'rights';
+RESET ROLE;
+DO $$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN SELECT remedy FROM gt_health() WHERE check_name = 'rights' AND NOT ok LOOP
+		EXECUTE statement;
+	END LOOP;
+END $$;
+SELECT check_name, ok, detail, remedy FROM gt_health() WHERE check_name = 'rights';
 GRANT ALL ON ALL TABLES IN SCHEMA _garbagetruck TO regress_m_super, pg_write_all_data;
 CALL clean('superusers');
 SELECT string_agg(what, ', ') FROM seen;
@@ -159,6 +182,7 @@ CALL gt_reclaim();
 SELECT state FROM gt_lease_get(:'held');
 SELECT count(*) FROM gt_leases;
 SELECT gt_fence_check('held', 'custom', gt_fence(:'held'));
+SELECT detail, remedy FROM gt_health() WHERE check_name = 'rights';
 ALTER TABLE _garbagetruck.gt_lease DISABLE TRIGGER repack_trigger;
 SELECT gt_renew(:'held') > now() AS renewed;
 ALTER TABLE _garbagetruck.gt_lease ENABLE REPLICA TRIGGER repack_trigger;
@@ -225,4 +249,4 @@ DROP EXTENSION garbagetruck;
 SELECT count(*) FROM pg_namespace WHERE nspname = '_garbagetruck';
 \c contrib_regression
 DROP DATABASE regress_marks;
-DROP ROLE regress_m_app, regress_m_app2, regress_m_team, regress_m_member, regress_m_super;
+DROP ROLE regress_m_app, regress_m_app2, regress_m_team, regress_m_member, regress_m_super, "regress m";

@@ -46,6 +46,7 @@
 #include "garbagetruck.h"
 #include "health.h"
 #include "observe.h"
+#include "tampered.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(gt_health);
@@ -690,6 +691,36 @@ check_history(Health *health)
 		put(health, true, psprintf("garbagetruck.history is %s", modes[gt_history]), NULL);
 }
 
+/* What others have, or have put, on our tables: see tampered.c. */
+static void
+check_rights(Health *health)
+{
+	List	   *obstacles = gt_table_obstacles();
+	List	   *tamperings = gt_table_tamperings();
+	ListCell   *lc;
+
+	if (obstacles == NIL && tamperings == NIL)
+		put(health, true, "the tables are nobody's but the extension's", NULL);
+	else if (!health->all)
+		put(health, false, gt_tables_obstructed() != NULL ? "nothing is written: somebody has put something on a table of garbagetruck" :
+			gt_tables_tampered() != NULL ? "no handler's SQL is run: a role can write the tables of garbagetruck" :
+			"a role can read the tables of garbagetruck", "-- a monitor sees here what is to be done");
+	if (!health->all)
+		return;
+	foreach(lc, obstacles)
+	{
+		GtObstacle *o = lfirst(lc);
+
+		put(health, false, psprintf("nothing is written: %s, which our writes would pass over", o->what), o->remedy);
+	}
+	foreach(lc, tamperings)
+	{
+		GtTampering *t = lfirst(lc);
+
+		put(health, false, t->suspends ? psprintf("no handler's SQL is run: %s", t->what) : t->what, t->remedy);
+	}
+}
+
 static void
 check_consistency(Health *health)
 {
@@ -915,6 +946,7 @@ static const struct
 	{"unclaimed", check_unclaimed},
 	{"slots", check_slots},
 	{"history", check_history},
+	{"rights", check_rights},
 	{"consistency", check_consistency},
 	{"capacity", check_capacity},
 	{"renewal_buffer", check_renewal_buffer},

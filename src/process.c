@@ -264,17 +264,18 @@ static void
 note_error(const char *activity, const char *error)
 {
 	GtDatabase *db = gt_worker_database;
+	size_t		length = pg_mbcliplen(activity, strlen(activity), sizeof(db->error_in) - 1);
 
 	if (error == NULL && db->errors == 0)
 		return;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	if (error == NULL && strncmp(db->error_in, activity, sizeof(db->error_in) - 1) == 0)
+	if (error == NULL && strlen(db->error_in) == length && strncmp(db->error_in, activity, length) == 0)
 		db->errors = 0;
 	if (error != NULL)
 	{
 		db->errors++;
 		db->error_at = gt_now();
-		strlcpy(db->error_in, activity, sizeof(db->error_in));
+		strlcpy(db->error_in, activity, length + 1);
 		strlcpy(db->error, error, pg_mbcliplen(error, strlen(error), sizeof(db->error) - 1) + 1);
 	}
 	LWLockRelease(gt_shared->lock);

@@ -35,6 +35,7 @@
 #include <math.h>
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
@@ -581,7 +582,7 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		chosen_items = *nitems;
 		handler_before = slot->handler;
 		slot->handler = h->id;
-		strlcpy(slot->handler_name, h->name, NAMEDATALEN);
+		strlcpy(slot->handler_name, h->name, pg_mbcliplen(h->name, strlen(h->name), NAMEDATALEN - 1) + 1);
 		slot->speed = speed;
 		slot->alone = alone;
 		slot->state = GT_SLOT_CLEANING;

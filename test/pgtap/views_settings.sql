@@ -55,7 +55,7 @@ SELECT ok(EXISTS (SELECT FROM gt_metrics() WHERE name IN ('garbagetruck_' || m, 
 FROM unnest(string_to_array('leases garbage dead leases_created_total leases_renewed_total leases_released_total leases_expired_total cleanups_total reclaim_lag_seconds cleanup_seconds oldest_overdue_seconds stalled workers worker_slots_missing_total handler_paused renewal_margin_ratio renewal_buffer_entries', ' ')) m;
 SELECT is((SELECT count(*) FROM gt_metrics() WHERE name NOT LIKE 'garbagetruck\_%' OR help IS NULL OR kind NOT IN ('counter', 'gauge', 'histogram')), 0::bigint, 'each metric has its prefix, kind and help');
 SELECT is((SELECT count(*) FROM gt_metrics() WHERE (kind = 'counter') <> (name LIKE '%\_total')), 0::bigint, 'counters end in _total');
-SELECT set_has($$SELECT check_name FROM gt_health()$$, $$VALUES ('preloaded'), ('launcher'), ('workers'), ('overdue'), ('dead'), ('paused'), ('suspended'), ('place'), ('unclaimed'), ('slots'), ('history'), ('consistency'), ('capacity'), ('renewal_buffer'), ('settings'), ('errors'), ('clock'), ('snapshots')$$, 'gt_health has its checks');
+SELECT set_has($$SELECT check_name FROM gt_health()$$, $$VALUES ('preloaded'), ('launcher'), ('workers'), ('overdue'), ('dead'), ('paused'), ('suspended'), ('place'), ('unclaimed'), ('slots'), ('history'), ('rights'), ('consistency'), ('capacity'), ('renewal_buffer'), ('settings'), ('errors'), ('clock'), ('snapshots')$$, 'gt_health has its checks');
 SELECT is((SELECT count(*) FROM gt_health() WHERE NOT ok AND coalesce(remedy, '') = ''), 0::bigint, 'each finding comes with a remedy');
 SELECT is((SELECT count(*) FROM gt_health() WHERE ok IS NULL OR detail IS NULL), 0::bigint, 'and each check with a detail');
 
