@@ -357,7 +357,7 @@ take_message(Hold *hold, const GuardMessage *message)
 			late(hold);
 			break;
 		case GUARD_LEFT:
-			cli_error(hold->cli->json, "OK", "%s has ended and left %d processes, which are stopped, as the lease ends with it",
+			cli_error(hold->cli->json, "OK", "%s has ended; what it has left running (processes: %d) is stopped, as the lease ends with it",
 					  hold->cli->command[0], message->number);
 			break;
 		case GUARD_DONE:
@@ -625,6 +625,7 @@ release(Hold *hold)
 	if (hold->guard >= 0)
 		close(hold->guard);
 	hold->guard = -1;
+	hold->quit_at = boot_ms() + QUIT_PATIENCE_MS;
 	grpc_client_set_give_up(cli->client, give_up_call, hold, &hold->signals, 1);
 	request.n_lease_ids = 1;
 	request.lease_ids = &hold->lease_id;
@@ -717,8 +718,8 @@ report_end(const Hold *hold)
 	if (hold->run_error != 0)
 		cli_error(cli->json, "INVALID_ARGUMENT", "cannot run %s: %s", cli->command[0], strerror(hold->run_error));
 	if (hold->denied > 0)
-		cli_error(cli->json, "PERMISSION_DENIED", "%d processes that %s has started still run: they belong to another user, so they cannot be stopped%s%.0d",
-				  hold->denied, cli->command[0], hold->denied_pid ? ", such as process " : "", hold->denied_pid);
+		cli_error(cli->json, "PERMISSION_DENIED", "what %s has started still runs as another user, and cannot be stopped from here (processes: %d%s%.0d)",
+				  cli->command[0], hold->denied, hold->denied_pid ? ", one of them " : "", hold->denied_pid);
 }
 
 static int

@@ -44,7 +44,10 @@ typedef struct Process
 	bool		alive;			/* no zombie */
 } Process;
 
-/* A file of /proc/PID into a buffer; false when there is no such process. */
+/*
+ * A file of /proc/PID, or of our own, into a buffer; false when there is no such
+ * process.  It is that /proc which was opened, whatever has been mounted over it.
+ */
 static bool
 read_file(int pid, const char *name, char *buffer, size_t size)
 {
@@ -53,10 +56,10 @@ read_file(int pid, const char *name, char *buffer, size_t size)
 	ssize_t		n;
 
 	if (pid > 0)
-		snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+		snprintf(path, sizeof(path), "%d/%s", pid, name);
 	else
-		snprintf(path, sizeof(path), "/proc/self/%s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+		snprintf(path, sizeof(path), "self/%s", name);
+	fd = openat(dirfd(proc), path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	n = read(fd, buffer, size - 1);
@@ -120,7 +123,7 @@ static int
 number_of_self(void)
 {
 	char		text[32];
-	ssize_t		n = readlink("/proc/self", text, sizeof(text) - 1);
+	ssize_t		n = readlinkat(dirfd(proc), "self", text, sizeof(text) - 1);
 
 	if (n <= 0)
 		return 0;
@@ -132,14 +135,21 @@ bool
 tree_usable(void)
 {
 	char		text[4096];
-	char	   *at = namespace_pids(0, text, sizeof(text));
+	char	   *at;
+	bool		usable;
 
+	if (!tree_open())
+		return false;
+	at = namespace_pids(0, text, sizeof(text));
 	level = 0;
 	while (at != NULL && *at != '\n' && strtol(at, &at, 10) > 0)
 		level++;
 	if (level == 0)
 		level = 1;
-	return number_of_self() > 0 && own_number(number_of_self()) == getpid();
+	usable = number_of_self() > 0 && own_number(number_of_self()) == getpid();
+	closedir(proc);
+	proc = NULL;
+	return usable;
 }
 
 bool

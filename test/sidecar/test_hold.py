@@ -269,7 +269,7 @@ class Ends(HoldTest):
         child = self.start("sh", "-c", NASTY.replace("while :; do sleep 0.02; done", "exit 3"), more=("--kill-after", "100ms"))
         self.assertEqual(child.wait(60), 3)
         self.assertEqual(alive(self.mark), [])
-        self.assertIn(b"are stopped", child.stderr.read())
+        self.assertIn(b"is stopped", child.stderr.read())
         self.assert_exclusive()
 
     def test_what_ends_by_itself_is_left_in_peace(self):
@@ -313,7 +313,7 @@ class Ends(HoldTest):
         self.release()
         self.assertEqual(child.wait(60), 1)
         os.set_blocking(child.stderr.fileno(), False)  # its other end is open yet
-        self.assertIn(b"belong to another user", child.stderr.read())
+        self.assertIn(b"runs as another user", child.stderr.read())
 
     def test_descriptors(self):
         """The command gets those that hold has got, and no others."""
@@ -434,6 +434,17 @@ class Terminal(HoldTest):
             self.wait_for(fd, "hello\r\nhello\r\n")
             os.write(fd, key)
             self.assertEqual(self.exit_code(pid), code)
+
+    def test_output_is_held(self):
+        """Ctrl-S: nobody who writes to the terminal gets on."""
+        self.own_server()
+        pid, fd = self.spawn(self.words("sh", "-c", "trap '' TERM; echo begun; while :; do echo more; sleep 0.05; done", more=("--kill-after", "1m")))
+        self.wait_for(fd, "begun")
+        os.write(fd, b"\x13")
+        self.server.signal(signal.SIGSTOP)
+        self.assert_exclusive()
+        os.write(fd, b"\x11")
+        self.assertEqual(self.exit_code(pid), 1)
 
     def test_stopped_and_continued(self):
         pid, fd = self.shell()
