@@ -334,6 +334,18 @@ class GarbageTruckTest(unittest.TestCase):
         self.refused(Code.NOT_FOUND, "Create", v1.CreateRequest(object_id="b", parent="x?"), v1.Grant, "parent: lease x?")
         self.refused(Code.NOT_FOUND, "Create", v1.CreateRequest(object_id="b", parent=UNKNOWN), v1.Grant)
 
+    def test_zero_is_no_default(self):
+        """A client whose language has whole seconds cut its half a one; nothing at all is the default."""
+        zero = duration_pb2.Duration()
+        lease = self.grant("zero").lease_id
+        for name, request, answer in (("Create", v1.CreateRequest(object_id="b", duration=zero), v1.Grant),
+                                      ("RenewBatch", v1.RenewBatchRequest(lease_ids=[lease], duration=zero), v1.RenewBatchResponse),
+                                      ("Claim", v1.ClaimRequest(handlers=["q"], visibility=zero), v1.ClaimResponse),
+                                      ("Extend", v1.Outcome(cleanup_id=1, attempt=1, delay=zero), v1.OutcomeResponse)):
+            with self.subTest(name):
+                self.refused(Code.INVALID_ARGUMENT, name, request, answer)
+        self.assertTrue(ask1("RenewBatch", v1.RenewBatchRequest(lease_ids=[lease]), v1.RenewBatchResponse).results[0].ttl.seconds > 200)
+
     def test_batch_is_judged_item_by_item(self):
         requests = [v1.CreateRequest(object_id="b%d" % i if i % 5 else "", payload="{" if i == 7 else "", service_id="s")
                     for i in range(40)]
@@ -520,6 +532,7 @@ class GarbageTruckTest(unittest.TestCase):
         first = v1.WatchRequest(handlers=["other"])
         token = v1.Outcome(cleanup_id=1, attempt=1, delay=seconds(-1))
         self.watch_refused(Code.INVALID_ARGUMENT, "visibility", v1.WatchRequest(visibility=seconds(-1)))
+        self.watch_refused(Code.INVALID_ARGUMENT, "visibility", v1.WatchRequest(visibility=duration_pb2.Duration()))
         self.watch_refused(Code.INVALID_ARGUMENT, "visibility", first, v1.WatchRequest(visibility=seconds(-1)))
         self.watch_refused(Code.INVALID_ARGUMENT, "delay", first, v1.WatchRequest(nacks=[token]))
         self.watch_refused(Code.INVALID_ARGUMENT, "attempt", first, v1.WatchRequest(acks=[v1.Outcome(attempt=2**31)]))
