@@ -190,7 +190,8 @@ CREATE TABLE _garbagetruck.gt__start (
 	grace        bigint NOT NULL,
 	grace_before bigint NOT NULL,
 	id           bigint NOT NULL CONSTRAINT gt__start_pkey PRIMARY KEY,
-	rearmed      boolean NOT NULL           -- see src/rearm.c; only where there is no shared memory to keep it
+	rearmed      boolean NOT NULL,          -- see src/rearm.c; only where there is no shared memory to keep it
+	history_now  timestamptz NOT NULL       -- the time that counted then for the retention of the history
 ) WITH (fillfactor = 50);
 
 -- Where this database lives; a row that tells of another place makes it a copy.  See src/place.c.

@@ -91,13 +91,15 @@ monotonic_us(void)
 
 /* What to add to CLOCK_MONOTONIC. Postmaster only; alike for its whole life. */
 TimestampTz
-gt_clock_anchor(void)
+gt_clock_anchor(TimestampTz *before)
 {
 	static int64 anchor = 0;
+	static TimestampTz seen = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz last = 0;
 	FILE	   *file;
 
+	*before = seen;
 	if (anchor != 0)
 		return anchor;
 	file = AllocateFile(CLOCK_FILE, "r");
@@ -109,6 +111,8 @@ gt_clock_anchor(void)
 			last = value;
 		FreeFile(file);
 	}
+	if (last <= now)
+		*before = seen = last;
 	if (last > now + USECS_PER_DAY)
 		ereport(LOG,
 				(errmsg("garbagetruck: the clock of the last run was ahead by more than a day, and is not believed"),
@@ -348,6 +352,65 @@ current_start(Start *start)
 	return true;
 }
 
+/* The newest time that is known of the server before `now`, but not before `least`. */
+static TimestampTz
+last_seen(TimestampTz least, TimestampTz now)
+{
+	TimestampTz seen = Max(gt_history_newest(now), least);
+
+	if (gt_shared != NULL && gt_shared->clock_before > seen && gt_shared->clock_before <= now)
+		seen = gt_shared->clock_before;
+	return seen;
+}
+
+/* What history_now of this row had come to, when the clock was at `until`. */
+static TimestampTz
+history_now_at(const GtRow *row, TimestampTz until)
+{
+	return Min(until, GT_TIME(row, ST_HISTORY_NOW) + 2 * (until - GT_TIME(row, ST_STARTED_AT)));
+}
+
+/*
+ * The time that counts for the retention of the history when a run is recorded:
+ * it stands still while the server is away, so that a clock that jumps ahead
+ * takes nothing with it, and then goes twice as fast until it has caught up.
+ */
+static TimestampTz
+history_now_of(const GtRow *rows, int n, TimestampTz now)
+{
+	TimestampTz result = 0;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		TimestampTz at = GT_TIME(&rows[i], ST_STARTED_AT);
+		TimestampTz until = GT_INT64(&rows[i], ST_RUN) == gt_run() ? now : last_seen(at, Max(now, at));
+
+		result = Max(result, history_now_at(&rows[i], until));
+	}
+	return n == 0 ? now : Min(result, now);
+}
+
+/* See garbagetruck.h. */
+TimestampTz
+gt_history_now(void)
+{
+	TimestampTz now = gt_now();
+	TimestampTz result = 0;		/* before this run is recorded nothing is too old */
+	GtTable		table;
+	GtRow	   *rows;
+	int			n;
+	int			i;
+
+	gt_open(&table, GT__START, AccessShareLock);
+	n = read_starts(&table, &rows);
+	for (i = 0; i < n; i++)
+		if (GT_INT64(&rows[i], ST_RUN) == gt_run())
+			result = Max(result, history_now_at(&rows[i], now));
+	gt_close(&table);
+	return result;
+}
+
 /* Writes a record of this run in the place of the rows, which nobody is waited for to delete. */
 static void
 write_start(GtTable *table, GtRow *rows, int n, int64 grace_before)
@@ -365,6 +428,7 @@ write_start(GtTable *table, GtRow *rows, int n, int64 grace_before)
 	GT_SET(&row, ST_GRACE, Int64GetDatum(grace));
 	GT_SET(&row, ST_GRACE_BEFORE, Int64GetDatum(grace_before));
 	GT_SET(&row, ST_REARMED, BoolGetDatum(false));
+	GT_SET(&row, ST_HISTORY_NOW, TimestampTzGetDatum(history_now_of(rows, n, now)));
 	gt_insert(table, &row);
 	for (i = 0; i < n; i++)
 		(void) gt_try_delete(table, &rows[i]);

@@ -152,7 +152,7 @@ enum
 };
 enum
 {
-	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_ID, ST_REARMED, ST_NATTS
+	ST_RUN, ST_STARTED_AT, ST_GRACE, ST_GRACE_BEFORE, ST_ID, ST_REARMED, ST_HISTORY_NOW, ST_NATTS
 };
 enum
 {
@@ -272,6 +272,7 @@ extern GtScan *gt_scan_begin_bound(GtTable *t, GtIndexId index, int nkeys, const
 extern bool gt_scan_next(GtScan *scan, GtRow *row);
 extern int	gt_scan_count(GtScan *scan, int column, Datum value, int limit);	/* rows with this oid there; stops at limit */
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
+extern bool gt_scan_last(GtScan *scan, GtRow *row);	/* the last row of it, in place of gt_scan_next() */
 extern void gt_scan_end(GtScan *scan);
 /*
  * The keys in an index whose first column is an int and whose second a time, each
@@ -387,6 +388,7 @@ typedef struct GtShared
 	LWLock	   *lock;			/* all fields below that say so */
 	int64		run;			/* this server run: random, drawn when shared memory is initialised */
 	int64		clock_base;		/* gt_clock() = clock_base + CLOCK_MONOTONIC; see clock.c */
+	TimestampTz clock_before;	/* of the run before, as far as it is known; 0 */
 	bool		clock_settled;	/* clock_base will not be changed any more. Under lock */
 	pg_atomic_uint64 serial;	/* next worker serial */
 	int			launcher_procno;	/* -1: none.  Under lock */
@@ -439,8 +441,9 @@ extern void gt_clock_record(void);	/* keeps gt_clock() in a file for the next st
 /* Have the times of earlier runs that are ahead been put right (rearm.c)? And that they have. */
 extern bool gt_start_is_rearmed(void);
 extern void gt_start_rearmed(void);
+extern TimestampTz gt_history_now(void);	/* by which the history is trimmed: it does not follow a jump of the clock */
 extern void gt_start_adopt(void);	/* a copy was adopted: the grace begins now, with the full duration */
-extern TimestampTz gt_clock_anchor(void);	/* postmaster: what to put into GtShared.clock_base */
+extern TimestampTz gt_clock_anchor(TimestampTz *before);	/* postmaster: what to put into GtShared.clock_base, and clock_before */
 
 /* ---------------------------------------------------------------- tampered.c: what others have put on our tables */
 
@@ -677,6 +680,7 @@ extern void gt_garbage_claimed(GtRow *row, TimestampTz until, int64 visibility);
 extern int64 gt_retry_delay_of(const GtRow *row, const GtHandler *h);
 extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h);	/* since it could first be cleaned, us */
 extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
+extern TimestampTz gt_history_newest(TimestampTz upto);	/* when the last entry until then was made; 0: there is none */
 extern TimestampTz gt_history_trim_at(void);	/* when the oldest entry is too old (see reclaim.c); GT_NEVER: there is none */
 extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
 extern int64 gt_back_off(int64 retry_delay, int failures);	/* us, with its jitter */

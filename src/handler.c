@@ -96,6 +96,8 @@ gt_handler_from_row(const GtRow *row, GtHandler *h)
 	h->version = GT_INT32(row, H_VERSION);
 	h->crashes = GT_INT32(row, H_CRASHES);
 	h->resumed_at = row->isnull[H_RESUMED_AT] ? 0 : GT_TIME(row, H_RESUMED_AT);
+	if (h->resumed_at > gt_now())
+		h->resumed_at = 0;		/* by a clock that was ahead, in an earlier run: that is over */
 	h->must_affect = GT_BOOL(row, H_MUST_AFFECT);
 	h->xmin = row->xmin;
 }

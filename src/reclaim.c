@@ -340,7 +340,25 @@ gt_history_trim_at(void)
 	gt_open(&history, GT__HISTORY, AccessShareLock);
 	scan = gt_scan_begin(&history, GT__HISTORY_PKEY, 0, NULL);
 	if (gt_scan_next(scan, &row))
-		result = GT_TIME(&row, HI_AT) + (int64) gt_history_retention * USECS_PER_SEC;
+		result = GT_TIME(&row, HI_AT) + (int64) gt_history_retention * USECS_PER_SEC + (gt_now() - gt_history_now());
+	gt_scan_end(scan);
+	gt_close(&history);
+	return result;
+}
+
+/* See garbagetruck.h. */
+TimestampTz
+gt_history_newest(TimestampTz upto)
+{
+	GtTable		history;
+	GtScan	   *scan;
+	GtRow		row;
+	TimestampTz result = 0;
+
+	gt_open(&history, GT__HISTORY, AccessShareLock);
+	scan = gt_scan_begin_bound(&history, GT__HISTORY_PKEY, 0, NULL, BTLessEqualStrategyNumber, TimestampTzGetDatum(upto));
+	if (gt_scan_last(scan, &row))
+		result = GT_TIME(&row, HI_AT);
 	gt_scan_end(scan);
 	gt_close(&history);
 	return result;
@@ -362,9 +380,10 @@ gt_history_trim(void)
 
 	if (!OidIsValid(gt_extension()))
 		return false;
+	gt_start_ensure();
 	gt_open(&history, GT__HISTORY, RowExclusiveLock);
 	scan = gt_scan_begin_bound(&history, GT__HISTORY_PKEY, 0, NULL, BTLessStrategyNumber,
-							   TimestampTzGetDatum(gt_now() - (int64) gt_history_retention * USECS_PER_SEC));
+							   TimestampTzGetDatum(gt_history_now() - (int64) gt_history_retention * USECS_PER_SEC));
 	context = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck history", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	/* what another is deleting is passed over */

@@ -469,9 +469,9 @@ is_visible(GtTable *t, Snapshot snapshot)
 
 /* The next row of an index scan, in the slot of the table. */
 static bool
-next_of_index(GtTable *t, IndexScanDesc scan, Snapshot snapshot)
+next_of_index(GtTable *t, IndexScanDesc scan, Snapshot snapshot, ScanDirection direction)
 {
-	while (index_getnext_slot(scan, ForwardScanDirection, t->slot))
+	while (index_getnext_slot(scan, direction, t->slot))
 	{
 		if (is_visible(t, snapshot))
 			return true;
@@ -494,7 +494,7 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 	PushActiveSnapshot(gt_newest_snapshot());
 	scan = gt_index_beginscan(t->rel, index, read_snapshot(GetActiveSnapshot()), nkeys);
 	index_rescan(scan, scankeys, nkeys, NULL, 0);
-	found = next_of_index(t, scan, GetActiveSnapshot());
+	found = next_of_index(t, scan, GetActiveSnapshot(), ForwardScanDirection);
 	if (found)
 		copy_row(t, row);
 	index_endscan(scan);
@@ -964,7 +964,7 @@ static bool
 next_row(GtScan *scan, GtRow *row, bool brief)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		found = next_of_index(scan->table, scan->scan, scan->snapshot);
+	bool		found = next_of_index(scan->table, scan->scan, scan->snapshot, ForwardScanDirection);
 
 	MemoryContextSwitchTo(old);
 	if (found)
@@ -993,7 +993,7 @@ gt_scan_count(GtScan *scan, int column, Datum value, int limit)
 	int			n = 0;
 	bool		isnull;
 
-	while (n < limit && next_of_index(scan->table, scan->scan, scan->snapshot))
+	while (n < limit && next_of_index(scan->table, scan->scan, scan->snapshot, ForwardScanDirection))
 	{
 		if (slot_getattr(slot, column + 1, &isnull) == value && !isnull)
 			n++;
@@ -1001,6 +1001,17 @@ gt_scan_count(GtScan *scan, int column, Datum value, int limit)
 		CHECK_FOR_INTERRUPTS();
 	}
 	return n;
+}
+
+/* See garbagetruck.h. */
+bool
+gt_scan_last(GtScan *scan, GtRow *row)
+{
+	bool		found = next_of_index(scan->table, scan->scan, scan->snapshot, BackwardScanDirection);
+
+	if (found)
+		copy_row(scan->table, row);
+	return found;
 }
 
 void
