@@ -30,7 +30,8 @@
 #include "compat.h"
 #include "handler.h"
 
-#define COST_FACTOR 20			/* all of a queue is looked at only after so many times what the last such look took */
+#define COST_FACTOR 20			/* all of a queue is looked at only after so many times what the last such look took, */
+#define CHEAP 1000				/* us: unless that was as little */
 
 typedef struct Found
 {
@@ -87,8 +88,13 @@ gt_low_of(GtLow *lows, int handler)
 
 	for (i = 0; i < GT_LOWS; i++)
 	{
-		if (lows[i].handler == handler)
+		if (lows[i].handler == handler && lows[i].changes == gt_table_changes)
 			return &lows[i];
+		if (lows[i].handler == handler)
+		{
+			oldest = &lows[i];
+			break;
+		}
 		if (lows[i].looked_at_all < oldest->looked_at_all)
 			oldest = &lows[i];
 	}
@@ -96,6 +102,7 @@ gt_low_of(GtLow *lows, int handler)
 	oldest->low = PG_INT64_MIN;
 	oldest->looked_at_all = 0;
 	oldest->cost = 0;
+	oldest->changes = gt_table_changes;
 	return oldest;
 }
 
@@ -170,7 +177,7 @@ collect(Choice *choice, const GtHandler *h, int limit, Look *look)
 	TimestampTz now = gt_now();
 	TimestampTz upto = gt_slot_others_upto(h->id);
 	TimestampTz first = low->low;
-	TimestampTz again_at = low->looked_at_all + Min(GT_LOOK_AT_ALL, COST_FACTOR * low->cost);
+	TimestampTz again_at = low->cost < CHEAP ? 0 : low->looked_at_all + Min(GT_LOOK_AT_ALL, COST_FACTOR * low->cost);
 
 	look->found = palloc(limit * sizeof(Found));
 	look->n = 0;

@@ -25,6 +25,7 @@ typedef struct GtLow
 	TimestampTz low;
 	TimestampTz looked_at_all;
 	int64		cost;			/* of that look, us */
+	uint64		changes;		/* gt_table_changes then */
 } GtLow;
 
 #define GT_LOOK_AT_ALL (10 * USECS_PER_SEC)	/* all of a queue is looked at as often */

@@ -39,7 +39,9 @@
 #include "garbagetruck.h"
 #include "lease.h"
 
-#define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of the index is looked at as often */
+#define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of an index is looked at as often, */
+#define COST_FACTOR 20			/* and where nothing was found after so many times what that took, */
+#define CHEAP		1000		/* us: unless it was as little */
 
 /* one object of a batch */
 typedef struct EndGroup
@@ -465,20 +467,58 @@ is_on_own_object(GtTable *objects, const GtRow *lease)
 	return gt_fetch(objects, GT_OBJECT_PKEY, 2, key, &object) && gt_acts_for(GT_OID(&object, O_OWNER));
 }
 
-/* Ends up to `limit` children of leases that have ended; own: only those on objects of current_user. */
+/*
+ * Rows that are dead but not yet vacuumed stand at the low end of an index, and one
+ * long snapshot elsewhere keeps them there; so a process remembers from where on
+ * there was anything.  It looks at all of it once in a while, and where it would
+ * find nothing: what was slow to commit may have come in below.  But no more often
+ * than in proportion to what such a look costs.
+ */
+typedef struct LowEnd
+{
+	TimestampTz looked_at;		/* the last look at all; 0: none */
+	int64		cost;			/* of it */
+	uint64		changes;		/* gt_table_changes then */
+} LowEnd;
+
+/* When all may be looked at, because nothing was found. */
+static TimestampTz
+all_from(const LowEnd *end)
+{
+	return end->changes != gt_table_changes || end->cost < CHEAP ? 0 :
+		end->looked_at + Min(LOOK_AT_ALL, COST_FACTOR * end->cost);
+}
+
+/* Must it be looked at, whatever is found? */
+static bool
+all_is_due(const LowEnd *end, TimestampTz now)
+{
+	return end->looked_at == 0 || end->changes != gt_table_changes || now >= end->looked_at + LOOK_AT_ALL;
+}
+
 static void
-expire_orphans(int limit, bool own, GtExpiry *result)
+looked_at_all(LowEnd *end, TimestampTz began)
+{
+	end->looked_at = gt_now();
+	end->cost = end->looked_at - began;
+	end->changes = gt_table_changes;
+}
+
+/* Ends up to `limit` children of leases that have ended, of those from `low` on. Returns how many of those it saw. */
+static int
+expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first, GtExpiry *result)
 {
 	GtTable		objects;
 	GtTable		orphans;
 	GtTable		leases;
 	GtRow		orphan;
 	GtScan	   *scan;
+	int			seen = 0;
 
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	scan = gt_scan_begin(&orphans, GT__ORPHAN_PKEY, 0, NULL);
+	scan = gt_scan_begin_bound(&orphans, GT__ORPHAN_PKEY, 0, NULL, BTGreaterEqualStrategyNumber, UUIDPGetDatum(low));
 	while (limit > 0 && gt_scan_next(scan, &orphan))
 	{
 		GtLeaseKey *keys;
@@ -489,6 +529,8 @@ expire_orphans(int limit, bool own, GtExpiry *result)
 		int			busy;
 		int			i;
 
+		if (seen++ == 0)
+			*first = *DatumGetUUIDP(orphan.v[P_PARENT]);
 		if (gt_lock(&orphans, &orphan, LockTupleExclusive, true) != GT_LOCKED)
 		{
 			result->busy++;		/* another worker is at it */
@@ -525,108 +567,218 @@ expire_orphans(int limit, bool own, GtExpiry *result)
 	gt_close(&leases);
 	gt_close(&orphans);
 	gt_close(&objects);
+	return seen;
 }
 
-/* Does the lease come after that place?  A renewal moves a row, so this is true of nearly all: who asks looks again. */
-static bool
-comes_after(const GtRow *lease, const GtPlaceInQueue *place)
+/* The same of all; own: only those on objects of current_user. */
+static void
+expire_orphans(int limit, bool own, GtExpiry *result)
 {
-	TimestampTz check_at = GT_TIME(lease, L_CHECK_AT);
-
-	return check_at > place->check_at ||
-		(check_at == place->check_at && ItemPointerCompare((ItemPointer) &lease->tid, (ItemPointer) &place->tid) > 0);
-}
-
-/*
- * Collects leases whose check_at has passed, from `low` on and after that place
- * (NULL: all), and the time of the first one beyond.
- */
-static int
-choose_due(TimestampTz low, const GtPlaceInQueue *after, int limit, bool own, GtLeaseKey *keys, TimestampTz *first,
-		   GtExpiry *result)
-{
+	static LowEnd end;
+	static pg_uuid_t low;
+	static const pg_uuid_t least;
 	TimestampTz now = gt_now();
+	bool		all = own || all_is_due(&end, now);
+
+	if (!all && expire_orphans_from(&low, limit, own, &low, result) > 0)
+		return;
+	if (all || now >= all_from(&end))
+	{
+		if (expire_orphans_from(&least, limit, own, &low, result) == 0)
+			memset(&low, 0xff, sizeof(low));
+		looked_at_all(&end, now);
+	}
+	else
+		result->next = Min(result->next, all_from(&end));
+}
+
+/* The order of the queue; of equal times it is that of the index. */
+static int
+compare_places(const GtPlaceInQueue *a, const GtPlaceInQueue *b)
+{
+	if (a->check_at != b->check_at)
+		return a->check_at < b->check_at ? -1 : 1;
+	return ItemPointerCompare((ItemPointer) &a->tid, (ItemPointer) &b->tid);
+}
+
+static GtPlaceInQueue
+place_of(const GtRow *lease)
+{
+	GtPlaceInQueue place;
+
+	place.check_at = GT_TIME(lease, L_CHECK_AT);
+	place.tid = lease->tid;
+	return place;
+}
+
+/* The state of one choice. */
+typedef struct Choice
+{
 	GtTable		leases;
 	GtTable		objects;
+	bool		own;
+	TimestampTz now;
+	GtInHand	in_hand;		/* of others at first, then with what we have chosen */
+	GtLeaseKey *keys;
+	int			n;
+	TimestampTz first;			/* check_at of the first lease that was seen from the low end; GT_NEVER */
+	GtExpiry   *result;
+} Choice;
+
+/* May this pass end it at all? */
+static bool
+concerns_us(Choice *choice, const GtRow *lease)
+{
+	return choice->own ? is_on_own_object(&choice->objects, lease) :
+		!gt_created_here(DatumGetUUIDP(lease->v[L_ID]));
+}
+
+static void
+add_lease(Choice *choice, const GtRow *lease)
+{
+	GtLeaseKey *key = &choice->keys[choice->n++];
+
+	gt_lease_key(lease, key);
+	/* under our caller's snapshot it stays in its place */
+	key->row = palloc(sizeof(GtRow));
+	*key->row = *lease;
+}
+
+/* Is it between bottom and top of what is in hand? There may be nothing. */
+static bool
+is_in_hand(const GtInHand *in_hand, const GtPlaceInQueue *place)
+{
+	return in_hand->bottom.check_at != GT_NEVER && compare_places(place, &in_hand->bottom) >= 0 &&
+		compare_places(place, &in_hand->top) <= 0;
+}
+
+/* Collects due leases from the oldest on, beginning at `low` and after what is in hand there, until there are `limit`. */
+static void
+choose_oldest(Choice *choice, TimestampTz low, int limit)
+{
+	GtPlaceInQueue after = choice->in_hand.upto;
 	GtScan	   *scan;
 	GtRow		lease;
-	int			n = 0;
 
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	scan = gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTGreaterEqualStrategyNumber,
-							   TimestampTzGetDatum(low));
+	scan = gt_scan_begin_bound(&choice->leases, GT_LEASE_CHECK, 0, NULL, BTGreaterEqualStrategyNumber,
+							   TimestampTzGetDatum(Max(low, after.check_at)));
 	while (gt_scan_next(scan, &lease))
 	{
-		TimestampTz check_at = GT_TIME(&lease, L_CHECK_AT);
+		GtPlaceInQueue place = place_of(&lease);
 
-		*first = Min(*first, check_at);
-		if (check_at > now)
+		choice->first = Min(choice->first, place.check_at);
+		if (place.check_at > choice->now)
 		{
-			result->next = check_at;
+			choice->result->next = Min(choice->result->next, place.check_at);
 			break;
 		}
-		if (own ? !is_on_own_object(&objects, &lease) : gt_created_here(DatumGetUUIDP(lease.v[L_ID])))
+		/* a renewal moves a row, so these are hints: who asks looks again */
+		if (!concerns_us(choice, &lease) || compare_places(&place, &after) <= 0 || is_in_hand(&choice->in_hand, &place))
 			continue;
-		if (after != NULL && !comes_after(&lease, after))
-			continue;
-		if (n == limit)
+		if (choice->n == limit)
 		{
-			result->more = true;
+			choice->result->more = true;
 			break;
 		}
-		result->last.check_at = check_at;
-		result->last.tid = lease.tid;
-		gt_lease_key(&lease, &keys[n]);
-		/* under our caller's snapshot it stays in its place */
-		keys[n].row = palloc(sizeof(GtRow));
-		*keys[n++].row = lease;
+		choice->in_hand.upto = place;
+		add_lease(choice, &lease);
 	}
 	gt_scan_end(scan);
-	gt_close(&leases);
-	gt_close(&objects);
-	return n;
+}
+
+/* From a time on backwards, down to the oldest that have been chosen. Returns whether it came upon what is in hand. */
+static bool
+choose_newest(Choice *choice, TimestampTz from, int limit)
+{
+	GtPlaceInQueue down_to = choice->in_hand.upto;
+	GtInHand	in_hand = choice->in_hand;
+	bool		met = false;
+	GtScan	   *scan;
+	GtRow		lease;
+
+	scan = gt_scan_begin_bound(&choice->leases, GT_LEASE_CHECK, 0, NULL, BTLessEqualStrategyNumber,
+							   TimestampTzGetDatum(from));
+	gt_scan_backward(scan);
+	while (choice->n < limit && gt_scan_next(scan, &lease))
+	{
+		GtPlaceInQueue place = place_of(&lease);
+
+		if (compare_places(&place, &down_to) <= 0)
+			break;
+		met = is_in_hand(&in_hand, &place);
+		if (met && place.check_at > in_hand.bottom.check_at)
+			break;
+		if (met || !concerns_us(choice, &lease))
+			continue;
+		if (choice->in_hand.bottom.check_at == GT_NEVER || compare_places(&place, &choice->in_hand.top) > 0)
+			choice->in_hand.top = place;
+		if (choice->in_hand.bottom.check_at == GT_NEVER || compare_places(&place, &choice->in_hand.bottom) < 0)
+			choice->in_hand.bottom = place;
+		add_lease(choice, &lease);
+	}
+	gt_scan_end(scan);
+	return met;
 }
 
 /*
- * Chooses the leases of a pass.  Rows that are dead but not yet vacuumed stand at
- * the low end of the index, and one long snapshot elsewhere keeps them there; so
- * a process remembers from where on there was anything.  It looks at all of it
- * once in a while, and whenever it would find nothing: a lease whose commit was
- * slow may have come in below.
+ * Chooses the leases of a pass: the oldest, and where there are more than it may
+ * have, half of them backwards from now.  So those that end now do not wait until
+ * a million that ended before are done.
  */
 static int
-choose(int limit, bool own, const GtPlaceInQueue *after, GtLeaseKey *keys, GtExpiry *result)
+choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry *result)
 {
+	static LowEnd end;
 	static TimestampTz low = PG_INT64_MIN;
-	static TimestampTz looked_at_all = 0;
+	static bool behind = false; /* there was more than one pass could have */
 	TimestampTz now = gt_now();
-	TimestampTz first = GT_NEVER;
-	bool		all;
-	int			n;
+	bool		all = own || all_is_due(&end, now);
+	int			half = behind && limit > 1 ? limit / 2 : limit;
+	bool		more = result->more;
+	Choice		choice;
 
-	if (looked_at_all == 0)
-		looked_at_all = now;
-	all = own || low == PG_INT64_MIN || now >= looked_at_all + LOOK_AT_ALL;
-	if (after != NULL && now < looked_at_all + LOOK_AT_ALL)
-		return choose_due(after->check_at, after, limit, own, keys, &first, result);
-
-	n = choose_due(all ? PG_INT64_MIN : low, NULL, limit, own, keys, &first, result);
-	if (n == 0 && !all)
+	memset(&choice, 0, sizeof(choice));
+	choice.own = own;
+	choice.now = now;
+	choice.keys = keys;
+	choice.first = GT_NEVER;
+	choice.result = result;
+	choice.in_hand.upto.check_at = PG_INT64_MIN;
+	choice.in_hand.bottom.check_at = GT_NEVER;
+	if (in_hand != NULL)
+		choice.in_hand = *in_hand;
+	result->more = false;
+	gt_open(&choice.objects, GT_OBJECT, RowExclusiveLock);
+	gt_open(&choice.leases, GT_LEASE, RowExclusiveLock);
+	choose_oldest(&choice, all ? PG_INT64_MIN : low, half);
+	if (choice.n == 0 && !all && in_hand == NULL && now >= all_from(&end))
 	{
 		all = true;
-		first = GT_NEVER;
-		n = choose_due(PG_INT64_MIN, NULL, limit, own, keys, &first, result);
+		choice.first = GT_NEVER;
+		choose_oldest(&choice, PG_INT64_MIN, half);
 	}
-	if (all)
-		looked_at_all = now;
-	low = Max(all ? PG_INT64_MIN : low, Min(first, now - USECS_PER_SEC));
-	return n;
+	else if (choice.n == 0 && !all)
+		result->next = Min(result->next, all_from(&end));
+	if (in_hand == NULL)
+	{
+		if (all)
+			looked_at_all(&end, now);
+		low = Max(all ? PG_INT64_MIN : low, Min(choice.first, now - USECS_PER_SEC));
+	}
+	behind = result->more;
+	/* what is beyond is not looked at here: the next pass, if it finds nothing, tells when that is due */
+	if (behind && half < limit && choose_newest(&choice, now, limit))
+		(void) choose_newest(&choice, choice.in_hand.bottom.check_at, limit);
+	result->more = result->more || more;
+	gt_close(&choice.leases);
+	gt_close(&choice.objects);
+	result->in_hand = choice.in_hand;
+	return choice.n;
 }
 
 /* See garbagetruck.h. */
 void
-gt_expire_pass(int limit, bool own, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *), GtExpiry *result)
+gt_expire_pass(int limit, bool own, const GtInHand *in_hand, void (*on_more) (GtExpiry *), GtExpiry *result)
 {
 	GtLeaseKey *keys;
 	int			n;
@@ -635,17 +787,12 @@ gt_expire_pass(int limit, bool own, const GtPlaceInQueue *after, void (*on_more)
 	memset(result, 0, sizeof(GtExpiry));
 	result->next = GT_NEVER;
 	gt_start_ensure();
-	expire_orphans(limit, own, result);
-	limit -= result->ended;
-	if (limit <= 0)
-	{
-		result->more = true;
-		return;
-	}
+	expire_orphans(Max(limit / 2, 1), own, result);
+	limit = Max(limit - result->ended, 1);
 
 	keys = palloc(limit * sizeof(GtLeaseKey));
 	PushActiveSnapshot(GetTransactionSnapshot());	/* the rows that are chosen stay where they are */
-	n = choose(limit, own, after, keys, result);
+	n = choose(limit, own, in_hand, keys, result);
 	if (n == limit && result->more && on_more != NULL)
 		on_more(result);
 

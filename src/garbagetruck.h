@@ -216,7 +216,8 @@ extern Oid	gt_owner(void);		/* role that owns the extension */
 extern Oid	gt_relid(GtTableId id);
 extern Oid	gt_sequence(GtSequenceId id);
 extern int	gt_table_natts(GtTableId id);	/* columns that are ours */
-extern uint64 gt_table_changes; /* grows when the definition of a table or sequence may have changed */
+/* grows when the definition of a table or sequence may have changed, or it was rebuilt or vacuumed */
+extern uint64 gt_table_changes;
 /* For writing (ROW EXCLUSIVE or more): 55000 while a trigger, rule or column of somebody else is there. */
 extern void gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode);
 extern void gt_close(GtTable *t);	/* keeps the lock to the end of the transaction */
@@ -269,6 +270,7 @@ extern GtScan *gt_scan_begin(GtTable *t, GtIndexId index, int nkeys, const Datum
 /* also a bound on column nkeys+1: strategy BTLess... of its btree opclass */
 extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index);	/* the leading column IS NULL */
 extern GtScan *gt_scan_begin_bound(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, int strategy, Datum bound);
+extern void gt_scan_backward(GtScan *scan);	/* before the first row: from the end on */
 extern bool gt_scan_next(GtScan *scan, GtRow *row);
 extern int	gt_scan_count(GtScan *scan, int column, Datum value, int limit);	/* rows with this oid there; stops at limit */
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
@@ -308,6 +310,14 @@ typedef struct GtPlaceInQueue
 	ItemPointerData tid;
 } GtPlaceInQueue;
 
+/* What passes of expiry in progress have chosen: what comes before the first place, and what lies from bottom to top. */
+typedef struct GtInHand
+{
+	GtPlaceInQueue upto;
+	GtPlaceInQueue bottom;
+	GtPlaceInQueue top;
+} GtInHand;
+
 /* One database that is known to the launcher.  Entries are never moved. */
 typedef struct GtDatabase
 {
@@ -334,7 +344,7 @@ typedef struct GtDatabase
 	TimestampTz waits_since;
 	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
 	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
-	GtPlaceInQueue expire_from; /* what comes before is in the hands of passes in progress. Under lock */
+	GtInHand	expire_in_hand; /* of passes in progress. Under lock */
 } GtDatabase;
 
 typedef enum
@@ -608,16 +618,16 @@ typedef struct GtExpiry
 	int			busy;			/* locked by others: look again soon */
 	bool		more;			/* there is more that is due now */
 	TimestampTz next;			/* else when the next is due; GT_NEVER */
-	GtPlaceInQueue last;		/* of those that were chosen */
+	GtInHand	in_hand;		/* by those before, and chosen */
 } GtExpiry;
 
 /*
  * own: in a block of the caller's: only leases on objects of current_user, and
  * those too that this very transaction has made.
- * after: only what comes after it (NULL: all).  on_more: called as soon as the
- * leases are chosen, with result->last, where there is more that is due.
+ * in_hand: passed over (NULL: nothing).  on_more: called as soon as the leases are
+ * chosen, with result->in_hand, where there is more that is due.
  */
-extern void gt_expire_pass(int limit, bool own, const GtPlaceInQueue *after, void (*on_more) (GtExpiry *),
+extern void gt_expire_pass(int limit, bool own, const GtInHand *in_hand, void (*on_more) (GtExpiry *),
 						   GtExpiry *result);
 
 /* ---------------------------------------------------------------- rearm.c: times that a clock wrote that was ahead */

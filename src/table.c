@@ -114,6 +114,7 @@ struct GtScan
 	GtTable    *table;
 	Snapshot	snapshot;
 	IndexScanDesc scan;
+	ScanDirection direction;
 	MemoryContext context;		/* index scans allocate as they go on; callers may reset theirs between rows */
 };
 
@@ -877,6 +878,7 @@ begin(GtTable *t, GtIndexId id, int nkeys, ScanKeyData *scankeys)
 	GtScan	   *scan = palloc(sizeof(GtScan));
 
 	scan->table = t;
+	scan->direction = ForwardScanDirection;
 	scan->context = CurrentMemoryContext;
 	scan->snapshot = RegisterSnapshot(gt_newest_snapshot());
 	scan->scan = gt_index_beginscan(t->rel, index_of(t, id), read_snapshot(scan->snapshot), nkeys);
@@ -925,6 +927,13 @@ gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int 
 }
 
 /* See garbagetruck.h. */
+void
+gt_scan_backward(GtScan *scan)
+{
+	scan->direction = BackwardScanDirection;
+}
+
+/* See garbagetruck.h. */
 GtScan *
 gt_scan_begin_keys(GtTable *t, GtIndexId id)
 {
@@ -964,7 +973,7 @@ static bool
 next_row(GtScan *scan, GtRow *row, bool brief)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		found = next_of_index(scan->table, scan->scan, scan->snapshot, ForwardScanDirection);
+	bool		found = next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction);
 
 	MemoryContextSwitchTo(old);
 	if (found)
@@ -993,7 +1002,7 @@ gt_scan_count(GtScan *scan, int column, Datum value, int limit)
 	int			n = 0;
 	bool		isnull;
 
-	while (n < limit && next_of_index(scan->table, scan->scan, scan->snapshot, ForwardScanDirection))
+	while (n < limit && next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction))
 	{
 		if (slot_getattr(slot, column + 1, &isnull) == value && !isnull)
 			n++;

@@ -16,12 +16,12 @@
  *
  * Expiry passes.  One worker at a time chooses leases: it has the token, expirer.
  * Where there is more than one batch it hands the token on as soon as it has
- * chosen, with the place up to which it has (expire_from), and the next one begins
- * there while the first still ends what it chose: the two flush at once.  The place
- * is a hint, good while any pass is in progress (in_pass of its slot).  Who finds
- * the token taken, or begins at the place, asks for one more look (expire_again),
- * at everything, by whoever commits the last pass in progress: so nothing is
- * missed that came in below, or that a pass left when it failed.
+ * chosen, with what is in hand now (expire_in_hand), and the next one passes over
+ * that while the first still ends what it chose: the two flush at once.  That is a
+ * hint, good while any pass is in progress (in_pass of its slot).  Who finds the
+ * token taken, or passes over anything, asks for one more look (expire_again), at
+ * everything, by whoever commits the last pass in progress: so nothing is missed
+ * that came in below, or that a pass left when it failed.
  *
  * What a crash leaves: leases and garbage as they were before the transaction in
  * progress, and the record of the run (crash.c).  Coming and going: process.c.
@@ -85,7 +85,8 @@ static bool leaving = false;	/* no new run */
 /* of our expiry pass */
 static bool others_in_pass;
 static bool handed_on;			/* the token, to who is next */
-static GtPlaceInQueue after;	/* where ours begins, where there are others */
+static GtInHand in_hand;		/* in theirs */
+static bool all_busy = false;	/* our last one has ended nothing, for all that it chose is locked by others */
 
 /* Is there anything for us here? again: look once more in a while. */
 static bool
@@ -181,7 +182,7 @@ hand_on(GtExpiry *chosen)
 {
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	database->expirer = 0;
-	database->expire_from = chosen->last;
+	database->expire_in_hand = chosen->in_hand;
 	LWLockRelease(gt_shared->lock);
 	handed_on = true;
 	gt_due_at(database, gt_now());
@@ -194,7 +195,7 @@ do_expire(void)
 	expiry.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
-		gt_expire_pass(gt_batch_size, false, others_in_pass ? &after : NULL, hand_on, &expiry);
+		gt_expire_pass(gt_batch_size, false, others_in_pass ? &in_hand : NULL, all_busy ? NULL : hand_on, &expiry);
 	GT_POINT("expire_commit");
 }
 
@@ -251,7 +252,7 @@ begin_pass(void)
 	{
 		database->expirer = gt_my_slot->serial;
 		gt_my_slot->in_pass = true;
-		after = database->expire_from;
+		in_hand = database->expire_in_hand;
 	}
 	database->expire_again = !mine || others_in_pass;
 	LWLockRelease(gt_shared->lock);
@@ -290,9 +291,10 @@ expire(void)
 
 	now = gt_now();
 	next = expiry.more && !handed_on ? now : expiry.next;
-	busy_delay = expiry.busy == 0 ? 0 : expiry.ended > 0 ? BUSY_DELAY : Min(2 * busy_delay + BUSY_DELAY, 2 * USECS_PER_SEC);
-	if (expiry.busy > 0)
-		next = expiry.ended > 0 && expiry.more ? now : Min(next == now ? GT_NEVER : next, now + busy_delay);
+	busy_delay = expiry.busy == 0 ? 0 : Min(2 * busy_delay + BUSY_DELAY, (int64) gt_naptime * USECS_PER_SEC);
+	all_busy = expiry.busy > 0 && expiry.ended == 0;
+	if (all_busy || (expiry.busy > 0 && !expiry.more))
+		next = Min(next == now ? GT_NEVER : next, now + busy_delay);
 	return end_pass() ? now : next;
 }
 

@@ -1,0 +1,57 @@
+# A backlog of one role does not hold up what ends now: neither the children of one lease, nor a hundred thousand leases
+# that ended before, nor rows that a transaction has locked.
+use strict;
+use warnings;
+use GarbageTruck;
+use PostgreSQL::Test::Cluster;
+use Test::More;
+
+my $node = truck('backlog', "garbagetruck.batch_size = 100");
+set_up($node);
+my $left = q{SELECT count(*) FROM _garbagetruck.gt_lease};
+
+# What the handler of a lease saw that ended beside the others: how many were left.
+$node->safe_psql('postgres', q{
+	CREATE TABLE witness (id text, n int);
+	SELECT gt_handler_create('look', 'sql', 'INSERT INTO witness SELECT $1, count(*) FROM _garbagetruck.gt_lease')});
+
+# Children, all of them while the workers are away.
+my $parent = $node->safe_psql('postgres', q{SELECT gt_lease_create('parent', duration => '1 hour')});
+$node->safe_psql('postgres', qq{SELECT gt_lease_create_many(array_agg('child ' || n), parent => '$parent') FROM generate_series(1, 30000) n});
+$node->safe_psql('postgres', qq{
+	BEGIN;
+	SELECT gt_lease_create('meanwhile', cleanup => 'look', duration => '10 ms');
+	SELECT gt_release('$parent');
+	COMMIT});
+is(eventually($node, 'postgres', q{SELECT n > 0 FROM witness WHERE id = 'meanwhile'}, 't'), 't', 'a lease ends beside the children of another');
+is(eventually($node, 'postgres', $left, '0'), '0', 'and they do in the end');
+
+# Leases that ended before.
+reload_and_see($node, 'garbagetruck.databases', '');
+$node->safe_psql('postgres', q{
+	SELECT gt_lease_create_many(array_agg('old ' || n), duration => '1 s') FROM generate_series(1, 30000) n;
+	SELECT pg_sleep(1.5)});
+reload_and_see($node, 'garbagetruck.databases', '*');
+$node->safe_psql('postgres', q{SELECT gt_lease_create('now', cleanup => 'look', duration => '10 ms')});
+is(eventually($node, 'postgres', q{SELECT n > 0 FROM witness WHERE id = 'now'}, 't'), 't', 'a lease that ends now does not wait for those that ended before');
+is(eventually($node, 'postgres', $left, '0'), '0', 'they are done in the end, each');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM _garbagetruck.gt_object}), '0', 'and nothing is left of them');
+
+# Leases of which the rows are locked: more than a pass can have.
+$node->safe_psql('postgres', q{SELECT gt_lease_create_many(array_agg('held ' || n), duration => '2 s') FROM generate_series(1, 500) n});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN');
+$holder->query_safe('SELECT count(*) FROM (SELECT FROM _garbagetruck.gt_object FOR UPDATE) o');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 500 FROM gt_leases WHERE state = 'expired'}), 'leases are over while their rows are locked');
+$node->safe_psql('postgres', q{SELECT gt_lease_create('beside ' || n, cleanup => 'clean', duration => '10 ms') FROM generate_series(1, 3) n});
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3', 'others end beside them');
+my $xacts = q{SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'};
+my $before = $node->safe_psql('postgres', $xacts);
+$node->safe_psql('postgres', 'SELECT pg_sleep(3)');
+cmp_ok($node->safe_psql('postgres', $xacts) - $before, '<', 300, 'and the workers do not spin');
+$holder->query_safe('COMMIT');
+$holder->quit;
+is(eventually($node, 'postgres', $left, '0'), '0', 'they end when the lock is gone');
+
+$node->stop;
+done_testing();
