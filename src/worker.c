@@ -514,6 +514,7 @@ gt_worker_main(Datum arg)
 {
 	int64		serial;
 	TimestampTz due;
+	bool		looked;
 
 	gt_worker_signals();
 	memcpy(&serial, MyBgworkerEntry->bgw_extra, sizeof(serial));
@@ -525,7 +526,8 @@ gt_worker_main(Datum arg)
 
 	/* taken before we look: what comes up from here on, the extension itself perhaps, is told of anew */
 	due = (TimestampTz) pg_atomic_exchange_u64(&database->next_due, (uint64) GT_NEVER);
-	if (gt_in_transaction(look_around, "garbagetruck: looking around") && working)
+	looked = gt_in_transaction(look_around, "garbagetruck: looking around");
+	if (looked && working)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		database->sweep = true;
@@ -536,6 +538,8 @@ gt_worker_main(Datum arg)
 		if (working && gt_in_transaction(do_end, "garbagetruck: leaving") && trim_at != GT_NEVER)
 			gt_due_at(database, Max(trim_at, gt_now() + TRIM_EVERY));
 	}
+	if (looked && !working)
+		(void) gt_slot_take_look(); /* nothing here is for whoever comes next to look at */
 	if (again)
 		gt_due_at(database, gt_now());
 	proc_exit(0);

@@ -63,10 +63,19 @@ is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT role, ' ' ORDER BY 
 is($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ' ORDER BY check_name) FROM gt_health() WHERE check_name IN ('preloaded', 'launcher', 'workers', 'overdue', 'place') AND ok}),
 	'launcher overdue place preloaded workers', 'gt_health finds them well');
 
+# a database without the extension is looked at once
+$node->safe_psql('postgres', 'CREATE DATABASE bare');
+my $looks = q{SELECT xact_commit > 0 FROM pg_stat_database WHERE datname = 'bare'};
+$node->reload;
+is(eventually($node, 'postgres', $looks, 't'), 't', 'a database without the extension is looked at');
+$looks =~ s/ > 0//;
+
 # idle means idle: the workers give their slots up, and nothing is written or asked any more
 is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}, '0'), '0', 'without work the workers leave');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM _garbagetruck.gt__run'), '0', 'and leave no run on record');
+my $before_sleep = $node->safe_psql('postgres', $looks);
 $node->safe_psql('postgres', 'SELECT pg_sleep(2)');
+is($node->safe_psql('postgres', $looks), $before_sleep, 'nobody looks at it again');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}), '0', 'none starts while there is nothing to do');
 
 $node->stop;
