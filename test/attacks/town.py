@@ -49,8 +49,10 @@ SETTINGS = {
 
 SCHEMA = """
 CREATE EXTENSION garbagetruck;
-CREATE EXTENSION dblink;
-GRANT EXECUTE ON FUNCTION dblink_connect_u(text, text) TO victim, mallory;
+CREATE SCHEMA links;
+GRANT USAGE ON SCHEMA links TO victim, mallory;
+CREATE EXTENSION dblink SCHEMA links;
+GRANT EXECUTE ON FUNCTION links.dblink_connect_u(text, text) TO victim, mallory;
 CREATE SCHEMA v AUTHORIZATION victim;
 CREATE SCHEMA m AUTHORIZATION mallory;
 GRANT USAGE ON SCHEMA v, m TO PUBLIC;
@@ -313,10 +315,8 @@ class Town:
         def gone():
             self.admin("SELECT pg_terminate_backend(pid) FROM gt_workers WHERE handler = %s", handler)
             self.admin("SELECT gt_release(lease_id, keep => true) FROM gt_leases WHERE cleanup = %s", handler)
-            self.admin("SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE handler = %s AND state <> 'claimed'"
-                       " UNION ALL SELECT gt_ack(cleanup_id, attempts) FROM gt_dead WHERE handler = %s"
-                       " UNION ALL SELECT gt_ack(cleanup_id, attempt) FROM gt_claim(ARRAY(SELECT name FROM gt_handlers"
-                       " WHERE name = %s AND kind NOT IN ('sql', 'sql_batch', 'notify_only')), 1000)", handler, handler, handler)
+            self.admin("SELECT gt_ack(cleanup_id, attempts), gt_ack(cleanup_id, attempts + 1) FROM gt_garbage WHERE handler = %s"
+                       " UNION ALL SELECT gt_ack(cleanup_id, attempts), NULL FROM gt_dead WHERE handler = %s", handler, handler)
             try:
                 self.admin("SELECT gt_handler_drop(%s)", handler)
                 return True
