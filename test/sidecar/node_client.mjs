@@ -96,7 +96,10 @@ say('being cleaned', [await status(v1Client, 'Create', { object_id: 'refused' })
 say('nack', [(await call(v1Client, 'Nack', { ...token, error: 'no', delay: { seconds: 3600 } })).current, (await call(v1Client, 'Nack', token)).current]);
 token = await garbage('accepted');
 say('ack', [(await call(v1Client, 'Ack', token)).current, (await call(v1Client, 'Ack', token)).current]);
+// What waits for its next attempt is due at once.
 say('redrive', (await call(v1Client, 'Redrive', { handler: 'node' })).count);
+token = (await call(v1Client, 'Claim', { handlers: ['node'], wait: { seconds: 10 } })).cleanups[0];
+await call(v1Client, 'Ack', { cleanup_id: token.cleanup_id, attempt: token.attempt });
 say('pause', [await status(v1Client, 'Pause', { handler: 'node' }), await status(v1Client, 'Resume', { handler: 'node' })]);
 say('forecast', (await call(v1Client, 'Forecast', { horizon: { seconds: 600 } })).rows.filter((row) => row.object_type === 't').length);
 say('checks', (await call(v1Client, 'Health', {})).checks.some((check) => check.name === 'preloaded' && check.ok));

@@ -39,7 +39,7 @@ class NodeTest(unittest.TestCase):
             "metrics": ["OK", True], "renew_batch": ["RENEWED", "NOT_FOUND"], "update": "OK",
             "shown": ['{"n": 1}', '{"half": true}', 60], "listed": ["held"], "fence": [True, False],
             "extend": True, "being cleaned": ["ABORTED", "ABORTED"], "nack": [True, False], "ack": [True, False],
-            "redrive": 0, "pause": ["OK", "OK"], "forecast": 1, "checks": True,
+            "redrive": 1, "pause": ["OK", "OK"], "forecast": 1, "checks": True,
             "expired": ["FAILED_PRECONDITION"] * 2, "denied": ["PERMISSION_DENIED"] * 2, "exists": ["ALREADY_EXISTS"] * 2,
             "not found": ["NOT_FOUND"] * 2, "invalid": ["INVALID_ARGUMENT"] * 2, "exhausted": ["RESOURCE_EXHAUSTED"] * 2,
             "patience": ["DEADLINE_EXCEEDED"], "unimplemented": "UNIMPLEMENTED", "no token": ["UNAUTHENTICATED"] * 2,
