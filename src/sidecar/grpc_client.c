@@ -468,7 +468,7 @@ request_headers(GrpcClient *client, const char *request_key, long timeout_ms)
 	if (timeout_ms < 100000000)
 		snprintf(text, sizeof(text), "%ldm", timeout_ms);
 	else
-		snprintf(text, sizeof(text), "%ldS", timeout_ms / 1000);
+		snprintf(text, sizeof(text), "%ldS", timeout_ms / 1000 < 99999999 ? timeout_ms / 1000 : 99999999);
 	ok = add_header(&list, "accept", NULL) &&
 		add_header(&list, "content-type", "application/grpc") &&
 		add_header(&list, "te", "trailers") &&

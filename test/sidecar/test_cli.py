@@ -386,6 +386,7 @@ class Failures(CliTest):
                                  {"code": code, "message": 'the "words"\nof the sérver: 100 %'})
 
     def test_timeout(self):
+        self.run_cli("health", "--timeout", "3000000d")
         self.fake.fail["Create"] = 5
         done = self.run_cli("lease", "create", "--object-id", "x", "--timeout", "200ms", code=1)
         self.assertIn("DEADLINE_EXCEEDED", done.stderr)
