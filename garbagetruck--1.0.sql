@@ -428,7 +428,7 @@ COMMENT ON FUNCTION @extschema@.gt_claim(text[], int, interval, bigint[]) IS 'St
 
 CREATE FUNCTION @extschema@.gt_ack(cleanup_id bigint, attempt int) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.gt_ack(bigint, int) IS 'The object is clean. False: stale, somebody else has it now.';
+COMMENT ON FUNCTION @extschema@.gt_ack(bigint, int) IS 'The object is clean; garbage that waits or is dead is discarded. False: stale, somebody else has it now.';
 
 CREATE FUNCTION @extschema@.gt_nack(cleanup_id bigint, attempt int, error text, retry_after interval DEFAULT NULL, final boolean DEFAULT false) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -444,7 +444,7 @@ COMMENT ON FUNCTION @extschema@.gt_ack_many(bigint[], int[]) IS 'Acknowledges ma
 
 CREATE FUNCTION @extschema@.gt_redrive(cleanup_ids bigint[] DEFAULT NULL, handler text DEFAULT NULL, max_items int DEFAULT NULL)
 RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) IS 'Gives dead garbage another max_attempts attempts and returns how many.';
+COMMENT ON FUNCTION @extschema@.gt_redrive(bigint[], text, int) IS 'Gives dead garbage another max_attempts attempts, lets what waits be tried at once, and returns how many those are.';
 
 CREATE FUNCTION @extschema@.gt_snooze(after interval, reason text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
