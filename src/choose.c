@@ -138,7 +138,7 @@ look_from(Choice *choice, const GtHandler *h, TimestampTz low, int limit, Look *
 		id = GT_INT64(&row, O_CLEANUP_ID);
 		if (contains(choice->others, choice->nothers, id))
 			continue;			/* in hand elsewhere */
-		if (c->busy_until > until && contains(c->busy, c->nbusy, id))
+		if (c->busy_until > until && (c->busy_handler == h->id || contains(c->busy, c->nbusy, id)))
 		{
 			look->rest = Min(look->rest, c->busy_until);
 			continue;
@@ -486,6 +486,7 @@ gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
 	choice.until = c->until != 0 ? c->until : pass->looked_at;
 	choice.pass = pass;
 	choice.others = gt_slot_others(&choice.nothers);
+	gt_clean_add_unjudged(c, &choice.others, &choice.nothers);
 	c->current_part = -1;
 	c->alone_from = gt_slot_alone_from();
 	if (c->nparts > 0)

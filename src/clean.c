@@ -36,7 +36,7 @@
 #include "clean.h"
 #include "compat.h"
 
-#define BUSY_LAST	(2 * USECS_PER_SEC)
+#define BUSY_LAST	(2 * USECS_PER_SEC) /* where there are more than can be remembered */
 
 /* See garbagetruck.h. `worker`: of a worker process, else of a session. */
 GtCleaner *
@@ -79,26 +79,40 @@ gt_by_id(const void *a, const void *b)
 	return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/* Others have these objects locked: they are passed over for a while, longer each time. */
+/*
+ * Others have these objects locked: they are passed over for a while, longer each
+ * time; with all of their handler, where there are too many.
+ */
 static void
 note_busy(GtCleaner *c, const int64 *ids, int n)
 {
 	TimestampTz now = gt_now();
+	int64		longest = (int64) gt_naptime * USECS_PER_SEC;
 
 	if (now >= c->busy_until)
+	{
 		c->nbusy = 0;
+		c->busy_handler = 0;
+	}
 	if (n == 0)
 	{
 		if (c->nbusy == 0)
 			c->busy_delay = 0;
 		return;
 	}
-	n = Min(n, GT_MAX_ITEMS - c->nbusy);
+	if (n > GT_MAX_ITEMS - c->nbusy)
+	{
+		n = GT_MAX_ITEMS - c->nbusy;
+		c->busy_handler = c->handler;
+		longest = BUSY_LAST;
+	}
 	memcpy(c->busy + c->nbusy, ids, n * sizeof(int64));
 	c->nbusy += n;
 	qsort(c->busy, c->nbusy, sizeof(int64), gt_by_id);
-	c->busy_delay = c->busy_delay == 0 ? GT_BUSY_FIRST : Min(2 * c->busy_delay, BUSY_LAST);
-	c->busy_until = now + c->busy_delay;
+	if (now >= c->busy_until)
+		c->busy_delay = c->busy_delay == 0 ? GT_BUSY_FIRST : 2 * c->busy_delay;
+	c->busy_delay = Min(c->busy_delay, longest);
+	c->busy_until = Max(c->busy_until, now + c->busy_delay);
 }
 
 /* Where it was when it was chosen, if it still is there; else by its id. */

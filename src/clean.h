@@ -61,6 +61,7 @@ struct GtCleaner
 	int			nbusy;
 	int64		busy[GT_MAX_ITEMS];
 	TimestampTz busy_until;
+	int			busy_handler;	/* of which more were locked than there is room for; 0: none */
 	int64		busy_delay;
 
 	TimestampTz alone_from;		/* when objects that were in a crash may start */
@@ -72,5 +73,7 @@ struct GtCleaner
 extern int	gt_by_id(const void *a, const void *b); /* for qsort() and bsearch() of int64 */
 extern void gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass);
 extern void gt_clean_write_record(GtCleaner *c);
+/* Adds what is on record of others, where some of that can not be judged yet; sorted. */
+extern void gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems);
 
 #endif

@@ -70,7 +70,7 @@
 #include "worker.h"
 
 #define MAX_CRASHES 2			/* in a row, of runs alone: the handler is paused */
-#define SWEEP_AGAIN USECS_PER_SEC	/* until a record is looked at again whose rows were locked */
+#define SWEEP_AGAIN (20 * 1000)	/* us at least until a record is looked at again whose rows were locked */
 
 #define MARK_PREFIX	"garbagetruck."
 
@@ -687,6 +687,31 @@ dead_records(GtCleaner *c, GtTable *runs)
 	return result;
 }
 
+/* See clean.h. */
+void
+gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems)
+{
+	GtDatabase *db = gt_my_database();
+	GtTable		runs;
+	GtScan	   *scan;
+	GtRow		row;
+
+	if (db == NULL || !db->unjudged)
+		return;
+	gt_open(&runs, GT__RUN, AccessShareLock);
+	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);
+	while (gt_scan_next(scan, &row))
+	{
+		if (GT_INT64(&row, RUN_WORKER) == c->serial)
+			continue;
+		*items = repalloc(*items, (*nitems + GT_MAX_ITEMS + 1) * sizeof(int64));
+		*nitems += items_of(&row, *items + *nitems);
+	}
+	gt_scan_end(scan);
+	gt_close(&runs);
+	qsort(*items, *nitems, sizeof(int64), gt_by_id);
+}
+
 /* Judges what a record tells of, and deletes it; false: not yet. */
 static bool
 judge_record(GtTable *runs, GtRow *record, RunEnd end, const char *error, bool only_one)
@@ -728,6 +753,8 @@ static bool
 sweep_others(GtTable *runs, List *records)
 {
 	GtDatabase *db = gt_my_database();
+	TimestampTz now = gt_now();
+	int64		age = PG_INT64_MAX;
 	int			crashed = 0;
 	ListCell   *lc;
 
@@ -741,14 +768,18 @@ sweep_others(GtTable *runs, List *records)
 
 		if (judge_record(runs, &dead->row, dead->end, dead->error, crashed == 1))
 			return true;
+		age = Min(age, now - GT_TIME(&dead->row, RUN_AT));
 	}
-	if (records != NIL && db != NULL)
+	if (db != NULL)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		db->sweep = true;
+		db->unjudged = records != NIL;
+		db->sweep = db->sweep || db->unjudged;
 		LWLockRelease(gt_shared->lock);
-		gt_due_after_commit(gt_now() + SWEEP_AGAIN);
 	}
+	/* the older, the less often; until then their objects are passed over */
+	if (records != NIL)
+		gt_due_after_commit(now + Max(Min(age, (int64) gt_naptime * USECS_PER_SEC), SWEEP_AGAIN));
 	return false;
 }
 

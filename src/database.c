@@ -256,6 +256,13 @@ target_of(Node *stmt, ProcessUtilityContext context)
 	}
 }
 
+/* Does it make indexes anew, in which there may be now what was missing? Then the workers look at all of it. */
+static bool
+rebuilds(Node *stmt)
+{
+	return IsA(stmt, ReindexStmt) || IsA(stmt, ClusterStmt) || IsA(stmt, VacuumStmt);
+}
+
 static void
 call_through(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
@@ -303,6 +310,8 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	}
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */
+	if (rebuilds(stmt) && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)
+		gt_due_after_commit(gt_now());
 }
 
 static void

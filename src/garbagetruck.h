@@ -339,6 +339,7 @@ typedef struct GtDatabase
 	char		error_in[64];	/* what the worker was at; when that goes well once, the row ends */
 	char		error[256];
 	bool		sweep;			/* a worker ended with a run on record. Under lock */
+	bool		unjudged;		/* a run on record can not be judged yet: somebody has its rows. Under lock */
 	bool		denied;			/* due work waits for a run elsewhere to end. Under lock */
 	Oid			waits;			/* a role with work that nobody here may do, or does; InvalidOid: none. Under lock */
 	TimestampTz waits_since;

@@ -20,11 +20,13 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/pmsignal.h"
@@ -209,7 +211,8 @@ gt_pin_settings(void)
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"idle_session_timeout", "0"},
-		{"synchronous_commit", "on"},
+		{"role", "none"},
+		{"exit_on_error", "off"},
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
 		{"check_function_bodies", "on"},
@@ -220,6 +223,7 @@ gt_pin_settings(void)
 	for (i = 0; i < (int) lengthof(settings); i++)
 		if (GetConfigOption(settings[i][0], true, false) != NULL)
 			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	synchronous_commit = Max(synchronous_commit, SYNCHRONOUS_COMMIT_LOCAL_FLUSH);	/* see commit() */
 }
 
 /* Connects to the database of the slot. */
@@ -282,6 +286,41 @@ note_error(const char *activity, const char *error)
 }
 
 /*
+ * The commit of a worker is flushed here, whatever the settings say.  For a standby
+ * it waits afterwards, when no row is locked any more and others see what was done:
+ * so one that is away holds up this worker, but no client whose own commits do not
+ * wait for it.  The variable is moved, not the setting: what a handler sees, and
+ * the next transaction, is as configured.
+ */
+static void
+commit(void)
+{
+	int			wanted = synchronous_commit;
+
+	synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+	PG_TRY();
+	{
+		CommitTransactionCommand();
+	}
+	PG_FINALLY();
+	{
+		synchronous_commit = wanted;
+	}
+	PG_END_TRY();
+}
+
+/* Nothing may depend on what a standby shall have, and has not yet. remote_apply counts as on: only a commit can ask for it. */
+static void
+wait_for_standby(void)
+{
+	if (synchronous_commit <= SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		return;
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(XactLastCommitEnd, false);
+	RESUME_INTERRUPTS();
+}
+
+/*
  * Runs `body` in a transaction.  An error is logged and survived.  Several in a
  * row end the process.
  */
@@ -295,13 +334,14 @@ gt_in_transaction(void (*body) (void), const char *activity)
 
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, activity);
+	synchronous_commit = Max(synchronous_commit, SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
 	PG_TRY();
 	{
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());	/* a worker has no portal that holds one */
 		body();
 		PopActiveSnapshot();
-		CommitTransactionCommand();
+		commit();
 	}
 	PG_CATCH();
 	{
@@ -318,6 +358,8 @@ gt_in_transaction(void (*body) (void), const char *activity)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(false);
+	if (ok)
+		wait_for_standby();
 
 	if (ok)
 	{

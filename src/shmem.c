@@ -136,7 +136,7 @@ gt_database(Oid database, bool create)
 		unused->failures = 0;
 		unused->retry_at = 0;
 		unused->place = GT_PLACE_NONE;
-		unused->warned = unused->sweep = unused->denied = unused->expire_again = false;
+		unused->warned = unused->sweep = unused->unjudged = unused->denied = unused->expire_again = false;
 		unused->waits = InvalidOid;
 		unused->waits_since = 0;
 		unused->expirer = 0;

@@ -140,7 +140,11 @@ may_work(void)
 				(errmsg("garbagetruck does nothing in database \"%s\": it is a copy", get_database_name(MyDatabaseId)),
 				 errdetail("%s", why),
 				 errhint("If its objects are its own, an administrator says so there: SELECT gt_resume(adopt => true);")));
-	return place == GT_PLACE_OURS && obstructed == NULL;
+	if (place != GT_PLACE_OURS || obstructed != NULL)
+		return false;
+	/* recorded at once: nothing is judged before, and a client that records it may stay in its transaction */
+	gt_start_ensure();
+	return true;
 }
 
 static void

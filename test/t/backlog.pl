@@ -53,5 +53,33 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 is(eventually($node, 'postgres', $left, '0'), '0', 'they end when the lock is gone');
 
+# A run that took its worker down cannot be judged while somebody has its handler's row: it is not run again meanwhile,
+# and nobody else waits.
+$node->safe_psql('postgres', q{
+	CREATE SEQUENCE tries;
+	SELECT gt_handler_create('die', 'sql', $$SELECT nextval('tries'), pg_terminate_backend(pg_backend_pid()), $1$$, retry_delay => '100 ms')});
+$holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN');
+$holder->query_safe(q{SELECT gt_pause('die')});
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('die', cleanup => 'die'))});
+ok($node->poll_query_until('postgres', 'SELECT is_called FROM tries'), 'a run takes its worker down');
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('others', cleanup => 'clean'))});
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 others', 'others go on while its handler is locked');
+$node->safe_psql('postgres', 'SELECT pg_sleep(2)');
+is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), '1', 'it is not run again before it has been judged');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+is(eventually($node, 'postgres', q{SELECT paused FROM gt_handlers WHERE name = 'die'}, 't'), 't', 'and judged when the lock is gone');
+is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), '2', 'after one more run');
+
+# An index that was made anew may have what the workers have not seen: they look by themselves.
+$node->safe_psql('postgres', q{SELECT gt_lease_create('unseen', cleanup => 'clean', duration => '1 hour')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}), 'the workers leave');
+$node->safe_psql('postgres', q{
+	SET session_replication_role = replica;
+	UPDATE _garbagetruck.gt_lease SET check_at = gt_clock() - interval '1 day', deadline = gt_clock() - interval '1 day' WHERE object_id = 'unseen'});
+$node->safe_psql('postgres', 'REINDEX TABLE _garbagetruck.gt_lease');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 others unseen', 'after a REINDEX they look at all of it');
+
 $node->stop;
 done_testing();
