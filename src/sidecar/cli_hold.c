@@ -19,11 +19,11 @@
  *
  * The terminal: where hold is all of a job, COMMAND's group is the foreground
  * group in its place.  In a pipeline or a script, where others of our group may
- * want to read, COMMAND gets it when it stops for the want of it.  When COMMAND is stopped there we take it back and stop with our whole job,
- * as the terminal would have had it, so that the shell sees it.  When we are
- * told to stop, COMMAND is first.  Stopped, nothing is renewed, and the guard
- * ends COMMAND in time.  Continued, COMMAND goes on when a renewal has come
- * through.
+ * want to read, COMMAND gets it when it stops for the want of it.  When COMMAND
+ * is stopped there we take it back and stop with our whole job, as the terminal
+ * would have had it, so that the shell sees it.  When we are told to stop,
+ * COMMAND is first.  Stopped, nothing is renewed, and the guard ends COMMAND in
+ * time.  Continued, COMMAND goes on when a renewal has come through.
  *
  * A crash of this process: the guard stops COMMAND, and the lease ends by
  * itself.  The guard's death: COMMAND dies with it, what it has started becomes
@@ -32,63 +32,20 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli.h"
-#include "cli_guard.h"
-#include "cli_requests.h"
+#include "cli_hold.h"
 #include "cli_tree.h"
-#include "memory.h"
 
-#define V1_PATH "/garbagetruck.v1.GarbageTruck/"
-#define STANDARD_KILL_AFTER_MS 10000
-#define QUIT_PATIENCE_MS 2000	/* for the answer to a request that is under way when we are told to end */
-#define LONGEST_PAUSE_MS 1000	/* between two tries to get the lock */
 #define MAX_INHERITED 4096
-
-typedef struct Hold
-{
-	Cli		   *cli;
-	char	   *lease_id;
-	int64_t		ttl_ms;			/* what a renewal buys */
-	int64_t		deadline;		/* until then the lease is surely ours */
-	int64_t		next_renewal;
-	GuardTimes	times;			/* what the guard was told */
-	sigset_t	old_mask;
-	struct sigaction old_pipe;
-	int			signals;		/* signalfd */
-	int			timer;
-	int			quit;			/* the signal that ends us while there is no COMMAND yet */
-	int64_t		quit_at;
-
-	int			guard;			/* socket; -1: it is gone */
-	pid_t		guard_pid;
-	pid_t		command;		/* and its process group; 0: not started yet */
-	int			terminal;		/* -1: none */
-	bool		paused;			/* COMMAND is stopped because we were */
-	bool		given;			/* COMMAND's group has had the terminal */
-	bool		lost;
-	bool		cut;			/* lost before COMMAND had ended */
-	bool		over;			/* lost, and the server said so */
-	bool		ended;			/* COMMAND has */
-	bool		done;			/* nothing of it is left */
-	int			run_error;		/* errno that kept COMMAND from running */
-	int			wait_status;
-	int			denied;			/* processes that cannot be signalled */
-	pid_t		denied_pid;
-	char	   *last_error;		/* of the renewals that failed since the last good one */
-	GrpcCode	last_status;
-} Hold;
 
 /* Passed on to COMMAND; while there is none, the first four end us. */
 #define ENDING 4
@@ -97,57 +54,10 @@ static const int stopping[] = {SIGTSTP, SIGTTIN, SIGTTOU};
 
 #define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
 
-static int64_t
-least(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-static int64_t
-duration_ms(const Google__Protobuf__Duration *duration)
-{
-	return duration == NULL ? 0 : duration->seconds * 1000 + duration->nanos / 1000000;
-}
-
-/* ---- what the lease's time means ---- */
-
-static int64_t
-kill_after(const Hold *hold)
-{
-	int64_t		wanted = hold->cli->kill_after_ms >= 0 ? hold->cli->kill_after_ms : STANDARD_KILL_AFTER_MS;
-
-	return least(wanted, hold->ttl_ms / 3);
-}
-
-/* The lease bought `ttl_ms` from the moment `sent`. */
-static void
-bought(Hold *hold, int64_t sent, int64_t ttl_ms)
-{
-	hold->ttl_ms = ttl_ms;
-	hold->deadline = sent + ttl_ms;
-	hold->times.kill_after = kill_after(hold);
-	hold->times.kill_at = hold->deadline - least(ttl_ms / 10, 1000);
-	hold->times.stop_at = hold->times.kill_at - hold->times.kill_after;
-	/* A third, but with time for more than one try. */
-	hold->next_renewal = sent + least(ttl_ms / 3, (hold->times.stop_at - sent) / 2);
-	free(hold->last_error);
-	hold->last_error = NULL;
-}
-
-/* How long one try to renew may take, so that another one has time, too. */
-static int64_t
-renewal_limit(const Hold *hold, int64_t now)
-{
-	int64_t		left = hold->times.stop_at - now;
-	int64_t		limit = least(least(left / 2, hold->ttl_ms / 4), hold->cli->timeout_ms);
-
-	return limit > 20 ? limit : 20;
-}
-
 /* ---- signals and other events ---- */
 
-static void
-tell_guard(const Hold *hold, GuardWord word, int number)
+void
+hold_tell(const Hold *hold, GuardWord word, int number)
 {
 	GuardMessage message = {.word = word, .number = number, .times = hold->times};
 
@@ -227,11 +137,11 @@ stop_self(Hold *hold, int signo, bool job)
 }
 
 /* A renewal has come through: COMMAND may go on. */
-static void
-go_on(Hold *hold)
+void
+hold_go_on(Hold *hold)
 {
 	give_terminal(hold);
-	tell_guard(hold, GUARD_SIGNAL, SIGCONT);
+	hold_tell(hold, GUARD_SIGNAL, SIGCONT);
 	hold->paused = false;
 }
 
@@ -265,7 +175,7 @@ take_signal(Hold *hold, int signo)
 	}
 	else if (is_one_of(signo, stopping, COUNT(stopping)))
 	{
-		tell_guard(hold, GUARD_SIGNAL, signo);
+		hold_tell(hold, GUARD_SIGNAL, signo);
 		stop_self(hold, signo, false);
 	}
 	else if (signo == SIGCONT)
@@ -274,11 +184,11 @@ take_signal(Hold *hold, int signo)
 		hold->next_renewal = boot_ms();
 	}
 	else
-		tell_guard(hold, GUARD_SIGNAL, signo);
+		hold_tell(hold, GUARD_SIGNAL, signo);
 }
 
-static void
-take_signals(Hold *hold)
+void
+hold_take_signals(Hold *hold)
 {
 	struct signalfd_siginfo info;
 
@@ -294,14 +204,14 @@ command_stopped(Hold *hold, int signo)
 		return;
 	/* It wanted the terminal, and our job has got it since: then it need not stop. */
 	if (signo != SIGTSTP && tcgetpgrp(hold->terminal) == getpgrp())
-		go_on(hold);
+		hold_go_on(hold);
 	else
 		stop_self(hold, signo, true);
 }
 
 /* A COMMAND that had ended already was under the lease to its end. */
-static void
-lose(Hold *hold)
+void
+hold_lose(Hold *hold)
 {
 	hold->lost = true;
 	hold->cut = !hold->ended;
@@ -317,7 +227,7 @@ guard_gone(Hold *hold)
 		return;
 	hold->denied = guard_kill_all();
 	hold->done = true;
-	lose(hold);
+	hold_lose(hold);
 	cli_error(hold->cli->json, "ABORTED", "the process that guards %s was killed, and %s with it",
 			  hold->cli->command[0], hold->cli->command[0]);
 }
@@ -325,7 +235,7 @@ guard_gone(Hold *hold)
 static void
 late(Hold *hold)
 {
-	lose(hold);
+	hold_lose(hold);
 	cli_error(hold->cli->json, grpc_code_name(hold->last_error ? hold->last_status : GRPC_DEADLINE_EXCEEDED),
 			  "the lease could not be renewed and is about to end, stopping %s: %s",
 			  hold->cli->command[0],
@@ -382,16 +292,16 @@ take_messages(Hold *hold)
 		guard_gone(hold);
 }
 
-static void
-take_events(Hold *hold)
+void
+hold_take_events(Hold *hold)
 {
-	take_signals(hold);
+	hold_take_signals(hold);
 	take_messages(hold);
 }
 
 /* Wait for something to happen, until `when` at most. */
-static void
-wait_events(Hold *hold, int64_t when)
+void
+hold_wait(Hold *hold, int64_t when)
 {
 	struct pollfd fds[] = {{hold->signals, POLLIN, 0}, {hold->timer, POLLIN, 0}, {hold->guard, POLLIN, 0}};
 	uint64_t	count;
@@ -401,188 +311,7 @@ wait_events(Hold *hold, int64_t when)
 	poll(fds, 3, -1);
 	ignored = read(hold->timer, &count, sizeof(count));
 	(void) ignored;
-	take_events(hold);
-}
-
-/* ---- taking the lease ---- */
-
-/* Asked while a request waits and there is no COMMAND. */
-static bool
-give_up_call(void *arg)
-{
-	Hold	   *hold = arg;
-
-	take_signals(hold);
-	/* What has been sent may be done: better to know the lease, and release it. */
-	return hold->quit != 0 && boot_ms() >= hold->quit_at;
-}
-
-/* A try that is repeated, and one whose answer gets lost, must not meet its own lease. */
-static void
-make_request_key(char *key, size_t size)
-{
-	uint8_t		random[16];
-	size_t		i;
-
-	if (getrandom(random, sizeof(random), 0) != (ssize_t) sizeof(random))
-		memset(random, 0, sizeof(random));
-	snprintf(key, size, "hold-%d-", (int) getpid());
-	for (i = 0; i < sizeof(random); i++)
-		snprintf(key + strlen(key), size - strlen(key), "%02x", random[i]);
-}
-
-/* One try; false with the reply. */
-static bool
-try_lease(Hold *hold, long limit, GrpcReply *reply)
-{
-	Cli		   *cli = hold->cli;
-	char	   *type = cli_object_type(cli->object_type);
-	Garbagetruck__V1__CreateRequest *request = cli_create_request(cli, type);
-	int64_t		sent = boot_ms();
-	Garbagetruck__V1__Grant *grant = (Garbagetruck__V1__Grant *)
-		cli_call_quiet(cli, V1_PATH "Create", &request->base,
-					   &garbagetruck__v1__grant__descriptor, limit, reply);
-	char		fence[32];
-
-	cli_free_create_request(request);
-	free(type);
-	if (grant == NULL)
-		return false;
-	hold->lease_id = needed(strdup(grant->lease_id));
-	snprintf(fence, sizeof(fence), "%" PRId64, grant->fence);
-	if (setenv("GARBAGETRUCK_LEASE_ID", hold->lease_id, 1) != 0 || setenv("GARBAGETRUCK_FENCE", fence, 1) != 0)
-		out_of_memory();
-	bought(hold, sent, duration_ms(grant->ttl));
-	garbagetruck__v1__grant__free_unpacked(grant, NULL);
-	return true;
-}
-
-/* Does somebody else have it?  Then it is worth waiting. */
-static bool
-is_held(const GrpcReply *reply)
-{
-	return reply->reached && (reply->status == GRPC_ALREADY_EXISTS || reply->status == GRPC_ABORTED ||
-							  reply->status == GRPC_DEADLINE_EXCEEDED);
-}
-
-static bool
-is_passing(const GrpcReply *reply)
-{
-	return is_held(reply) || reply->status == GRPC_UNAVAILABLE || reply->status == GRPC_DEADLINE_EXCEEDED;
-}
-
-/* Told to end: the exit code. */
-static int
-quit_code(const Hold *hold, bool unsure)
-{
-	if (unsure)
-		cli_error(hold->cli->json, "CANCELLED", "ended by signal %d while the lease was being taken: if it was, it ends by itself",
-				  hold->quit);
-	return 128 + hold->quit;
-}
-
-/* An exit code; CLI_OK: the lease is ours. */
-static int
-take_lease(Hold *hold)
-{
-	Cli		   *cli = hold->cli;
-	int64_t		until = boot_ms() + cli->wait_ms;
-	int64_t		pause = 100;
-	bool		held = false;
-
-	grpc_client_set_give_up(cli->client, give_up_call, hold, &hold->signals, 1);
-	for (;;)
-	{
-		GrpcReply	reply;
-		int64_t		limit = cli->timeout_ms;
-		int64_t		now;
-		bool		done;
-		bool		unsure;
-
-		done = try_lease(hold, (long) limit, &reply);
-		now = boot_ms();
-		held = held || (!done && is_held(&reply));
-		unsure = !done && !reply.reached && reply.status != GRPC_UNAVAILABLE;
-		if (!done && hold->quit == 0 && (!is_passing(&reply) || now >= until))
-		{
-			cli_report(cli, &reply);
-			grpc_reply_free(&reply);
-			return held ? CLI_NOT_GOT : CLI_FAILED;
-		}
-		grpc_reply_free(&reply);
-		if (done)
-			return CLI_OK;
-		if (hold->quit != 0)
-			return quit_code(hold, unsure);
-		/* Not all that wait in step. */
-		wait_events(hold, now + least(pause - pause / 4 + random() % (pause / 2), until - now));
-		if (hold->quit != 0)
-			return quit_code(hold, unsure);
-		pause = least(pause * 2, LONGEST_PAUSE_MS);
-	}
-}
-
-/* ---- renewing it ---- */
-
-/* Asked while a renewal waits: not for the answer when it matters no more. */
-static bool
-give_up_renewal(void *arg)
-{
-	Hold	   *hold = arg;
-
-	take_events(hold);
-	return hold->done || hold->lost;
-}
-
-/* Did the server say that the lease is no longer ours? */
-static bool
-is_over(const GrpcReply *reply)
-{
-	return reply->status == GRPC_NOT_FOUND || reply->status == GRPC_PERMISSION_DENIED ||
-		reply->status == GRPC_FAILED_PRECONDITION;
-}
-
-static void
-renewal_failed(Hold *hold, GrpcReply *reply)
-{
-	int64_t		retry = least(hold->ttl_ms / 12, 2000);
-
-	hold->next_renewal = boot_ms() + (retry < 50 ? 50 : retry);
-	free(hold->last_error);
-	hold->last_error = needed(strdup(reply->message));
-	hold->last_status = reply->status;
-}
-
-static void
-renew(Hold *hold)
-{
-	Cli		   *cli = hold->cli;
-	int64_t		sent = boot_ms();
-	Garbagetruck__V1__RenewResult *result;
-	GrpcReply	reply;
-
-	result = cli_renew(cli, hold->lease_id, cli->duration_ms, (long) renewal_limit(hold, sent), &reply);
-	if (result != NULL)
-	{
-		bought(hold, sent, duration_ms(result->ttl));
-		tell_guard(hold, GUARD_TIMES, 0);
-		if (hold->paused)
-			go_on(hold);
-		garbagetruck__v1__renew_result__free_unpacked(result, NULL);
-	}
-	else if (hold->lost || hold->done)
-		;
-	else if (is_over(&reply))
-	{
-		tell_guard(hold, GUARD_LOST, 0);
-		lose(hold);
-		hold->over = true;
-		cli_error(cli->json, grpc_code_name(reply.status),
-				  "the lease is lost, stopping %s: %s", cli->command[0], reply.message);
-	}
-	else
-		renewal_failed(hold, &reply);
-	grpc_reply_free(&reply);
+	hold_take_events(hold);
 }
 
 /* Until nothing of COMMAND is left. */
@@ -591,58 +320,15 @@ watch(Hold *hold)
 {
 	int			watched[] = {hold->signals, hold->guard};
 
-	grpc_client_set_give_up(hold->cli->client, give_up_renewal, hold, watched, 2);
+	grpc_client_set_give_up(hold->cli->client, hold_give_up_renewal, hold, watched, 2);
 	while (!hold->done)
 	{
 		if (!hold->lost && boot_ms() >= hold->next_renewal)
-			renew(hold);
+			hold_renew(hold);
 		if (!hold->done)
-			wait_events(hold, hold->lost ? INT64_MAX : hold->next_renewal);
+			hold_wait(hold, hold->lost ? INT64_MAX : hold->next_renewal);
 	}
 	take_terminal(hold);
-}
-
-/*
- * End the lease.  False when it had ended before COMMAND did, so that COMMAND
- * did not run under it to the end.
- */
-static bool
-release(Hold *hold)
-{
-	Cli		   *cli = hold->cli;
-	Garbagetruck__V1__ReleaseRequest request = GARBAGETRUCK__V1__RELEASE_REQUEST__INIT;
-	Garbagetruck__V1__CountResponse *answer;
-	GrpcReply	reply;
-	int64_t		limit = cli->timeout_ms;
-	bool		over;
-
-	/* A server that did not answer is not worth waiting for longer than the lease lives. */
-	if (hold->lost)
-		limit = least(limit, hold->deadline - boot_ms());
-	if (limit <= 0)
-		return true;
-	/* From now on a signal ends this, as in the beginning. */
-	if (hold->guard >= 0)
-		close(hold->guard);
-	hold->guard = -1;
-	hold->quit_at = boot_ms() + QUIT_PATIENCE_MS;
-	grpc_client_set_give_up(cli->client, give_up_call, hold, &hold->signals, 1);
-	request.n_lease_ids = 1;
-	request.lease_ids = &hold->lease_id;
-	answer = (Garbagetruck__V1__CountResponse *)
-		cli_call_quiet(cli, V1_PATH "Release", &request.base,
-					   &garbagetruck__v1__count_response__descriptor, (long) limit, &reply);
-	over = (answer != NULL && answer->count == 0) || (answer == NULL && is_over(&reply));
-	if (answer == NULL && !over && !hold->lost)
-		cli_error(cli->json, grpc_code_name(reply.status),
-				  "the lease could not be released and ends by itself: %s", reply.message);
-	else if (over && !hold->lost)
-		cli_error(cli->json, "NOT_FOUND", "the lease had ended before %s did: lease %s not found",
-				  cli->command[0], hold->lease_id);
-	if (answer != NULL)
-		garbagetruck__v1__count_response__free_unpacked(answer, NULL);
-	grpc_reply_free(&reply);
-	return !over;
 }
 
 /* ---- the command ---- */
@@ -752,7 +438,7 @@ run(Hold *hold, const uint8_t *inherited)
 	else if (hold->quit == 0)
 		late(hold);
 	code = hold->quit != 0 ? 128 + hold->quit : exit_code(hold);
-	whole = hold->over || release(hold);
+	whole = hold->over || hold_release(hold);
 	report_end(hold);
 	pass_to_job(hold);
 	if (hold->cut || (!whole && code == CLI_OK))
@@ -766,7 +452,6 @@ cli_lease_hold(Cli *cli)
 	static uint8_t inherited[MAX_INHERITED / 8];
 	Hold		hold = {.cli = cli, .signals = -1, .guard = -1};
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
-	char		key[64];
 	int			code;
 
 	note_inherited(inherited);
@@ -778,8 +463,6 @@ cli_lease_hold(Cli *cli)
 	}
 	if (!cli_connect(cli))
 		return CLI_FAILED;
-	make_request_key(key, sizeof(key));
-	cli->request_key = key;
 	srandom((unsigned) getpid());
 	signal(SIGCHLD, SIG_DFL);
 	sigaction(SIGPIPE, &ignore, &hold.old_pipe);
@@ -792,7 +475,7 @@ cli_lease_hold(Cli *cli)
 		return CLI_FAILED;
 	}
 	cli_error_never_waits();
-	code = take_lease(&hold);
+	code = hold_take(&hold);
 	if (code == CLI_OK)
 		code = run(&hold, inherited);
 	free(hold.lease_id);
