@@ -234,6 +234,22 @@ CREATE TABLE _garbagetruck.gt__history (
 );
 CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_type, object_id);
 
+COMMENT ON TABLE _garbagetruck.gt_object IS 'One row per object that has leases or is garbage.';
+COMMENT ON TABLE _garbagetruck.gt_lease IS 'One row per lease that has not ended.';
+COMMENT ON TABLE _garbagetruck.gt__orphan IS 'Leases that ended while they had children, which are still to be ended.';
+COMMENT ON TABLE _garbagetruck.gt__handler IS 'Handlers as registered.';
+COMMENT ON TABLE _garbagetruck.gt__handler_right IS 'gt_handler_grant(): who may use or claim a handler.';
+COMMENT ON TABLE _garbagetruck.gt__share IS 'gt_share(): who may lease the objects of whom.';
+COMMENT ON TABLE _garbagetruck.gt__role IS 'The names of roles, which tell them apart in a copy.';
+COMMENT ON TABLE _garbagetruck.gt__tally IS 'How the runs of each handler went.';
+COMMENT ON TABLE _garbagetruck.gt__run IS 'What workers are about to run; without a living worker: a crashed run.';
+COMMENT ON TABLE _garbagetruck.gt__start IS 'When the server run began that is recorded here.';
+COMMENT ON TABLE _garbagetruck.gt__place IS 'Where this database lives; another place makes it a copy.';
+COMMENT ON TABLE _garbagetruck.gt__paused IS 'gt_pause() of the whole database: a row means paused.';
+COMMENT ON TABLE _garbagetruck.gt__history IS 'What became of objects.';
+COMMENT ON SEQUENCE _garbagetruck.gt__cleanup_id IS 'Ids of garbage.';
+COMMENT ON SEQUENCE _garbagetruck.gt__handler_id IS 'Ids of handlers.';
+
 -- ---------------------------------------------------------------------------
 -- Leases: src/create.c, src/renew.c, src/release.c, src/list.c, src/fence.c
 -- ---------------------------------------------------------------------------
@@ -601,6 +617,25 @@ CREATE TRIGGER gt__handler_restored BEFORE INSERT ON _garbagetruck.gt__handler
 	FOR EACH ROW WHEN (NEW.builtin) EXECUTE FUNCTION _garbagetruck.gt__handler_restored();
 -- also for a subscriber, whose first copy of the table would else meet the ones that are there
 ALTER TABLE _garbagetruck.gt__handler ENABLE ALWAYS TRIGGER gt__handler_restored;
+
+-- What the internals are for.
+COMMENT ON FUNCTION _garbagetruck.gt__deadline(uuid, timestamptz, bigint, bigint) IS 'For the views: when a lease is over.';
+COMMENT ON FUNCTION _garbagetruck.gt__running(uuid, timestamptz) IS 'For the views: is a lease with this deadline still running?';
+COMMENT ON FUNCTION _garbagetruck.gt__acts_for(oid) IS 'For the views: does the reader act for this role?';
+COMMENT ON FUNCTION _garbagetruck.gt__role_name(oid) IS 'For the views: the name of a role.';
+COMMENT ON FUNCTION _garbagetruck.gt__may(text) IS 'For the views: has the reader this right?';
+COMMENT ON FUNCTION _garbagetruck.gt__may_look() IS 'For the views: refuses who was given no right.';
+COMMENT ON FUNCTION _garbagetruck.gt__mark_lease() IS 'Whoever may execute it has the right lease; see gt_allow().';
+COMMENT ON FUNCTION _garbagetruck.gt__mark_handler() IS 'Whoever may execute it has the right handler; see gt_allow().';
+COMMENT ON FUNCTION _garbagetruck.gt__mark_monitor() IS 'Whoever may execute it has the right monitor; see gt_allow().';
+COMMENT ON FUNCTION _garbagetruck.gt__mark_admin() IS 'Whoever may execute it has the right admin; see gt_allow().';
+COMMENT ON FUNCTION _garbagetruck.gt__revoke_all() IS 'For CREATE EXTENSION: takes back what default privileges gave.';
+COMMENT ON FUNCTION _garbagetruck.gt__workers() IS 'Behind the view gt_workers.';
+COMMENT ON FUNCTION _garbagetruck.gt__running_items() IS 'For the views: garbage that is being run now.';
+COMMENT ON FUNCTION _garbagetruck.gt__handler_may(int, text) IS 'For the views: may the reader use, or claim, this handler?';
+COMMENT ON FUNCTION _garbagetruck.gt__handler_suspended(int) IS 'For the views: why a handler is suspended.';
+COMMENT ON FUNCTION _garbagetruck.gt__handler_restored() IS 'Gives the settings of a built-in handler in a dump to the one that is here.';
+COMMENT ON VIEW _garbagetruck.gt__lease_view IS 'Leases as their readers see them.';
 
 -- ---------------------------------------------------------------------------
 -- What pg_dump keeps: the users' rows. What is known of one server run is not among them.

@@ -39,11 +39,15 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regcla
 	AND a.grantee = 0
 ORDER BY 1, 2;
 
--- no function is SECURITY DEFINER; each public function says what it is for
+-- no function is SECURITY DEFINER; each public name says what it is for
 SELECT p.proname, p.prosecdef, obj_description(p.oid, 'pg_proc') IS NULL AS mute FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
 WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
 	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
 	AND (p.prosecdef OR p.proname NOT LIKE 'gt\_\_%' AND obj_description(p.oid, 'pg_proc') IS NULL);
+SELECT c.relname FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
+	AND c.relname NOT LIKE 'gt\_\_%' AND obj_description(c.oid, 'pg_class') IS NULL;
 
 -- user rows go into a dump
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) r JOIN pg_class c ON c.oid = r
