@@ -497,6 +497,9 @@ CREATE FUNCTION _garbagetruck.gt__workers()
 RETURNS TABLE (pid int, role text, database name, state text, handler text, since timestamptz,
 	next_due_at timestamptz, crashes int)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5;
+-- for update scripts: 55000 where the library that is loaded is older
+CREATE FUNCTION _garbagetruck.gt__needs_library(version text) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION _garbagetruck.gt__running_items() RETURNS SETOF bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
 CREATE FUNCTION _garbagetruck.gt__handler_may(handler int, privilege text) RETURNS boolean

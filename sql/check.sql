@@ -90,6 +90,9 @@ UPDATE _garbagetruck.gt__handler SET kind = 'nonsense' WHERE name = 'k_queue';
 SELECT check_name, ok, detail FROM gt_health() WHERE check_name IN ('dead', 'paused', 'unclaimed', 'place', 'clock', 'settings');
 ROLLBACK;
 
+-- an update script that needs a newer library stops
+SELECT t.fails($$SELECT _garbagetruck.gt__needs_library('1.0')$$), t.fails($$SELECT _garbagetruck.gt__needs_library('1.1')$$);
+
 GRANT USAGE ON SCHEMA t TO k_user;
 SET ROLE k_user;
 SELECT t.state('SELECT * FROM gt_check()'), t.state('SELECT * FROM gt_check(true)');

@@ -60,6 +60,7 @@ extern char *gt_identity;
 extern bool gt_in_cleanup;			/* garbagetruck.in_cleanup: only run.c sets it */
 extern bool gt_preloaded;			/* by shared_preload_libraries: there is shared memory */
 
+extern bool gt_version_is_newer(const char *a, const char *b);	/* than b; as far as they are MAJOR.MINOR */
 extern char *gt_library_changed(void);	/* what became of the library on disk since it was loaded; NULL: nothing */
 
 typedef enum

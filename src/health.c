@@ -176,18 +176,6 @@ sql_version(void)
 	return result;
 }
 
-/* Is version a newer than b? As far as they are MAJOR.MINOR. */
-static bool
-is_newer(const char *a, const char *b)
-{
-	int			major[2] = {0, 0};
-	int			minor[2] = {0, 0};
-
-	if (sscanf(a, "%d.%d", &major[0], &minor[0]) < 1 || sscanf(b, "%d.%d", &major[1], &minor[1]) < 1)
-		return false;
-	return major[0] != major[1] ? major[0] > major[1] : minor[0] > minor[1];
-}
-
 /* The library that runs, against the extension's SQL and the library on disk. */
 static void
 check_preloaded(Health *health)
@@ -202,7 +190,7 @@ check_preloaded(Health *health)
 		put(health, false, "or let a job do the workers' work, every minute", psprintf("CALL %s();", our("gt_reclaim")));
 		well = false;
 	}
-	if (version != NULL && is_newer(version, GT_VERSION))
+	if (version != NULL && gt_version_is_newer(version, GT_VERSION))
 	{
 		put(health, false, psprintf("the extension's SQL is of version %s, and the library that is loaded of %s",
 									version, GT_VERSION),
