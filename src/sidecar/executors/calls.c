@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exec.h"
+#include "claims.h"
 
 const double executor_buckets[EXEC_BUCKETS] = {
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30
@@ -91,47 +91,35 @@ call_free(Context *context, Call *call)
 	free(call);
 }
 
-/* Count how many wait for hosts that do not come from leases. */
-static void
-count_fixed(Context *context, const Call *call, int change)
-{
-	int			i;
-
-	context->waiting += change;
-	if (call->target.lease_host)
-		return;
-	for (i = 0; i < context->handler_count; i++)
-	{
-		Handler    *handler = &context->handlers[i];
-
-		if (strcmp(handler->name, call->handler) != 0)
-			continue;
-		handler->fixed_waiting += change;
-		if (change < 0 && handler->fixed_waiting == FIXED_WAITING_MAX - 1)
-			database_wake(context);	/* it may be claimed again */
-	}
-}
-
 static void
 leave_list(Context *context, Call *call)
 {
 	if (call->state == CALL_WAITING && call->list != NULL)
-		count_fixed(context, call, -1);
+		context->waiting--;
 	else if (call->state == CALL_RUNNING && call->list != NULL)
 	{
 		context->in_flight--;
 		context->stats.kind[call->kind].in_flight--;
 		call->host->in_flight--;
+		if (call->hanging)
+		{
+			context->hanging--;
+			call->host->hanging--;
+		}
 	}
 	list_remove(call);
 }
 
+/* There is no room for it where it would wait.  A handler is not claimed for a while where the host is its own. */
 static void
-enter_waiting(Context *context, Call *call)
+turn_away(Context *context, Call *call)
 {
-	call->state = CALL_WAITING;
-	list_add(&call->host->waiting, call);
-	count_fixed(context, call, 1);
+	Handler    *handler = handler_find(context, call->handler);
+	int64_t		after = host_back_off(call->host);
+
+	if (handler != NULL && !call->target.lease_host)
+		handler->hold_until = exec_now() + (after < 1000 ? after / 4 : 250);
+	call_give_back(context, call, after, "too much waits for its target");
 }
 
 void
@@ -154,9 +142,14 @@ call_accept(Context *context, Call *call)
 	buffer_free(&key);
 	if (call->kind == EXEC_FILE)
 		call->host->limit = 1;	/* one thread does it */
-	if (call->target.lease_host && call->target.lease_text != NULL && call->host->lease_text == NULL)
-		call->host->lease_text = exec_strdup(call->target.lease_text);
-	enter_waiting(context, call);
+	if (call->host->waiting.count >= host_room(context, call->host))
+	{
+		turn_away(context, call);
+		return;
+	}
+	call->state = CALL_WAITING;
+	list_add(&call->host->waiting, call);
+	context->waiting++;
 }
 
 /* Move an ended call to the list for the database. */
@@ -186,8 +179,6 @@ call_succeed(Context *context, Call *call)
 {
 	context->stats.kind[call->kind].succeeded++;
 	observe(context, call);
-	if (call->host->limit < context->settings.max_per_host && call->kind != EXEC_FILE)
-		call->host->limit++;
 	finish(context, call, &context->succeeded);
 }
 
@@ -199,11 +190,23 @@ call_fail(Context *context, Call *call, bool timed_out)
 		context->stats.kind[call->kind].timed_out++;
 	if (call->state == CALL_RUNNING)
 		observe(context, call);
-	if (timed_out && call->host != NULL && call->host->limit > 2)
+	/* nothing at all was answered in all that time */
+	if (timed_out && call->host->answered_at < call->started_at && call->host->limit > 4)
 		call->host->limit = call->host->limit / 2;
 	exec_sanitize(call->error, EXEC_ERROR_SIZE - 1);
 	exec_log(context, EXEC_LOG_DEBUG, "cleanup %lld attempt %d of %s failed: %s",
 			 (long long) call->cleanup_id, call->attempt, call->handler, call->error);
+	finish(context, call, &context->failed);
+}
+
+void
+call_give_back(Context *context, Call *call, int64_t after_ms, const char *why)
+{
+	context->stats.given_back++;
+	call->release = true;
+	call->retry_after_ms = after_ms;
+	exec_log(context, EXEC_LOG_DEBUG, "gave back cleanup %lld attempt %d of %s: %s",
+			 (long long) call->cleanup_id, call->attempt, call->handler, why);
 	finish(context, call, &context->failed);
 }
 
@@ -214,14 +217,15 @@ call_abandon(Context *context, Call *call)
 	call_free(context, call);
 }
 
-/* A call whose claim is over must not run: somebody else may have it. */
+/*
+ * A call whose claim is over must not run: somebody else may have it.  Where
+ * nobody has, it was no attempt: the database was away.
+ */
 static void
 give_up(Context *context, Call *call)
 {
 	context->stats.lapsed++;
-	exec_log(context, EXEC_LOG_DEBUG, "gave up cleanup %lld attempt %d of %s: its claim could not be extended",
-			 (long long) call->cleanup_id, call->attempt, call->handler);
-	call_abandon(context, call);
+	call_give_back(context, call, 0, "its claim could not be extended");
 }
 
 /* Start one call that waits for this host. */
@@ -231,16 +235,12 @@ start_call(Context *context, Host *host)
 	Call	   *call = host->waiting.head;
 	const ExecutorOps *ops = kind_ops[call->kind];
 
-	bool		crowded = host_crowded(context, host);
-
 	if (exec_now() >= call->lapses_at)
 	{
 		give_up(context, call);
 		return;
 	}
 	leave_list(context, call);
-	if (crowded && !host_crowded(context, host))
-		database_wake(context);
 	call->state = CALL_RUNNING;
 	call->started_at = exec_now();
 	call->deadline = call->started_at + call->timeout_ms;
@@ -253,11 +253,12 @@ start_call(Context *context, Host *host)
 		call_fail(context, call, false);
 }
 
-/* A round over the hosts takes one from each, so that they share. */
+/* A round over the hosts takes one from each, so that they share; each begins behind the last one of the one before. */
 void
 calls_start(Context *context)
 {
 	bool		started = context->waiting > 0;
+	int			first = context->first_bucket;
 
 	while (started)
 	{
@@ -266,16 +267,18 @@ calls_start(Context *context)
 		started = false;
 		for (i = 0; i < HOST_BUCKETS; i++)
 		{
+			int			bucket = (first + i) % HOST_BUCKETS;
 			Host	   *host;
 
-			for (host = context->hosts[i]; host != NULL; host = host->next)
+			for (host = context->hosts[bucket]; host != NULL; host = host->next)
 			{
 				if (context->in_flight >= context->settings.max_in_flight)
 					return;
-				if (host->waiting.count > 0 && host->in_flight < host->limit)
+				if (host->waiting.count > 0 && host->in_flight < host_limit(host))
 				{
 					start_call(context, host);
 					started = true;
+					context->first_bucket = (bucket + 1) % HOST_BUCKETS;
 				}
 			}
 		}
@@ -289,6 +292,8 @@ take_result(Context *context, Call *call, CURLcode code)
 	long		status = 0;
 
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status > 0)
+		host_answered(context, call->host, exec_now() - call->started_at);
 	if (code == CURLE_OK && call->kind == EXEC_REDIS)
 	{
 		redis_connected(context, call);
@@ -325,13 +330,8 @@ calls_collect(Context *context)
 	while ((message = curl_multi_info_read(context->multi, &left)) != NULL)
 	{
 		CURLcode	code = message->data.result;
-		CURL	   *easy = message->easy_handle;
 
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		for (call = context->running.head; call != NULL && call->easy != easy; call = call->next)
-			;
-		if (call != NULL)
+		if (message->msg == CURLMSG_DONE && (call = transfer_call(message->easy_handle)) != NULL)
 			take_result(context, call, code);
 	}
 	for (call = context->running.head; call != NULL; call = next)
@@ -351,6 +351,51 @@ check_lapse(Context *context, Call *call, int64_t now)
 		give_up(context, call);
 }
 
+/* Counts who hangs by now. */
+static void
+count_hanging(Context *context, int64_t now)
+{
+	Call	   *call;
+
+	for (call = context->running.head; call != NULL; call = call->next)
+	{
+		if (call->hanging || now - call->started_at < host_patience(call->host))
+			continue;
+		call->hanging = true;
+		call->host->hanging++;
+		context->hanging++;
+	}
+}
+
+/* Do calls that hang hold more than their half of places for which others wait? What a thread has in hand can not be ended. */
+static bool
+is_in_the_way(const Context *context, const Call *call)
+{
+	const Host *host = call->host;
+	int			limit = host_limit(host);
+
+	if (!call->hanging || call->kind == EXEC_FILE)
+		return false;
+	if (host->waiting.count > 0 && host->in_flight >= limit && host->hanging > (limit + 1) / 2)
+		return true;
+	return context->waiting > 0 && context->in_flight >= context->settings.max_in_flight &&
+		context->hanging > context->settings.max_in_flight / 2;
+}
+
+static void
+make_way(Context *context)
+{
+	Call	   *call;
+	Call	   *prev;
+
+	for (call = context->running.tail; call != NULL && context->hanging > 0 && context->waiting > 0; call = prev)
+	{
+		prev = call->prev;
+		if (is_in_the_way(context, call))
+			call_give_back(context, call, host_back_off(call->host) + call->timeout_ms / 4, "its target hangs, and others wait");
+	}
+}
+
 void
 calls_check_times(Context *context)
 {
@@ -360,6 +405,8 @@ calls_check_times(Context *context)
 	Call	   *next;
 	int			i;
 
+	count_hanging(context, now);
+	make_way(context);
 	for (call = context->running.head; call != NULL; call = next)
 	{
 		next = call->next;
@@ -381,11 +428,7 @@ calls_check_times(Context *context)
 			{
 				next = call->next;
 				if (context->draining && now >= context->start_until)
-				{
-					call->release = true;
-					snprintf(call->error, sizeof(call->error), "the sidecar stopped before the call");
-					finish(context, call, &context->failed);
-				}
+					call_give_back(context, call, 0, "the sidecar stops");
 				else
 					check_lapse(context, call, now);
 			}
@@ -406,6 +449,8 @@ calls_next_time(const Context *context)
 	{
 		if (call->kind == EXEC_REDIS && call->deadline < next)
 			next = call->deadline;
+		if (!call->hanging && call->started_at + host_patience(call->host) < next)
+			next = call->started_at + host_patience(call->host);
 		if (call->lapses_at < next && call->kind != EXEC_FILE)
 			next = call->lapses_at;
 	}

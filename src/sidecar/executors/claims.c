@@ -6,9 +6,8 @@
  * body of a request, the scalars of the payload that the target's placeholders
  * name, the metadata as pairs.  So there is no JSON parser here.
  *
- * No attempt is used up by waiting: nothing is claimed for a host where many
- * calls wait already.  When it is the lease that names the host, the claim
- * then picks from gt_garbage what does not name that host.
+ * No attempt is used up by waiting: what can not wait where it would have to is
+ * given back (hosts.c).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,14 +16,11 @@
 #include "claims.h"
 
 #define BATCH_CLAIM		100
-#define BATCH_CROWDED	20		/* while a host has too many */
-#define MAX_WAITING		1024	/* claimed, not yet started */
 #define HANDLERS_MS		2000	/* how often gt_handlers is read */
 #define DENIED_MS		5000	/* how often a refused handler is tried */
 #define PAUSE_MIN_MS	20		/* between claims without rows */
 #define PAUSE_MAX_MS	500
 #define PAUSE_ERROR_MS	2000
-#define CROWDED_MAX		50
 
 #define SQL_HEX(value) "encode(convert_to(" value ", 'UTF8'), 'hex')"
 
@@ -39,38 +35,26 @@ static const char handlers_sql[] =
 "   (SELECT oid::text FROM pg_database WHERE datname = current_database())), 8)"
 " FROM (SELECT) AS always LEFT JOIN gt_handlers AS h ON h.kind = ANY ($1::text[])";
 
-/* From the function's rows to what we need; two claims share it. */
-#define CLAIM_COLUMNS \
-"SELECT c.cleanup_id, c.attempt, c.object_id, c.object_type, c.handler, c.kind, c.command," \
-" c.lease_id, c.service_id," \
-" CASE WHEN c.kind = 'http' AND c.handler = 'http_endpoint' THEN" \
-"   json_build_object('lease_id', c.lease_id, 'object_id', c.object_id, 'object_type'," \
-"     CASE c.object_type WHEN 'database_row' THEN 'DatabaseRow' WHEN 'blob_storage' THEN 'BlobStorage'" \
-"       WHEN 'temporary_file' THEN 'TemporaryFile' WHEN 'websocket_session' THEN 'WebsocketSession'" \
-"       WHEN 'cache_entry' THEN 'CacheEntry' ELSE 'Custom' END," \
-"     'service_id', coalesce(c.service_id, ''), 'metadata', coalesce(c.metadata, '{}'::jsonb)," \
-"     'payload', coalesce(c.payload ->> 'payload', ''))::text" \
-"   WHEN c.kind = 'http' THEN row_to_json(c)::text" \
-"   WHEN c.kind = 'grpc' AND c.handler = 'grpc_endpoint' THEN coalesce(c.payload ->> 'payload', '')" \
-"   WHEN c.kind = 'grpc' THEN coalesce(c.payload::text, '') END," \
-" (SELECT string_agg(" SQL_HEX("k.key") " || '=' || " SQL_HEX("c.payload ->> k.key") ", ',')" \
-"   FROM (SELECT DISTINCT m[1] AS key FROM regexp_matches(c.command, '[{]payload[.]([^{}]+)[}]', 'g') AS m) AS k" \
-"   WHERE jsonb_typeof(c.payload -> k.key) IN ('string', 'number', 'boolean'))," \
-" CASE WHEN c.kind = 'grpc' AND jsonb_typeof(c.metadata) = 'object' THEN" \
-"   (SELECT string_agg(" SQL_HEX("e.key") " || '=' || " SQL_HEX("coalesce(e.value, '')") ", ',')" \
-"     FROM jsonb_each_text(c.metadata) AS e) END" \
-" FROM gt_claim(handlers => $1::text[], max_items => $2::int, visibility => $3::interval"
-
-static const char claim_sql[] = CLAIM_COLUMNS ") AS c";
-
-static const char claim_uncrowded_sql[] = CLAIM_COLUMNS
-", cleanup_ids => ARRAY(SELECT g.cleanup_id FROM gt_garbage AS g"
-"   WHERE g.handler = ANY ($1::text[])"
-"   AND (g.state = 'waiting' AND g.next_attempt_at <= gt_clock()"
-"     OR g.state = 'claimed' AND g.claimed_until <= gt_clock())"
-"   AND NOT EXISTS (SELECT FROM unnest($4::text[]) AS h(host)"
-"     WHERE strpos(lower(g.object_id || ' ' || coalesce(g.payload::text, '')), h.host) > 0)"
-"   ORDER BY g.next_attempt_at LIMIT $2::int)) AS c";
+static const char claim_sql[] =
+"SELECT c.cleanup_id, c.attempt, c.object_id, c.object_type, c.handler, c.kind, c.command,"
+" c.lease_id, c.service_id,"
+" CASE WHEN c.kind = 'http' AND c.handler = 'http_endpoint' THEN"
+"   json_build_object('lease_id', c.lease_id, 'object_id', c.object_id, 'object_type',"
+"     CASE c.object_type WHEN 'database_row' THEN 'DatabaseRow' WHEN 'blob_storage' THEN 'BlobStorage'"
+"       WHEN 'temporary_file' THEN 'TemporaryFile' WHEN 'websocket_session' THEN 'WebsocketSession'"
+"       WHEN 'cache_entry' THEN 'CacheEntry' ELSE 'Custom' END,"
+"     'service_id', coalesce(c.service_id, ''), 'metadata', coalesce(c.metadata, '{}'::jsonb),"
+"     'payload', coalesce(c.payload ->> 'payload', ''))::text"
+"   WHEN c.kind = 'http' THEN row_to_json(c)::text"
+"   WHEN c.kind = 'grpc' AND c.handler = 'grpc_endpoint' THEN coalesce(c.payload ->> 'payload', '')"
+"   WHEN c.kind = 'grpc' THEN coalesce(c.payload::text, '') END,"
+" (SELECT string_agg(" SQL_HEX("k.key") " || '=' || " SQL_HEX("c.payload ->> k.key") ", ',')"
+"   FROM (SELECT DISTINCT m[1] AS key FROM regexp_matches(c.command, '[{]payload[.]([^{}]+)[}]', 'g') AS m) AS k"
+"   WHERE jsonb_typeof(c.payload -> k.key) IN ('string', 'number', 'boolean')),"
+" CASE WHEN c.kind = 'grpc' AND jsonb_typeof(c.metadata) = 'object' THEN"
+"   (SELECT string_agg(" SQL_HEX("e.key") " || '=' || " SQL_HEX("coalesce(e.value, '')") ", ',')"
+"     FROM jsonb_each_text(c.metadata) AS e) END"
+" FROM gt_claim(handlers => $1::text[], max_items => $2::int, visibility => $3::interval) AS c";
 
 bool
 send_statement(Context *context, Statement statement, const char *sql, int count, const char *const *values)
@@ -137,43 +121,16 @@ take_handlers_result(Context *context, PGresult *result)
 		database->claim_at = 0;
 }
 
-/* The hosts for which nothing more is to be claimed, as leases spell them. */
-static int
-crowded_hosts(const Context *context, Buffer *hosts)
-{
-	int			count = 0;
-	int			i;
-
-	buffer_text(hosts, "{");
-	for (i = 0; i < HOST_BUCKETS; i++)
-	{
-		const Host *host;
-
-		for (host = context->hosts[i]; host != NULL; host = host->next)
-		{
-			if (host->lease_text != NULL && host_crowded(context, host) && count < CROWDED_MAX)
-			{
-				array_add(hosts, host->lease_text);
-				count++;
-			}
-		}
-	}
-	buffer_text(hosts, "}");
-	return count;
-}
-
 static bool
 send_claim(Context *context)
 {
 	Database   *database = context->database;
 	Handler    *untried = handlers_untried(context, exec_now());
 	Buffer		names = {NULL, 0, 0};
-	Buffer		crowded = {NULL, 0, 0};
 	char		size[16];
 	char		visibility[40];
-	const char *values[4];
+	const char *values[3];
 	bool		sent;
-	int			crowded_count;
 	int			room = context->settings.max_in_flight + MAX_WAITING - context->in_flight - context->waiting;
 
 	free(database->claiming);
@@ -191,8 +148,7 @@ send_claim(Context *context)
 		buffer_free(&names);
 		return false;
 	}
-	crowded_count = crowded_hosts(context, &crowded);
-	database->claim_size = crowded_count > 0 ? BATCH_CROWDED : BATCH_CLAIM;
+	database->claim_size = BATCH_CLAIM;
 	if (room < database->claim_size)
 		database->claim_size = room;
 	snprintf(size, sizeof(size), "%d", database->claim_size);
@@ -200,13 +156,8 @@ send_claim(Context *context)
 	values[0] = names.data;
 	values[1] = size;
 	values[2] = visibility;
-	values[3] = crowded.data;
-	if (crowded_count > 0)
-		sent = send_statement(context, STATEMENT_CLAIM, claim_uncrowded_sql, 4, values);
-	else
-		sent = send_statement(context, STATEMENT_CLAIM, claim_sql, 3, values);
+	sent = send_statement(context, STATEMENT_CLAIM, claim_sql, 3, values);
 	buffer_free(&names);
-	buffer_free(&crowded);
 	return sent;
 }
 

@@ -21,6 +21,7 @@
 #define EXEC_ERROR_SIZE		512		/* of a failed attempt's text */
 #define EXEC_BODY_MAX		65536	/* of an answer that is read */
 #define EXEC_HEADER_MAX		65536
+#define EXEC_SPARE			64	/* idle handles of libcurl that are kept */
 
 /* --- util.c --- */
 
@@ -101,7 +102,6 @@ typedef struct Target
 {
 	Buffer		text;
 	bool		lease_host;		/* the host comes from a lease */
-	char	   *lease_text;		/* ... as it stands there; NULL: it does not */
 } Target;
 
 /*
@@ -192,6 +192,7 @@ struct Call
 	/* the run */
 	int64_t		started_at;
 	int64_t		deadline;
+	bool		hanging;		/* counted as such */
 	CURL	   *easy;
 	struct curl_slist *headers;
 	void	   *work;			/* the executor's own */
@@ -212,9 +213,9 @@ struct Call
 	/* telling the database */
 	int			tries;
 	int64_t		not_before;
-	bool		release;		/* not called: let others have it at once */
+	bool		release;		/* given back: no attempt was made, or none that counts */
 	bool		final;			/* failed, and will for ever: dead at once */
-	int64_t		retry_after_ms; /* failed: the target wants to be left alone so long; 0: it has not said */
+	int64_t		retry_after_ms; /* to be left alone so long; 0: not said */
 };
 
 /*
@@ -260,22 +261,27 @@ extern const ExecutorOps grpc_ops;
 extern const ExecutorOps s3_ops;
 extern const ExecutorOps azure_ops;
 
-/* A target host: calls wait here for their turn. */
+/* A target host: calls wait here for their turn.  See hosts.c. */
 struct Host
 {
 	Host	   *next;			/* in the bucket of context->hosts */
 	char	   *key;			/* "host:port" */
-	char	   *lease_text;		/* how leases spell it; NULL: not from leases */
 	CallList	waiting;
 	int			in_flight;
+	int			hanging;		/* of these: for longer than its patience */
 	int			limit;			/* calls at once; shrinks while it hangs */
+	int64_t		answered_at;	/* when it last answered; 0: never */
+	int64_t		slowest_ms;		/* answer of late */
+	int			answers;		/* since window_at */
+	int64_t		window_at;
+	int			rate;			/* answers a second, as of window_at */
+	int64_t		back_at;		/* when what was given back last is due */
 	int64_t		idle_since;
 };
 
 #define HOST_BUCKETS 256
 
-/* With this many waiting for hosts not from leases, a handler is not claimed. */
-#define FIXED_WAITING_MAX 32
+#define MAX_WAITING		1024	/* claimed, not yet started */
 
 typedef enum HandlerState
 {
@@ -293,7 +299,7 @@ typedef struct Handler
 	int64_t		retry_delay_ms;
 	HandlerState state;
 	int64_t		retry_at;
-	int			fixed_waiting;	/* calls waiting for hosts not from leases */
+	int64_t		hold_until;		/* its own host is crowded: not claimed before */
 	const char *lacks;			/* why it is left to others; NULL: it is not */
 	bool		seen;
 } Handler;
@@ -329,7 +335,11 @@ struct Context
 	CallList	succeeded;		/* to be acknowledged */
 	CallList	failed;			/* to be given back */
 	int			in_flight;
+	int			hanging;		/* of what is in flight */
 	int			waiting;		/* in the hosts' lists */
+	int			first_bucket;	/* where the next round over the hosts begins */
+	CURL	   *spare[EXEC_SPARE];	/* handles that were used and reset */
+	int			spare_count;
 
 	Handler    *handlers;
 	int			handler_count;
@@ -365,6 +375,9 @@ extern void call_accept(Context *context, Call *call);
 extern void call_succeed(Context *context, Call *call);
 extern void call_fail(Context *context, Call *call, bool timed_out);
 
+/* Give a call back: no attempt was made, for which it says why. It is due again after so long. */
+extern void call_give_back(Context *context, Call *call, int64_t after_ms, const char *why);
+
 /* Forget a call without an outcome: its claim lapses. */
 extern void call_abandon(Context *context, Call *call);
 
@@ -385,13 +398,28 @@ extern int	calls_poll_fds(const Context *context, struct curl_waitfd *fds, int m
 extern Host *host_get(Context *context, const char *key);
 extern void hosts_forget_idle(Context *context, int64_t now);
 
-/* So many wait for it that nothing more is to be claimed for it. */
-extern bool host_crowded(const Context *context, const Host *host);
+/* How many calls may wait for it at the most. */
+extern int	host_room(const Context *context, const Host *host);
+
+/* How many calls to it may be under way at once. */
+extern int	host_limit(const Host *host);
+
+/* For how long a call to it may be without an answer before it counts as hanging. */
+extern int64_t host_patience(const Host *host);
+
+/* It has answered a call that took so long. */
+extern void host_answered(const Context *context, Host *host, int64_t took);
+
+/* When a call for which there is no room shall be due again, from now on: each a little later than the one before. */
+extern int64_t host_back_off(Host *host);
 
 /* --- transfer.c: one request through libcurl --- */
 
 extern bool transfer_start(Context *context, Call *call, bool connect_only);
 extern void transfer_end(Context *context, Call *call);
+
+/* The call that a handle of libcurl works for. */
+extern Call *transfer_call(CURL *easy);
 
 /* Split call->url; false when it is none of http or https. */
 extern bool transfer_split_url(Call *call);

@@ -291,7 +291,6 @@ free_all(Executors *executors)
 			while (host->waiting.head != NULL)
 				call_free(context, host->waiting.head);
 			free(host->key);
-			free(host->lease_text);
 			free(host);
 		}
 	}
@@ -302,6 +301,8 @@ free_all(Executors *executors)
 	}
 	database_free(context->database);
 	handlers_free(context);
+	while (context->spare_count > 0)
+		curl_easy_cleanup(context->spare[--context->spare_count]);
 	curl_multi_cleanup(context->multi);
 	free(context->problem);
 	free(context->lacks);

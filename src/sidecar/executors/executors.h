@@ -101,6 +101,7 @@ typedef struct ExecutorsStats
 	uint64_t	acked;			/* acknowledgements that counted */
 	uint64_t	stale;			/* outcomes that came too late to count */
 	uint64_t	lapsed;			/* claims given up, as the database was away */
+	uint64_t	given_back;		/* claims given back, which is no attempt; those too */
 	uint64_t	connects;		/* connections made to the database */
 	int			waiting;		/* claimed, not yet called */
 	int			hosts;			/* targets known now */

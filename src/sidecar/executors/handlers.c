@@ -74,7 +74,7 @@ handlers_take(Context *context, PGresult *result)
 	}
 	for (i = 0; i < context->handler_count; i++)
 	{
-		if (context->handlers[i].seen || context->handlers[i].fixed_waiting > 0)
+		if (context->handlers[i].seen)
 			context->handlers[kept++] = context->handlers[i];
 		else
 			free(context->handlers[i].name);
@@ -131,6 +131,7 @@ array_add(Buffer *array, const char *text)
 bool
 handlers_claimable(Context *context, Buffer *names)
 {
+	int64_t		now = exec_now();
 	bool		some = false;
 	int			i;
 
@@ -139,8 +140,7 @@ handlers_claimable(Context *context, Buffer *names)
 	{
 		const Handler *handler = &context->handlers[i];
 
-		if (!handler->seen || handler->lacks != NULL || handler->state != HANDLER_OK ||
-			handler->fixed_waiting >= FIXED_WAITING_MAX)
+		if (!handler->seen || handler->lacks != NULL || handler->state != HANDLER_OK || handler->hold_until > now)
 			continue;
 		array_add(names, handler->name);
 		some = true;

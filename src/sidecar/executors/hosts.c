@@ -2,12 +2,20 @@
  * hosts.c
  *		The queue of each target host.
  *
- * Calls to one host are bounded; the bound grows with each answer and shrinks
- * while there is none, so that a hanging target holds few of the slots that all
- * share.
- * While too many calls wait for a host, nothing more is claimed for it (see
- * claims.c): a claim is an attempt, and attempts are not to be used up by
- * waiting.
+ * Calls to one host are bounded, and so are those that wait for it: where there
+ * is no room for one, it is given back at once, which is no attempt (calls.c).
+ * So nothing else needs to know which hosts hang, or how they are spelt.
+ *
+ * The bound on calls grows with each answer.  A call without an answer for
+ * longer than the host's answers took of late is hanging.  Hanging calls hold at
+ * most half of the places, of a host and of all, while others wait: those that
+ * began last are ended and given back.  So objects whose calls hang do not keep
+ * those of the same host that would be answered, and each of them is among those
+ * that are waited for to the end once in a while, which is what counts as its
+ * attempt.
+ *
+ * What is given back is due again a little later for each, about as fast as the
+ * host could take it: so claims are not made for nothing without end.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +23,13 @@
 #include "exec.h"
 
 #define IDLE_MS 60000
-#define FIRST_LIMIT 4			/* until it has answered */
+#define FLOOR_LIMIT 4			/* calls at once, until it has answered and when it hangs */
+#define SILENT_LIMIT 2			/* and while none of them is answered: one to wait for, one to try others */
+#define SILENT_MS 2000
+#define PATIENCE_MS 500			/* at least */
+#define BACK_FIRST_MS 250
+#define BACK_STEP_MS 20			/* between two of what is given back for a host that does not answer */
+#define BACK_MAX_MS (10 * 60 * 1000)
 
 void
 list_add(CallList *list, Call *call)
@@ -74,7 +88,7 @@ host_get(Context *context, const char *key)
 	}
 	host = exec_alloc(sizeof(*host));
 	host->key = exec_strdup(key);
-	host->limit = context->settings.max_per_host < FIRST_LIMIT ? context->settings.max_per_host : FIRST_LIMIT;
+	host->limit = context->settings.max_per_host < FLOOR_LIMIT ? context->settings.max_per_host : FLOOR_LIMIT;
 	host->next = *bucket;
 	*bucket = host;
 	context->host_count++;
@@ -101,7 +115,6 @@ hosts_forget_idle(Context *context, int64_t now)
 			{
 				*link = host->next;
 				free(host->key);
-				free(host->lease_text);
 				free(host);
 				context->host_count--;
 				continue;
@@ -111,8 +124,71 @@ hosts_forget_idle(Context *context, int64_t now)
 	}
 }
 
-bool
-host_crowded(const Context *context, const Host *host)
+/* Nothing of what is under way there is answered. */
+static bool
+is_silent(const Host *host, int64_t now)
 {
-	return host->waiting.count >= 2 * host->limit;
+	return host->hanging > 0 && now - host->answered_at > SILENT_MS;
+}
+
+int
+host_limit(const Host *host)
+{
+	return host->limit > SILENT_LIMIT && is_silent(host, exec_now()) ? SILENT_LIMIT : host->limit;
+}
+
+int
+host_room(const Context *context, const Host *host)
+{
+	int64_t		now = exec_now();
+	int			room = 2 * host->limit;
+
+	if (is_silent(host, now))
+		return context->waiting > MAX_WAITING / 2 ? 0 : 2 * SILENT_LIMIT;
+	/* what it can take within a second */
+	if (now - host->answered_at < SILENT_MS)
+	{
+		room = host->rate > room ? host->rate : room;
+		room = host->answers > room ? host->answers : room;
+	}
+	return room < MAX_WAITING / 2 ? room : MAX_WAITING / 2;
+}
+
+int64_t
+host_patience(const Host *host)
+{
+	return 4 * host->slowest_ms > PATIENCE_MS ? 4 * host->slowest_ms : PATIENCE_MS;
+}
+
+void
+host_answered(const Context *context, Host *host, int64_t took)
+{
+	int64_t		now = exec_now();
+
+	/* one slow answer is remembered for a while */
+	host->slowest_ms = took > host->slowest_ms ? took : (host->slowest_ms * 63 + took) / 64;
+	host->answered_at = now;
+	host->answers++;
+	if (now - host->window_at >= 1000)
+	{
+		host->rate = (int) (host->answers * 1000 / (now - host->window_at));
+		host->answers = 0;
+		host->window_at = now;
+	}
+	if (host->limit < context->settings.max_per_host)
+		host->limit++;
+}
+
+int64_t
+host_back_off(Host *host)
+{
+	int64_t		now = exec_now();
+	int			rate = now - host->answered_at < SILENT_MS ? host->rate : 0;
+	int64_t		step = rate > 0 ? 1000 / rate : BACK_STEP_MS;
+
+	if (host->back_at < now + BACK_FIRST_MS)
+		host->back_at = now + BACK_FIRST_MS;
+	else if (host->back_at < now + BACK_MAX_MS)
+		host->back_at += step;
+	return host->back_at - now;
 }

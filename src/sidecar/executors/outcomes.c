@@ -123,7 +123,7 @@ send_outcomes(Context *context, CallList *list, Statement statement)
 			buffer_text(&errors, errors.len > 1 ? ",NULL" : "NULL");
 		else
 			array_add(&errors, call->error);
-		add_number(&afters, call->release ? 0 : wait_of(context, call));
+		add_number(&afters, call->release ? call->retry_after_ms : wait_of(context, call));
 		array_add(&finals, call->final ? "t" : "f");
 	}
 	buffer_text(&ids, "}");

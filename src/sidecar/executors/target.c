@@ -92,8 +92,6 @@ add_value(Target *target, TargetForm form, const char *name, const char *value,
 			}
 			buffer_text(text, value);
 			target->lease_host = true;
-			if (target->lease_text == NULL)
-				target->lease_text = exec_strdup(value);
 			return true;
 		case PLACE_DB:
 			if (!consists_of(value, "0123456789"))
@@ -232,31 +230,6 @@ target_climbs(const char *url)
 	return false;
 }
 
-/* How the lease spells the host, when it gave the beginning of the target. */
-static void
-note_lease_text(Target *target)
-{
-	const char *authority;
-	const char *at;
-	size_t		len;
-
-	if (!target->lease_host || target->lease_text != NULL)
-		return;
-	authority = strstr(target->text.data, "://");
-	if (authority == NULL)
-		return;
-	authority += 3;
-	len = strcspn(authority, "/?#");
-	at = memchr(authority, '@', len);
-	if (at != NULL)
-	{
-		len -= (size_t) (at + 1 - authority);
-		authority = at + 1;
-	}
-	target->lease_text = exec_alloc(len + 1);
-	memcpy(target->lease_text, authority, len);
-}
-
 bool
 target_expand(const char *template, TargetForm form, const TargetValues *values,
 			  Target *target, char *error, size_t error_size)
@@ -283,7 +256,6 @@ target_expand(const char *template, TargetForm form, const TargetValues *values,
 		snprintf(error, error_size, "the URL has a \".\" or \"..\" segment in its path");
 		return false;
 	}
-	note_lease_text(target);
 	return true;
 }
 
@@ -291,6 +263,4 @@ void
 target_free(Target *target)
 {
 	buffer_free(&target->text);
-	free(target->lease_text);
-	target->lease_text = NULL;
 }

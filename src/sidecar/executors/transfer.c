@@ -298,7 +298,7 @@ transfer_start(Context *context, Call *call, bool connect_only)
 	Transfer   *transfer;
 	bool		ready;
 
-	call->easy = curl_easy_init();
+	call->easy = context->spare_count > 0 ? context->spare[--context->spare_count] : curl_easy_init();
 	if (call->easy == NULL)
 	{
 		snprintf(call->error, sizeof(call->error), "out of memory");
@@ -320,21 +320,37 @@ transfer_start(Context *context, Call *call, bool connect_only)
 	if (ready && curl_multi_add_handle(context->multi, call->easy) == CURLM_OK)
 		return true;
 	snprintf(call->error, sizeof(call->error), "could not prepare the request");
-	transfer_end(NULL, call);
+	transfer_end(context, call);
 	return false;
 }
 
-/* context: NULL when the transfer was not added yet. */
+/* Also where the transfer was not added yet. */
 void
 transfer_end(Context *context, Call *call)
 {
-	if (call->easy == NULL)
+	CURL	   *easy = call->easy;
+
+	if (easy == NULL)
 		return;
 	free(transfer_of(call));
-	if (context != NULL)
-		curl_multi_remove_handle(context->multi, call->easy);
-	curl_easy_cleanup(call->easy);
+	curl_multi_remove_handle(context->multi, easy);
 	call->easy = NULL;
+	if (context->spare_count < EXEC_SPARE && call->kind != EXEC_REDIS)
+	{
+		curl_easy_reset(easy);
+		context->spare[context->spare_count++] = easy;
+	}
+	else
+		curl_easy_cleanup(easy);	/* a bare connection goes with its handle */
+}
+
+Call *
+transfer_call(CURL *easy)
+{
+	char	   *private = NULL;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
+	return private != NULL ? ((Transfer *) private)->call : NULL;
 }
 
 void
