@@ -180,6 +180,7 @@ print_executor_totals(FILE *out, const ExecutorsStats *stats)
 		{"garbagetruck_sidecar_executor_acked_total", "counter", "Acknowledgements that counted.", (double) stats->acked},
 		{"garbagetruck_sidecar_executor_stale_total", "counter", "Outcomes that came too late to count.", (double) stats->stale},
 		{"garbagetruck_sidecar_executor_lapsed_total", "counter", "Claims given up because the database was away.", (double) stats->lapsed},
+		{"garbagetruck_sidecar_executor_given_back_total", "counter", "Claims given back, which is no attempt: no room at their target, it hangs, or the sidecar stopped.", (double) stats->given_back},
 		{"garbagetruck_sidecar_executor_connects_total", "counter", "Connections made to the database.", (double) stats->connects},
 		{"garbagetruck_sidecar_executor_waiting", "gauge", "Claimed objects whose call has not begun.", stats->waiting},
 		{"garbagetruck_sidecar_executor_hosts", "gauge", "Hosts that are being called or were lately.", stats->hosts},

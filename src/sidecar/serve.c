@@ -46,6 +46,7 @@ static int64_t shutdown_us;
 static const char *executor_list;
 static const char *file_root;
 static const char *expect_identity;
+static OptionList handler_owners;
 static const char *target_tls_ca;
 static int64_t executor_calls;
 static int64_t executor_host_calls;
@@ -72,6 +73,7 @@ static const Option serve_options[] =
 	{"expect-identity", OPTION_TEXT, &expect_identity, NULL, "TEXT", "claim nothing, for no client either, from a database whose garbagetruck.identity differs"},
 	{"file-root", OPTION_TEXT, &file_root, NULL, "DIR", "the directory beneath which the executor `file` may remove files; none by default"},
 	{"target-tls-ca", OPTION_TEXT, &target_tls_ca, NULL, "FILE", "certificates to trust in targets of cleanups (default: the system's)"},
+	{"handler-owner", OPTION_LIST, &handler_owners, NULL, "ROLE", "carry out the handlers of this role, too; repeatable. Without it: those of one's own role and of roles that it is a member of, of superusers and of the extension's owner", 0, 0},
 	{"executor-calls", OPTION_NUMBER, &executor_calls, "256", "N", "cleanups in flight at once", 1, 100000},
 	{"executor-host-calls", OPTION_NUMBER, &executor_host_calls, "16", "N", "cleanups in flight at once to one host", 1, 100000},
 	{"executor-visibility", OPTION_DURATION, &executor_visibility_us, "30s", "D", "length of the executors' claims, which are extended while a call lasts", 1000000, 3600000000LL},
@@ -340,6 +342,8 @@ start_executors(char *error, size_t error_size)
 	config.expect_identity = expect_identity;
 	config.file_root = file_root;
 	config.tls_ca = target_tls_ca;
+	config.handler_owners = (const char *const *) handler_owners.items;
+	config.handler_owner_count = handler_owners.count;
 	config.webhook_secret = getenv("GARBAGETRUCK_WEBHOOK_SECRET");	/* no flag: those can be read by all */
 	config.allow = services_allow_list();
 	config.max_in_flight = (int) executor_calls;

@@ -99,6 +99,7 @@ leave_list(Context *context, Call *call)
 	else if (call->state == CALL_RUNNING && call->list != NULL)
 	{
 		context->in_flight--;
+		context->unproven -= call->unproven;
 		context->stats.kind[call->kind].in_flight--;
 		call->host->in_flight--;
 		if (call->hanging)
@@ -141,7 +142,7 @@ call_accept(Context *context, Call *call)
 	call->host = host_get(context, key.data);
 	buffer_free(&key);
 	if (call->kind == EXEC_FILE)
-		call->host->limit = 1;	/* one thread does it */
+		call->host->limit = FILE_JOBS;	/* one thread does them, one by one */
 	if (call->host->waiting.count >= host_room(context, call->host))
 	{
 		turn_away(context, call);
@@ -185,6 +186,11 @@ call_succeed(Context *context, Call *call)
 void
 call_fail(Context *context, Call *call, bool timed_out)
 {
+	if (call->ours)
+	{
+		call_give_back(context, call, host_back_off(call->host), call->error);
+		return;
+	}
 	context->stats.kind[call->kind].failed++;
 	if (timed_out)
 		context->stats.kind[call->kind].timed_out++;
@@ -230,7 +236,7 @@ give_up(Context *context, Call *call)
 
 /* Start one call that waits for this host. */
 static void
-start_call(Context *context, Host *host)
+start_call(Context *context, Host *host, bool unproven)
 {
 	Call	   *call = host->waiting.head;
 	const ExecutorOps *ops = kind_ops[call->kind];
@@ -246,6 +252,8 @@ start_call(Context *context, Host *host)
 	call->deadline = call->started_at + call->timeout_ms;
 	list_add(&context->running, call);
 	context->in_flight++;
+	call->unproven = unproven;
+	context->unproven += unproven;
 	context->stats.kind[call->kind].in_flight++;
 	host->in_flight++;
 	if (!ops->start(context, call) ||
@@ -253,35 +261,47 @@ start_call(Context *context, Host *host)
 		call_fail(context, call, false);
 }
 
-/* A round over the hosts takes one from each, so that they share; each begins behind the last one of the one before. */
+static bool
+has_place(const Context *context, HostRank rank)
+{
+	return context->in_flight < context->settings.max_in_flight &&
+		(rank == HOST_ANSWERS || context->unproven < (context->settings.max_in_flight + 1) / 2);
+}
+
+/* A round over the hosts of a rank takes one from each, so that they share; it begins behind the last one of the one before. */
+static bool
+start_round(Context *context, HostRank rank)
+{
+	int			first = context->first_bucket;
+	bool		started = false;
+	int			i;
+
+	for (i = 0; i < HOST_BUCKETS; i++)
+	{
+		int			bucket = (first + i) % HOST_BUCKETS;
+		Host	   *host;
+
+		for (host = context->hosts[bucket]; host != NULL && has_place(context, rank); host = host->next)
+		{
+			if (host->waiting.count == 0 || host_rank(host) != rank || host->in_flight >= host_limit(context, host))
+				continue;
+			start_call(context, host, rank != HOST_ANSWERS);
+			started = true;
+			context->first_bucket = (bucket + 1) % HOST_BUCKETS;
+		}
+	}
+	return started;
+}
+
 void
 calls_start(Context *context)
 {
-	bool		started = context->waiting > 0;
-	int			first = context->first_bucket;
+	HostRank	rank;
 
-	while (started)
+	for (rank = HOST_ANSWERS; rank < HOST_RANKS; rank++)
 	{
-		int			i;
-
-		started = false;
-		for (i = 0; i < HOST_BUCKETS; i++)
-		{
-			int			bucket = (first + i) % HOST_BUCKETS;
-			Host	   *host;
-
-			for (host = context->hosts[bucket]; host != NULL; host = host->next)
-			{
-				if (context->in_flight >= context->settings.max_in_flight)
-					return;
-				if (host->waiting.count > 0 && host->in_flight < host_limit(host))
-				{
-					start_call(context, host);
-					started = true;
-					context->first_bucket = (bucket + 1) % HOST_BUCKETS;
-				}
-			}
-		}
+		while (context->waiting > 0 && has_place(context, rank) && start_round(context, rank))
+			;
 	}
 }
 
@@ -343,11 +363,20 @@ calls_collect(Context *context)
 	file_collect(context);
 }
 
+/* The process is about to end: what has not begun, or would not end in time, is given back. */
+static bool
+is_cut_off(Context *context, Call *call, int64_t now)
+{
+	if (!context->draining || now < (call->kind == EXEC_FILE ? context->start_until : context->drain_until))
+		return false;
+	return call->kind != EXEC_FILE || file_withdraw(context, call);
+}
+
 static void
 check_lapse(Context *context, Call *call, int64_t now)
 {
-	/* what the file thread has in hand can not be called back */
-	if (now >= call->lapses_at && !(call->state == CALL_RUNNING && call->kind == EXEC_FILE))
+	if (now >= call->lapses_at &&
+		!(call->state == CALL_RUNNING && call->kind == EXEC_FILE && !file_withdraw(context, call)))
 		give_up(context, call);
 }
 
@@ -361,7 +390,7 @@ count_hanging(Context *context, int64_t now)
 	{
 		if (call->hanging || now - call->started_at < host_patience(call->host))
 			continue;
-		call->hanging = true;
+		call->hanging = call->host->hung = true;
 		call->host->hanging++;
 		context->hanging++;
 	}
@@ -372,14 +401,13 @@ static bool
 is_in_the_way(const Context *context, const Call *call)
 {
 	const Host *host = call->host;
-	int			limit = host_limit(host);
+	int			most = context->settings.max_per_host;
 
 	if (!call->hanging || call->kind == EXEC_FILE)
 		return false;
-	if (host->waiting.count > 0 && host->in_flight >= limit && host->hanging > (limit + 1) / 2)
+	if (host->waiting.count > 0 && host->in_flight >= most && host->hanging > (most + 1) / 2)
 		return true;
-	return context->waiting > 0 && context->in_flight >= context->settings.max_in_flight &&
-		context->hanging > context->settings.max_in_flight / 2;
+	return context->waiting > 0 && !has_place(context, HOST_NEW) && context->hanging > (context->settings.max_in_flight + 3) / 4;
 }
 
 static void
@@ -415,6 +443,8 @@ calls_check_times(Context *context)
 			transfer_error(call, CURLE_OPERATION_TIMEDOUT);
 			call_fail(context, call, true);
 		}
+		else if (is_cut_off(context, call, now))
+			call_give_back(context, call, 0, "the sidecar stops");
 		else
 			check_lapse(context, call, now);
 	}

@@ -22,7 +22,8 @@
 #define PAUSE_MAX_MS	500
 #define PAUSE_ERROR_MS	2000
 
-#define SQL_HEX(value) "encode(convert_to(" value ", 'UTF8'), 'hex')"
+/* in the encoding in which the text would come, see database.c */
+#define SQL_HEX(value) "encode(convert_to(" value ", pg_client_encoding()), 'hex')"
 
 static const char handlers_sql[] =
 "SELECT h.name, h.kind, (extract(epoch FROM h.timeout) * 1000)::bigint,"
@@ -33,7 +34,14 @@ static const char handlers_sql[] =
 " left(md5(coalesce(nullif(current_setting('garbagetruck.identity', true), ''),"
 "   (SELECT system_identifier::text FROM pg_control_system())) || '/' ||"
 "   (SELECT oid::text FROM pg_database WHERE datname = current_database())), 8)"
-" FROM (SELECT) AS always LEFT JOIN gt_handlers AS h ON h.kind = ANY ($1::text[])";
+/*
+ * Whoever grants us `claim` on a handler would make us call whatever it names,
+ * with our credentials: so it must be our own, or of somebody whom we trust.
+ */
+" FROM (SELECT) AS always LEFT JOIN (SELECT * FROM gt_handlers AS g WHERE g.kind = ANY ($1::text[])"
+"   AND EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = g.owner AND (r.rolsuper OR pg_has_role(r.oid, 'USAGE')"
+"     OR r.rolname = ANY ($2::text[]) OR r.oid = (SELECT extowner FROM pg_extension WHERE extname = 'garbagetruck')))"
+" ) AS h ON true";
 
 static const char claim_sql[] =
 "SELECT c.cleanup_id, c.attempt, c.object_id, c.object_type, c.handler, c.kind, c.command,"
@@ -67,7 +75,7 @@ static bool
 send_handlers(Context *context)
 {
 	Buffer		kinds = {NULL, 0, 0};
-	const char *values[1];
+	const char *values[2];
 	int			kind;
 	bool		sent;
 
@@ -79,7 +87,8 @@ send_handlers(Context *context)
 	}
 	buffer_text(&kinds, "}");
 	values[0] = kinds.data;
-	sent = send_statement(context, STATEMENT_HANDLERS, handlers_sql, 1, values);
+	values[1] = context->settings.handler_owners;
+	sent = send_statement(context, STATEMENT_HANDLERS, handlers_sql, 2, values);
 	context->database->handlers_at = exec_now() + HANDLERS_MS;
 	buffer_free(&kinds);
 	return sent;
@@ -93,10 +102,10 @@ identity_fits(Context *context, const char *identity)
 
 	if (expected == NULL || strcmp(expected, identity) == 0)
 	{
-		exec_problem(context, NULL);
+		exec_problem(context, PROBLEM_HANDLERS, NULL);
 		return true;
 	}
-	exec_problem(context, "The executors claim nothing: garbagetruck.identity is \"%s\", and --expect-identity says \"%s\"",
+	exec_problem(context, PROBLEM_HANDLERS, "The executors claim nothing: garbagetruck.identity is \"%s\", and --expect-identity says \"%s\"",
 				 identity, expected);
 	return false;
 }
@@ -108,7 +117,7 @@ take_handlers_result(Context *context, PGresult *result)
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
-		exec_problem(context, "The handlers could not be read: %s", PQresultErrorMessage(result));
+		exec_problem(context, PROBLEM_HANDLERS, "The handlers could not be read: %s", PQresultErrorMessage(result));
 		return;
 	}
 	database->ready = PQntuples(result) > 0 && identity_fits(context, PQgetvalue(result, 0, 3));
@@ -235,7 +244,7 @@ take_claim_error(Context *context, PGresult *result)
 		database->handlers_at = 0;
 	}
 	else
-		exec_problem(context, "The executors could not claim: %s", message != NULL ? message : PQresultErrorMessage(result));
+		exec_problem(context, PROBLEM_CLAIM, "The executors could not claim: %s", message != NULL ? message : PQresultErrorMessage(result));
 }
 
 static void
@@ -250,7 +259,7 @@ take_claim_result(Context *context, PGresult *result)
 		take_claim_error(context, result);
 		return;
 	}
-	exec_problem(context, NULL);
+	exec_problem(context, PROBLEM_CLAIM, NULL);
 	for (row = 0; row < rows; row++)
 		take_claim(context, result, row);
 	if (database->claiming != NULL)

@@ -39,6 +39,8 @@ struct Database
 	PGresult   *result;			/* what has come of its answer */
 	int64_t		sent_at;
 	CallList	sending;		/* what its ack or nack is about */
+	int			extending;		/* how many claims it extends */
+	int			extend_limit;	/* at most so many at once */
 	char	   *claiming;		/* a claim of this handler alone; NULL: of all */
 	int			claim_size;
 

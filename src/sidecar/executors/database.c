@@ -26,6 +26,7 @@ database_create(Context *context)
 	Database   *database = exec_alloc(sizeof(*database));
 
 	database->retry_delay = RETRY_MIN_MS;
+	database->extend_limit = 1;	/* doubles */
 	return database;
 }
 
@@ -51,8 +52,9 @@ lose_connection(Context *context, const char *reason)
 {
 	Database   *database = context->database;
 
-	exec_problem(context, "The database is away: %s", reason);
+	exec_problem(context, PROBLEM_CONNECTION, "The database is away: %s", reason);
 	database->told_down = true;
+	exec_problem(context, PROBLEM_CLAIM, NULL);
 	claims_connection_lost(context);
 	PQclear(database->result);
 	database->result = NULL;
@@ -103,7 +105,12 @@ start_connecting(Context *context)
  */
 static const char setup_sql[] =
 "SELECT current_user, pg_catalog.pg_is_in_recovery(),"
-" pg_catalog.set_config('lock_timeout', '2s', false),"
+" pg_catalog.set_config('lock_timeout', '200ms', false),"	/* one locked row keeps all the others */
+/* where nobody knows what the bytes mean they are passed on as they are: one that is not UTF-8 must not fail a whole claim */
+" CASE WHEN pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII'"
+"   THEN pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) END,"
+" pg_catalog.set_config('TimeZone', 'UTC', false), pg_catalog.set_config('DateStyle', 'ISO', false),"
+" pg_catalog.set_config('IntervalStyle', 'postgres', false), pg_catalog.set_config('bytea_output', 'hex', false),"
 " pg_catalog.set_config('statement_timeout', '20s', false),"
 " pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),"
 " pg_catalog.set_config('default_transaction_isolation', 'read committed', false),"
@@ -155,7 +162,7 @@ take_setup(Context *context, PGresult *result)
 		database->user = exec_strdup(PQgetvalue(result, 0, 0));
 		database->retry_delay = RETRY_MIN_MS;
 		database->handlers_at = database->claim_at = 0;
-		exec_problem(context, NULL);
+		exec_problem(context, PROBLEM_CONNECTION, NULL);
 		context->stats.connects++;
 		context->stats.connected = true;
 		if (database->told_down)

@@ -59,6 +59,9 @@ extern void buffer_encoded(Buffer *buffer, const char *text, size_t len,
 
 extern int64_t exec_now(void);	/* monotonic, milliseconds */
 
+/* Is this errno about us, descriptors or memory, and not about the target? */
+extern bool exec_is_shortage(int error);
+
 /* Make text printable UTF-8 of at most `max` bytes, in place. */
 extern void exec_sanitize(char *text, size_t max);
 
@@ -193,6 +196,7 @@ struct Call
 	int64_t		started_at;
 	int64_t		deadline;
 	bool		hanging;		/* counted as such */
+	bool		unproven;		/* likewise */
 	CURL	   *easy;
 	struct curl_slist *headers;
 	void	   *work;			/* the executor's own */
@@ -213,6 +217,7 @@ struct Call
 	/* telling the database */
 	int			tries;
 	int64_t		not_before;
+	bool		ours;			/* failed for want of a descriptor or the like: no attempt */
 	bool		release;		/* given back: no attempt was made, or none that counts */
 	bool		final;			/* failed, and will for ever: dead at once */
 	int64_t		retry_after_ms; /* to be left alone so long; 0: not said */
@@ -261,6 +266,9 @@ extern const ExecutorOps grpc_ops;
 extern const ExecutorOps s3_ops;
 extern const ExecutorOps azure_ops;
 
+/* Files that the thread is given at once. */
+#define FILE_JOBS 128
+
 /* A target host: calls wait here for their turn.  See hosts.c. */
 struct Host
 {
@@ -269,6 +277,7 @@ struct Host
 	CallList	waiting;
 	int			in_flight;
 	int			hanging;		/* of these: for longer than its patience */
+	bool		hung;			/* a call has, and none was answered since */
 	int			limit;			/* calls at once; shrinks while it hangs */
 	int64_t		answered_at;	/* when it last answered; 0: never */
 	int64_t		slowest_ms;		/* answer of late */
@@ -307,6 +316,15 @@ typedef struct Handler
 typedef struct Database Database;
 typedef struct FileThread FileThread;
 
+/* What may keep us from claiming: who finds one clears it, too. */
+typedef enum Problem
+{
+	PROBLEM_CONNECTION,
+	PROBLEM_HANDLERS,			/* reading them; another database than expected */
+	PROBLEM_CLAIM,
+	PROBLEMS
+} Problem;
+
 struct Settings
 {
 	char	   *conninfo;
@@ -315,6 +333,7 @@ struct Settings
 	char	   *file_root;
 	char	   *tls_ca;
 	char	   *webhook_secret;
+	char	   *handler_owners; /* roles, as an array literal */
 	const AllowList *allow;
 	int			max_in_flight;
 	int			max_per_host;
@@ -336,6 +355,7 @@ struct Context
 	CallList	failed;			/* to be given back */
 	int			in_flight;
 	int			hanging;		/* of what is in flight */
+	int			unproven;		/* of what is in flight: to hosts that did not answer of late */
 	int			waiting;		/* in the hosts' lists */
 	int			first_bucket;	/* where the next round over the hosts begins */
 	CURL	   *spare[EXEC_SPARE];	/* handles that were used and reset */
@@ -351,7 +371,7 @@ struct Context
 	char		place[9];		/* tells the database; "" until it is known */
 
 	ExecutorsStats stats;		/* copied to the public one once a turn */
-	char	   *problem;		/* of the database; NULL: none */
+	char	   *problems[PROBLEMS]; /* by what found them; NULL: none */
 	bool		problems_changed;
 	char	   *lacks;			/* what is lacking, as last logged */
 };
@@ -401,8 +421,16 @@ extern void hosts_forget_idle(Context *context, int64_t now);
 /* How many calls may wait for it at the most. */
 extern int	host_room(const Context *context, const Host *host);
 
+/* In this order they get places. */
+typedef enum HostRank
+{
+	HOST_ANSWERS, HOST_NEW, HOST_SILENT, HOST_RANKS
+} HostRank;
+
+extern HostRank host_rank(const Host *host);
+
 /* How many calls to it may be under way at once. */
-extern int	host_limit(const Host *host);
+extern int	host_limit(const Context *context, const Host *host);
 
 /* For how long a call to it may be without an answer before it counts as hanging. */
 extern int64_t host_patience(const Host *host);
@@ -410,7 +438,7 @@ extern int64_t host_patience(const Host *host);
 /* It has answered a call that took so long. */
 extern void host_answered(const Context *context, Host *host, int64_t took);
 
-/* When a call for which there is no room shall be due again, from now on: each a little later than the one before. */
+/* When a call for which there is no room shall be due again, from now on. */
 extern int64_t host_back_off(Host *host);
 
 /* --- transfer.c: one request through libcurl --- */
@@ -446,6 +474,9 @@ extern FileThread *file_thread_start(Context *context);
 extern void file_thread_stop(FileThread *files);
 extern bool file_start(Context *context, Call *call);
 extern void file_collect(Context *context);
+
+/* Take back what the thread has not begun; false: it has it in hand. */
+extern bool file_withdraw(Context *context, const Call *call);
 
 /*
  * Remove one file beneath root.  True: it is gone, or was not there, while the
@@ -519,7 +550,7 @@ extern void exec_log(Context *context, ExecutorLogLevel level, const char *forma
 			__attribute__((format(printf, 3, 4)));
 
 /* Set or clear (NULL) what keeps us from claiming. */
-extern void exec_problem(Context *context, const char *format,...)
-			__attribute__((format(printf, 2, 3)));
+extern void exec_problem(Context *context, Problem problem, const char *format,...)
+			__attribute__((format(printf, 3, 4)));
 
 #endif							/* GT_EXEC_H */

@@ -84,27 +84,28 @@ exec_log(Context *context, ExecutorLogLevel level, const char *format,...)
 }
 
 void
-exec_problem(Context *context, const char *format,...)
+exec_problem(Context *context, Problem problem, const char *format,...)
 {
+	char	  **known = &context->problems[problem];
 	char		text[EXEC_ERROR_SIZE * 2];
 	va_list		args;
 
 	if (format == NULL)
 	{
-		context->problems_changed |= context->problem != NULL;
-		free(context->problem);
-		context->problem = NULL;
+		context->problems_changed |= *known != NULL;
+		free(*known);
+		*known = NULL;
 		return;
 	}
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	exec_sanitize(text, sizeof(text) - 1);
-	if (context->problem != NULL && strcmp(context->problem, text) == 0)
+	if (*known != NULL && strcmp(*known, text) == 0)
 		return;
 	exec_log(context, EXEC_LOG_WARNING, "%s", text);
-	free(context->problem);
-	context->problem = exec_strdup(text);
+	free(*known);
+	*known = exec_strdup(text);
 	context->problems_changed = true;
 }
 
@@ -138,10 +139,14 @@ exchange(Executors *executors)
 	if (context->problems_changed)
 	{
 		size_t		lacks;
+		int			i;
 
 		buffer_text(&problems, "");
-		if (context->problem != NULL)
-			buffer_printf(&problems, "%s\n", context->problem);
+		for (i = 0; i < PROBLEMS; i++)
+		{
+			if (context->problems[i] != NULL)
+				buffer_printf(&problems, "%s\n", context->problems[i]);
+		}
 		lacks = problems.len;
 		handlers_problems(context, &problems);
 		log_lacks(context, problems.data + lacks);
@@ -249,6 +254,19 @@ executors_thread(void *arg)
 	return NULL;
 }
 
+static char *
+owners_literal(const ExecutorsConfig *config)
+{
+	Buffer		array = {NULL, 0, 0};
+	int			i;
+
+	buffer_text(&array, "{");
+	for (i = 0; i < config->handler_owner_count; i++)
+		array_add(&array, config->handler_owners[i]);
+	buffer_text(&array, "}");
+	return array.data;
+}
+
 static void
 copy_settings(Settings *settings, const ExecutorsConfig *config)
 {
@@ -259,6 +277,7 @@ copy_settings(Settings *settings, const ExecutorsConfig *config)
 	settings->expect_identity = exec_strdup(config->expect_identity);
 	settings->file_root = exec_strdup(config->file_root);
 	settings->tls_ca = exec_strdup(ca);
+	settings->handler_owners = owners_literal(config);
 	if (config->webhook_secret != NULL && config->webhook_secret[0] != '\0')
 		settings->webhook_secret = exec_strdup(config->webhook_secret);
 	settings->allow = config->allow;
@@ -304,13 +323,15 @@ free_all(Executors *executors)
 	while (context->spare_count > 0)
 		curl_easy_cleanup(context->spare[--context->spare_count]);
 	curl_multi_cleanup(context->multi);
-	free(context->problem);
+	for (i = 0; i < PROBLEMS; i++)
+		free(context->problems[i]);
 	free(context->lacks);
 	free(context->settings.conninfo);
 	free(context->settings.expect_identity);
 	free(context->settings.file_root);
 	free(context->settings.tls_ca);
 	free(context->settings.webhook_secret);
+	free(context->settings.handler_owners);
 	free(executors->problems);
 	pthread_mutex_destroy(&executors->lock);
 	free(executors);

@@ -70,6 +70,8 @@ typedef struct ExecutorsConfig
 	const char *file_root;		/* NULL: handlers of kind file are left to others */
 	const char *tls_ca;			/* trusted certificates for targets; NULL:
 								 * $SSL_CERT_FILE, else the system's */
+	const char *const *handler_owners;	/* further roles whose handlers are carried out, see claims.c */
+	int			handler_owner_count;
 	const char *webhook_secret; /* signs what handlers of kind http send; several, separated by spaces; NULL: unsigned */
 	const AllowList *allow;		/* must outlive the executors; NULL: none */
 	int			max_in_flight;	/* calls at once; 0: 256 */

@@ -2,10 +2,11 @@
  * file.c
  *		Handlers of kind file: a path beneath --file-root.
  *
- * Removing is done by a thread of its own, one file at a time, because a file
- * system may hang and nothing can call a thread back from it; its call is then
- * never timed out but its claim extended, as the removal may still happen.
- * The thread owns no call: it gets a path and gives an error back.
+ * Removing is done by a thread of its own, one file after the other, because a
+ * file system may hang and nothing can call a thread back from it; the call of
+ * the file that it has in hand is never timed out but its claim extended, as the
+ * removal may still happen.  What it has not begun can be taken back.  The thread
+ * owns no call: it gets paths and gives errors back.
  *
  * The path is walked one component at a time with O_NOFOLLOW, each relative to
  * the directory before it, so that neither ".." nor a symbolic link, nor one
@@ -21,7 +22,17 @@
 
 #include "exec.h"
 
-/* One job at a time; state is guarded by lock. */
+/* One file to be removed.  In one of the lists of the thread, which its lock guards. */
+typedef struct FileJob
+{
+	struct FileJob *next;
+	Call	   *call;			/* of the executors' thread; only kept here */
+	char	   *path;
+	bool		removed;
+	int			shortage;		/* errno of ours that it failed by; 0: none */
+	char		error[EXEC_ERROR_SIZE];
+} FileJob;
+
 struct FileThread
 {
 	pthread_t	thread;
@@ -30,15 +41,13 @@ struct FileThread
 	CURLM	   *multi;			/* to wake the executors */
 	char	   *root;
 	struct stat root_info;		/* as it was at the start */
-	enum
-	{
-		JOB_NONE, JOB_GIVEN, JOB_TAKEN, JOB_DONE
-	}			state;
+
+	/* guarded by lock */
+	FileJob    *given;			/* in their order */
+	FileJob   **given_end;
+	FileJob    *taken;			/* the one in hand */
+	FileJob    *done;
 	bool		stop;
-	char	   *path;
-	Call	   *call;			/* of the executors' thread; only kept here */
-	bool		removed;
-	char		error[EXEC_ERROR_SIZE];
 };
 
 /* Remove `name` in the directory. */
@@ -213,6 +222,27 @@ is_same_root(const FileThread *files, char *error, size_t error_size)
 	return false;
 }
 
+static void
+job_free(FileJob *job)
+{
+	if (job == NULL)
+		return;
+	free(job->path);
+	free(job);
+}
+
+static void
+jobs_free(FileJob *job)
+{
+	while (job != NULL)
+	{
+		FileJob    *next = job->next;
+
+		job_free(job);
+		job = next;
+	}
+}
+
 static void *
 file_thread(void *arg)
 {
@@ -221,27 +251,30 @@ file_thread(void *arg)
 	pthread_mutex_lock(&files->lock);
 	while (!files->stop)
 	{
-		char	   *path;
-		char		error[EXEC_ERROR_SIZE];
-		bool		removed;
+		FileJob    *job = files->given;
+		bool		news;
 
-		if (files->state != JOB_GIVEN)
+		if (job == NULL)
 		{
 			pthread_cond_wait(&files->changed, &files->lock);
 			continue;
 		}
-		files->state = JOB_TAKEN;
-		path = files->path;
-		files->path = NULL;
+		files->given = job->next;
+		if (files->given == NULL)
+			files->given_end = &files->given;
+		files->taken = job;
 		pthread_mutex_unlock(&files->lock);
-		removed = is_same_root(files, error, sizeof(error)) &&
-			file_remove(files->root, path, error, sizeof(error));
-		free(path);
+		errno = 0;
+		job->removed = is_same_root(files, job->error, sizeof(job->error)) &&
+			file_remove(files->root, job->path, job->error, sizeof(job->error));
+		if (!job->removed && exec_is_shortage(errno))
+			job->shortage = errno;
 		pthread_mutex_lock(&files->lock);
-		files->removed = removed;
-		memcpy(files->error, error, sizeof(error));
-		files->state = JOB_DONE;
-		if (!files->stop)
+		files->taken = NULL;
+		news = files->done == NULL;
+		job->next = files->done;
+		files->done = job;
+		if (news && !files->stop)
 			curl_multi_wakeup(files->multi);
 	}
 	pthread_mutex_unlock(&files->lock);
@@ -260,6 +293,7 @@ file_thread_start(Context *context)
 	if (stat(files->root, &files->root_info) != 0)
 		memset(&files->root_info, 0, sizeof(files->root_info)); /* none is the same */
 	files->multi = context->multi;
+	files->given_end = &files->given;
 	pthread_mutex_init(&files->lock, NULL);
 	pthread_cond_init(&files->changed, NULL);
 	if (pthread_create(&files->thread, NULL, file_thread, files) == 0)
@@ -278,7 +312,7 @@ file_thread_stop(FileThread *files)
 		return;
 	pthread_mutex_lock(&files->lock);
 	files->stop = true;
-	busy = files->state == JOB_TAKEN;
+	busy = files->taken != NULL;
 	pthread_cond_signal(&files->changed);
 	pthread_mutex_unlock(&files->lock);
 
@@ -289,7 +323,8 @@ file_thread_stop(FileThread *files)
 		return;
 	}
 	pthread_join(files->thread, NULL);
-	free(files->path);
+	jobs_free(files->given);
+	jobs_free(files->done);
 	free(files->root);
 	free(files);
 }
@@ -298,39 +333,67 @@ bool
 file_start(Context *context, Call *call)
 {
 	FileThread *files = context->files;
+	FileJob    *job = exec_alloc(sizeof(*job));
 
+	job->call = call;
+	job->path = exec_strdup(call->target.text.data);
 	pthread_mutex_lock(&files->lock);
-	files->path = exec_strdup(call->target.text.data);
-	files->call = call;
-	files->state = JOB_GIVEN;
+	*files->given_end = job;
+	files->given_end = &job->next;
 	pthread_cond_signal(&files->changed);
 	pthread_mutex_unlock(&files->lock);
 	return true;
+}
+
+bool
+file_withdraw(Context *context, const Call *call)
+{
+	FileThread *files = context->files;
+	FileJob    *job;
+	FileJob   **link;
+
+	pthread_mutex_lock(&files->lock);
+	for (link = &files->given; *link != NULL && (*link)->call != call; link = &(*link)->next)
+		;
+	job = *link;
+	if (job != NULL)
+	{
+		*link = job->next;
+		if (job->next == NULL)
+			files->given_end = link;
+	}
+	pthread_mutex_unlock(&files->lock);
+	job_free(job);
+	return job != NULL;
 }
 
 void
 file_collect(Context *context)
 {
 	FileThread *files = context->files;
-	Call	   *call = NULL;
-	bool		removed = false;
+	FileJob    *job;
 
 	if (files == NULL)
 		return;
 	pthread_mutex_lock(&files->lock);
-	if (files->state == JOB_DONE)
-	{
-		call = files->call;
-		removed = files->removed;
-		memcpy(call->error, files->error, sizeof(call->error));
-		files->call = NULL;
-		files->state = JOB_NONE;
-	}
+	job = files->done;
+	files->done = NULL;
 	pthread_mutex_unlock(&files->lock);
-	if (call == NULL)
-		return;
-	if (removed)
-		call_succeed(context, call);
-	else
-		call_fail(context, call, false);
+	while (job != NULL)
+	{
+		FileJob    *next = job->next;
+		Call	   *call = job->call;
+
+		host_answered(context, call->host, exec_now() - call->started_at);
+		if (job->removed)
+			call_succeed(context, call);
+		else
+		{
+			memcpy(call->error, job->error, sizeof(call->error));
+			call->ours = job->shortage != 0;
+			call_fail(context, call, false);
+		}
+		job_free(job);
+		job = next;
+	}
 }

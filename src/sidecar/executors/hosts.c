@@ -7,15 +7,20 @@
  * So nothing else needs to know which hosts hang, or how they are spelt.
  *
  * The bound on calls grows with each answer.  A call without an answer for
- * longer than the host's answers took of late is hanging.  Hanging calls hold at
- * most half of the places, of a host and of all, while others wait: those that
- * began last are ended and given back.  So objects whose calls hang do not keep
- * those of the same host that would be answered, and each of them is among those
- * that are waited for to the end once in a while, which is what counts as its
- * attempt.
+ * longer than the host's answers took of late is hanging: it does not count
+ * against that bound, only against the most that a host may have.  Hanging calls
+ * hold at most half of that, and of what all hosts may have, while others wait:
+ * those that began last are ended and given back.  So objects whose calls hang do
+ * not keep those of the same host that would be answered, and each of them is
+ * among those that are waited for to the end once in a while, which is what
+ * counts as its attempt.  A target that is merely slow is called twice only when
+ * so many calls wait for it, and before it has answered for the first time.
  *
- * What is given back is due again a little later for each, about as fast as the
- * host could take it: so claims are not made for nothing without end.
+ * Hosts that have not answered of late share half of all places, however many
+ * they are; the others come first.
+ *
+ * What is given back is due again over a time that grows with each, about as fast
+ * as the host could take it: so claims are not made for nothing without end.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,11 +29,12 @@
 
 #define IDLE_MS 60000
 #define FLOOR_LIMIT 4			/* calls at once, until it has answered and when it hangs */
-#define SILENT_LIMIT 2			/* and while none of them is answered: one to wait for, one to try others */
+#define SILENT_LIMIT 2			/* and while none of them is answered, and others need the places */
 #define SILENT_MS 2000
-#define PATIENCE_MS 500			/* at least */
-#define BACK_FIRST_MS 250
-#define BACK_STEP_MS 20			/* between two of what is given back for a host that does not answer */
+#define PATIENCE_MS 1000			/* at least */
+#define BACK_FIRST_MS 100
+#define BACK_STEP_MS 5			/* between two of what is given back for a host of which nothing is known */
+#define BACK_SILENT_MS 200		/* and for one that does not answer; the first waits five times as long */
 #define BACK_MAX_MS (10 * 60 * 1000)
 
 void
@@ -128,13 +134,34 @@ hosts_forget_idle(Context *context, int64_t now)
 static bool
 is_silent(const Host *host, int64_t now)
 {
-	return host->hanging > 0 && now - host->answered_at > SILENT_MS;
+	return host->hung && now - host->answered_at > SILENT_MS;
+}
+
+HostRank
+host_rank(const Host *host)
+{
+	int64_t		now = exec_now();
+
+	if (now - host->answered_at < SILENT_MS && host->answered_at > 0)
+		return HOST_ANSWERS;
+	return host->hung || host->answered_at > 0 ? HOST_SILENT : HOST_NEW;
 }
 
 int
-host_limit(const Host *host)
+host_limit(const Context *context, const Host *host)
 {
-	return host->limit > SILENT_LIMIT && is_silent(host, exec_now()) ? SILENT_LIMIT : host->limit;
+	int			most = context->settings.max_per_host;
+	int			limit;
+
+	if (host->limit > most)
+		return host->limit;		/* the thread for files */
+	if (!is_silent(host, exec_now()))
+		limit = host->limit + host->hanging;
+	else if (context->in_flight < context->settings.max_in_flight / 2)
+		limit = host->hanging + FLOOR_LIMIT;	/* others to try, after those that hang */
+	else
+		limit = SILENT_LIMIT;
+	return limit < most ? limit : most;
 }
 
 int
@@ -168,6 +195,7 @@ host_answered(const Context *context, Host *host, int64_t took)
 	/* one slow answer is remembered for a while */
 	host->slowest_ms = took > host->slowest_ms ? took : (host->slowest_ms * 63 + took) / 64;
 	host->answered_at = now;
+	host->hung = false;
 	host->answers++;
 	if (now - host->window_at >= 1000)
 	{
@@ -183,12 +211,14 @@ int64_t
 host_back_off(Host *host)
 {
 	int64_t		now = exec_now();
-	int			rate = now - host->answered_at < SILENT_MS ? host->rate : 0;
-	int64_t		step = rate > 0 ? 1000 / rate : BACK_STEP_MS;
+	bool		silent = is_silent(host, now);
+	int64_t		first = silent ? 5 * BACK_SILENT_MS : BACK_FIRST_MS;
+	int64_t		step = silent ? BACK_SILENT_MS : host->rate > 0 ? 1000 / host->rate : BACK_STEP_MS;
 
-	if (host->back_at < now + BACK_FIRST_MS)
-		host->back_at = now + BACK_FIRST_MS;
+	if (host->back_at < now + first)
+		host->back_at = now + first;
 	else if (host->back_at < now + BACK_MAX_MS)
 		host->back_at += step;
-	return host->back_at - now;
+	/* in no order, so that those whose calls hang do not come first again */
+	return first + random() % (host->back_at - now - first + 1);
 }

@@ -56,6 +56,17 @@ take_batch(Context *context, CallList *list)
 	}
 }
 
+/* The database can not hold the text of an error: what it surely can is left of it. */
+static void
+reduce_to_ascii(char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		if ((unsigned char) *text >= 0x80)
+			*text = '?';
+	}
+}
+
 /* Put back what could not be told; given up after many tries it lapses. */
 static void
 return_outcomes(Context *context, CallList *list, bool refused)
@@ -155,7 +166,17 @@ take_outcome_result(Context *context, PGresult *result)
 	bool		ack = database->statement == STATEMENT_ACK;
 	uint64_t	told = (uint64_t) database->sending.count;
 	uint64_t	counted;
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	Call	   *call;
 
+	/* untranslatable, or not in the repertoire of its encoding */
+	if (sqlstate != NULL && (strcmp(sqlstate, "22P05") == 0 || strcmp(sqlstate, "22021") == 0))
+	{
+		for (call = database->sending.head; call != NULL; call = call->next)
+			reduce_to_ascii(call->error);
+		return_outcomes(context, ack ? &context->succeeded : &context->failed, true);
+		return;
+	}
 	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1)
 	{
 		exec_log(context, EXEC_LOG_WARNING, "%s: %s", ack ? "gt_ack_many" : "gt_nack",
@@ -177,6 +198,7 @@ typedef struct Extending
 	Buffer		attempts;
 	int64_t		now;
 	int			count;
+	int			limit;
 } Extending;
 
 static void
@@ -184,7 +206,7 @@ visit_due(Context *context, Call *call, void *arg)
 {
 	Extending  *extending = arg;
 
-	if (call->extend_at > extending->now || extending->count >= BATCH_OUTCOME)
+	if (call->extend_at > extending->now || extending->count >= extending->limit)
 		return;
 	add_number(&extending->ids, call->cleanup_id);
 	add_number(&extending->attempts, call->attempt);
@@ -194,7 +216,7 @@ visit_due(Context *context, Call *call, void *arg)
 bool
 send_extend(Context *context, int64_t now)
 {
-	Extending	extending = {{NULL, 0, 0}, {NULL, 0, 0}, now, 0};
+	Extending	extending = {{NULL, 0, 0}, {NULL, 0, 0}, now, 0, context->database->extend_limit};
 	char		visibility[40];
 	const char *values[3];
 	bool		sent = false;
@@ -210,6 +232,7 @@ send_extend(Context *context, int64_t now)
 		values[0] = extending.ids.data;
 		values[1] = extending.attempts.data;
 		values[2] = visibility;
+		context->database->extending = extending.count;
 		sent = send_statement(context, STATEMENT_EXTEND, extend_sql, 3, values);
 	}
 	buffer_free(&extending.ids);
@@ -245,7 +268,7 @@ visit_extended(Context *context, Call *call, void *arg)
 			continue;
 		if (PQgetvalue(extended->result, row, 1)[0] == 't')
 			set_claim_times(context, call, extended->sent_at);
-		else if (call->kind == EXEC_FILE && call->state == CALL_RUNNING)
+		else if (call->kind == EXEC_FILE && call->state == CALL_RUNNING && !file_withdraw(context, call))
 			call->extend_at = INT64_MAX;	/* can not be called back */
 		else
 		{
@@ -257,27 +280,42 @@ visit_extended(Context *context, Call *call, void *arg)
 	}
 }
 
+/* The only one of the statement: it is the first that is due. */
 static void
 visit_postpone(Context *context, Call *call, void *arg)
 {
 	Extended   *extended = arg;
 
-	if (call->extend_at <= extended->sent_at)
-		call->extend_at = exec_now() + context->settings.visibility_ms / 10;
+	if (call->extend_at > extended->sent_at)
+		return;
+	call->extend_at = exec_now() + context->settings.visibility_ms / 10;
+	extended->sent_at = INT64_MIN;
 }
 
+/*
+ * What fails is perhaps one row that somebody holds locked: halves are tried,
+ * down to that one, so that the claims of all others go on.
+ */
 void
 take_extend_result(Context *context, PGresult *result)
 {
-	Extended	extended = {result, context->database->sent_at};
+	Database   *database = context->database;
+	Extended	extended = {result, database->sent_at};
 
 	if (PQresultStatus(result) == PGRES_TUPLES_OK)
-		calls_visit(context, visit_extended, &extended);
-	else
 	{
-		exec_log(context, EXEC_LOG_WARNING, "gt_extend: %s", PQresultErrorMessage(result));
-		calls_visit(context, visit_postpone, &extended);
+		calls_visit(context, visit_extended, &extended);
+		if (database->extend_limit < BATCH_OUTCOME)
+			database->extend_limit *= 2;
+		return;
 	}
+	if (database->extending > 1)
+	{
+		database->extend_limit = database->extending / 2;
+		return;
+	}
+	exec_log(context, EXEC_LOG_WARNING, "gt_extend: %s", PQresultErrorMessage(result));
+	calls_visit(context, visit_postpone, &extended);
 }
 
 void

@@ -9,6 +9,7 @@
  */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	Transfer   *transfer = arg;
 	Call	   *call = transfer->call;
+	int			made;
 
 	if (!allow_address(transfer->context->settings.allow, call->host_name, call->port,
 					   &address->addr, call->target.lease_host))
@@ -101,7 +103,9 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	call->refused = false;		/* another address of the name was, perhaps */
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	made = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	call->ours = made < 0 && exec_is_shortage(errno);
+	return made;
 }
 
 /* Before a request goes out, on a new connection or on one in use before. */
@@ -301,6 +305,7 @@ transfer_start(Context *context, Call *call, bool connect_only)
 	call->easy = context->spare_count > 0 ? context->spare[--context->spare_count] : curl_easy_init();
 	if (call->easy == NULL)
 	{
+		call->ours = true;
 		snprintf(call->error, sizeof(call->error), "out of memory");
 		return false;
 	}
@@ -319,6 +324,7 @@ transfer_start(Context *context, Call *call, bool connect_only)
 		ready = set_version(call);
 	if (ready && curl_multi_add_handle(context->multi, call->easy) == CURLM_OK)
 		return true;
+	call->ours = true;
 	snprintf(call->error, sizeof(call->error), "could not prepare the request");
 	transfer_end(context, call);
 	return false;

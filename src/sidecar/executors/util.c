@@ -4,6 +4,7 @@
  *
  * Nothing here knows of calls or threads.
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,6 +153,12 @@ buffer_encoded(Buffer *buffer, const char *text, size_t len, const char *keep)
 		else
 			buffer_printf(buffer, "%%%02X", c);
 	}
+}
+
+bool
+exec_is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }
 
 int64_t

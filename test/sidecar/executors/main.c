@@ -47,9 +47,9 @@ print_stats(Executors *executors)
 	int			kind;
 
 	executors_stats(executors, &stats);
-	printf("{\"claimed\": %llu, \"acked\": %llu, \"stale\": %llu, \"lapsed\": %llu, \"connects\": %llu, \"waiting\": %d, \"hosts\": %d, \"connected\": %s",
+	printf("{\"claimed\": %llu, \"acked\": %llu, \"stale\": %llu, \"lapsed\": %llu, \"given_back\": %llu, \"connects\": %llu, \"waiting\": %d, \"hosts\": %d, \"connected\": %s",
 		   (unsigned long long) stats.claimed, (unsigned long long) stats.acked, (unsigned long long) stats.stale,
-		   (unsigned long long) stats.lapsed, (unsigned long long) stats.connects, stats.waiting, stats.hosts,
+		   (unsigned long long) stats.lapsed, (unsigned long long) stats.given_back, (unsigned long long) stats.connects, stats.waiting, stats.hosts,
 		   stats.connected ? "true" : "false");
 	for (kind = 0; kind < EXEC_KINDS; kind++)
 		printf(", \"%s\": {\"succeeded\": %llu, \"failed\": %llu, \"timed_out\": %llu, \"in_flight\": %d}",
@@ -119,6 +119,11 @@ main(int argc, char **argv)
 			valid = allow_add(allow, text, error, sizeof(error));
 		else if (strcmp(flag, "--file-root") == 0)
 			config.file_root = text;
+		else if (strcmp(flag, "--handler-owner") == 0)
+		{
+			config.handler_owners = (const char *const *) &argv[i + 1];
+			config.handler_owner_count = 1;
+		}
 		else if (strcmp(flag, "--expect-identity") == 0)
 			config.expect_identity = text;
 		else if (strcmp(flag, "--tls-ca") == 0)
