@@ -35,3 +35,21 @@ transfer_error(Call *call, CURLcode code)
 {
 	abort();
 }
+
+bool
+transfer_start(Context *context, Call *call, bool connect_only)
+{
+	abort();
+}
+
+void
+transfer_end(Context *context, Call *call)
+{
+	abort();
+}
+
+void
+host_answered(const Context *context, Host *host, int64_t took)
+{
+	abort();
+}
