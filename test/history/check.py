@@ -10,6 +10,9 @@ contradicts what surely was:
   surely over at t      a release of it was acknowledged before t, or no creation and no renewal that began before t can
                         have given it a deadline of t or later, or its creation was rolled back
 
+A deadline that gt_lease_update set counts from then on, sooner or later than the one before; where the order of two calls is
+not known, both are possible.
+
 A call that failed for an unknown reason (its connection was lost) may have happened: it weakens both.
 Fences order the grants of an object against its cleanups: a cleanup tells the newest fence that it knew.
 
@@ -18,7 +21,7 @@ Findings are (rule, object, text, records); rules are named after the invariants
 import bisect
 import collections
 
-ALLOWED = {"GT001", "GT002", "GT005", "22023", "40001", "40P01", "55P03", "57014", "57P01", "25P02"}
+ALLOWED = {"GT001", "GT002", "GT004", "GT005", "22023", "40001", "40P01", "55P03", "57014", "57P01", "25P02"}
 NEVER = 1 << 62
 
 
@@ -32,6 +35,7 @@ class Lease:
         self.exclusive = args.get("exclusive", False)
         self.key = (args["service"], args["key"]) if args.get("key") else None
         self.duration = args.get("duration")
+        self.regrant = args.get("regrant") or 0
         self.names_cleanup = args["cleanup"] is not None
         self.parent = None              # a Lease
         self.fence = None
@@ -39,27 +43,34 @@ class Lease:
         self.asked = op["inv"]
         self.born = (op["from"], op["to"] if self.status == "yes" else NEVER)
         self.undone = op["to"] if self.status == "no" else NEVER        # a rolled back creation is over by then
-        self.acks = []                  # (acknowledged at, deadline): lower bounds
-        self.tops = []                  # (possible from, deadline): upper bounds
+        self.acks = []                  # (acknowledged at, deadline, op): lower bounds
+        self.tops = []                  # (possible from, deadline, op): upper bounds
+        self.updates = []               # ops that may have set another deadline, and duration
         self.releases = []              # ops
-        self.longest = self.duration
+        self.longest = self.shortest = self.duration
         self.stamped = None             # lower bound of the deadline that the commit gave it
 
-    def d_low(self, t):
+    def d_low(self, t, viewer=None):
         if self.parent:
-            return self.parent.d_low(t)
-        return max((d for at, d in self.acks if at <= t), default=0)
+            return self.parent.d_low(t, viewer)
+        return max((self.at_least(d, op, t, viewer) for at, d, op in self.acks if at <= t), default=0)
+
+    def at_least(self, deadline, op, t, viewer=None):
+        """What is left at t of a deadline that was acknowledged: an update that may have come later may have shortened it. To
+        the transaction of that (viewer: one of its calls) it has, whatever becomes of it."""
+        return min([deadline] + [u["inv"] + u["args"]["duration"] for u in self.updates if u is not op and u["to"] >= op["inv"]
+                                 and (u["status"] != "no" and u["from"] <= t or is_earlier(u, viewer))])
 
     def d_last(self):
         """The latest deadline that anybody was promised: every renewal that succeeded proves the time before it."""
-        if self.parent:
-            return self.parent.d_last()
-        return max((d for _, d in self.acks), default=0)
+        return self.d_low(NEVER)
 
     def d_high(self, t, without=None):
         if self.parent:
             return self.parent.d_high(t, without)
-        return max((d for at, d, op in self.tops if at <= t and op is not without), default=0)
+        updates = [u for u in self.updates if u["status"] == "yes" and u["to"] <= t and u is not without]
+        return max((d for at, d, op in self.tops if at <= t and op is not without
+                    and not any(op["to"] < u["inv"] for u in updates)), default=0)
 
     def ends(self):
         return self.releases + (self.parent.releases if self.parent else [])
@@ -73,8 +84,12 @@ class Lease:
     def first_release(self):
         return min((r["from"] for r in self.ends()), default=NEVER)
 
-    def surely_running(self, a, b):
-        return self.born[1] <= a and not self.maybe_released(b) and self.d_low(a) > b
+    def surely_expired(self):
+        """When at the earliest, if it was not released: None where it may have been."""
+        return None if self.status != "yes" or self.first_release() < NEVER else self.d_last()
+
+    def surely_running(self, a, b, viewer=None):
+        return self.born[1] <= a and not self.maybe_released(b) and self.d_low(a, viewer) > b
 
     def surely_over(self, t, without=None):
         if t < self.asked:              # it may yet be created, by the end of the call that is judged
@@ -108,6 +123,10 @@ class Checker:
         self.lost = collections.defaultdict(list)       # object -> grants whose answer never came
         self.by_key = collections.defaultdict(list)
         self.own_ended = collections.defaultdict(list)  # (tx, lease) -> times of releases inside the transaction
+        self.tokens = collections.defaultdict(list)     # cleanup_id -> calls on it, claims among them
+        self.first_claim = {}           # object -> when
+        self.claims_lost = any(r["kind"] == "claim" and r["state"] == "unknown" for r in self.ops)
+        self.unsure = set()             # objects that a call whose answer never came may have cleaned
 
     def report(self, rule, obj, text, *records):
         self.findings.append((rule, obj, text, records))
@@ -150,6 +169,9 @@ class Checker:
             if tx.get("message"):
                 self.report("errors", None, f"a COMMIT failed: {tx['message']}", tx)
         for op in self.ops:
+            if op["kind"] == "update":
+                self.load_update(op)
+        for op in self.ops:
             if op["kind"] == "renew":
                 self.load_renewal(op, op["args"]["lease"],
                                   op["value"][0][0] if op["state"] == "ok" else None)
@@ -163,9 +185,13 @@ class Checker:
                         self.load_renewal(op, lease, None)
             elif op["kind"] == "release":
                 self.load_release(op)
+            elif op["kind"] in ("claim", "ack", "nack", "extend"):
+                self.load_queue(op)
         for lease in self.leases.values():
             if lease.stamped and lease.status == "yes":
-                lease.acks.append((lease.born[1], lease.stamped))
+                lease.acks.append((lease.born[1], lease.stamped, lease.op))
+        self.load_acknowledged()
+        self.all_cleaned.sort(key=lambda c: c["at"])
         for c in self.all_cleaned:
             self.cleaned[c["object"]].append(c)
 
@@ -193,10 +219,10 @@ class Checker:
         low = op["inv"] + duration if expires is None else expires
         if known.tx is not None:
             tx = self.txs[known.tx]
-            if tx["end_inv"] > op["ret"] + duration / 2:        # re-stamped at the commit, unless renewed before it
+            if tx["end_inv"] > op["ret"] + duration / 2 and not tx.get("prepared"):     # re-stamped at the commit, unless renewed before it
                 known.stamped = tx["end_inv"] + duration
         if known.status == "yes":
-            known.acks.append((op["to"], low))
+            known.acks.append((op["to"], low, op))
         known.tops.append((op["inv"], max(expires or 0, op["to"] + duration, op["ret"] + duration), op))
 
     def load_renewal(self, op, lease, deadline):
@@ -209,7 +235,7 @@ class Checker:
             known.tops.append((op["inv"], op["ret"] + max(op["args"]["duration"] or 0, known.longest or 0), op))
             return
         if op["status"] == "yes":
-            known.acks.append((op["to"], deadline))
+            known.acks.append((op["to"], deadline, op))
         known.tops.append((op["inv"], deadline, op))
         if self.is_own(op, known):       # the commit may stamp anew, with the longer duration
             known.tops.append((op["inv"], self.txs[op["tx"]]["end_ret"] + known.longest, op))
@@ -224,6 +250,44 @@ class Checker:
         happened = op["state"] == "unknown" or (op["state"] == "ok" and op["value"][0][0])
         if happened and op["status"] != "no":
             known.releases.append(op)
+
+    def load_update(self, op):
+        known = self.leases.get(op["args"]["lease"])
+        if known is None or op["state"] == "error" or known.parent:
+            return
+        duration = op["args"]["duration"]
+        own = self.is_own(op, known)
+        known.updates.append(op)
+        known.longest, known.shortest = max(known.longest, duration), min(known.shortest, duration)
+        if op["status"] == "yes":
+            known.acks.append((op["to"], op["inv"] + duration, op))
+        known.tops.append((op["inv"], op["ret"] + duration, op))
+        if own:
+            known.tops.append((op["inv"], self.txs[op["tx"]]["end_ret"] + known.longest, op))
+        if own:
+            known.stamped = None
+
+    def load_queue(self, op):
+        if op["kind"] != "claim":
+            self.tokens[op["args"]["cleanup_id"]].append(op)
+        elif op["state"] == "ok":
+            for row in op["value"]:
+                self.tokens[row[0]].append(op)
+                self.first_claim.setdefault(row[2], op["inv"])
+
+    def load_acknowledged(self):
+        """What a consumer acknowledged is a cleanup: it took effect where gt_ack said so."""
+        for cleanup_id, ops in self.tokens.items():
+            claims = {tuple(row[:2]): row for op in ops if op["kind"] == "claim" for row in op["value"]}
+            for op in (o for o in ops if o["kind"] == "ack"):
+                row = claims.get((cleanup_id, op["args"]["attempt"]))
+                if row is None or op["status"] == "no" or (op["state"] == "ok" and not op["value"][0][0]):
+                    continue
+                if op["status"] == "maybe":
+                    self.unsure.add(row[2])
+                    continue
+                self.all_cleaned.append({"t": "clean", "cleanup_id": cleanup_id, "object": row[2], "lease": row[3], "fence": row[4],
+                                         "attempt": row[1], "at": op["inv"], "tx": None})
 
     def ended_by_own(self, op, lease):
         """Its own transaction had released it (or its parent) before this call, whatever became of that later."""
@@ -256,15 +320,23 @@ class Checker:
                 self.check_fence(op)
             elif op["kind"] == "grant":
                 self.check_grant(op)
+            elif op["kind"] == "update":
+                self.check_update(op)
+            elif op["kind"] == "claim" and op["state"] == "ok":
+                self.check_claim(op)
+        for cleanup_id, ops in self.tokens.items():
+            self.check_tokens(cleanup_id, ops)
         for obj in set(self.on) | set(self.cleaned):
             self.check_cleanups(obj)
             self.check_overlaps(obj)
             self.check_fence_order(obj)
+            self.check_regrants(obj)
         for pair in self.by_key.values():
             self.check_pairs(pair, lambda a, b: True, "I3 request_key", "two leases of one request_key at once")
         self.check_guards()
+        self.check_counter()
         for what, count in self.left.items():
-            if count:
+            if count and what != "created":
                 self.report("I2", None, f"a minute after the last call, {count} {what} are still there")
         return self.findings
 
@@ -280,18 +352,18 @@ class Checker:
             self.report("I3", obj, "a released lease was renewed", *lease.releases, op)
         if not own and lease.d_high(inv, op) < inv:
             self.report("I8", obj, "an expired lease was renewed", lease.op, *self.last_renewals(lease, inv), op)
-        asked = op["args"]["duration"] or lease.duration
+        asked = op["args"]["duration"] or lease.shortest
         if deadline < inv + asked:
             self.report("I3", obj, f"a renewal promised {inv + asked - deadline} us less than asked for", lease.op, op)
-        if lease.status == "yes" and deadline < lease.d_low(inv):
-            self.report("I3", obj, f"a renewal shortened the lease by {lease.d_low(inv) - deadline} us", lease.op, op)
-        top = max(lease.d_high(op["ret"], op), op["ret"] + max(asked, lease.longest))
+        if lease.status == "yes" and deadline < lease.d_low(inv, op):
+            self.report("I3", obj, f"a renewal shortened the lease by {lease.d_low(inv, op) - deadline} us", lease.op, op)
+        top = max(max((d for at, d, o in lease.tops if at <= op["ret"] and o is not op), default=0), op["ret"] + max(asked, lease.longest))
         if deadline > top:
             self.report("I3", obj, f"a renewal promised {deadline - top} us more than possible", lease.op, op)
         if op["status"] == "no":        # undone with its transaction, unless buffered: no promise to hold it to
             return
         for c in self.cleaned[obj]:
-            if lease.fence is not None and c["fence"] >= lease.fence and c["at"] < deadline \
+            if lease.fence is not None and c["fence"] >= lease.fence and c["at"] < lease.at_least(deadline, op, c["at"]) \
                     and not lease.maybe_released(c["at"]) and op["status"] == "yes":
                 self.report("I3", obj, "the object of a successful renewal was cleaned before the deadline that it promised",
                             lease.op, op, c)
@@ -308,8 +380,8 @@ class Checker:
             if lease.status != "no" and not lease.parent and lease.op["seq"] < op["seq"]:
                 self.report("I5", lease.object, f"{answer}, to the transaction that creates it", lease.op, op)
             return
-        if lease.surely_running(op["inv"], op["ret"]):
-            left = lease.d_low(op["inv"]) - op["ret"]
+        if lease.surely_running(op["inv"], op["ret"], op):
+            left = lease.d_low(op["inv"], op) - op["ret"]
             self.report("I1", lease.object, f"{answer}, with at least {left} us to run", lease.op,
                         *self.last_renewals(lease, op["inv"]), op)
 
@@ -345,6 +417,90 @@ class Checker:
             else:
                 self.report("errors", lease.object, f"gt_renew_many says {status}", op)
 
+    def check_update(self, op):
+        lease = self.leases.get(op["args"]["lease"])
+        if lease is None:
+            return
+        if op["state"] == "ok":
+            if lease.parent:
+                self.report("I3", lease.object, "a child was given a duration", lease.op, op)
+            elif not self.is_own(op, lease) and (lease.surely_released(op["inv"]) or lease.d_high(op["inv"], op) < op["inv"]):
+                self.report("I8", lease.object, "a lease that is over was given a duration", lease.op, *lease.releases,
+                            *self.last_renewals(lease, op["inv"]), op)
+        elif op.get("sqlstate") in ("GT001", "GT002"):
+            self.lost_early(op, lease, f"gt_lease_update failed with {op['sqlstate']}")
+        elif op.get("sqlstate") == "22023" and not lease.parent:
+            self.report("errors", lease.object, "22023 for a lease that is no child", op)
+
+    # --- the queue
+
+    def check_claim(self, op):
+        """A claim is the start of an attempt: no lease on its object runs."""
+        for cleanup_id, attempt, obj, _, fence, _ in op["value"]:
+            for lease in self.on[obj]:
+                if self.ended_by_own(op, lease):
+                    continue
+                if lease.surely_running(op["inv"], op["ret"], op):
+                    self.report("I1", obj, f"cleanup {cleanup_id} was claimed while an acknowledged lease ran", lease.op,
+                                *self.last_renewals(lease, op["inv"]), op)
+                elif lease.status == "yes" and lease.fence is not None and lease.fence <= fence and lease.d_last() > op["ret"] \
+                        and not lease.maybe_released(op["ret"]) and op["status"] == "yes":
+                    self.report("I1", obj, f"cleanup {cleanup_id} was claimed before the deadline of a lease that it knew", lease.op,
+                                *self.last_renewals(lease, op["inv"]), op)
+
+    def check_tokens(self, cleanup_id, ops):
+        """A token is given once, and acknowledged once; while it is in flight no lease is granted on its object."""
+        given, acked = {}, None
+        for op in ops:
+            if op["status"] != "yes" or op["state"] != "ok":
+                continue
+            if op["kind"] == "claim":
+                row = next(r for r in op["value"] if r[0] == cleanup_id)
+                if row[1] in given:
+                    self.report("I2", row[2], f"attempt {row[1]} of cleanup {cleanup_id} was claimed twice", given[row[1]], op)
+                given[row[1]] = op
+                self.check_flight(row, op, ops)
+            elif op["kind"] == "ack" and op["value"][0][0]:
+                if acked:
+                    self.report("I2", None, f"cleanup {cleanup_id} was acknowledged twice", acked, op)
+                acked = op
+
+    def check_flight(self, row, claim, ops):
+        """From the commit of the claim to claimed_until, if nothing else was tried with this cleanup meanwhile."""
+        until = claim["inv"] + claim["args"]["visibility"]
+        for lease in self.on[row[2]]:
+            grant = lease.op
+            if claim["to"] < grant["inv"] and grant["ret"] < until and grant["kind"] == "grant" and lease.status == "yes" \
+                    and not any(o is not claim and o["to"] >= claim["inv"] and o["inv"] <= grant["ret"] for o in ops):
+                self.report("I1", row[2], f"a lease was granted while cleanup {row[0]} was in flight", claim, grant)
+
+    # --- the same, and others
+
+    def check_regrants(self, obj):
+        """After an expiry no exclusive grant for the regrant_delay of the lease that expired."""
+        for lease in self.on[obj]:
+            expired = lease.surely_expired() if lease.regrant else None
+            if expired is None:
+                continue
+            for other in self.on[obj]:
+                op = other.op
+                if other.exclusive and op["inv"] >= lease.born[1] and op["ret"] < expired + lease.regrant \
+                        and not self.ended_by_own(op, lease):
+                    self.report("I3 regrant", obj, f"an exclusive grant {(expired + lease.regrant - op['ret']) / 1000:.1f} ms before the"
+                                " end of the regrant_delay of a lease that expired", lease.op, *self.last_renewals(lease, op["inv"]), op)
+
+    def check_counter(self):
+        """Creations are counted when they are committed, and only those."""
+        counted = self.left.get("created")
+        if counted is None:
+            return
+        made = [l for l in self.leases.values() if l.status == "yes"]
+        sure = sum(1 for l in made if l.tx is None or not self.txs[l.tx].get("prepared"))
+        lost = sum(len(ops) for ops in self.lost.values())
+        most = len(made) + lost + sum(1 for l in self.leases.values() if l.status == "maybe")
+        if not sure <= counted <= most:
+            self.report("counters", None, f"{counted} creations were counted, of {sure} to {most} that were committed")
+
     def check_release(self, op):
         lease = self.leases.get(op["args"]["lease"])
         if lease is None:
@@ -377,7 +533,7 @@ class Checker:
 
     def is_snapshot(self, op):
         isolation = op["isolation"] if op["tx"] is None else self.txs[op["tx"]]["isolation"]
-        return op["tx"] is not None and isolation == "repeatable read"
+        return op["tx"] is not None and isolation != "read committed"
 
     def check_get(self, op):
         lease = self.leases.get(op["args"]["lease"])
@@ -425,8 +581,11 @@ class Checker:
         for other in self.on[obj]:
             if (exclusive or other.exclusive) and other.possible_in(op["inv"], op["ret"]):
                 return True
+            if exclusive and other.regrant and other.asked <= op["ret"] and other.status != "no" \
+                    and max((d for _, d, _ in (other.parent or other).tops), default=0) + other.regrant >= op["inv"]:
+                return True
         return any(o["inv"] <= op["ret"] and (exclusive or o["args"].get("exclusive"))
-                   and (o["args"].get("parent") or o["ret"] + 2 * o["args"]["duration"] >= op["inv"])
+                   and (o["args"].get("parent") or o["ret"] + 2 * o["args"]["duration"] + (o["args"].get("regrant") or 0) >= op["inv"])
                    for o in self.lost[obj])
 
     def check_grant(self, op):
@@ -440,8 +599,10 @@ class Checker:
                     self.report("errors", obj, f"{op['sqlstate']} from a create without parent", op)
                 elif parent:
                     self.lost_early(op, parent, f"a child was refused with {op['sqlstate']}")
-            elif op["sqlstate"] == "22023":
+            elif op["sqlstate"] == "22023" and not self.other_request(op):
                 self.report("errors", obj, "22023 from a create", op)
+            elif op["sqlstate"] == "GT004" and not self.in_flight(op):
+                self.report("errors", obj, "GT004 although no attempt can have been in flight", op)
             return
         if op["state"] != "ok":
             return
@@ -457,19 +618,30 @@ class Checker:
             self.report("I8", obj, "a child of a parent that is over was created", known.parent.op, op)
         for other in self.on[obj]:
             if other is not known and (args["exclusive"] or other.exclusive) \
-                    and other.surely_running(op["inv"], op["ret"]) and not self.ended_by_own(op, other):
+                    and other.surely_running(op["inv"], op["ret"], op) and not self.ended_by_own(op, other):
                 self.report("I3 exclusive", obj, "a grant passed over a running lease", other.op, op)
         if known.key:
             for other in self.by_key[known.key]:
-                if other is not known and other.surely_running(op["inv"], op["ret"]) and not self.ended_by_own(op, other):
+                if other is not known and other.surely_running(op["inv"], op["ret"], op) and not self.ended_by_own(op, other):
                     self.report("I3 request_key", obj, "a running lease with the same request_key was not returned",
                                 other.op, op)
+
+    def other_request(self, op):
+        """Whether its request_key may have been that of another object, or of a lease that is otherwise exclusive."""
+        args = op["args"]
+        return args.get("key") and (any(
+            (l.object != args["object"] or l.exclusive != args["exclusive"]) and l.possible_in(op["inv"], op["ret"])
+            for l in self.by_key[(args["service"], args["key"])]) or any(
+            o["args"].get("key") == args["key"] for ops in self.lost.values() for o in ops))
+
+    def in_flight(self, op):
+        return self.claims_lost or self.first_claim.get(op["args"]["object"], NEVER) <= op["ret"]
 
     def check_reuse(self, op, lease):
         known, args = self.leases.get(lease), op["args"]
         if known is None:
             return
-        if known.key != (args["service"], args["key"]) or known.object != args["object"]:
+        if known.key != (args["service"], args["key"]) or known.object != args["object"] or known.exclusive != args["exclusive"]:
             self.report("I3 request_key", args["object"], "the lease of another request was returned", known.op, op)
         elif known.surely_over(op["inv"]) and not self.is_own(op, known):
             self.report("I8", args["object"], "a request_key returned a lease that is over", known.op, op)
@@ -521,7 +693,8 @@ class Checker:
             previous = c["fence"]
         last = max((l for l in leases if l.status == "yes" and l.names_cleanup and l.fence is not None),
                    key=lambda l: l.fence, default=None)
-        if last is not None and previous < last.fence and not self.may_be_kept(leases, last) and not any(self.left.values()):
+        if last is not None and previous < last.fence and not self.may_be_kept(leases, last) and not any(self.left.get(what) for what in ("leases", "garbage", "dead")) \
+                and obj not in self.unsure:
             self.report("I2", obj, "garbage was never cleaned, and is not there any more", last.op, *last.releases)
 
     @staticmethod
@@ -544,6 +717,9 @@ class Checker:
         for lease in leases:
             if lease.status != "yes":
                 continue
+            if c["tx"] is not None and lease.tx == c["tx"] and lease.op["ret"] <= at and not self.ended_by_own(
+                    {"tx": c["tx"], "seq": NEVER}, lease) and lease.d_last() > at:
+                self.report("I1", obj, "an object was cleaned after a lease on it was granted in the same transaction", lease.op, c)
             if lease.surely_running(at, at):
                 self.report("I1", obj, f"a cleanup started while an acknowledged lease had {lease.d_low(at) - at} us to run",
                             lease.op, *self.last_renewals(lease, at), c)
@@ -569,6 +745,11 @@ class Checker:
                 self.report("I5", lease.object, "a row was committed, and the lease in its transaction was not", lease.op)
 
 
+def is_earlier(op, viewer):
+    """Whether it is a call before that one, in the same transaction."""
+    return viewer is not None and op["tx"] is not None and op["tx"] == viewer["tx"] and op["seq"] < viewer["seq"]
+
+
 def r_before(op, others):
     """So that a pair is reported once."""
     return all((op["inv"], op["client"]) < (o["inv"], o["client"]) for o in others)
@@ -585,6 +766,8 @@ def figures(history):
     worked = sum(1 for c in checker.all_cleaned if c["lease"] not in released)
     return {"calls": calls, "failed": failed, "leases": len(checker.leases), "expired": expired,
             "cleaned": len(checker.all_cleaned), "cleaned after expiry": worked,
+            "by handlers": sum(1 for op in checker.ops if str(op["client"]).startswith("worker")),
+            "acknowledged": len(checker.all_cleaned) - sum(1 for r in history if r["t"] == "clean"),
             "transactions": len(checker.txs),
             "rolled back": sum(1 for t in checker.txs.values() if t["outcome"] != "committed")}
 

@@ -6,13 +6,17 @@ up; record() adds what the cleanup handlers wrote in the database, puts all time
 A history is a list of dictionaries, times in microseconds of gt_clock():
   op     one call: client, seq, tx (None: autocommitted), kind, args, inv, ret, state (ok | error | unknown), sqlstate,
          value, and undone when a savepoint before it was rolled back
-  tx     one transaction block: tx, isolation, begin, end_inv, end_ret, outcome (committed | rolled back | unknown)
-  clean  one effect of a handler that committed: cleanup_id, object, lease, fence, attempt, at
+  tx     one transaction block: tx, isolation, begin, end_inv, end_ret, outcome (committed | rolled back | unknown), and
+         prepared when it was committed in two phases
+  clean  one effect of a handler that committed: cleanup_id, object, lease, fence, attempt, at, and the tx it was part of
   guard  the lease that a row of the application was inserted with, in one transaction
+Handlers lease and release, too: what they did is in the database, written with its effect, and becomes ops of the workers'
+transactions. Such a one had committed when its process wrote the next.
 inv and ret bracket the call: the clock offset between client and server is known to within some 50 us, and each end is
 moved outwards by it.
 """
 import ctypes
+import itertools
 import multiprocessing
 import os
 import random
@@ -22,15 +26,48 @@ import uuid
 
 import psycopg2
 
-OBJECTS = 50
+OBJECTS = 100
 SLOTS = 4           # leases that clients show to each other, per object
 DURATIONS = (100, 100, 100, 130, 200, 300, 500, 1000)
+DELAYS = (100, 200, 400)    # regrant_delay of those leases that have one
 FAILING = 0.08      # of the handler's runs
+ACTING = 0.3       # of them lease, release or keep something, their own object for the most part
+REFUSED = "GT001 GT002 GT004 GT005 40001 40P01 55P03"
 
 SCHEMA = """
 CREATE SCHEMA hist;
-CREATE TABLE hist.cleaned (cleanup_id bigint, object_id text, lease_id uuid, fence bigint, attempt int, at timestamptz);
+CREATE TABLE hist.cleaned (cleanup_id bigint, object_id text, lease_id uuid, fence bigint, attempt int, at timestamptz,
+                           pid int DEFAULT pg_backend_pid(), tx bigint DEFAULT txid_current(), n bigserial);
+CREATE TABLE hist.acted (kind text, lease_id uuid, args jsonb, value jsonb, inv timestamptz, ret timestamptz DEFAULT gt_clock(),
+                         pid int DEFAULT pg_backend_pid(), tx bigint DEFAULT txid_current(), n bigserial);
 CREATE TABLE hist.guard (lease_id uuid);
+CREATE FUNCTION hist.us(timestamptz) RETURNS bigint LANGUAGE sql AS 'SELECT (extract(epoch FROM $1) * 1000000)::bigint';
+CREATE FUNCTION hist.act(own text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    o text := CASE WHEN random() < 0.6 THEN own ELSE 'o' || floor(random() * {objects})::int END;
+    ms int := (ARRAY[100, 200, 400])[1 + floor(random() * 3)::int];
+    keeps boolean := random() < 0.2;
+    began timestamptz := gt_clock();
+    l record;
+    held uuid;
+BEGIN
+    PERFORM set_config('lock_timeout', '20ms', true);
+    IF random() < 0.6 THEN
+        SELECT * INTO l FROM gt_lease_grant(o, 'custom', 'handler', ms * interval '1 ms', cleanup => 'hist_row');
+        INSERT INTO hist.acted (kind, lease_id, args, value, inv) VALUES ('grant', l.lease_id,
+            jsonb_build_object('object', o, 'service', 'handler', 'duration', ms * 1000, 'cleanup', 'hist_row'),
+            jsonb_build_array(l.lease_id, l.fence, hist.us(l.expires_at), l.created), began);
+    ELSE
+        SELECT lease_id INTO held FROM gt_leases WHERE object_type = 'custom' AND object_id = o LIMIT 1;
+        IF FOUND THEN
+            began := gt_clock();
+            INSERT INTO hist.acted (kind, lease_id, args, value, inv) VALUES ('release', held,
+                jsonb_build_object('lease', held, 'keep', keeps), jsonb_build_array(gt_release(held, keeps)), began);
+        END IF;
+    END IF;
+EXCEPTION WHEN others THEN
+    IF NOT SQLSTATE = ANY (string_to_array('{refused}', ' ')) THEN RAISE; END IF;
+END $$;
 CREATE FUNCTION hist.coin() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF random() < {failing} THEN RAISE EXCEPTION 'planned failure'; END IF;
@@ -39,20 +76,23 @@ END $$;
 CREATE FUNCTION hist.clean(object_id text, lease_id uuid, fence bigint, attempt int, cleanup_id bigint)
 RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO hist.cleaned VALUES (cleanup_id, object_id, lease_id, fence, attempt, gt_clock());
+    INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at)
+        VALUES ($5, $1, $2, $3, $4, gt_clock());
     IF random() < 0.1 THEN PERFORM pg_sleep(random() * 0.003); END IF;
+    IF random() < {acting} THEN PERFORM hist.act(object_id); END IF;
     RETURN hist.coin();
 END $$;
 SELECT gt_handler_create('hist_row', 'sql', 'SELECT hist.clean($1, $5, $7, $8, $9)', retry_delay => '10 ms');
 SELECT gt_handler_create('hist_batch', 'sql_batch',
-    'INSERT INTO hist.cleaned SELECT i, o, l, f, a, gt_clock()
+    'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT i, o, l, f, a, gt_clock()
      FROM unnest($1, $5, $7, $8, $9) AS u (o, l, f, a, i) WHERE hist.coin()', retry_delay => '10 ms');
+SELECT gt_handler_create('hist_queue', 'queue', retry_delay => '10 ms');
 """
 
 PREPARED = """
-PREPARE grant_one(text, text, interval, text, uuid, boolean, text) AS
-SELECT lease_id::text, fence, (extract(epoch FROM expires_at) * 1000000)::bigint, created
-FROM gt_lease_grant($1, 'custom', $2, $3, $4, parent => $5, exclusive => $6, request_key => $7);
+PREPARE grant_one(text, text, interval, text, uuid, boolean, text, interval) AS
+SELECT lease_id::text, fence, hist.us(expires_at), created
+FROM gt_lease_grant($1, 'custom', $2, $3, $4, parent => $5, exclusive => $6, request_key => $7, regrant_delay => $8);
 PREPARE create_many(text[], text, interval, text) AS
 SELECT o, l::text FROM unnest($1, gt_lease_create_many($1, 'custom', $2, $3, $4)) AS u (o, l);
 PREPARE fences(uuid[]) AS SELECT l::text, g.fence FROM unnest($1) AS l, gt_lease_get(l) AS g;
@@ -63,12 +103,22 @@ PREPARE release(uuid, boolean) AS SELECT gt_release($1, $2);
 PREPARE get(uuid) AS SELECT state, fence, (extract(epoch FROM expires_at) * 1000000)::bigint FROM gt_lease_get($1);
 PREPARE list(text) AS SELECT lease_id::text FROM gt_lease_list(object_type => 'custom', object_id => $1, state => 'active', max_rows => 1000);
 PREPARE fence_check(text, bigint) AS SELECT gt_fence_check($1, 'custom', $2);
+PREPARE update_one(uuid, interval) AS SELECT gt_lease_update($1, duration => $2);
+PREPARE claim(int, interval) AS
+SELECT cleanup_id, attempt, object_id, lease_id::text, fence, hist.us(claimed_until) FROM gt_claim('{hist_queue}', $1, $2);
+PREPARE ack(bigint, int) AS SELECT gt_ack($1, $2);
+PREPARE nack(bigint, int, text, boolean) AS SELECT gt_nack($1, $2, $3, '0', $4);
+PREPARE extend(bigint, int, interval) AS SELECT gt_extend($1, $2, $3);
+PREPARE redrive AS SELECT gt_redrive(handler => 'hist_queue');
 PREPARE guard(uuid) AS INSERT INTO hist.guard VALUES ($1);
 """
 
 # how often each call is made
 MIX = (("grant", 30), ("renew", 26), ("release", 14), ("renew_many", 6), ("create_many", 4), ("get", 8), ("list", 3),
-       ("fence_check", 6), ("release_keep", 3))
+       ("fence_check", 6), ("release_keep", 3), ("update", 5), ("claim", 5), ("answer", 8), ("redrive", 1))
+ISOLATIONS = ("read committed", "repeatable read", "serializable")
+# what a consumer answers to a claim; abandoned ones lapse
+ANSWERS = (("ack", 55), ("nack", 12), ("nack_null", 12), ("nack_final", 6), ("extend", 10), ("abandon", 5))
 
 
 def now():
@@ -116,6 +166,7 @@ class Client:
         self.random = random.Random(os.urandom(8))
         self.history = []
         self.mine = []          # (lease, object, fence), newest last
+        self.claims = []        # (cleanup_id, attempt) that are not answered yet
         self.parent = None
         self.seq = 0
         self.tx = None
@@ -129,7 +180,7 @@ class Client:
         self.link.autocommit = True
         self.cursor = self.link.cursor()
         self.cursor.execute(PREPARED)
-        isolation = "repeatable read" if self.number % 2 else "read committed"
+        isolation = ISOLATIONS[self.number % 3]
         self.cursor.execute(f"SET default_transaction_isolation = '{isolation}'; SET lock_timeout = '{self.random.choice((20, 200, 2000))}ms'")
         self.isolation = isolation
 
@@ -193,9 +244,18 @@ class Client:
             lease, name, fence = self.random.choice(self.mine[-5:])
             return self.call("fence_check", "EXECUTE fence_check(%s, %s)", (name, fence),
                              {"object": name, "fence": fence, "lease": lease})
+        if kind == "claim":
+            return self.claim()
+        if kind == "answer" and self.claims:
+            return self.answer()
+        if kind == "redrive":
+            return self.call("redrive", "EXECUTE redrive", (), {})
         lease = self.some_lease()
         if lease is None:
             return self.grant()
+        if kind == "update":
+            ms = self.duration()
+            return self.call("update", "EXECUTE update_one(%s, %s)", (lease, f"{ms} ms"), {"lease": lease, "duration": ms * 1000})
         if kind == "renew":
             ms = None if self.random.random() < 0.5 else self.duration()
             return self.call("renew", "EXECUTE renew(%s, %s)", (lease, ms and f"{ms} ms"),
@@ -215,17 +275,20 @@ class Client:
         pick = self.random.random()
         ms = self.duration()
         args = {"object": f"o{number}", "service": f"s{self.number}", "duration": ms * 1000,
-                "cleanup": self.random.choices(("hist_row", "hist_batch", None), (5, 4, 1))[0],
-                "exclusive": False, "key": None, "parent": None}
+                "cleanup": self.random.choices(("hist_row", "hist_batch", "hist_queue", None), (5, 4, 3, 1))[0],
+                "exclusive": False, "key": None, "parent": None, "regrant": None}
         if pick < 0.2:
             args["exclusive"] = True
-        elif pick < 0.35:
-            args["key"], args["service"] = f"k{number}", "shared"
-        elif pick < 0.5 and self.parent:
+        elif pick < 0.37:               # now and then another request takes its key
+            args["key"], args["service"] = f"k{self.some_object() if self.random.random() < 0.1 else number}", "shared"
+            args["exclusive"] = self.random.random() < 0.1
+        if 0.3 < pick < 0.55 and self.parent:
             args["parent"], args["duration"] = self.parent, None
-        rows = self.call("grant", "EXECUTE grant_one(%s, %s, %s, %s, %s, %s, %s)",
+        if self.random.random() < 0.1:
+            args["regrant"] = 1000 * self.random.choice(DELAYS)
+        rows = self.call("grant", "EXECUTE grant_one(%s, %s, %s, %s, %s, %s, %s, %s)",
                          (args["object"], args["service"], args["duration"] and f"{ms} ms", args["cleanup"], args["parent"],
-                          args["exclusive"], args["key"]), args)
+                          args["exclusive"], args["key"], args["regrant"] and f"{args['regrant']} us"), args)
         if rows and rows[0][3]:
             self.own(number, rows[0][0], rows[0][1])
             if args["parent"] is None and self.random.random() < 0.2:
@@ -247,11 +310,35 @@ class Client:
                     self.own(int(name[1:]), lease, fences[lease])
         return rows
 
+    # --- a consumer of the queue
+
+    def claim(self):
+        ms = self.random.choice(DURATIONS)
+        rows = self.call("claim", "EXECUTE claim(%s, %s)", (self.random.randrange(1, 4), f"{ms} ms"), {"visibility": ms * 1000})
+        self.claims += [(r[0], r[1]) for r in rows or ()]
+        return rows
+
+    def answer(self):
+        cleanup_id, attempt = token = self.claims.pop(self.random.randrange(len(self.claims)))
+        kind = self.random.choices([a[0] for a in ANSWERS], [a[1] for a in ANSWERS])[0]
+        args = {"cleanup_id": cleanup_id, "attempt": attempt}
+        if kind == "abandon":
+            return []
+        if kind == "ack":
+            return self.call("ack", "EXECUTE ack(%s, %s)", token, args)
+        if kind == "extend":
+            self.claims.append(token)
+            ms = self.random.choice(DURATIONS)
+            return self.call("extend", "EXECUTE extend(%s, %s, %s)", (*token, f"{ms} ms"), {**args, "visibility": ms * 1000})
+        return self.call("nack", "EXECUTE nack(%s, %s, %s, %s)",
+                         (*token, None if kind == "nack_null" else "planned failure", kind == "nack_final"),
+                         {**args, "null": kind == "nack_null", "final": kind == "nack_final"})
+
     # --- transactions
 
     def transaction(self):
         self.transactions += 1
-        isolation = self.random.choice(("read committed", "repeatable read"))
+        isolation = self.random.choice(ISOLATIONS)
         tx = {"t": "tx", "tx": f"{self.number}.{self.transactions}", "isolation": isolation, "begin": now()}
         self.history.append(tx)
         self.tx = tx["tx"]
@@ -263,24 +350,33 @@ class Client:
             if self.random.random() < 0.04:                     # long enough to outlive the shorter leases
                 time.sleep(self.random.choice((0.06, 0.12)))
             commit = not failed and self.random.random() < 0.7
+            if commit and self.random.random() < 0.08:
+                self.prepare(tx)
             tx["end_inv"] = now()
             if commit:
                 tx["outcome"] = "unknown"
-            self.cursor.execute("COMMIT" if commit else "ROLLBACK")
+            self.cursor.execute(("COMMIT" if commit else "ROLLBACK") + (f" PREPARED '{self.tx}'" if tx.get("prepared") else ""))
             tx["end_ret"] = now()
             tx["outcome"] = "committed" if commit else "rolled back"
         except psycopg2.Error as e:
             tx["end_ret"] = now()
             if self.link.closed or e.pgcode is None or e.pgcode.startswith("57P"):
+                if tx.get("prepared"):
+                    tx["outcome"] = "unknown"
                 raise ConnectionError(str(e)) from e
             tx["outcome"], tx["sqlstate"] = "rolled back", e.pgcode     # a COMMIT that failed
-            if e.pgcode[:2] != "40":
+            if e.pgcode[:2] != "40" and e.pgcode != "0A000":    # TEMPORARY
                 tx["message"] = str(e).strip()
             self.cursor.execute("ROLLBACK")
         finally:
             tx["end_ret"] = tx["end_ret"] or now()
             tx["end_inv"] = tx["end_inv"] or tx["end_ret"]
             self.tx = None
+
+    def prepare(self, tx):
+        """What it did is there from COMMIT PREPARED on; lost between the two, it is rolled back in the end."""
+        tx["prepared"] = True
+        self.cursor.execute(f"PREPARE TRANSACTION '{self.tx}'")
 
     def steps(self, count):
         """True when the transaction is aborted."""
@@ -331,14 +427,23 @@ def client_process(number, dsn, shared, end, pipe):
 def prepare(link):
     with link.cursor() as cursor:
         cursor.execute("CREATE EXTENSION IF NOT EXISTS garbagetruck")
-        cursor.execute(SCHEMA.format(failing=FAILING))
+        cursor.execute(SCHEMA.format(objects=OBJECTS, failing=FAILING, acting=ACTING, refused=REFUSED))
 
 
-def settle(link, limit=60):
-    """Waits until every lease has ended and all garbage is cleaned; what is left after limit seconds."""
+def settle(link, consumer, limit=60):
+    """Waits until every lease has ended and all garbage is cleaned; what is left after limit seconds. The consumer takes what
+    is in the queue, the dead first."""
     end = time.monotonic() + limit
     with link.cursor() as cursor:
+        cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
+        for gid, in cursor.fetchall():      # whose clients were lost in between
+            cursor.execute(f"ROLLBACK PREPARED '{gid}'")
         while True:
+            consumer.call("redrive", "EXECUTE redrive", (), {})
+            consumer.claim()
+            while consumer.claims:
+                token = consumer.claims.pop()
+                consumer.call("ack", "EXECUTE ack(%s, %s)", token, dict(zip(("cleanup_id", "attempt"), token)))
             cursor.execute("SELECT (SELECT count(*) FROM gt_leases), (SELECT count(*) FROM gt_garbage),"
                            " (SELECT count(*) FROM gt_dead)")
             left = cursor.fetchone()
@@ -347,12 +452,44 @@ def settle(link, limit=60):
             time.sleep(0.05)
 
 
-def record(cluster, dbname, clients=8, seconds=20):
+def created(link):
+    """How many creations the extension has counted."""
+    with link.cursor() as cursor:
+        cursor.execute("SELECT sum(value)::bigint FROM gt_metrics() WHERE name = 'garbagetruck_leases_created_total'")
+        return cursor.fetchone()[0]
+
+
+def gather(cursor):
+    """What handlers did, as it was committed: their effects, and their own calls in the transactions of their processes."""
+    cursor.execute("SELECT hist.us(gt_clock())")
+    end = cursor.fetchone()[0]
+    cursor.execute("SELECT n, pid, tx, hist.us(at), cleanup_id, object_id, lease_id::text, fence, attempt FROM hist.cleaned")
+    names = ("cleanup_id", "object", "lease", "fence", "attempt")
+    rows = [(row[1], row[3], row[2], dict(zip(names, row[4:]), t="clean", at=row[3])) for row in cursor.fetchall()]
+    cursor.execute("SELECT n, pid, tx, hist.us(inv), hist.us(ret), kind, lease_id::text, args, value FROM hist.acted")
+    for n, pid, tx, inv, ret, kind, lease, args, value in cursor.fetchall():
+        args = {"exclusive": False, "key": None, "parent": None, **args} if kind == "grant" else args
+        rows.append((pid, inv, tx, {"t": "op", "client": f"worker {pid}", "seq": n, "kind": kind, "args": args, "inv": inv,
+                                    "ret": ret, "state": "ok", "value": [value]}))
+    rows.sort(key=lambda row: row[:2])
+    groups = [list(g) for _, g in itertools.groupby(rows, key=lambda row: (row[0], row[2]))]
+    for group, following in itertools.zip_longest(groups, groups[1:]):
+        pid, first, tx, _ = group[0]
+        name = f"worker {pid}.{tx}"
+        yield {"t": "tx", "tx": name, "isolation": "read committed", "begin": first,
+               "end_inv": group[-1][3].get("ret", group[-1][1]), "outcome": "committed",
+               "end_ret": following[0][1] if following and following[0][0] == pid else end}
+        for row in group:
+            yield {**row[3], "tx": name}
+
+
+def record(cluster, dbname, clients=8, seconds=20, besides=()):
     """One run in a database that prepare() has seen; its history, and what was left when the workers had had their time."""
     link = cluster.connect(dbname, name="recorder")
     low, high = calibrate(link)
     with link.cursor() as cursor:
-        cursor.execute("TRUNCATE hist.cleaned, hist.guard")
+        cursor.execute("TRUNCATE hist.cleaned, hist.acted, hist.guard")
+    counted = created(link)
     shared = Shared()
     end = time.monotonic() + seconds
     pipes, processes = [], []
@@ -363,19 +500,22 @@ def record(cluster, dbname, clients=8, seconds=20):
         theirs.close()
         pipes.append(ours)
         processes.append(p)
-    with link.cursor() as cursor:                               # now and then a client loses its connection
-        while time.monotonic() < end - 1:
-            time.sleep(random.uniform(0.5, 1.5))
-            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                           " WHERE application_name ~ '^client ' ORDER BY random() LIMIT 1")
-    history, troubles = [], []
+    besides = [b(cluster.connect(dbname, name=b.__name__)) for b in besides]
+    for b in besides:
+        b.start()
+    time.sleep(max(0, end - 1 - time.monotonic()))
+    troubles = [b.stop() for b in besides]
+    history = []
     for pipe, p in zip(pipes, processes):
         part, trouble = pipe.recv()
         p.join()
         history += part
-        if trouble:
-            troubles.append(trouble)
-    left = settle(link)
+        troubles.append(trouble)
+    consumer = Client(clients, cluster.dsn(dbname), shared, end)
+    consumer.connect()
+    left = settle(link, consumer)
+    consumer.link.close()
+    history += consumer.history
     low2, high2 = calibrate(link)
     drift = max(abs(low2 - low), abs(high2 - high))
     low, high = min(low, low2), max(high, high2)
@@ -387,13 +527,11 @@ def record(cluster, dbname, clients=8, seconds=20):
             if record_.get(name) is not None:
                 record_[name] += high
     with link.cursor() as cursor:
-        cursor.execute("SELECT cleanup_id, object_id, lease_id::text, fence, attempt,"
-                       " (extract(epoch FROM at) * 1000000)::bigint FROM hist.cleaned")
-        names = ("cleanup_id", "object", "lease", "fence", "attempt", "at")
-        history += [dict(zip(names, row), t="clean") for row in cursor.fetchall()]
+        history += gather(cursor)
         cursor.execute("SELECT lease_id::text FROM hist.guard")
         history += [{"t": "guard", "lease": row[0]} for row in cursor.fetchall()]
+    left["created"] = created(link) - counted
     link.close()
-    if troubles:
-        raise RuntimeError("\n".join(troubles))
+    if any(troubles):
+        raise RuntimeError("\n".join(t for t in troubles if t))
     return history, left, {"drift_us": drift, "uncertainty_us": high - low}

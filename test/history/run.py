@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 
 import psycopg2     # noqa: E402
 
+import beside       # noqa: E402
 import check        # noqa: E402
 import cluster      # noqa: E402
 import record       # noqa: E402
@@ -20,10 +21,16 @@ import record       # noqa: E402
 SETTINGS = {
     "fsync": "off",                 # the machine does not crash here, and more calls meet each other
     "max_connections": "60",
+    "max_prepared_transactions": "10",
+    "deadlock_timeout": "50ms",
     "garbagetruck.naptime": "'1h'",     # a wake-up that is lost shows as garbage that is left
     "log_min_messages": "warning",
     "log_min_error_statement": "panic",     # failing calls are part of it
 }
+
+
+# by the number of the run
+BESIDE = ((beside.Killer, beside.Reclaimer, beside.Maintenance), (beside.Killer,), (beside.Killer, beside.Reclaimer))
 
 
 def enough(figures):
@@ -45,7 +52,7 @@ def keep(history):
 
 def one_run(server, number, options):
     """True when the history keeps the guarantees."""
-    history, left, clock = record.record(server, "history", options.clients, options.seconds)
+    history, left, clock = record.record(server, "history", options.clients, options.seconds, BESIDE[number % 3])
     begin = time.monotonic()
     findings = check.Checker(history, left).check()
     figures = check.figures(history)

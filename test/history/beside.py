@@ -1,0 +1,90 @@
+"""What goes on beside the clients of a history: connections that are lost, gt_reclaim in the foreground, table maintenance.
+
+All of it may happen at any time and must change nothing: so nothing of it is recorded.  Threads of the recording process.
+"""
+import random
+import threading
+
+import psycopg2
+
+# what gt_reclaim may meet where clients and workers are at the same rows; 57014: we cancel it
+MEETS = {"40001", "40P01", "55P03", "57014"}
+
+
+class Beside(threading.Thread):
+    """Does one step after the other, until it is stopped."""
+
+    pause = (0.2, 0.6)
+
+    def __init__(self, link):
+        super().__init__(daemon=True)
+        self.link = link
+        self.over = threading.Event()
+        self.trouble = None
+
+    def run(self):
+        while not self.over.wait(random.uniform(*self.pause)):
+            try:
+                with self.link.cursor() as cursor:
+                    self.step(cursor)
+            except psycopg2.Error as e:
+                if e.pgcode not in MEETS:
+                    self.trouble = f"{type(self).__name__}: {e} ({e.pgcode})"
+                    return
+                if self.link.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+                    with self.link.cursor() as cursor:
+                        cursor.execute("ROLLBACK")
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        self.link.close()
+        return self.trouble
+
+
+class Killer(Beside):
+    """Now and then a client loses its connection."""
+
+    pause = (0.5, 1.5)
+
+    def step(self, cursor):
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^client ' ORDER BY random() LIMIT 1")
+
+
+class Reclaimer(Beside):
+    """gt_reclaim by itself, in a transaction that is kept or not, and cancelled in the middle by somebody who catches that."""
+
+    pause = (0.0, 0.1)
+    CAUGHT = """DO $$ DECLARE d bigint; BEGIN
+        BEGIN CALL gt_reclaim(NULL, d); EXCEPTION WHEN query_canceled OR lock_not_available THEN NULL; END; END $$"""
+
+    def step(self, cursor):
+        way = random.random()
+        if way < 0.3:
+            cursor.execute("CALL gt_reclaim()")
+        elif way < 0.5:
+            cursor.execute("CALL gt_reclaim(3)")
+        elif way < 0.8:
+            cursor.execute(f"BEGIN ISOLATION LEVEL {random.choice(('READ COMMITTED', 'REPEATABLE READ'))}")
+            cursor.execute("SAVEPOINT s")
+            cursor.execute("CALL gt_reclaim()")
+            cursor.execute("ROLLBACK TO s" if random.random() < 0.3 else "RELEASE s")
+            cursor.execute(random.choice(("COMMIT", "ROLLBACK")))
+        else:
+            cursor.execute(f"SET statement_timeout = {random.choice((1, 2, 5))}")
+            try:
+                cursor.execute(self.CAUGHT)
+            finally:
+                cursor.execute("SET statement_timeout = 0")
+
+
+class Maintenance(Beside):
+    """Tables and indexes are written anew, and moved."""
+
+    STEPS = ("VACUUM FULL {}", "REINDEX TABLE CONCURRENTLY {}", "VACUUM (FREEZE) {}", "CLUSTER {} USING {}_pkey", "ANALYZE {}")
+
+    def step(self, cursor):
+        table = random.choice(("gt_lease", "gt_object"))
+        sql = random.choice(self.STEPS)
+        cursor.execute("SET search_path = _garbagetruck; SET lock_timeout = '1s'")
+        cursor.execute(sql.format(table, table))
