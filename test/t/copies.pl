@@ -72,7 +72,7 @@ sub copy_ok
 	$adopted =~ s/^\n//;
 	if ($other_roles)
 	{
-		is($where->safe_psql($name, q{SELECT ok FROM gt_health() WHERE check_name = 'suspended'}), 'f',
+		is($where->safe_psql($name, q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'suspended'}), 'f',
 			"$what: where roles have other OIDs, handlers are suspended");
 		$where->safe_psql($name, q{SET ROLE app;
 			SELECT gt_handler_create('note', 'sql', 'INSERT INTO cleaned VALUES ($1)');
