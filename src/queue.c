@@ -12,6 +12,7 @@
  * A token is current while its attempt is the newest and unanswered.  For kind
  * notify the attempt that was announced and nobody has claimed is current too.
  * gt_ack() knows others: what is at rest is discarded by them, see garbage.c.
+ * What a worker has locked is at work, and stays: it is not waited for.
  *
  * Cleanup ids are numbers that anybody can count through.  So one that the
  * caller may not claim is answered like one that does not exist: nothing is
@@ -200,10 +201,21 @@ bool
 gt_lock_token(GtTable *objects, GtToken *token)
 {
 	Datum		key = Int64GetDatum(token->cleanup_id);
+	GtRow	   *row = &token->row;
 
-	token->judged = false;
-	return gt_fetch_lock_if(objects, GT_OBJECT_CLEANUP, 1, &key, &token->row, LockTupleNoKeyExclusive,
-							judge_token, token) == GT_LOCKED;
+	if (!gt_fetch_token(objects, token->cleanup_id, token->attempt, token->known, token))
+		return false;
+	if (GT_KIND_IS_CLAIMABLE(token->h->kind) || GT_CHAR(row, O_STATE) != 'w')
+	{
+		token->judged = false;
+		return gt_fetch_lock_if(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleNoKeyExclusive,
+								judge_token, token) == GT_LOCKED;
+	}
+
+	/* a worker may be at work on it, for as long as its handler's timeout: that is not waited for */
+	return gt_lock(objects, row, LockTupleNoKeyExclusive, true) == GT_LOCKED &&
+		!row->isnull[O_CLEANUP_ID] && GT_INT64(row, O_CLEANUP_ID) == token->cleanup_id &&
+		gt_claim_handler_of(row, token->known) != NULL;
 }
 
 /* ---------------------------------------------------------------- tokens */
