@@ -135,7 +135,8 @@ def long_names_in_other_encodings(t):
     t.handler(name, "sql", "SELECT pg_sleep(3600)", timeout="1 hour")
     t.garbage(name)
     t.until("it does not run", lambda: t.admin("SELECT 1 FROM gt_workers WHERE handler LIKE 'éé%'"))
-    latin = t.session("postgres", "SET client_encoding = latin1")
+    latin = t.session("postgres")
+    latin.set_client_encoding("LATIN1")
     t.execute("postgres", latin, "SELECT query FROM pg_stat_activity", ())
     t.execute("postgres", latin, "SELECT length(handler), handler, name FROM gt_workers, gt_handlers", ())
     yield
