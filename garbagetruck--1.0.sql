@@ -229,7 +229,7 @@ CREATE TABLE _garbagetruck.gt__history (
 	handler_id  int,                        -- the error is for those who may claim this very handler, not its namesake
 	id          bigint NOT NULL,
 	handler_version int,                    -- gt__handler.version of the run
-	affected    bigint,                     -- rows that its statement has affected, or returned
+	affected    bigint,                     -- rows that its statement has affected; NULL: SELECT and CALL do not tell
 	CONSTRAINT gt__history_pkey PRIMARY KEY (at, id)
 );
 CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_type, object_id);

@@ -66,6 +66,10 @@ SELECT gt_pause('x');
 SELECT gt_resume('x');
 SELECT gt_resume('h_sql', adopt => true);
 
+SELECT gt_handler_create('x', 'queue', max_attempts => 1001);
+SELECT gt_handler_create('x', 'queue', repeat('c', 65537));
+SELECT gt_handler_create('x', 'sql', repeat('c', 65537));
+
 -- SQL is analysed there and then, as it will run
 SELECT gt_handler_create('x', 'sql', '');
 SELECT gt_handler_create('x', 'sql', ' -- nothing');
@@ -87,6 +91,8 @@ SELECT gt_handler_create('x', 'sql', 'DO ''BEGIN END''');
 SELECT gt_handler_create('x', 'sql', 'EXPLAIN ANALYZE DELETE FROM file');
 SELECT gt_handler_create('x', 'sql', 'COPY file TO STDOUT');
 SELECT gt_handler_create('x', 'sql_batch', 'DELETE FROM file WHERE id = ANY ($1)');
+SELECT gt_handler_create('x', 'sql', 'SELECT $1::unknown');
+SELECT gt_handler_create('x', 'sql', 'SELECT $1::unknown, $2::bigint');
 \set VERBOSITY default
 SELECT gt_handler_create('x', 'sql', 'DELETE FROM file WHERE ids = $1');
 \set VERBOSITY terse

@@ -60,10 +60,79 @@ SELECT (SELECT count(*) FROM regress_p_app.target) AS own,
 	(SELECT count(*) FROM regress_p_open.target) AS planted, (SELECT count(*) FROM pg_temp.target) AS temporary;
 RESET search_path;
 
+-- who may create in a schema, PUBLIC or not, could change what a handler's command means: a schema is only for handlers
+-- that run as its owner, and as the roles that may create there, or as a role that these may become
+DROP TABLE pg_temp.target;
+CREATE ROLE regress_p_dev;
+CREATE ROLE regress_p_member IN ROLE regress_p_app;
+CREATE SCHEMA regress_p_dev AUTHORIZATION regress_p_dev;
+CREATE SCHEMA regress_p_team AUTHORIZATION regress_p_app;
+CREATE TABLE regress_p_team.target (id bigint);
+ALTER TABLE regress_p_team.target OWNER TO regress_p_app;
+GRANT USAGE ON SCHEMA regress_p_dev, regress_p_app, regress_p_team TO PUBLIC;
+GRANT CREATE ON SCHEMA regress_p_team TO regress_p_member;
+SET search_path = regress_p_app, regress_p_dev, regress_p_team, public;
+SET client_min_messages = warning;
+SELECT gt_handler_create('p_7', 'sql', 'SELECT 1');
+RESET client_min_messages;
+SET ROLE regress_p_app;
+SELECT gt_handler_create('p_8', 'sql', 'SELECT 1');
+SET search_path = regress_p_team, public;
+SELECT gt_handler_create('p_9', 'sql', 'INSERT INTO target VALUES ($1)');
+RESET ROLE;
+RESET search_path;
+SELECT * FROM p WHERE name IN ('p_7', 'p_8', 'p_9') ORDER BY name;
+-- what has become open since suspends it, until it is closed, or the handler is registered anew
+SELECT paused, paused_reason FROM gt_handlers WHERE name = 'p_9';
+SET ROLE regress_p_app;
+SELECT gt_release(gt_lease_create('9', 'p', cleanup => 'p_9'));
+GRANT CREATE ON SCHEMA regress_p_team TO regress_p_dev;
+RESET ROLE;
+SELECT paused, paused_reason FROM gt_handlers WHERE name = 'p_9';
+SELECT ok, detail FROM gt_health() WHERE check_name = 'suspended';
+CALL gt_reclaim();
+SELECT state, attempts FROM gt_garbage WHERE handler = 'p_9';
+REVOKE CREATE ON SCHEMA regress_p_team FROM regress_p_dev;
+SELECT paused FROM gt_handlers WHERE name = 'p_9';
+-- a schema that is dropped is missed; one of its name that is another's is not used
+ALTER SCHEMA regress_p_team RENAME TO regress_p_renamed;
+SELECT paused FROM gt_handlers WHERE name = 'p_9';
+CREATE SCHEMA regress_p_team AUTHORIZATION regress_p_dev;
+SELECT paused, paused_reason FROM gt_handlers WHERE name = 'p_9';
+CALL gt_reclaim();
+DROP SCHEMA regress_p_team;
+ALTER SCHEMA regress_p_renamed RENAME TO regress_p_team;
+CALL gt_reclaim();
+SELECT count(*) FROM regress_p_team.target;
+-- registered anew it leaves it out
+GRANT CREATE ON SCHEMA regress_p_team TO PUBLIC;
+SET ROLE regress_p_app;
+SET search_path = regress_p_team, public;
+SELECT gt_handler_create('p_9', 'sql', 'INSERT INTO regress_p_team.target VALUES ($1)');
+RESET ROLE;
+RESET search_path;
+SELECT paused FROM gt_handlers WHERE name = 'p_9';
+-- a role that its owner may not become any more
+GRANT regress_p_dev TO regress_p_app;
+SET ROLE regress_p_app;
+SELECT gt_handler_create('p_10', 'sql', 'SELECT 1', run_as => 'regress_p_dev');
+RESET ROLE;
+REVOKE regress_p_dev FROM regress_p_app;
+SELECT paused, paused_reason FROM gt_handlers WHERE name = 'p_10';
+GRANT regress_p_dev TO regress_p_app;
+SELECT paused FROM gt_handlers WHERE name = 'p_10';
+-- the schema public belongs to the owner of the database, whoever that is
+SELECT current_database() AS db \gset
+ALTER DATABASE :"db" OWNER TO regress_p_dev;
+SET client_min_messages = warning;
+SELECT gt_handler_create('p_11', 'sql', 'SELECT 1');
+RESET client_min_messages;
+SELECT search_path FROM p WHERE name = 'p_11';
+ALTER DATABASE :"db" OWNER TO CURRENT_USER;
+
 SELECT count(gt_handler_drop(name)) FROM p;
 SET client_min_messages = warning;
 DROP VIEW p;
-DROP TABLE pg_temp.target;
-DROP SCHEMA regress_p_open, regress_p_hidden, "regress_p $user, 'x" CASCADE;
-DROP OWNED BY regress_p_app, "regress_p ""q""" CASCADE;
-DROP ROLE regress_p_app, "regress_p ""q""";
+DROP SCHEMA regress_p_team, regress_p_dev, regress_p_open, regress_p_hidden, "regress_p $user, 'x" CASCADE;
+DROP OWNED BY regress_p_app, "regress_p ""q""", regress_p_dev, regress_p_member CASCADE;
+DROP ROLE regress_p_app, "regress_p ""q""", regress_p_dev, regress_p_member;

@@ -35,6 +35,7 @@
 
 #include "clean.h"
 #include "compat.h"
+#include "worker.h"
 
 #define BUSY_LAST	(2 * USECS_PER_SEC) /* where there are more than can be remembered */
 
@@ -64,7 +65,7 @@ gt_clean_committed(GtCleaner *c)
 	c->begun = false;
 	if (c->nitems > 0)
 		gt_slot_committed();
-	else
+	else if (!gt_clean_has_failed(c))
 		gt_slot_release();
 }
 
@@ -430,7 +431,7 @@ gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 	pass->next = GT_NEVER;
 	pass->waits = InvalidOid;
 	pass->looked_at = 0;
-	if (c->failure[0] != '\0')
+	if (gt_clean_has_failed(c))
 	{
 		/* our own record is to be judged first */
 		pass->next = gt_now() + GT_BUSY_FIRST;

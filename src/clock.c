@@ -408,7 +408,8 @@ gt_history_now(void)
 		if (GT_INT64(&rows[i], ST_RUN) == gt_run())
 			result = Max(result, history_now_at(&rows[i], now));
 	gt_close(&table);
-	return result;
+	/* no row at all: the extension was made anew in this run, which is known to have been recorded */
+	return n == 0 ? now : result;
 }
 
 /* Writes a record of this run in the place of the rows, which nobody is waited for to delete. */

@@ -171,6 +171,12 @@ gt_clean_has_begun(GtCleaner *c)
 }
 
 bool
+gt_clean_has_failed(GtCleaner *c)
+{
+	return c->failure[0] != '\0';
+}
+
+bool
 gt_clean_is_durable(GtCleaner *c)
 {
 	return c->durable;
@@ -316,7 +322,7 @@ gt_clean_evicted(GtCleaner *c)
 void
 gt_clean_undone(GtCleaner *c, const char *error)
 {
-	if (c->failure[0] != '\0')
+	if (gt_clean_has_failed(c))
 		error = c->failure;
 	else if (!c->begun)
 		error = NULL;
@@ -382,6 +388,7 @@ gt_clean_watch(void)
 void
 gt_clean_unwatch(void)
 {
+	may_have_record = false;
 	sigaction(SIGQUIT, &quit_before, NULL);
 	sigaction(SIGABRT, &abort_before, NULL);
 }
@@ -739,7 +746,7 @@ sweep_own(GtCleaner *c, GtTable *runs)
 	Datum		key = Int64GetDatum(c->serial);
 	GtRow		record;
 
-	if (c->failure[0] == '\0')
+	if (!gt_clean_has_failed(c))
 		return false;
 	if (gt_fetch_lock(runs, GT__RUN_PKEY, 1, &key, &record, LockTupleExclusive, false) == GT_LOCKED)
 		return judge_record(runs, &record, RUN_UNDONE, c->failure, false);

@@ -660,7 +660,7 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
 	char	   *error;			/* else why not */
 	int64		retry_after;	/* us: when excused; < 0: as usual */
 	int64		took;			/* us */
-	int64		rows;			/* that its statement has affected or returned; < 0: not known */
+	int64		rows;			/* that its statement has affected; < 0: not known */
 } GtItem;
 
 /* The last lease (NULL: not known) has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */

@@ -372,7 +372,8 @@ gt_in_transaction(void (*body) (void), const char *activity)
 		FreeErrorData(error);
 		if (cleaner != NULL)
 			gt_clean_restart(cleaner);
-		if (cleaner == NULL || !gt_clean_pending(cleaner))
+		/* what is on record stays in our hands until it has been made, or has been told of the error */
+		if (cleaner == NULL || !(gt_clean_pending(cleaner) || gt_clean_has_failed(cleaner)))
 			gt_slot_release();
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		gt_worker_database->sweep = true;

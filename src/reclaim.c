@@ -171,7 +171,7 @@ do_all(GtCleaner *c, int64 left, bool atomic)
 	return done;
 }
 
-/* What the run in progress is told of an error that ends the call. */
+/* What the run in progress is told of an error that ends the call; of a cancellation nothing: that means the call. */
 static void
 leave_undone(GtCleaner *c, MemoryContext context)
 {
@@ -179,8 +179,11 @@ leave_undone(GtCleaner *c, MemoryContext context)
 
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
-	gt_clean_undone(c, psprintf("%s (SQLSTATE %s)", error->message != NULL ? error->message : "unknown error",
-								unpack_sql_state(error->sqlerrcode)));
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		gt_clean_undone(c, NULL);
+	else
+		gt_clean_undone(c, psprintf("%s (SQLSTATE %s)", error->message != NULL ? error->message : "unknown error",
+									unpack_sql_state(error->sqlerrcode)));
 }
 
 static int64
@@ -269,21 +272,23 @@ static void
 must_have_nothing_open(void)
 {
 	static const char *const sql =
-		"SELECT pg_catalog.format('cursor \"%s\"', name) FROM pg_catalog.pg_cursors"
-		" WHERE name OPERATOR(pg_catalog.<>) $1"
-		" UNION ALL SELECT pg_catalog.format('the session advisory lock (%s, %s)', classid, objid) FROM pg_catalog.pg_locks"
-		" WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
-		" UNION ALL SELECT pg_catalog.format('temporary %s \"%s\"', CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view'"
-		" WHEN 'S' THEN 'sequence' ELSE 'relation' END, relname) FROM pg_catalog.pg_class"
-		" WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND relkind NOT IN ('i', 'I', 't')"
-		" UNION ALL SELECT pg_catalog.format('temporary function \"%s\"', proname) FROM pg_catalog.pg_proc"
-		" WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1";
+		"SELECT format('cursor \"%s\"', name) FROM pg_cursors WHERE name <> $1"
+		" UNION ALL SELECT format('the session advisory lock (%s, %s)', classid, objid) FROM pg_locks"
+		" WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+		" UNION ALL SELECT format('temporary %s \"%s\"', CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view'"
+		" WHEN 'S' THEN 'sequence' ELSE 'relation' END, relname) FROM pg_class"
+		" WHERE relnamespace = pg_my_temp_schema() AND relkind NOT IN ('i', 'I', 't')"
+		" UNION ALL SELECT format('temporary function \"%s\"', proname) FROM pg_proc"
+		" WHERE pronamespace = pg_my_temp_schema() LIMIT 1";
+	GtSwitch	save;
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1];
 
 	values[0] = CStringGetTextDatum(ActivePortal != NULL ? ActivePortal->name : "");
+	gt_become_owner(&save);		/* for its search_path */
 	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look at what is open in the session");
+	gt_become_user(&save);
 	if (SPI_processed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -95,7 +95,7 @@ typedef struct Runs
 	/* of the run in progress */
 	int64		snooze;			/* us; < 0: gt_snooze() was not called */
 	char		snooze_reason[MAX_ERROR + 1];
-	int64		rows;			/* that its statement has affected, or returned; < 0: it does not tell */
+	int64		rows;			/* that its statement has affected; < 0: it is a SELECT or CALL, and does not tell */
 } Runs;
 
 volatile sig_atomic_t gt_run_overran = false;
@@ -454,7 +454,7 @@ end_rows(DestReceiver *self)
 static void
 execute_plan(Runs *runs, ParamListInfo params)
 {
-	Affected	affected = {{look_at_row, start_rows, end_rows, end_rows, DestNone}, false};
+	Affected	affected = {{look_at_row, start_rows, end_rows, end_rows, DestTuplestore}, false};	/* DestNone is no SELECT to the SPI */
 	SPIExecuteOptions options;
 	int			rc;
 
@@ -466,7 +466,7 @@ execute_plan(Runs *runs, ParamListInfo params)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not execute the command: %s", SPI_result_code_string(rc))));
-	runs->rows = rc == SPI_OK_UTILITY ? -1 : (int64) SPI_processed;
+	runs->rows = rc == SPI_OK_UTILITY || rc == SPI_OK_SELECT ? -1 : (int64) SPI_processed;
 	if (runs->h->must_affect && (rc == SPI_OK_SELECT ? !affected.any : SPI_processed == 0) && runs->snooze < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),

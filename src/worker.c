@@ -233,14 +233,28 @@ any_in_pass(void)
 static void
 sweep(void)
 {
+	static TimestampTz not_before = 0;
+	static int64 delay = 0;
 	bool		wanted;
 
+	if ((database->sweep || gt_clean_has_failed(cleaner)) && gt_now() < not_before)
+	{
+		gt_due_at(database, not_before);
+		return;
+	}
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	wanted = database->sweep;
+	wanted = database->sweep || gt_clean_has_failed(cleaner);
 	database->sweep = false;
 	LWLockRelease(gt_shared->lock);
-	while (wanted)
-		wanted = gt_in_transaction(do_sweep, "garbagetruck: judging interrupted runs") && again;
+	if (!wanted)
+		return;
+	do
+	{
+		wanted = gt_in_transaction(do_sweep, "garbagetruck: judging interrupted runs");
+		/* what fails is tried again, ever more rarely: there is other work */
+		delay = wanted ? 0 : Min(2 * delay + USECS_PER_SEC, TRIM_EVERY);
+		not_before = gt_now() + delay;
+	} while (wanted && again);
 }
 
 /* Takes the token; false: another worker is choosing, and somebody will look again. */
@@ -455,7 +469,8 @@ work(bool taken)
 	rearm();
 	if (gt_now() > trimmed_at + TRIM_EVERY)
 	{
-		if (gt_in_transaction(do_trim, "garbagetruck: trimming the history") && !again)
+		/* also when it failed: it is tried again, and nothing waits for it */
+		if (!gt_in_transaction(do_trim, "garbagetruck: trimming the history") || !again)
 			trimmed_at = gt_now();
 	}
 }
@@ -473,6 +488,7 @@ serve(void)
 	{
 		bool		due;
 		bool		look;
+		bool		busy;			/* with something of our own */
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
@@ -486,7 +502,8 @@ serve(void)
 
 		due = (TimestampTz) pg_atomic_read_u64(&database->next_due) <= gt_now();
 		leaving = leaving || must_leave(began);
-		if (leaving && !gt_clean_pending(cleaner))
+		busy = gt_clean_pending(cleaner) || gt_clean_has_failed(cleaner);
+		if (leaving && !busy)
 		{
 			/* who comes next sees what we have not looked at */
 			if (gt_my_slot->state != GT_SLOT_IDLE)
@@ -494,7 +511,7 @@ serve(void)
 			break;
 		}
 		look = gt_slot_take_look();
-		if (!due && !look && !gt_clean_pending(cleaner) && look_at > 0)
+		if (!due && !look && !busy && look_at > 0)
 		{
 			if (!idle(&idle_since))
 				break;

@@ -1,0 +1,101 @@
+# Whose doing was it? What goes wrong in other work of a worker, in another process or with the server is charged to no
+# run: no attempt is counted, and no object dies of it. What a run does by itself is.
+use strict;
+use warnings;
+use GarbageTruck;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = truck('blame', "garbagetruck.restart_grace = '0'", "garbagetruck.history = 'all'");
+set_up($node);
+$node->safe_psql('postgres', q{
+	SELECT gt_handler_create('once', 'sql', 'SELECT public.clean($1, $8)', max_attempts => 1, retry_delay => '10 ms', timeout => '5 minutes');
+	SELECT gt_handler_create('batch', 'sql_batch', 'SELECT public.clean(i, 1) FROM unnest($1) i', max_attempts => 1, retry_delay => '10 ms')});
+my $charged = q{SELECT count(*) FROM gt_history WHERE event IN ('failed', 'dead')};
+my $marks = sub { return scalar(grep { !/clock|restored/ } glob($node->data_dir . '/garbagetruck.*')) };
+
+# Errors in other work, again and again, while runs are on record: each is made once all the same.
+for my $point (qw(expire_commit lease_chosen ended))
+{
+	for my $round (1 .. 4)
+	{
+		fault($node, $point, 'error');
+		$node->safe_psql('postgres', qq{
+			SELECT gt_release(gt_lease_create('$point $round ' || h, cleanup => h)), gt_lease_create('$point $round run out ' || h, cleanup => h, duration => '1 ms')
+			FROM unnest('{once,batch}'::text[]) h});
+		ok(fault_waits($node, $point, 'error'), "$point, $round: an error beside the runs");
+	}
+	is(eventually($node, 'postgres', qq{SELECT count(*), count(DISTINCT id) FROM cleaned WHERE id LIKE '$point %'}, '16|16'), '16|16', "$point: all are cleaned, each once");
+}
+is($node->safe_psql('postgres', $charged), '0', 'and nobody was charged');
+
+# The transaction of a run fails, four times, by nobody's doing: the error is shown, and it is no attempt.
+fault($node, 'outcome_written', 'error');
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('excused', cleanup => 'once'))});
+for my $round (2 .. 4)
+{
+	ok(fault_waits($node, 'outcome_written', 'error'), "the transaction of a run fails, $round");
+	is(eventually($node, 'postgres', q{SELECT attempts, error FROM gt_garbage WHERE object_id = 'excused'},
+		'0|fault point "outcome_written" (SQLSTATE XX000)'), '0|fault point "outcome_written" (SQLSTATE XX000)', 'the object shows why');
+	fault($node, 'outcome_written', 'error');
+}
+ok(fault_waits($node, 'outcome_written', 'error'), 'and once more');
+cleaned_once('excused');
+is($node->safe_psql('postgres', $charged), '0', 'that was no attempt');
+
+# Another backend is killed while a run goes on, three times: the server goes down, the handler has nothing to do with it.
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('gate of others', cleanup => 'once'))});
+for my $round (1 .. 3)
+{
+	gate_is_waiting($node, 'postgres');
+	my $victim = in_background($node, 'postgres', 'SELECT pg_sleep(3600)');
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)'}) or die;
+	kill_process($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)'}));
+	eval { finish_background($victim) };
+	wait_for_restart($node);
+}
+# An immediate and a fast stop, and the launcher's death.
+gate_is_waiting($node, 'postgres');
+$node->stop('immediate');
+$node->start;
+gate_is_waiting($node, 'postgres');
+$node->restart;
+gate_is_waiting($node, 'postgres');
+kill_process($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'garbagetruck launcher'}));
+wait_for_restart($node);
+gate_is_waiting($node, 'postgres');
+is($node->safe_psql('postgres', $charged), '0', 'deaths of others and shutdowns are no attempts');
+$node->safe_psql('postgres', 'INSERT INTO gate VALUES (true)');
+cleaned_once('gate of others');
+is($node->safe_psql('postgres', q{SELECT attempt FROM cleaned WHERE id = 'gate of others'}), '1', 'it was the first attempt');
+is($node->safe_psql('postgres', q{SELECT paused FROM gt_handlers WHERE name = 'once'}), 'f', 'and the handler is not paused');
+$node->safe_psql('postgres', 'DELETE FROM gate');
+
+# Its own worker is killed: that counts.
+$node->safe_psql('postgres', q{SELECT gt_handler_create('own', 'sql', 'SELECT public.clean($1, $8)', max_attempts => 5, retry_delay => '10 ms', timeout => '5 minutes')});
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('gate of its own', cleanup => 'own'))});
+for my $round (1, 2)
+{
+	kill_process(gate_is_waiting($node, 'postgres'));
+	wait_for_restart($node);
+}
+is(eventually($node, 'postgres', q{SELECT attempts, error FROM gt_garbage WHERE object_id = 'gate of its own'},
+	'2|the worker or the server went down during the run'), '2|the worker or the server went down during the run', 'the death of its own worker is an attempt');
+is(eventually($node, 'postgres', q{SELECT paused FROM gt_handlers WHERE name = 'own'}, 't'), 't', 'the second in a row pauses the handler');
+
+# No mark is left behind.
+$node->restart;
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('last', cleanup => 'once'))});
+cleaned_once('last');
+is($marks->(), 0, 'no mark is left') or diag join "\n", glob($node->data_dir . '/garbagetruck.*');
+
+$node->stop;
+done_testing();
+
+sub cleaned_once
+{
+	my ($id) = @_;
+	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM cleaned WHERE id = '$id'");
+	return is($node->safe_psql('postgres', "SELECT count(*) FROM cleaned WHERE id = '$id'"), '1', "$id is cleaned once");
+}
