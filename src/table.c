@@ -618,7 +618,7 @@ gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 	return lock_row(t, row, mode, skip, true);
 }
 
-/* Waits for those whose lock or update of this version conflicts with the mode; locks nothing. */
+/* Waits for those whose lock or update of this version conflicts with the mode; locks no row. */
 static void
 wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
 {
@@ -658,29 +658,74 @@ wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
 		XactLockTableWait(xmax, t->rel, &row->tid, XLTW_Lock);
 }
 
+/*
+ * A place in the queue for a version of a row, as row locks keep it: so that of
+ * many who wait for its holder one is woken at a time.
+ */
+typedef struct Queued
+{
+	bool		waiting;
+	ItemPointerData tid;
+} Queued;
+
+static LOCKMODE
+queue_mode(LockTupleMode mode)
+{
+	static const LOCKMODE modes[] = {AccessShareLock, RowShareLock, ExclusiveLock, AccessExclusiveLock};
+
+	return modes[mode];
+}
+
+static void
+leave_queue(GtTable *t, Queued *queued, LockTupleMode mode)
+{
+	if (queued->waiting)
+		UnlockTuple(t->rel, &queued->tid, queue_mode(mode));
+	queued->waiting = false;
+}
+
+static void
+enter_queue(GtTable *t, const GtRow *row, Queued *queued, LockTupleMode mode)
+{
+	if (queued->waiting && ItemPointerEquals(&queued->tid, (ItemPointer) &row->tid))
+		return;
+	leave_queue(t, queued, mode);
+	queued->tid = row->tid;
+	LockTuple(t->rel, &queued->tid, queue_mode(mode));
+	queued->waiting = true;
+}
+
 /* See garbagetruck.h. */
 GtLockResult
 gt_fetch_lock_if(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
 				 GtRow *row, LockTupleMode mode, GtJudge may, void *arg)
 {
+	GtLockResult result = GT_BUSY;
+	Queued		queued = {false};
+
 	for (;;)
 	{
 		if (!gt_fetch(t, index, nkeys, keys, row))
-			return GT_GONE;
-		if (!may(row, arg))
-			return GT_REFUSED;
-		switch (lock_row(t, row, mode, true, false))
+			result = GT_GONE;
+		else if (!may(row, arg))
+			result = GT_REFUSED;
+		else
 		{
-			case GT_LOCKED:
-				return GT_LOCKED;
-			case GT_BUSY:
+			result = lock_row(t, row, mode, true, false);
+			if (result == GT_GONE)
+				result = GT_BUSY;	/* another version has come: to be judged, too */
+			else if (result == GT_BUSY)
+			{
+				enter_queue(t, row, &queued, mode);
 				wait_for_holders(t, row, mode);
-				break;
-			default:
-				break;			/* another version has come: to be judged, too */
+			}
 		}
+		if (result != GT_BUSY)
+			break;
 		CHECK_FOR_INTERRUPTS();
 	}
+	leave_queue(t, &queued, mode);
+	return result;
 }
 
 GtLockResult
