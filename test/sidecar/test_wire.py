@@ -316,7 +316,7 @@ class GarbageTruckTest(unittest.TestCase):
                           request_key="k", duration=seconds(1.5), max_attempts=9, retry_delay=seconds(2))
         self.assertTrue(made.created)
         self.assertEqual((made.ttl.seconds, made.ttl.nanos), (1, 500000000))
-        again = self.grant("all", object_type="t", request_key="k")
+        again = self.grant("all", object_type="t", request_key="k", exclusive=True)
         self.assertEqual((again.lease_id, again.created), (made.lease_id, False))
         lease = ask1("Get", v1.GetRequest(lease_id=made.lease_id), v1.Lease)
         self.assertEqual((lease.object_type, lease.payload, lease.metadata, lease.exclusive, lease.cleanup, lease.fence),
