@@ -21,6 +21,7 @@
 #include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
@@ -295,6 +296,13 @@ change_rights(const char *verb, const Right *wanted, int keep, Oid role)
 	change_grants(verb, "SELECT ON TABLE", tables.data, role);
 }
 
+/* To the end of the transaction nobody else gives or takes a right: GRANT fails where two change the same function. */
+static void
+lock_rights(void)
+{
+	LockDatabaseObject(ProcedureRelationId, mark_oid(&rights[0]), 0, ExclusiveLock);
+}
+
 /*
  * gt_allow(role, what DEFAULT 'lease')
  *
@@ -309,6 +317,7 @@ gt_allow(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_allow");
 	role = gt_role_argument(fcinfo, 0, "role");
 	right = right_argument(fcinfo, 1);
+	lock_rights();
 	change_rights("GRANT", right, 0, role);
 	PG_RETURN_VOID();
 }
@@ -331,6 +340,7 @@ gt_disallow(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_disallow");
 	role = gt_role_argument(fcinfo, 0, "role");
 	right = right_argument(fcinfo, 1);
+	lock_rights();
 	for (i = 0; i < (int) lengthof(rights); i++)
 		if (rights[i].bit != right->bit && was_allowed(role, &rights[i]))
 			keep |= rights[i].bit;
@@ -342,7 +352,7 @@ gt_disallow(PG_FUNCTION_ARGS)
 				(errmsg("role \"%s\" keeps '%s': its right 'admin' includes it", name, right->name)));
 	else if (rights_of(role, right->bit) != 0)
 		ereport(NOTICE,
-				(errmsg("role \"%s\" still has '%s': as a superuser, or by a role that it is a member of", name,
+				(errmsg("role \"%s\" still has '%s': as a superuser, by a role that it is a member of, or by another's grant", name,
 						right->name)));
 	PG_RETURN_VOID();
 }

@@ -232,8 +232,9 @@ gt_tables_obstructed(void)
 	list = gt_table_obstacles();
 	if (known != NULL)
 		pfree(known);
-	known = list == NIL ? NULL :
-		MemoryContextStrdup(TopMemoryContext, ((GtObstacle *) linitial(list))->what);
+	known = NULL;
+	if (list != NIL)
+		known = MemoryContextStrdup(TopMemoryContext, ((GtObstacle *) linitial(list))->what);
 	known_at = now;
 	return known;
 }
