@@ -54,6 +54,7 @@ CREATE TABLE _garbagetruck.gt_object (
 	steps         int,                      -- failures since it became garbage or was redriven; NULL: none
 	timed_at      timestamptz,              -- gt_clock() of the last write: the times above are right by the clock of then
 	conflicts     int,                      -- runs in a row that ended with 40001 or 40P01; NULL: none
+	caller        text COLLATE "C",         -- whose it is of those who share the owner's role, see gt_caller_covers(); NULL: nobody's
 	-- the id first: ids differ, and each comparison on the way down the tree is of one text, not two
 	CONSTRAINT gt_object_pkey PRIMARY KEY (object_id, object_type) WITH (fillfactor = 80),
 	CONSTRAINT gt_object_held CHECK ((state OPERATOR(pg_catalog.=) 'h') OPERATOR(pg_catalog.=) (leases OPERATOR(pg_catalog.>) 0))

@@ -56,6 +56,13 @@ may_check(const GtRow *object, void *arg)
 	Oid			owner = GT_OID(object, O_OWNER);
 	char	   *type = TextDatumGetCString(object->v[O_OBJECT_TYPE]);
 
+	/* To callers nothing is shared: a role that shares with the server's shares with the server. */
+	if (gt_caller[0] != '\0' && gt_acts_for(owner) && !gt_acts_for_object(object))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for object \"%s\" of type \"%s\"",
+						gt_shown(TextDatumGetCString(object->v[O_OBJECT_ID])), gt_shown(type)),
+				 errdetail("It belongs to another caller.")));
 	if (!gt_acts_for(owner) && !gt_shared_with(owner, type, GetUserId()) && !gt_is_admin())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -48,6 +48,7 @@ int			gt_history_retention;
 int			gt_renewals;
 int			gt_renewal_buffer_size;
 char	   *gt_identity;
+char	   *gt_caller;
 bool		gt_in_cleanup;
 bool		gt_preloaded = false;
 
@@ -172,6 +173,12 @@ define_settings(void)
 							   "What this cluster is, told by a file of the host: a file-level copy elsewhere has another or none.",
 							   "Empty: the system identifier, which such a copy shares.",
 							   &gt_identity, "", at_start, 0, check_identity, NULL, NULL);
+	DefineCustomStringVariable("garbagetruck.caller",
+							   "For whom this transaction calls, of those who share the role.",
+							   "A server that works as one role for many sets it, with SET LOCAL.",
+							   &gt_caller, "", PGC_USERSET,
+							   GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							   NULL, NULL, NULL);
 	DefineCustomBoolVariable("garbagetruck.in_cleanup",
 							 "On while a handler's SQL runs, so that triggers can tell.",
 							 NULL,

@@ -113,7 +113,7 @@ enum
 	O_OBJECT_TYPE, O_OBJECT_ID, O_OWNER, O_LEASES, O_FENCE, O_STATE, O_KEEP, O_ALONE, O_EVICTED, O_HANDLER,
 	O_SPEC_LEASE, O_REGRANT_AT, O_CLEANUP_ID, O_DUE_AT, O_SINCE, O_ATTEMPTS, O_MAX_ATTEMPTS, O_RETRY_DELAY,
 	O_EXTRA_ATTEMPTS, O_LEASE_ID, O_SERVICE_ID, O_PAYLOAD, O_METADATA, O_CLAIMED_UNTIL, O_FLIGHT_UNTIL,
-	O_SENDS, O_ERROR, O_FLIGHT_BEFORE, O_STEPS, O_TIMED_AT, O_CONFLICTS, O_NATTS
+	O_SENDS, O_ERROR, O_FLIGHT_BEFORE, O_STEPS, O_TIMED_AT, O_CONFLICTS, O_CALLER, O_NATTS
 };
 enum
 {
@@ -470,6 +470,15 @@ extern const char *gt_tables_tampered(void);	/* why no SQL of anybody is run: an
  * functions that only read begin with it.
  */
 extern void gt_must_be_allowed(const char *function);
+/*
+ * Callers of a server that works as one role are kept apart as roles are: such a
+ * server says for whom it calls by garbagetruck.caller, SET LOCAL before the call.
+ * A caller S acts for the services S and S/..., and for objects whose first lease
+ * was given to it.  Who does not say so is the role itself, and not judged.
+ */
+extern char *gt_caller;			/* garbagetruck.c: garbagetruck.caller; "" */
+extern bool gt_caller_covers(const char *service);
+extern bool gt_acts_for_object(const GtRow *object);	/* both for the role and for the caller */
 extern bool gt_acts_for(Oid role);	/* current_user has the rights of role, which is whom the row means also in a copy */
 extern bool gt_is_admin(void);	/* superuser, the extension's owner or gt_allow(.., 'admin') */
 extern bool gt_is_monitor(void);	/* or pg_monitor or gt_allow(.., 'monitor') */

@@ -113,6 +113,8 @@ may_be_parent(const GtRow *lease, GtFail *f)
 
 	if (!gt_acts_for(GT_OID(lease, L_OWNER)))
 		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", gt_uuid_cstring(id));
+	if (!gt_caller_covers(TextDatumGetCString(lease->v[L_SERVICE_ID])))
+		return gt_fail_not_found(id, f);
 	if (!lease->isnull[L_PARENT])
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "lease %s has a parent itself and can not be one", gt_uuid_cstring(id));
 	return true;
@@ -246,8 +248,15 @@ may_lease(const GtRow *object, void *arg)
 	GtFail	   *f = ((MayLease *) arg)->fail;
 	Oid			owner = GT_OID(object, O_OWNER);
 
-	if (GT_CHAR(object, O_STATE) == 'f' || gt_acts_for(owner))
+	if (GT_CHAR(object, O_STATE) == 'f' || gt_acts_for_object(object))
 		return true;
+	if (gt_acts_for(owner))
+	{
+		gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for object \"%s\" of type \"%s\"",
+				gt_shown(r->object_id), gt_shown(r->object_type));
+		f->detail = pstrdup("It belongs to another caller.");
+		return false;
+	}
 	if (!gt_shared_with(owner, r->object_type, GetUserId()))
 	{
 		gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for object \"%s\" of type \"%s\"",
@@ -275,6 +284,14 @@ set_cleanup(GtRow *object, const GtGrant *e)
 	GT_SET(object, O_KEEP, BoolGetDatum(false));
 }
 
+/* Of its first lease: the role's, and of those who share that the caller's, or else whom the role says that it is for. */
+static void
+set_owner(GtRow *object, const GtRequest *r)
+{
+	GT_SET(object, O_OWNER, ObjectIdGetDatum(GetUserId()));
+	GT_SET(object, O_CALLER, CStringGetTextDatum(gt_caller[0] != '\0' ? gt_caller : r->service_id));
+}
+
 /* The row of a new object, with its first lease counted. */
 static void
 new_object(GtRow *row, const GtGrant *e, const Datum *key)
@@ -282,7 +299,7 @@ new_object(GtRow *row, const GtGrant *e, const Datum *key)
 	gt_row_init(row);
 	GT_SET(row, O_OBJECT_ID, key[0]);
 	GT_SET(row, O_OBJECT_TYPE, key[1]);
-	GT_SET(row, O_OWNER, ObjectIdGetDatum(GetUserId()));
+	set_owner(row, &e->request);
 	GT_SET(row, O_LEASES, Int32GetDatum(1));
 	GT_SET(row, O_FENCE, Int64GetDatum(0));
 	GT_SET(row, O_STATE, CharGetDatum('h'));
@@ -438,15 +455,17 @@ read_again(GtGranter *g, const GtGrant *e)
 static bool
 leased_already(const GtRequest *r, const char *holder, TimestampTz until, TimestampTz now, GtFail *f)
 {
+	const char *shown = holder == NULL ? "" : gt_caller_covers(holder) ? psprintf("service \"%s\"", gt_shown(holder)) : "another service";
+
 	gt_fail(f, ERRCODE_GT_LEASED, "object \"%s\" of type \"%s\" is already leased", gt_shown(r->object_id), gt_shown(r->object_type));
 	if (holder == NULL)
 		f->detail = psprintf("A lease on it has expired, and its regrant_delay lasts until %s.", timestamptz_to_str(until));
 	else if (until == GT_NEVER)
-		f->detail = psprintf("It is held by service \"%s\"; the server has just started and does not judge yet.", gt_shown(holder));
+		f->detail = psprintf("It is held by %s; the server has just started and does not judge yet.", shown);
 	else
-		f->detail = psprintf("It is held by service \"%s\"; retry after %s.", gt_shown(holder), timestamptz_to_str(until));
+		f->detail = psprintf("It is held by %s; retry after %s.", shown, timestamptz_to_str(until));
 	f->hint = pstrdup("gt_lease_grant_each() tries without an error, and has holder and retry_after as columns.");
-	f->holder = holder;
+	f->holder = holder != NULL && gt_caller_covers(holder) ? holder : NULL;
 	f->retry_after = until == GT_NEVER ? 0 : Max(until - now, 1);
 	return false;
 }
@@ -509,9 +528,11 @@ check_flight(const GtRequest *r, const GtRow *row, TimestampTz now, GtFail *f)
 			gt_shown(r->object_id), gt_shown(r->object_type));
 	f->detail = psprintf("An attempt to clean it is in flight; creating a lease succeeds at the latest after %s.",
 						 timestamptz_to_str(GT_TIME(row, O_FLIGHT_UNTIL)));
-	f->hint = psprintf("Or once the attempt is acknowledged: gt_ack(" INT64_FORMAT ", %d) or gt_nack(" INT64_FORMAT ", %d, ...).",
-					   GT_INT64(row, O_CLEANUP_ID), GT_INT32(row, O_ATTEMPTS),
-					   GT_INT64(row, O_CLEANUP_ID), GT_INT32(row, O_ATTEMPTS));
+	/* The token is for who may claim, of whom the role can not tell the callers. */
+	if (gt_caller[0] == '\0')
+		f->hint = psprintf("Or once the attempt is acknowledged: gt_ack(" INT64_FORMAT ", %d) or gt_nack(" INT64_FORMAT ", %d, ...).",
+						   GT_INT64(row, O_CLEANUP_ID), GT_INT32(row, O_ATTEMPTS),
+						   GT_INT64(row, O_CLEANUP_ID), GT_INT32(row, O_ATTEMPTS));
 	f->retry_after = GT_TIME(row, O_FLIGHT_UNTIL) - now;
 	return false;
 }
@@ -766,6 +787,7 @@ count_lease(GtGrant *e)
 		 * later than its fence.
 		 */
 		GT_SET(row, O_FENCE, Int64GetDatum(gt_unique_us()));
+		set_owner(row, &e->request);
 		if (e->handler == NULL)
 		{
 			/* of a request that was refused since */
@@ -777,7 +799,7 @@ count_lease(GtGrant *e)
 	if (GT_CHAR(row, O_STATE) == 'f')
 	{
 		/* forgotten, but for the delay of exclusive grants: a new object */
-		GT_SET(row, O_OWNER, ObjectIdGetDatum(GetUserId()));
+		set_owner(row, &e->request);
 		GT_SET(row, O_KEEP, BoolGetDatum(false));
 		GT_SET_NULL(row, O_HANDLER);
 	}

@@ -179,6 +179,8 @@ gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, G
 
 	if (!gt_acts_for(GT_OID(lease, L_OWNER)) && !(releasing && gt_is_admin()))
 		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", gt_uuid_cstring(id));
+	if (!gt_caller_covers(TextDatumGetCString(lease->v[L_SERVICE_ID])))
+		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to another service", gt_uuid_cstring(id));
 	if (service != NULL && strcmp(TextDatumGetCString(lease->v[L_SERVICE_ID]), service) != 0)
 		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to service \"%s\", not \"%s\"",
 					   gt_uuid_cstring(id), TextDatumGetCString(lease->v[L_SERVICE_ID]), service);

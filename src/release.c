@@ -46,12 +46,12 @@ check_release(GtTable *objects, const GtRow *lease, bool keep, const char *servi
 	key[0] = lease->v[L_OBJECT_ID];
 	key[1] = lease->v[L_OBJECT_TYPE];
 	if (keep && gt_fetch(objects, GT_OBJECT_PKEY, 2, key, &object) &&
-		!gt_acts_for(GT_OID(&object, O_OWNER)) && !gt_is_admin())
+		!gt_acts_for_object(&object) && (gt_caller[0] != '\0' || !gt_is_admin()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to keep object \"%s\" of type \"%s\"",
 						TextDatumGetCString(object.v[O_OBJECT_ID]), TextDatumGetCString(object.v[O_OBJECT_TYPE])),
-				 errdetail("It belongs to another role.")));
+				 gt_caller[0] != '\0' ? errdetail("It belongs to another caller.") : errdetail("It belongs to another role.")));
 }
 
 /* Ends the leases, each unless it has ended or is not there; returns how many. */

@@ -146,6 +146,24 @@ gt_acts_for(Oid role)
 	return gt_place(NULL) != GT_PLACE_COPY || is_the_same_here(role);
 }
 
+/* See garbagetruck.h. */
+bool
+gt_caller_covers(const char *service)
+{
+	size_t		len = strlen(gt_caller);
+
+	return len == 0 || (strncmp(service, gt_caller, len) == 0 && (service[len] == '\0' || service[len] == '/'));
+}
+
+bool
+gt_acts_for_object(const GtRow *object)
+{
+	if (!gt_acts_for(GT_OID(object, O_OWNER)))
+		return false;
+	return gt_caller[0] == '\0' ||
+		(!object->isnull[O_CALLER] && gt_caller_covers(TextDatumGetCString(object->v[O_CALLER])));
+}
+
 bool
 gt_is_admin(void)
 {

@@ -296,6 +296,14 @@ caller_handlers(const GrpcCall *call, const char *const **handlers)
 }
 
 bool
+caller_is_admin(const GrpcCall *call)
+{
+	const Caller *caller = grpc_caller(call);
+
+	return caller != NULL && caller->admin;
+}
+
+bool
 caller_claims(const GrpcCall *call, const char *handler)
 {
 	const Caller *caller = grpc_caller(call);

@@ -32,6 +32,9 @@ extern bool caller_acts_as(GrpcCall *call, const char *service_id);
 /* Is `service_id` one that the caller may see? */
 extern bool caller_owns(const GrpcCall *call, const char *service_id);
 
+/* Has its line in the token file `admin`? */
+extern bool caller_is_admin(const GrpcCall *call);
+
 /* May it claim of that handler? */
 extern bool caller_claims(const GrpcCall *call, const char *handler);
 

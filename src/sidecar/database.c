@@ -468,6 +468,7 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 		call->route = how->route;
 		call->deadline_us = how->deadline_us;
 		call->repeatable = how->repeatable;
+		call->caller = how->caller;
 	}
 	at = (char *) &call->params[statement->params];
 	for (i = 0; i < statement->params; i++)

@@ -65,6 +65,7 @@ typedef struct DbHow
 								 * in order; 0: over any.  See db_route() */
 	int64_t		deadline_us;	/* of loop_clock(): not started after it; 0: none */
 	bool		repeatable;		/* as DB_REPEATABLE, for this call */
+	const char *caller;			/* for whom, see callers.h: judges objects in SQL, and is never freed; NULL: for nobody */
 } DbHow;
 
 /*

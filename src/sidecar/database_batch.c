@@ -128,10 +128,40 @@ send_limit(DbConn *conn, Segment *segment)
 	if (limit < 1000)
 		limit = 1000;
 	segment->limited = true;
-	segment->position = -1;
 	snprintf(text, sizeof(text), "%lld", (long long) (limit / 1000));
 	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('statement_timeout', $1, true)",
 							 1, NULL, params, NULL, NULL, 0);
+}
+
+/* Is this call for another caller than the one before it?  None is at the begin of a transaction. */
+static bool
+changes_caller(const Segment *segment, int i)
+{
+	const char *caller = segment->calls[i]->caller;
+	const char *before = i > 0 ? segment->calls[i - 1]->caller : NULL;
+
+	if (caller == NULL || before == NULL)
+		return caller != before;
+	return strcmp(caller, before) != 0;
+}
+
+/* For whom the calls from here on are, to the end of the transaction: nothing of it is left in the session. */
+static bool
+tell_caller(DbConn *conn, const char *caller)
+{
+	const char *params[1] = {caller != NULL ? caller : ""};
+
+	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('garbagetruck.caller', $1, true)",
+							 1, NULL, params, NULL, NULL, 0) == 1;
+}
+
+/* The segment's next result is of the call at its position, unless another comes before that. */
+static void
+next_position(Segment *segment)
+{
+	segment->position++;
+	segment->telling = segment->position >= 0 && segment->position < segment->count &&
+		segment->calls[segment->position]->tells_caller;
 }
 
 static bool
@@ -140,18 +170,26 @@ send_segment(DbConn *conn, Segment *segment)
 	char		name[80];
 	int			i;
 
+	for (i = 0; i < segment->count; i++)
+		segment->calls[i]->tells_caller = changes_caller(segment, i);
+
 	if (!send_preparations(conn, segment))
 	{
 		put_in_flight(conn, segment);
 		return false;
 	}
 	put_in_flight(conn, segment);
-	if (conn->lane != LANE_CALLS && !send_limit(conn, segment))
+	segment->position = -1;
+	if (conn->lane == LANE_CALLS)
+		next_position(segment);
+	else if (!send_limit(conn, segment))
 		return false;
 	for (i = 0; i < segment->count; i++)
 	{
 		DbCall	   *call = segment->calls[i];
 
+		if (call->tells_caller && !tell_caller(conn, call->caller))
+			return false;
 		if (!PQsendQueryPrepared(conn->pg, statement_name(conn, call->statement, name, sizeof(name)),
 								 call->statement->params, call->params, NULL, NULL,
 								 (call->statement->flags & DB_BINARY) ? 1 : 0))
@@ -411,7 +449,7 @@ take_result(DbConn *conn, PGresult *result)
 		segment->failed = segment->prepare == NULL ? segment->position : -1;
 		return;
 	}
-	if (status == PGRES_TUPLES_OK && segment->prepare == NULL && segment->position >= 0 && segment->position < segment->count)
+	if (status == PGRES_TUPLES_OK && segment->prepare == NULL && !segment->telling && segment->position >= 0 && segment->position < segment->count)
 	{
 		PQclear(segment->calls[segment->position]->result);
 		segment->calls[segment->position]->result = result;
@@ -446,8 +484,10 @@ batch_receive(DbConn *conn)
 		conn->heard_us = loop_now();
 		if (result != NULL)
 			take_result(conn, result);
+		else if (conn->in_flight != NULL && conn->in_flight->telling)
+			conn->in_flight->telling = false;
 		else if (conn->in_flight != NULL)
-			conn->in_flight->position++;
+			next_position(conn->in_flight);
 		if (PQstatus(conn->pg) == CONNECTION_BAD)
 			return;
 	}

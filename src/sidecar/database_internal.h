@@ -29,8 +29,10 @@ struct DbCall
 	uint64_t	route;
 	int64_t		deadline_us;
 	int64_t		queued_us;
+	const char *caller;
 	bool		repeatable;
 	bool		in_flight;
+	bool		tells_caller;	/* in its segment: garbagetruck.caller is set before it */
 	bool		waited;			/* has been put on the waiting lane */
 	int			attempts;		/* after 40001, 40P01, a lost connection */
 	LoopTimer	again;			/* runs between attempts */
@@ -48,6 +50,7 @@ typedef struct Segment
 	int			failed;			/* position of the culprit; -1: none */
 	PGresult   *error;			/* its result */
 	bool		limited;		/* position 0 is a time limit's, not a call's */
+	bool		telling;		/* the result that comes next is of garbagetruck.caller, and then that of the position */
 	int			count;
 	DbCall	   *calls[];
 } Segment;

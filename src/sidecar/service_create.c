@@ -22,14 +22,7 @@ typedef Garbagetruck__V1__Grant Grant;
 
 static DbStatement create = {"v1_create",
 	"SELECT lease_id, fence, expires_at, ttl, created, attempts"
-	" FROM gt_lease_grant($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-CREATE_PARAMS - 1, DB_BINARY};
-
-/* For a named caller, whose parent must be its own: no lease where that is not so. */
-static DbStatement create_child = {"v1_create_child",
-	"SELECT n.lease_id, n.fence, n.expires_at, n.ttl, n.created, n.attempts, $8::text"
-	" FROM (SELECT) one LEFT JOIN LATERAL (SELECT n.* FROM gt_lease_get($8::uuid) g,"
-	" LATERAL gt_lease_grant($1, $2, $3, $4, $5, $6, $7, g.lease_id, $9, $10, $11, $12) n WHERE " OWN_SERVICE("$13") ") n ON true",
+	" FROM gt_lease_grant($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
 CREATE_PARAMS, DB_BINARY};
 
 typedef struct CreateParams
@@ -37,9 +30,9 @@ typedef struct CreateParams
 	const char *params[CREATE_PARAMS];
 	char		duration[INTERVAL_SIZE],
 				delay[INTERVAL_SIZE],
+				regrant_delay[INTERVAL_SIZE],
 				attempts[16];
-	char		wrong[200];		/* what is, where it has a value in it */
-	DbStatement *statement;
+	char		wrong[400];		/* what is, where it has a value in it */
 } CreateParams;
 
 /* A Grant with what it points to. */
@@ -56,6 +49,18 @@ static const char *
 unknown_parent(const char *parent, char *buffer, size_t size)
 {
 	snprintf(buffer, size, "parent: lease %.100s not found", parent);
+	return buffer;
+}
+
+/* Of all that a create names, only the parent is a lease. */
+static const char *
+create_problem(const DbOutcome *outcome, char *buffer)
+{
+	char		problem[PROBLEM_SIZE];
+
+	if (strcmp(outcome->sqlstate, "GT001") != 0)
+		return outcome_problem(outcome, buffer);
+	snprintf(buffer, PROBLEM_SIZE, "parent: %.200s", outcome_problem(outcome, problem));
 	return buffer;
 }
 
@@ -120,8 +125,9 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	if (!duration_us(request->retry_delay, &us))
 		return "retry_delay is negative or out of range";
 	p[11] = request->retry_delay == NULL ? NULL : interval_param(us, out->delay);
-	p[12] = caller_name(call);
-	out->statement = p[7] != NULL && p[12] != NULL ? &create_child : &create;
+	if (!duration_us(request->regrant_delay, &us))
+		return "regrant_delay is negative or out of range";
+	p[12] = request->regrant_delay == NULL ? NULL : interval_param(us, out->regrant_delay);
 	return NULL;
 }
 
@@ -132,13 +138,12 @@ created(void *arg, const DbOutcome *outcome)
 {
 	GrpcCall   *call = arg;
 	GrantRow	row;
-	char		wrong[200];
+	char		buffer[PROBLEM_SIZE];
 
-	if (!call_sql_done(call, outcome))
-		return;
-	if (PQgetisnull(outcome->result, 0, 0))
+	grpc_set_state(call, NULL);
+	if (outcome->result == NULL)
 	{
-		grpc_fail(call, GRPC_NOT_FOUND, "%s", unknown_parent(get_text_or_empty(outcome->result, 0, 6), wrong, sizeof(wrong)));
+		grpc_fail_sql(call, outcome->sqlstate, create_problem(outcome, buffer), outcome->detail, outcome->hint);
 		return;
 	}
 	read_grant(outcome->result, &row);
@@ -156,7 +161,7 @@ v1_create(GrpcCall *call, const ProtobufCMessage *message)
 	if (wrong != NULL)
 		grpc_fail(call, code, "%s", wrong);
 	else
-		call_sql(call, params.statement, params.params, route_of_object(params.params[1], params.params[0]),
+		call_sql(call, &create, params.params, route_of_object(params.params[1], params.params[0]),
 				 params.params[9] != NULL, created);
 }
 
@@ -215,16 +220,13 @@ item_created(void *arg, const DbOutcome *outcome)
 	char		buffer[PROBLEM_SIZE];
 
 	item->waiting = NULL;
-	if (outcome->result != NULL && PQgetisnull(outcome->result, 0, 0))
-		set_error(item, GRPC_NOT_FOUND, grpc_sqlstate_of_code(GRPC_NOT_FOUND),
-				  unknown_parent(get_text_or_empty(outcome->result, 0, 6), buffer, sizeof(buffer)));
-	else if (outcome->result != NULL)
+	if (outcome->result != NULL)
 	{
 		read_grant(outcome->result, &item->grant);
 		item->message.grant = &item->grant.message;
 	}
 	else
-		set_error(item, grpc_code_of_sqlstate(outcome->sqlstate), outcome->sqlstate, outcome_problem(outcome, buffer));
+		set_error(item, grpc_code_of_sqlstate(outcome->sqlstate), outcome->sqlstate, create_problem(outcome, buffer));
 	if (--batch->open == 0)
 		answer_batch(batch);
 }
@@ -253,7 +255,7 @@ start_item(GrpcCall *call, const CreateRequest *request, const char *wrong, Batc
 {
 	CreateParams params;
 	GrpcCode	code = GRPC_INVALID_ARGUMENT;
-	DbHow		how = {.deadline_us = grpc_deadline(call)};
+	DbHow		how = {.deadline_us = grpc_deadline(call), .caller = caller_name(call)};
 
 	if (wrong == NULL)
 		wrong = read_request(call, request, &params, &code);
@@ -265,7 +267,7 @@ start_item(GrpcCall *call, const CreateRequest *request, const char *wrong, Batc
 	how.route = route_of_object(params.params[1], params.params[0]);
 	how.repeatable = params.params[9] != NULL;
 	item->batch->open++;
-	item->waiting = db_call(params.statement, params.params, &how, item_created, item);
+	item->waiting = db_call(&create, params.params, &how, item_created, item);
 }
 
 void

@@ -16,11 +16,12 @@
 #define COUNTS_US 5000000
 #define GROUPS_US 10000000
 #define MAX_GROUPS 1000
+#define MAX_BOTHS 20000
 
 /* The totals, in the order of totals_statement's columns. */
 enum
 {
-	LEASES, CREATED, RENEWED, RELEASED, EXPIRED, CLEANUPS, FAILED, TOTALS
+	LEASES, CREATED, RENEWED, RELEASED, EXPIRED, CLEANUPS, FAILED, OVERDUE, TOTALS
 };
 
 static int64_t totals[TOTALS];
@@ -34,20 +35,37 @@ typedef struct Group
 
 static Group *groups[2];		/* by service, by type */
 static int	group_counts[2];
+
+/* The same by both, for callers with a name, who are told of their own. */
+typedef struct Both
+{
+	char	   *service;
+	char	   *type;
+	uint64_t	active;
+	uint64_t	expired;
+} Both;
+
+static Both *boths;
+static int	both_count;
 static int64_t groups_until_us;
+static int64_t groups_asked_us;
 
 #define SUM(metric) "sum(value) FILTER (WHERE name = 'garbagetruck_" metric "')"
 
 static DbStatement totals_statement = {"gc_totals",
 	"SELECT " SUM("leases") "::bigint, " SUM("leases_created_total") "::bigint, " SUM("leases_renewed_total") "::bigint, "
 	SUM("leases_released_total") "::bigint, " SUM("leases_expired_total") "::bigint, " SUM("cleanups_total") "::bigint,"
-	" sum(value) FILTER (WHERE name = 'garbagetruck_cleanups_total' AND labels->>'result' <> 'cleaned')::bigint"
+	" sum(value) FILTER (WHERE name = 'garbagetruck_cleanups_total' AND labels->>'result' <> 'cleaned')::bigint,"
+	" (SELECT sum(leases) FROM gt_forecast('0'))::bigint"
 	" FROM gt_metrics()",
 0, DB_BINARY | DB_REPEATABLE | DB_ALONE};
 
 static DbStatement groups_statement = {"gc_groups",
-	"(SELECT 0, service_id, count(*) FROM gt_leases GROUP BY service_id ORDER BY 3 DESC LIMIT 1000)"
-	" UNION ALL (SELECT 1, object_type, count(*) FROM gt_leases GROUP BY object_type ORDER BY 3 DESC LIMIT 1000)",
+	"WITH g AS MATERIALIZED (SELECT service_id, object_type, count(*) FILTER (WHERE state = 'active') AS active,"
+	" count(*) FILTER (WHERE state = 'expired') AS expired FROM gt_leases GROUP BY service_id, object_type)"
+	" (SELECT 0, service_id, sum(active + expired)::bigint, NULL::text, NULL::bigint FROM g GROUP BY service_id ORDER BY 3 DESC LIMIT 1000)"
+	" UNION ALL (SELECT 1, object_type, sum(active + expired)::bigint, NULL::text, NULL::bigint FROM g GROUP BY object_type ORDER BY 3 DESC LIMIT 1000)"
+	" UNION ALL (SELECT 2, service_id, active, object_type, expired FROM (SELECT * FROM g ORDER BY active + expired DESC LIMIT 20000) g ORDER BY object_type)",
 0, DB_BINARY | DB_REPEATABLE | DB_ALONE};
 
 /* What makes the service unable to do its work; dead or paused garbage does not. */
@@ -69,6 +87,96 @@ keep_totals(const PGresult *result)
 /* ---- HealthCheck ---- */
 
 static void
+free_groups(void)
+{
+	int			i;
+
+	for (i = 0; i < 2; i++)
+	{
+		while (group_counts[i] > 0)
+			free(groups[i][--group_counts[i]].name);
+	}
+	while (both_count > 0)
+	{
+		free(boths[--both_count].service);
+		free(boths[both_count].type);
+	}
+	groups_until_us = 0;
+}
+
+static bool
+keep_both(const PGresult *result, int row)
+{
+	Both	   *both = &boths[both_count];
+
+	both->service = strdup(get_text_or_empty(result, row, 1));
+	both->type = strdup(get_text_or_empty(result, row, 3));
+	both->active = (uint64_t) get_int8(result, row, 2);
+	both->expired = (uint64_t) get_int8(result, row, 4);
+	both_count++;
+	return both->service != NULL && both->type != NULL;
+}
+
+static bool
+keep_group(const PGresult *result, int row, int by)
+{
+	Group	   *group = &groups[by][group_counts[by]];
+
+	group->name = strdup(get_text_or_empty(result, row, 1));
+	if (group->name == NULL)
+		return false;
+	group_counts[by]++;
+	group->count = (uint64_t) get_int8(result, row, 2);
+	return true;
+}
+
+/* False: out of memory, and none are kept. */
+static bool
+keep_groups(const PGresult *result)
+{
+	int			rows = PQntuples(result);
+	int64_t		took = loop_now() - groups_asked_us;
+	bool		ok = true;
+	int			i;
+
+	free_groups();
+	for (i = 0; i < 2 && ok; i++)
+		ok = groups[i] != NULL || (groups[i] = calloc(MAX_GROUPS, sizeof(Group))) != NULL;
+	ok = ok && (boths != NULL || (boths = calloc(MAX_BOTHS, sizeof(Both))) != NULL);
+	for (i = 0; i < rows && ok; i++)
+	{
+		int			by = get_int4(result, i, 0);
+
+		if (by == 2)
+			ok = both_count == MAX_BOTHS || keep_both(result, i);
+		else
+			ok = group_counts[by] == MAX_GROUPS || keep_group(result, i, by);
+	}
+	if (!ok)
+		free_groups();
+	else
+		/* Where counting takes long it is done more seldom. */
+		groups_until_us = loop_now() + (took * 20 > GROUPS_US ? took * 20 : GROUPS_US);
+	return ok;
+}
+
+/* The leases of a caller with a name. */
+static void
+count_own(const GrpcCall *call, uint64_t *active, uint64_t *expired)
+{
+	int			i;
+
+	*active = *expired = 0;
+	for (i = 0; i < both_count; i++)
+	{
+		if (!caller_owns(call, boths[i].service))
+			continue;
+		*active += boths[i].active;
+		*expired += boths[i].expired;
+	}
+}
+
+static void
 answer_health(GrpcCall *call, bool healthy)
 {
 	DistributedGc__HealthCheckResponse response = DISTRIBUTED_GC__HEALTH_CHECK_RESPONSE__INIT;
@@ -79,8 +187,13 @@ answer_health(GrpcCall *call, bool healthy)
 	started.nanos = (int32_t) at.tv_nsec;
 	response.healthy = healthy;
 	response.version = (char *) GT_VERSION;
-	response.active_leases = (uint64_t) totals[LEASES];
-	response.expired_leases = (uint64_t) totals[EXPIRED];
+	if (caller_name(call) != NULL)
+		count_own(call, &response.active_leases, &response.expired_leases);
+	else
+	{
+		response.active_leases = (uint64_t) totals[LEASES];
+		response.expired_leases = (uint64_t) totals[OVERDUE];
+	}
 	response.uptime = &started;
 	grpc_answer(call, &response.base);
 }
@@ -93,22 +206,47 @@ health_came(void *arg, const DbOutcome *outcome)
 }
 
 static void
+ask_health(GrpcCall *call)
+{
+	call_sql(call, &health_statement, NULL, 0, true, health_came);
+}
+
+static void
 health_totals_came(void *arg, const DbOutcome *outcome)
 {
 	/* A role that may not see metrics, or no preload: the counts stay 0. */
+	grpc_set_state(arg, NULL);
 	if (outcome->result != NULL)
 		keep_totals(outcome->result);
 	totals_until_us = loop_now() + COUNTS_US;
-	call_sql(arg, &health_statement, NULL, 0, true, health_came);
+	ask_health(arg);
+}
+
+static void
+health_groups_came(void *arg, const DbOutcome *outcome)
+{
+	grpc_set_state(arg, NULL);
+	if (outcome->result != NULL)
+		keep_groups(outcome->result);
+	ask_health(arg);
+}
+
+static void
+ask_groups(GrpcCall *call, DbDone done)
+{
+	groups_asked_us = loop_now();
+	call_sql(call, &groups_statement, NULL, 0, true, done);
 }
 
 void
 gc_health_check(GrpcCall *call, const ProtobufCMessage *message)
 {
-	if (totals_until_us < loop_now())
+	if (caller_name(call) != NULL && groups_until_us < loop_now())
+		ask_groups(call, health_groups_came);
+	else if (caller_name(call) == NULL && totals_until_us < loop_now())
 		call_sql(call, &totals_statement, NULL, 0, true, health_totals_came);
 	else
-		call_sql(call, &health_statement, NULL, 0, true, health_came);
+		ask_health(call);
 }
 
 /* ---- GetMetrics ---- */
@@ -126,39 +264,39 @@ spell_type(const char *name)
 	return spellings[type];
 }
 
-/* False: out of memory, and none are kept. */
-static bool
-keep_groups(const PGresult *result)
+/* Count leases of a type, which may come several times in a row. */
+static void
+add_type(DistributedGc__MetricsResponse *response, DistributedGc__MetricsResponse__LeasesByTypeEntry *types,
+		 DistributedGc__MetricsResponse__LeasesByTypeEntry **pointers, const char *name, uint64_t count)
 {
-	int			rows = PQntuples(result);
-	int			i;
+	const char *spelling = spell_type(name);
+	size_t		n = response->n_leases_by_type;
 
-	for (i = 0; i < 2; i++)
+	if (n > 0 && strcmp(types[n - 1].key, spelling) == 0)
+		n--;
+	else if (n == MAX_GROUPS)
+		return;
+	else
 	{
-		while (group_counts[i] > 0)
-			free(groups[i][--group_counts[i]].name);
-		if (groups[i] == NULL)
-			groups[i] = calloc(MAX_GROUPS, sizeof(Group));
-		if (groups[i] == NULL)
-			return false;
+		distributed_gc__metrics_response__leases_by_type_entry__init(&types[n]);
+		types[n].key = (char *) spelling;
+		pointers[n] = &types[n];
+		response->n_leases_by_type++;
 	}
-	groups_until_us = 0;
-	for (i = 0; i < rows; i++)
-	{
-		int			by = get_int4(result, i, 0) == 1;
-		Group	   *group;
+	types[n].value += count;
+}
 
-		if (group_counts[by] == MAX_GROUPS)
-			continue;
-		group = &groups[by][group_counts[by]];
-		group->name = strdup(get_text_or_empty(result, i, 1));
-		if (group->name == NULL)
-			return false;
-		group_counts[by]++;
-		group->count = (uint64_t) get_int8(result, i, 2);
-	}
-	groups_until_us = loop_now() + GROUPS_US;
-	return true;
+/* What the whole database has seen: not for one caller of several. */
+static void
+tell_totals(DistributedGc__MetricsResponse *response)
+{
+	response->total_leases_created = (uint64_t) totals[CREATED];
+	response->total_leases_renewed = (uint64_t) totals[RENEWED];
+	response->total_leases_expired = (uint64_t) totals[EXPIRED];
+	response->total_leases_released = (uint64_t) totals[RELEASED];
+	response->total_cleanup_operations = (uint64_t) totals[CLEANUPS];
+	response->failed_cleanup_operations = (uint64_t) totals[FAILED];
+	response->active_leases = (uint64_t) totals[LEASES];
 }
 
 static void
@@ -175,7 +313,7 @@ answer_metrics(GrpcCall *call)
 	{
 		int			n = (int) response.n_leases_by_service;
 
-		if (!caller_owns(call, groups[0][i].name))
+		if (!caller_owns(call, groups[0][i].name) && !caller_is_admin(call))
 			continue;
 		distributed_gc__metrics_response__leases_by_service_entry__init(&services[n]);
 		services[n].key = groups[0][i].name;
@@ -183,23 +321,28 @@ answer_metrics(GrpcCall *call)
 		service_pointers[n] = &services[n];
 		response.n_leases_by_service++;
 	}
-	for (i = 0; i < group_counts[1]; i++)
+	if (caller_name(call) == NULL || caller_is_admin(call))
 	{
-		distributed_gc__metrics_response__leases_by_type_entry__init(&types[i]);
-		types[i].key = (char *) spell_type(groups[1][i].name);
-		types[i].value = groups[1][i].count;
-		type_pointers[i] = &types[i];
+		for (i = 0; i < group_counts[1]; i++)
+			add_type(&response, types, type_pointers, groups[1][i].name, groups[1][i].count);
+	}
+	else
+	{
+		for (i = 0; i < both_count; i++)
+			if (caller_owns(call, boths[i].service))
+				add_type(&response, types, type_pointers, boths[i].type, boths[i].active + boths[i].expired);
 	}
 	response.leases_by_service = service_pointers;
 	response.leases_by_type = type_pointers;
-	response.n_leases_by_type = (size_t) group_counts[1];
-	response.total_leases_created = (uint64_t) totals[CREATED];
-	response.total_leases_renewed = (uint64_t) totals[RENEWED];
-	response.total_leases_expired = (uint64_t) totals[EXPIRED];
-	response.total_leases_released = (uint64_t) totals[RELEASED];
-	response.total_cleanup_operations = (uint64_t) totals[CLEANUPS];
-	response.failed_cleanup_operations = (uint64_t) totals[FAILED];
-	response.active_leases = (uint64_t) totals[LEASES];
+	if (caller_name(call) == NULL || caller_is_admin(call))
+		tell_totals(&response);
+	else
+	{
+		uint64_t	expired;
+
+		count_own(call, &response.active_leases, &expired);
+		response.active_leases += expired;
+	}
 	grpc_answer(call, &response.base);
 }
 
@@ -223,7 +366,7 @@ metrics_totals_came(void *arg, const DbOutcome *outcome)
 	if (groups_until_us >= loop_now())
 		answer_metrics(arg);
 	else
-		call_sql(arg, &groups_statement, NULL, 0, true, groups_came);
+		ask_groups(arg, groups_came);
 }
 
 void

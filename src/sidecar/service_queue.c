@@ -37,13 +37,13 @@ CLAIM_PARAMS, DB_BINARY};
 	" UNION ALL SELECT FROM gt_dead WHERE cleanup_id = $1)"
 
 /* For callers without a name, which are most: the bare function. */
-DbStatement ack_statement = {"v1_ack", "SELECT gt_ack($1, $2), false FROM (SELECT $3::text, $4::text[], $5::interval) unused", 5, DB_BINARY};
-DbStatement nack_statement = {"v1_nack", "SELECT gt_nack($1, $2, $3, $5), false FROM (SELECT $4::text[]) unused", 5, DB_BINARY};
-DbStatement extend_statement = {"v1_extend", "SELECT gt_extend($1, $2, $5), false FROM (SELECT $3::text, $4::text[]) unused", 5, DB_BINARY};
+DbStatement ack_statement = {"v1_ack", "SELECT gt_ack($1, $2), false FROM (SELECT $3::text, $4::text[], $5::interval, $6::boolean) unused", 6, DB_BINARY};
+DbStatement nack_statement = {"v1_nack", "SELECT gt_nack($1, $2, $3, $5, $6), false FROM (SELECT $4::text[]) unused", 6, DB_BINARY};
+DbStatement extend_statement = {"v1_extend", "SELECT gt_extend($1, $2, $5), false FROM (SELECT $3::text, $4::text[], $6::boolean) unused", 6, DB_BINARY};
 
-static DbStatement ack_own = {"v1_ack_own", TOKEN_SQL("gt_ack($1, $2)") " FROM (SELECT $3::text, $5::interval) unused", 5, DB_BINARY};
-static DbStatement nack_own = {"v1_nack_own", TOKEN_SQL("gt_nack($1, $2, $3, $5)"), 5, DB_BINARY};
-static DbStatement extend_own = {"v1_extend_own", TOKEN_SQL("gt_extend($1, $2, $5)") " FROM (SELECT $3::text) unused", 5, DB_BINARY};
+static DbStatement ack_own = {"v1_ack_own", TOKEN_SQL("gt_ack($1, $2)") " FROM (SELECT $3::text, $5::interval, $6::boolean) unused", 6, DB_BINARY};
+static DbStatement nack_own = {"v1_nack_own", TOKEN_SQL("gt_nack($1, $2, $3, $5, $6)"), 6, DB_BINARY};
+static DbStatement extend_own = {"v1_extend_own", TOKEN_SQL("gt_extend($1, $2, $5)") " FROM (SELECT $3::text, $6::boolean) unused", 6, DB_BINARY};
 
 /* The one row of a claim from a database that is not the expected one. */
 static bool
@@ -148,7 +148,7 @@ outcome_params(GrpcCall *call, const Garbagetruck__V1__Outcome *outcome, Outcome
 	snprintf(out->attempt, sizeof(out->attempt), "%u", outcome->attempt);
 	out->params[0] = out->cleanup_id;
 	out->params[1] = out->attempt;
-	out->params[2] = outcome->error;
+	out->params[2] = text_or_null(outcome->error);
 	if (caller_name(call) != NULL)
 	{
 		param_begin(&out->handlers);
@@ -157,6 +157,7 @@ outcome_params(GrpcCall *call, const Garbagetruck__V1__Outcome *outcome, Outcome
 		out->params[3] = param_end(&out->handlers);
 	}
 	out->params[4] = outcome->delay == NULL ? NULL : interval_param(us, out->delay);
+	out->params[5] = outcome->final ? "true" : "false";
 	return NULL;
 }
 

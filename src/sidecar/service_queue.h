@@ -50,7 +50,7 @@ extern bool claim_handlers(GrpcCall *call, char *const *names, size_t count, cha
 /* Parameters of a token; the text lives in the struct. */
 typedef struct OutcomeParams
 {
-	const char *params[5];
+	const char *params[6];
 	char		cleanup_id[24],
 				attempt[16],
 				delay[INTERVAL_SIZE];

@@ -75,13 +75,13 @@ release(GrpcCall *call, const ProtobufCMessage *message)
 /* ---- Update ---- */
 
 static DbStatement update = {"v1_update",
-	"SELECT '', '', gt_lease_update($1, $2, $3)",
-3, DB_BINARY | DB_REPEATABLE};
+	"SELECT '', '', gt_lease_update($1, $2, $3, duration => $4)",
+4, DB_BINARY};
 
 static DbStatement update_own = {"v1_update_own",
-	"SELECT $1::text, g.lease_id, CASE WHEN g.lease_id IS NOT NULL THEN gt_lease_update(g.lease_id, $2, $3)::text END"
-	" FROM (SELECT) one LEFT JOIN LATERAL (SELECT g.lease_id FROM gt_lease_get($1) g WHERE " OWN_SERVICE("$4") ") g ON true",
-4, DB_BINARY | DB_REPEATABLE};
+	"SELECT $1::text, g.lease_id, CASE WHEN g.lease_id IS NOT NULL THEN gt_lease_update(g.lease_id, $2, $3, duration => $4)::text END"
+	" FROM (SELECT) one LEFT JOIN LATERAL (SELECT g.lease_id FROM gt_lease_get($1) g WHERE " OWN_SERVICE("$5") ") g ON true",
+5, DB_BINARY};
 
 static void
 updated(void *arg, const DbOutcome *outcome)
@@ -101,7 +101,8 @@ static void
 update_lease(GrpcCall *call, const ProtobufCMessage *message)
 {
 	const Garbagetruck__V1__UpdateRequest *request = (const void *) message;
-	const char *params[4] = {request->lease_id, NULL, NULL, caller_name(call)};
+	const char *params[5] = {request->lease_id, NULL, NULL, NULL, caller_name(call)};
+	char		duration[INTERVAL_SIZE];
 
 	if (!valid_uuid(request->lease_id))
 	{
@@ -112,7 +113,11 @@ update_lease(GrpcCall *call, const ProtobufCMessage *message)
 		params[1] = request->payload;
 	if (request->metadata_given_case == GARBAGETRUCK__V1__UPDATE_REQUEST__METADATA_GIVEN_METADATA)
 		params[2] = request->metadata;
-	call_sql(call, params[3] != NULL ? &update_own : &update, params, route_of_lease(request->lease_id), true, updated);
+	if (!read_duration(call, "duration", request->duration, duration, &params[3]))
+		return;
+	if (request->duration != NULL && request->duration->seconds == 0 && request->duration->nanos == 0)
+		params[3] = NULL;
+	call_sql(call, params[4] != NULL ? &update_own : &update, params, route_of_lease(request->lease_id), true, updated);
 }
 
 /* ---- Get, List ---- */

@@ -94,7 +94,7 @@ void
 call_sql(GrpcCall *call, DbStatement *statement, const char *const *params,
 		 uint64_t route, bool repeatable, DbDone done)
 {
-	DbHow		how = {.route = route, .deadline_us = grpc_deadline(call), .repeatable = repeatable};
+	DbHow		how = {.route = route, .deadline_us = grpc_deadline(call), .repeatable = repeatable, .caller = caller_name(call)};
 
 	grpc_set_state(call, db_call(statement, params, &how, done, call));
 }
@@ -128,7 +128,14 @@ outcome_problem(const DbOutcome *outcome, char *buffer)
 		{"GT005", ""}
 	};
 	size_t		i;
+	size_t		len = strlen(outcome->message);
 
+	/* One condition has one wording, whoever found it out. */
+	if (strcmp(outcome->sqlstate, "GT001") == 0 && len > 15 && len < PROBLEM_SIZE && strcmp(outcome->message + len - 15, " does not exist") == 0)
+	{
+		snprintf(buffer, PROBLEM_SIZE, "%.*s not found", (int) len - 15, outcome->message);
+		return buffer;
+	}
 	for (i = 0; i < sizeof(detailed) / sizeof(detailed[0]); i++)
 	{
 		if (strcmp(outcome->sqlstate, detailed[i].sqlstate) != 0)

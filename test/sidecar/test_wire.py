@@ -758,6 +758,89 @@ class CallersTest(unittest.TestCase):
                                        gc.ReleaseLeaseResponse)):
             self.assertEqual(self.code("t1", GC + name, request, answer), Code.PERMISSION_DENIED)
 
+    def error(self, token, path, request, answer):
+        return failure(self.channel, path, request, answer, metadata=(("authorization", "Bearer " + token),))
+
+    def untold(self, error, *secrets):
+        told = [error.details()] + [str(value) for _, value in error.trailing_metadata() or ()]
+        for secret in secrets:
+            self.assertFalse([text for text in told if secret in text], secret)
+
+    def test_an_object_belongs_to_the_caller_of_its_first_lease(self):
+        grants = {}
+        for name, cleanup in (("doc-a", "mine"), ("doc-lock", "")):
+            grants[name] = self.ask("t2", V1 + "Create", v1.CreateRequest(object_id=name, service_id="media/secret", cleanup=cleanup),
+                                    v1.Grant)
+        for name in grants:
+            for more in ({}, {"exclusive": True}, {"cleanup": "mine"}, {"request_key": "k"}):
+                request = v1.CreateRequest(object_id=name, **more)
+                error = self.error("t1", V1 + "Create", request, v1.Grant)
+                self.assertEqual(error.code(), Code.PERMISSION_DENIED, more)
+                self.untold(error, "media", "secret")
+                item = self.ask("t1", V1 + "CreateBatch", v1.CreateBatchRequest(requests=[request, v1.CreateRequest(object_id="free")]),
+                                v1.CreateBatchResponse).items
+                self.assertEqual((item[0].error.code, item[1].grant.created), (7, True))
+                self.assertNotIn("media", item[0].error.message)
+            error = self.error("t1", GC + "CreateLease", gc.CreateLeaseRequest(object_id=name, object_type=6, service_id="billing"),
+                               gc.CreateLeaseResponse)
+            self.assertEqual(error.code(), Code.PERMISSION_DENIED)
+            for fence in (grants[name].fence, 1):
+                request = v1.FenceRequest(object_id=name, fence=fence)
+                self.assertEqual(self.code("t1", V1 + "CheckFence", request, v1.FenceResponse), Code.PERMISSION_DENIED)
+            self.assertTrue(self.ask("t2", V1 + "CheckFence", v1.FenceRequest(object_id=name, fence=grants[name].fence),
+                                     v1.FenceResponse).current)
+        # What the caller covers, S and S/..., is its own.
+        again = self.ask("t2", V1 + "Create", v1.CreateRequest(object_id="doc-a", service_id="media/other"), v1.Grant)
+        self.ask("t2", V1 + "Release", v1.ReleaseRequest(lease_ids=[again.lease_id, grants["doc-a"].lease_id]), v1.CountResponse)
+        # Garbage belongs to it as well; what is forgotten, or cleaned, is anybody's.
+        self.assertEqual(self.code("t1", V1 + "Create", v1.CreateRequest(object_id="doc-a"), v1.Grant), Code.PERMISSION_DENIED)
+        cleanup = self.ask("t1", V1 + "Claim", v1.ClaimRequest(wait=seconds(10)), v1.ClaimResponse).cleanups[0]
+        self.assertEqual((cleanup.object_id, cleanup.handler), ("doc-a", "mine"))
+        error = self.error("t2", V1 + "Create", v1.CreateRequest(object_id="doc-a"), v1.Grant)
+        self.assertEqual(error.code(), Code.ABORTED)
+        self.untold(error, "gt_ack")
+        self.ask("t1", V1 + "Ack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt), v1.OutcomeResponse)
+        self.ask("t2", V1 + "Release", v1.ReleaseRequest(lease_ids=[grants["doc-lock"].lease_id]), v1.CountResponse)
+        for name in grants:
+            grant = self.ask("t1", V1 + "Create", v1.CreateRequest(object_id=name), v1.Grant)
+            self.assertEqual(self.code("t2", V1 + "Create", v1.CreateRequest(object_id=name), v1.Grant), Code.PERMISSION_DENIED)
+            self.ask("t1", V1 + "Release", v1.ReleaseRequest(lease_ids=[grant.lease_id], keep=True), v1.CountResponse)
+
+    def test_callers_and_the_role_itself(self):
+        # In SQL nobody calls but the role: who the object is for is said by the service.
+        sql("SELECT gt_lease_create('from sql', service_id => 'media/x')", "app")
+        self.assertEqual(self.code("t1", V1 + "Create", v1.CreateRequest(object_id="from sql"), v1.Grant), Code.PERMISSION_DENIED)
+        self.assertEqual(self.code("t2", V1 + "Create", v1.CreateRequest(object_id="from sql"), v1.Grant), Code.OK)
+        # And what a caller leases the role may, as nothing of the caller is left in a session.
+        grant = self.ask("t1", V1 + "Create", v1.CreateRequest(object_id="for sql"), v1.Grant)
+        self.assertEqual(sql(f"SELECT gt_fence_check('for sql', 'custom', {grant.fence})", "app"), "t")
+        # Keep is judged by the object, not by the lease alone.
+        sql("SELECT gt_lease_create('two', service_id => 'media'), gt_lease_create('two', service_id => 'billing')", "app")
+        mine = sql("SELECT lease_id FROM gt_leases WHERE object_id = 'two' AND service_id = 'billing'", "app")
+        self.assertEqual(self.code("t1", V1 + "Release", v1.ReleaseRequest(lease_ids=[mine], keep=True), v1.CountResponse),
+                         Code.PERMISSION_DENIED)
+        self.assertEqual(self.ask("t1", V1 + "Release", v1.ReleaseRequest(lease_ids=[mine]), v1.CountResponse).count, 1)
+
+    def test_nobody_learns_of_others(self):
+        theirs = self.ask("t2", V1 + "Create", v1.CreateRequest(object_id="hush", object_type="secret_type", service_id="media/secret"),
+                          v1.Grant).lease_id
+        for name, request, answer in (("RenewLease", gc.RenewLeaseRequest(lease_id=theirs, service_id="billing"), gc.RenewLeaseResponse),
+                                      ("ReleaseLease", gc.ReleaseLeaseRequest(lease_id=theirs, service_id="billing"),
+                                       gc.ReleaseLeaseResponse)):
+            error = self.error("t1", GC + name, request, answer)
+            self.assertEqual(error.code(), Code.PERMISSION_DENIED)
+            self.untold(error, "media", "secret")
+        before = self.ask("t1", GC + "HealthCheck", gc.HealthCheckRequest(), gc.HealthCheckResponse)
+        self.assertEqual(before.active_leases, int(sql("SELECT count(*) FROM gt_leases WHERE service_id ~ '^billing(/|$)'")))
+        metrics = self.ask("t1", GC + "GetMetrics", gc.MetricsRequest(), gc.MetricsResponse)
+        self.assertNotIn("secret_type", metrics.leases_by_type)
+        self.assertEqual(sum(metrics.leases_by_type.values()), metrics.active_leases)
+        self.assertEqual(metrics.total_leases_created, 0)
+        metrics = self.ask("t2", GC + "GetMetrics", gc.MetricsRequest(), gc.MetricsResponse)
+        self.assertEqual(metrics.leases_by_type["secret_type"], 1)
+        metrics = self.ask("t3", GC + "GetMetrics", gc.MetricsRequest(), gc.MetricsResponse)
+        self.assertGreater(metrics.total_leases_created, 0)
+
     def test_claiming(self):
         for handler in ("mine", "other"):
             lease = self.ask("t2", V1 + "Create", v1.CreateRequest(object_id="cl-" + handler, cleanup=handler), v1.Grant).lease_id
@@ -797,11 +880,11 @@ class CallersTest(unittest.TestCase):
         import signal
         self.write("t1 billing claim=mine\nt2 media\nt3 boss admin claim=*\nnew fresh\n")
         self.sidecar.signal(signal.SIGHUP)
-        self.assertTrue(wait_until(lambda: self.create("new", "fresh") == Code.OK, 20))
+        self.assertTrue(wait_until(lambda: self.create("new", "fresh", "of fresh") == Code.OK, 20))
         self.write("t1\n")
         self.sidecar.signal(signal.SIGHUP)
         self.assertTrue(wait_until(lambda: "stay as they were" in self.sidecar.log(), 20))
-        self.assertEqual(self.create("new", "fresh"), Code.OK)
+        self.assertEqual(self.create("new", "fresh", "of fresh"), Code.OK)
 
 
 if __name__ == "__main__":
