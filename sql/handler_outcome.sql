@@ -10,7 +10,7 @@ CREATE FUNCTION oc.state(sql text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN EXECUTE sql; RETURN '00000'; EXCEPTION WHEN OTHERS THEN RETURN sqlstate || ' ' || sqlerrm; END $$;
 CREATE FUNCTION oc.waits(object text, OUT state text, OUT attempts int, OUT wait text, OUT error text) LANGUAGE sql AS $$
 	SELECT g.state, g.attempts, CASE WHEN g.next_attempt_at - gt_clock() > '2 days' THEN 'days' WHEN g.next_attempt_at - gt_clock() > '50 minutes' THEN 'hours'
-		WHEN g.next_attempt_at - gt_clock() > '0.5 s' THEN 'seconds' ELSE 'a moment' END, g.error FROM gt_garbage g WHERE object_id = $1 $$;
+		ELSE 'soon' END, g.error FROM gt_garbage g WHERE object_id = $1 $$;
 CREATE FUNCTION oc.make(handler text, VARIADIC ids text[]) RETURNS void LANGUAGE sql AS
 	$$ SELECT gt_release(gt_lease_create(id, 'oc', cleanup => handler)) FROM unnest(ids) id $$;
 CREATE FUNCTION oc.forget() RETURNS bigint LANGUAGE sql AS
