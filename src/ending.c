@@ -42,6 +42,7 @@
 #define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of an index is looked at as often, */
 #define COST_FACTOR 20			/* and where nothing was found after so many times what that took, */
 #define CHEAP		1000		/* us: unless it was as little */
+#define FEW			16			/* leases, of each of which it is looked whether it has children */
 
 /* one object of a batch */
 typedef struct EndGroup
@@ -429,8 +430,12 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 	busy = lock_objects(&objects, &leases, keys, groups, nkeys, skip);
 	busy += end_leases(&leases, keys, groups, nkeys, skip);
 
-	/* a child has no children; most databases have none at all, which one look tells of a whole batch */
-	if (count_ended(keys, nkeys) > 0 && gt_fetch(&leases, GT_LEASE_PARENT, 0, NULL, &child))
+	/*
+	 * A child has no children.  Most databases have none at all, which one look
+	 * tells of a whole batch; of a few leases that look is not worth it: it walks
+	 * over all dead children.
+	 */
+	if (count_ended(keys, nkeys) > 0 && (nkeys <= FEW || gt_fetch(&leases, GT_LEASE_PARENT, 0, NULL, &child)))
 		for (i = 0; i < nkeys; i++)
 			if (keys[i].ended && !keys[i].child)
 				orphan_children(&leases, &keys[i].id, reason == GT_END_EXPIRED, keys[i].ended_at);
