@@ -114,7 +114,17 @@ static void
 take_handlers_result(Context *context, PGresult *result)
 {
 	Database   *database = context->database;
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
+	/* who was given nothing may not even read them: handlers_problems() says what it needs */
+	if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+	{
+		exec_problem(context, PROBLEM_HANDLERS, NULL);
+		database->ready = true;
+		database->may_claim = false;
+		context->problems_changed = true;
+		return;
+	}
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
 		exec_problem(context, PROBLEM_HANDLERS, "The handlers could not be read: %s", PQresultErrorMessage(result));
