@@ -54,7 +54,8 @@ def strangers_object_by_a_refused_call(t):
     queue = t.handler(f"v_drop_{t.n}", "queue", None, role="victim")
     lease = t.value("victim", "SELECT gt_lease_create(%s, 'v_refused', duration => '1 minute', cleanup => 'v_queue')", mine)
     garbage = f"{town.HIDDEN}gone-{t.n}"
-    t.sql("victim", "SELECT gt_release(gt_lease_create(%s, 'v_refused', cleanup => 'v_queue'))", garbage)
+    t.sql("victim", "SELECT gt_release(gt_lease_create(%s, 'v_refused', cleanup => %s))", garbage,
+          t.handler(f"v_keep_{t.n}", "queue", None, role="victim"))
     for role in ("bob", "mallory"):
         t.holding(role, "SELECT sqlstate FROM gt_lease_grant_each('" + "[" + ", ".join((
             f'{{"object_id": "{mine}", "object_type": "v_refused"}}', f'{{"object_id": "{garbage}", "object_type": "v_refused"}}',
@@ -224,7 +225,7 @@ def heaps_of_children(t):
 @attack
 def heaps_of_handlers(t):
     """hundreds of handlers that a role made and never uses"""
-    count = 200
+    count = 100
     t.sql("mallory", "SELECT count(gt_handler_create(%s || i, 'queue')) FROM generate_series(1, %s) i", t.name("idle"), count)
     yield
     t.sql("mallory", "SELECT count(gt_handler_drop(%s || i)) FROM generate_series(1, %s) i", t.name("idle"), count)

@@ -41,6 +41,7 @@ SETTINGS = {
     "max_connections": "60",
     "max_prepared_transactions": "4",
     "max_worker_processes": "16",
+    "garbagetruck.databases": "'shop, first, defaults'",     # not quiet, where gt_reclaim is tried
     "garbagetruck.max_workers": "4",
     "garbagetruck.naptime": "'1h'",
     "log_min_messages": "warning",
@@ -277,6 +278,13 @@ class Town:
         """Whether the statement that `link` was sent waits for a lock; for what may wait, as a check of the check."""
         return bool(self.admin("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", link.info.backend_pid))
 
+    def views(self):
+        """What there is to be read in the extension's schema."""
+        return [row[0] for row in self.admin(
+            "SELECT relname::text FROM pg_class JOIN pg_depend d ON objid = pg_class.oid AND classid = 'pg_class'::regclass"
+            " JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND refobjid = e.oid"
+            " WHERE extname = 'garbagetruck' AND relkind = 'v' AND relnamespace = extnamespace ORDER BY 1")]
+
     # --- handlers and garbage
 
     def name(self, text):
@@ -314,7 +322,7 @@ class Town:
 
         def gone():
             self.admin("SELECT pg_terminate_backend(pid) FROM gt_workers WHERE handler = %s", handler)
-            self.admin("SELECT gt_release(lease_id, keep => true) FROM gt_leases WHERE cleanup = %s", handler)
+            self.admin("SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases WHERE cleanup = %s))", handler)
             self.admin("SELECT gt_ack(cleanup_id, attempts), gt_ack(cleanup_id, attempts + 1) FROM gt_garbage WHERE handler = %s"
                        " UNION ALL SELECT gt_ack(cleanup_id, attempts), NULL FROM gt_dead WHERE handler = %s", handler, handler)
             try:

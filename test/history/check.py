@@ -50,10 +50,11 @@ class Lease:
         self.longest = self.shortest = self.duration
         self.stamped = None             # lower bound of the deadline that the commit gave it
 
-    def d_low(self, t, viewer=None):
+    def d_low(self, t, viewer=None, until=0):
+        """What had been promised by t, and is still until then."""
         if self.parent:
-            return self.parent.d_low(t, viewer)
-        return max((self.at_least(d, op, t, viewer) for at, d, op in self.acks if at <= t), default=0)
+            return self.parent.d_low(t, viewer, until)
+        return max((self.at_least(d, op, max(t, until), viewer) for at, d, op in self.acks if at <= t), default=0)
 
     def at_least(self, deadline, op, t, viewer=None):
         """What is left at t of a deadline that was acknowledged: an update that may have come later may have shortened it. To
@@ -89,7 +90,7 @@ class Lease:
         return None if self.status != "yes" or self.first_release() < NEVER else self.d_last()
 
     def surely_running(self, a, b, viewer=None):
-        return self.born[1] <= a and not self.maybe_released(b) and self.d_low(a, viewer) > b
+        return self.born[1] <= a and not self.maybe_released(b) and self.d_low(a, viewer, b) > b
 
     def surely_over(self, t, without=None):
         if t < self.asked:              # it may yet be created, by the end of the call that is judged
@@ -355,8 +356,9 @@ class Checker:
         asked = op["args"]["duration"] or lease.shortest
         if deadline < inv + asked:
             self.report("I3", obj, f"a renewal promised {inv + asked - deadline} us less than asked for", lease.op, op)
-        if lease.status == "yes" and deadline < lease.d_low(inv, op):
-            self.report("I3", obj, f"a renewal shortened the lease by {lease.d_low(inv, op) - deadline} us", lease.op, op)
+        low = lease.d_low(inv, op, op["ret"])
+        if lease.status == "yes" and deadline < low:
+            self.report("I3", obj, f"a renewal shortened the lease by {low - deadline} us", lease.op, op)
         top = max(max((d for at, d, o in lease.tops if at <= op["ret"] and o is not op), default=0), op["ret"] + max(asked, lease.longest))
         if deadline > top:
             self.report("I3", obj, f"a renewal promised {deadline - top} us more than possible", lease.op, op)
@@ -381,7 +383,7 @@ class Checker:
                 self.report("I5", lease.object, f"{answer}, to the transaction that creates it", lease.op, op)
             return
         if lease.surely_running(op["inv"], op["ret"], op):
-            left = lease.d_low(op["inv"], op) - op["ret"]
+            left = lease.d_low(op["inv"], op, op["ret"]) - op["ret"]
             self.report("I1", lease.object, f"{answer}, with at least {left} us to run", lease.op,
                         *self.last_renewals(lease, op["inv"]), op)
 
@@ -464,6 +466,8 @@ class Checker:
                 if acked:
                     self.report("I2", None, f"cleanup {cleanup_id} was acknowledged twice", acked, op)
                 acked = op
+                for later in (c for a, c in given.items() if a > op["args"]["attempt"] and c["to"] < op["inv"]):
+                    self.report("I2", None, f"cleanup {cleanup_id} was acknowledged with a token that was superseded", later, op)
 
     def check_flight(self, row, claim, ops):
         """From the commit of the claim to claimed_until, if nothing else was tried with this cleanup meanwhile."""

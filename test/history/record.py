@@ -27,6 +27,7 @@ import uuid
 import psycopg2
 
 OBJECTS = 100
+PARENTS = 3
 SLOTS = 4           # leases that clients show to each other, per object
 DURATIONS = (100, 100, 100, 130, 200, 300, 500, 1000)
 DELAYS = (100, 200, 400)    # regrant_delay of those leases that have one
@@ -44,7 +45,7 @@ CREATE TABLE hist.guard (lease_id uuid);
 CREATE FUNCTION hist.us(timestamptz) RETURNS bigint LANGUAGE sql AS 'SELECT (extract(epoch FROM $1) * 1000000)::bigint';
 CREATE FUNCTION hist.act(own text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    o text := CASE WHEN random() < 0.6 THEN own ELSE 'o' || floor(random() * {objects})::int END;
+    o text := own;
     ms int := (ARRAY[100, 200, 400])[1 + floor(random() * 3)::int];
     keeps boolean := random() < 0.2;
     began timestamptz := gt_clock();
@@ -52,6 +53,11 @@ DECLARE
     held uuid;
 BEGIN
     PERFORM set_config('lock_timeout', '20ms', true);
+    IF random() < 0.3 THEN
+        o := 'o' || floor(random() * {objects})::int;
+    ELSIF random() < 0.6 THEN           -- of the same batch, perhaps
+        o := coalesce((SELECT object_id FROM gt_garbage WHERE handler = 'hist_row' AND object_id <> own ORDER BY random() LIMIT 1), own);
+    END IF;
     IF random() < 0.6 THEN
         SELECT * INTO l FROM gt_lease_grant(o, 'custom', 'handler', ms * interval '1 ms', cleanup => 'hist_row');
         INSERT INTO hist.acted (kind, lease_id, args, value, inv) VALUES ('grant', l.lease_id,
@@ -144,16 +150,20 @@ def calibrate(link, rounds=200):
 
 
 class Shared:
-    """Leases that everybody may try to renew and release: a few slots for each object."""
+    """Leases that everybody may try to renew and release: a few slots for each object. And a few to be parents of everybody's."""
 
     def __init__(self):
         self.slots = [multiprocessing.Array(ctypes.c_char, 16, lock=True) for _ in range(OBJECTS * SLOTS)]
+        self.parents = [multiprocessing.Array(ctypes.c_char, 16, lock=True) for _ in range(PARENTS)]
 
     def put(self, number, lease):
         self.slots[number * SLOTS + random.randrange(SLOTS)].raw = uuid.UUID(lease).bytes
 
-    def take(self):
-        raw = random.choice(self.slots).raw
+    def put_parent(self, lease):
+        random.choice(self.parents).raw = uuid.UUID(lease).bytes
+
+    def take(self, slots=None):
+        raw = random.choice(slots or self.slots).raw
         return str(uuid.UUID(bytes=raw)) if raw != b"\0" * 16 else None
 
 
@@ -216,7 +226,10 @@ class Client:
         return self.random.randrange(OBJECTS // 10 if self.random.random() < 0.2 else OBJECTS)
 
     def some_lease(self):
-        if self.mine and self.random.random() < 0.6:
+        pick = self.random.random()
+        if pick < 0.12:
+            return self.shared.take(self.shared.parents)
+        if self.mine and pick < 0.6:
             return self.mine[-1 - min(int(self.random.expovariate(0.4)), len(self.mine) - 1)][0]
         return self.shared.take() or (self.mine[-1][0] if self.mine else None)
 
@@ -282,9 +295,10 @@ class Client:
         elif pick < 0.37:               # now and then another request takes its key
             args["key"], args["service"] = f"k{self.some_object() if self.random.random() < 0.1 else number}", "shared"
             args["exclusive"] = self.random.random() < 0.1
-        if 0.3 < pick < 0.55 and self.parent:
-            args["parent"], args["duration"] = self.parent, None
-        if self.random.random() < 0.1:
+        parent = self.shared.take(self.shared.parents) if self.random.random() < 0.5 else self.parent
+        if 0.3 < pick < 0.6 and parent:
+            args["parent"], args["duration"] = parent, None
+        if self.random.random() < 0.2:
             args["regrant"] = 1000 * self.random.choice(DELAYS)
         rows = self.call("grant", "EXECUTE grant_one(%s, %s, %s, %s, %s, %s, %s, %s)",
                          (args["object"], args["service"], args["duration"] and f"{ms} ms", args["cleanup"], args["parent"],
@@ -293,6 +307,7 @@ class Client:
             self.own(number, rows[0][0], rows[0][1])
             if args["parent"] is None and self.random.random() < 0.2:
                 self.parent = rows[0][0]
+                self.shared.put_parent(self.parent)
         return rows
 
     def create_many(self):
@@ -347,7 +362,7 @@ class Client:
         try:
             self.cursor.execute(f"BEGIN ISOLATION LEVEL {isolation}")
             failed = self.steps(self.random.randrange(1, 5))
-            if self.random.random() < 0.04:                     # long enough to outlive the shorter leases
+            if self.random.random() < 0.06:                     # long enough to outlive the shorter leases
                 time.sleep(self.random.choice((0.06, 0.12)))
             commit = not failed and self.random.random() < 0.7
             if commit and self.random.random() < 0.08:

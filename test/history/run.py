@@ -93,7 +93,7 @@ def main():
     parser.add_argument("runs", type=int, nargs="?", default=3, help="the environment's RUNS goes before it")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--plant", action="append", default=[], metavar="PATCH",
+    parser.add_argument("--plant", action="append", default=[], metavar="FILE",
                         help="a bug to plant in a copy of the sources; its history is not kept")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
     parser.add_argument("--any", action="store_true", help="do not insist on enough expiries and failures")
