@@ -246,19 +246,8 @@ gt_object_rebuild(GtTable *objects, GtTable *leases, const char *object_type, co
 	GtRow		newest;
 	int			n;
 
-	gt_row_init(row);
-	GT_SET(row, O_OBJECT_TYPE, CStringGetTextDatum(object_type));
-	GT_SET(row, O_OBJECT_ID, CStringGetTextDatum(object_id));
+	gt_object_init(row, CStringGetTextDatum(object_type), CStringGetTextDatum(object_id));
 	GT_SET(row, O_OWNER, ObjectIdGetDatum(InvalidOid));
-	GT_SET(row, O_LEASES, Int32GetDatum(1));
-	GT_SET(row, O_FENCE, Int64GetDatum(0));
-	GT_SET(row, O_STATE, CharGetDatum('h'));
-	GT_SET(row, O_KEEP, BoolGetDatum(false));
-	GT_SET(row, O_ALONE, BoolGetDatum(false));
-	GT_SET(row, O_EVICTED, Int32GetDatum(0));
-	GT_SET(row, O_ATTEMPTS, Int32GetDatum(0));
-	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(0));
-	GT_SET(row, O_SENDS, Int32GetDatum(0));
 	if (!gt_insert_unique(objects, row, GT_OBJECT_PKEY))
 		return false;
 	/* from here on the row is ours, and no lease of it comes or goes */

@@ -146,6 +146,19 @@ clear_garbage(GtRow *row)
 	GT_SET_NULL(row, O_CONFLICTS);
 }
 
+/* See garbagetruck.h. */
+void
+gt_object_init(GtRow *row, Datum object_type, Datum object_id)
+{
+	gt_row_init(row);
+	GT_SET(row, O_OBJECT_TYPE, object_type);
+	GT_SET(row, O_OBJECT_ID, object_id);
+	GT_SET(row, O_LEASES, Int32GetDatum(1));
+	GT_SET(row, O_FENCE, Int64GetDatum(0));
+	GT_SET(row, O_STATE, CharGetDatum('h'));
+	clear_garbage(row);
+}
+
 /* The object is forgotten, but for the time before which nobody is granted it exclusively. */
 static void
 forget_object(GtTable *objects, GtRow *row)

@@ -573,6 +573,8 @@ extern bool gt_created_here(const pg_uuid_t *id);
  * process remembers of its transaction is good as long as this is the same.
  */
 extern uint64 gt_epoch(void);
+/* Runs the body in a subtransaction. What it raises is returned, but for a cancellation, which goes on; NULL: nothing. */
+extern ErrorData *gt_try(void (*body) (void *arg), void *arg);
 /* The commit of this transaction is flushed here, whatever synchronous_commit says then. */
 extern void gt_commit_flushed(void);
 
@@ -676,6 +678,7 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
 extern void gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEndReason reason, TimestampTz ended_at);
 /* All of these want the row locked, and write it. */
 extern void gt_garbage_put_aside(GtTable *objects, GtRow *row); /* dead: its handler is missing */
+extern void gt_object_init(GtRow *row, Datum object_type, Datum object_id);	/* held by one lease; owner and fence are to be set */
 extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it back; the caller writes */
 extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took);
 #define GT_BACK_OFF		(-1)	/* for retry_after, us: the delay is the back-off's, or the handler's own; */

@@ -296,19 +296,8 @@ set_owner(GtRow *object, const GtRequest *r)
 static void
 new_object(GtRow *row, const GtGrant *e, const Datum *key)
 {
-	gt_row_init(row);
-	GT_SET(row, O_OBJECT_ID, key[0]);
-	GT_SET(row, O_OBJECT_TYPE, key[1]);
+	gt_object_init(row, key[1], key[0]);
 	set_owner(row, &e->request);
-	GT_SET(row, O_LEASES, Int32GetDatum(1));
-	GT_SET(row, O_FENCE, Int64GetDatum(0));
-	GT_SET(row, O_STATE, CharGetDatum('h'));
-	GT_SET(row, O_KEEP, BoolGetDatum(false));
-	GT_SET(row, O_ALONE, BoolGetDatum(false));
-	GT_SET(row, O_EVICTED, Int32GetDatum(0));
-	GT_SET(row, O_ATTEMPTS, Int32GetDatum(0));
-	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(0));
-	GT_SET(row, O_SENDS, Int32GetDatum(0));
 	if (e->handler != NULL)
 		set_cleanup(row, e);
 }

@@ -62,6 +62,7 @@ typedef struct Health
 	List	   *rows;			/* of GtHealthRow * */
 	MemoryContext context;		/* theirs */
 	const char *check;			/* in progress */
+	void		(*run) (struct Health *health); /* likewise */
 	bool		all;			/* the caller is a monitor */
 	bool		standby;
 } Health;
@@ -957,36 +958,11 @@ put_failure(Health *health, const ErrorData *error)
 }
 
 static void
-run_check(Health *health, void (*run) (Health *health))
+run_check(void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Health	   *health = arg;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		run(health);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		/* who cancels means all of it */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		put_failure(health, error);
-	}
-	PG_END_TRY();
+	health->run(health);
 }
 
 /* See health.h. */
@@ -1002,8 +978,13 @@ gt_health_rows(void)
 	health.standby = RecoveryInProgress();
 	for (i = 0; i < (int) lengthof(checks); i++)
 	{
+		ErrorData  *error;
+
 		health.check = checks[i].name;
-		run_check(&health, checks[i].run);
+		health.run = checks[i].run;
+		error = gt_try(run_check, &health);
+		if (error != NULL)
+			put_failure(&health, error);
 	}
 	return health.rows;
 }

@@ -229,6 +229,22 @@ take_members(GtRequest *r, JsonbValue *v, GtFail *f)
 	return true;
 }
 
+typedef struct Members
+{
+	GtRequest  *r;
+	JsonbValue *v;
+	GtFail	   *f;
+	bool		ok;
+} Members;
+
+static void
+try_members(void *arg)
+{
+	Members    *members = arg;
+
+	members->ok = take_members(members->r, members->v, members->f);
+}
+
 /*
  * The same; what input functions raise becomes a failure.  The subtransaction
  * writes nothing, so it gets no transaction id.
@@ -236,35 +252,13 @@ take_members(GtRequest *r, JsonbValue *v, GtFail *f)
 bool
 gt_request_of_json(GtRequest *r, JsonbValue *v, GtFail *f)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = false;
+	Members		members = {r, v, f, false};
+	ErrorData  *error;
 
 	memset(r, 0, sizeof(GtRequest));
 	r->object_type = "custom";
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		ok = take_members(r, v, f);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		ok = gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s", error->message);
-	}
-	PG_END_TRY();
-	return ok;
+	error = gt_try(try_members, &members);
+	if (error != NULL)
+		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s", error->message);
+	return members.ok;
 }
