@@ -155,6 +155,7 @@ class Shared:
     def __init__(self):
         self.slots = [multiprocessing.Array(ctypes.c_char, 16, lock=True) for _ in range(OBJECTS * SLOTS)]
         self.parents = [multiprocessing.Array(ctypes.c_char, 16, lock=True) for _ in range(PARENTS)]
+        self.children = multiprocessing.Array(ctypes.c_int, 8)      # numbers of objects that children were made on lately
 
     def put(self, number, lease):
         self.slots[number * SLOTS + random.randrange(SLOTS)].raw = uuid.UUID(lease).bytes
@@ -178,6 +179,7 @@ class Client:
         self.mine = []          # (lease, object, fence), newest last
         self.claims = []        # (cleanup_id, attempt) that are not answered yet
         self.parent = None
+        self.kids = []          # numbers of the objects of its children
         self.seq = 0
         self.tx = None
         self.transactions = 0
@@ -287,6 +289,8 @@ class Client:
         number = self.some_object()
         pick = self.random.random()
         ms = self.duration()
+        if pick < 0.1:                  # what was a child's, by somebody who wants it alone
+            number = self.random.choice(self.shared.children)
         args = {"object": f"o{number}", "service": f"s{self.number}", "duration": ms * 1000,
                 "cleanup": self.random.choices(("hist_row", "hist_batch", "hist_queue", None), (5, 4, 3, 1))[0],
                 "exclusive": False, "key": None, "parent": None, "regrant": None}
@@ -305,8 +309,12 @@ class Client:
                           args["exclusive"], args["key"], args["regrant"] and f"{args['regrant']} us"), args)
         if rows and rows[0][3]:
             self.own(number, rows[0][0], rows[0][1])
+            if args["parent"]:
+                self.shared.children[self.random.randrange(8)] = number
+                if args["parent"] == self.parent:
+                    self.kids.append(number)
             if args["parent"] is None and self.random.random() < 0.2:
-                self.parent = rows[0][0]
+                self.parent, self.kids = rows[0][0], []
                 self.shared.put_parent(self.parent)
         return rows
 
@@ -361,7 +369,7 @@ class Client:
         tx["outcome"] = "rolled back"
         try:
             self.cursor.execute(f"BEGIN ISOLATION LEVEL {isolation}")
-            failed = self.steps(self.random.randrange(1, 5))
+            failed = self.steps(self.random.randrange(1, 5)) if self.random.random() < 0.95 else self.renew_and_stay()
             if self.random.random() < 0.06:                     # long enough to outlive the shorter leases
                 time.sleep(self.random.choice((0.06, 0.12)))
             commit = not failed and self.random.random() < 0.7
@@ -387,6 +395,17 @@ class Client:
             tx["end_ret"] = tx["end_ret"] or now()
             tx["end_inv"] = tx["end_inv"] or tx["end_ret"]
             self.tx = None
+
+    def renew_and_stay(self):
+        """A parent is renewed in time, and what tells of it comes after its deadline: meanwhile others want what is its
+        children's. True: aborted."""
+        lease = self.parent if self.kids else self.shared.take(self.shared.parents)
+        if lease is None or self.call("renew", "EXECUTE renew(%s, %s)", (lease, None), {"lease": lease, "duration": None}) is None:
+            return lease is not None
+        for i in range(8 if self.kids else 0):
+            self.shared.children[i] = self.random.choice(self.kids)
+        time.sleep(0.12)
+        return False
 
     def prepare(self, tx):
         """What it did is there from COMMIT PREPARED on; lost between the two, it is rolled back in the end."""
