@@ -68,6 +68,8 @@ DROP SCHEMA _garbagetruck;
 CREATE SCHEMA elsewhere;
 CREATE EXTENSION garbagetruck SCHEMA elsewhere;
 SELECT elsewhere.gt_release(elsewhere.gt_lease_create('in another schema'));
+-- what shared memory knew of the tables before went with them: this run of the server is recorded anew
+SELECT count(*) FROM _garbagetruck.gt__start;
 CALL elsewhere.gt_reclaim();
 DROP EXTENSION garbagetruck;
 DROP SCHEMA elsewhere;

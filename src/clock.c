@@ -71,6 +71,7 @@ PG_FUNCTION_INFO_V1(gt__deadline);
 typedef struct Start
 {
 	bool		known;
+	Oid			table;			/* the gt__start that has it: another one after a DROP EXTENSION */
 	int64		run;
 	TimestampTz at;
 	int64		grace;			/* the larger of the two */
@@ -210,7 +211,7 @@ gt_run(void)
 static void
 merge(Start *known, const Start *more)
 {
-	if (known->known && known->run == more->run)
+	if (known->known && known->run == more->run && known->table == more->table)
 	{
 		known->at = Max(known->at, more->at);
 		known->grace = Max(known->grace, more->grace);
@@ -224,6 +225,7 @@ static void
 publish(const Start *start)
 {
 	GtDatabase *db = gt_my_database();
+	bool		same;
 
 	if (db == NULL)
 	{
@@ -231,10 +233,13 @@ publish(const Start *start)
 		return;
 	}
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	db->started_at = db->started ? Max(db->started_at, start->at) : start->at;
-	db->grace = db->started ? Max(db->grace, start->grace) : start->grace;
+	same = db->started == start->table;
+	db->started = InvalidOid;
 	pg_write_barrier();
-	db->started = true;
+	db->started_at = same ? Max(db->started_at, start->at) : start->at;
+	db->grace = same ? Max(db->grace, start->grace) : start->grace;
+	pg_write_barrier();
+	db->started = start->table;
 	LWLockRelease(gt_shared->lock);
 }
 
@@ -289,14 +294,14 @@ read_starts(GtTable *table, GtRow **rows)
 
 /* What the committed ones among them say of this run; false: nothing. */
 static bool
-find_start(const GtRow *rows, int n, Start *result)
+find_start(const GtTable *table, const GtRow *rows, int n, Start *result)
 {
 	int			i;
 
 	result->known = false;
 	for (i = 0; i < n; i++)
 	{
-		Start		start = {true, GT_INT64(&rows[i], ST_RUN), GT_TIME(&rows[i], ST_STARTED_AT),
+		Start		start = {true, RelationGetRelid(table->rel), GT_INT64(&rows[i], ST_RUN), GT_TIME(&rows[i], ST_STARTED_AT),
 		Max(GT_INT64(&rows[i], ST_GRACE), GT_INT64(&rows[i], ST_GRACE_BEFORE))};
 
 		if (start.run == gt_run() && !TransactionIdIsCurrentTransactionId(rows[i].xmin))
@@ -312,15 +317,16 @@ read_record(void)
 	GtTable		table;
 	GtRow	   *rows;
 	Start		start;
+	bool		found;
 	int			n;
 
 	gt_open(&table, GT__START, AccessShareLock);
 	n = read_starts(&table, &rows);
+	found = find_start(&table, rows, n, &start);
 	gt_close(&table);
-	if (!find_start(rows, n, &start))
-		return false;
-	publish(&start);
-	return true;
+	if (found)
+		publish(&start);
+	return found;
 }
 
 /* What this process may know of the record of this run; false: nothing yet. */
@@ -337,8 +343,9 @@ current_start(Start *start)
 	db = gt_my_database();
 	if (db != NULL)
 	{
-		/* started is set last, and what it guards changes only by gt_start_adopt(), which clears it first */
-		if (!db->started)
+		/* started is cleared before what it guards changes, and set last */
+		start->table = db->started;
+		if (start->table != gt_relid(GT__START))
 			return false;
 		pg_read_barrier();
 		start->known = true;
@@ -346,7 +353,7 @@ current_start(Start *start)
 		start->grace = db->grace;
 		return true;
 	}
-	if ((!recorded.known || recorded.run != gt_run()) && !read_record())
+	if ((!recorded.known || recorded.run != gt_run() || recorded.table != gt_relid(GT__START)) && !read_record())
 		return false;
 	*start = recorded;
 	return true;
@@ -408,8 +415,7 @@ gt_history_now(void)
 		if (GT_INT64(&rows[i], ST_RUN) == gt_run())
 			result = Max(result, history_now_at(&rows[i], now));
 	gt_close(&table);
-	/* no row at all: the extension was made anew in this run, which is known to have been recorded */
-	return n == 0 ? now : result;
+	return result;
 }
 
 /* Writes a record of this run in the place of the rows, which nobody is waited for to delete. */
@@ -418,7 +424,7 @@ write_start(GtTable *table, GtRow *rows, int n, int64 grace_before)
 {
 	TimestampTz now = gt_now();
 	int64		grace = (int64) gt_restart_grace * 1000;
-	Start		start = {true, gt_run(), now, Max(grace, grace_before)};
+	Start		start = {true, RelationGetRelid(table->rel), gt_run(), now, Max(grace, grace_before)};
 	GtRow		row;
 	int			i;
 
@@ -453,7 +459,7 @@ gt_start_ensure(void)
 	gt_clock_settle();
 	gt_open(&table, GT__START, RowExclusiveLock);
 	n = read_starts(&table, &rows);
-	if (find_start(rows, n, &start))
+	if (find_start(&table, rows, n, &start))
 		publish(&start);
 	else
 	{
@@ -545,7 +551,7 @@ gt_start_adopt(void)
 	if (db != NULL)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		db->started = false;
+		db->started = InvalidOid;
 		LWLockRelease(gt_shared->lock);
 	}
 	recorded.known = false;

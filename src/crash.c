@@ -590,7 +590,7 @@ server_went_on(const GtRow *record)
 {
 	GtDatabase *db = gt_my_database();
 
-	return db != NULL && db->started && GT_TIME(record, RUN_AT) > db->started_at;
+	return db != NULL && db->started == gt_relid(GT__START) && GT_TIME(record, RUN_AT) > db->started_at;
 }
 
 /* The text in a mark, NULL where there is none. */

@@ -324,7 +324,7 @@ typedef struct GtDatabase
 {
 	Oid			oid;			/* InvalidOid: free.  Written under GtShared.lock */
 	pg_atomic_uint64 next_due;	/* gt_clock() time of the earliest work, GT_NEVER: none; see gt_due_at() */
-	bool		started;		/* gt__start has this server run; the two below are valid, and only grow. Under lock */
+	Oid			started;		/* the gt__start that has this server run: the two below are valid, and only grow; else InvalidOid. Under lock */
 	TimestampTz started_at;		/* S */
 	int64		grace;			/* the larger of the two restart_graces, us */
 	bool		rearmed;		/* see rearm.c. Under lock, set once a run */

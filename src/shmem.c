@@ -127,7 +127,7 @@ gt_database(Oid database, bool create)
 	if (create && unused != NULL)
 	{
 		unused->oid = database;
-		unused->started = false;
+		unused->started = InvalidOid;
 		unused->rearmed = false;
 		unused->rearmer = 0;
 		unused->errors = 0;
