@@ -225,14 +225,15 @@ caller_of_certificate(const char *name)
 }
 
 bool
-callers_authenticate(GrpcCall *call, const void **caller)
+callers_authenticate(GrpcCall *call, GrpcIdentity *who)
 {
 	unsigned	flags = grpc_method(call)->flags;
 	const char *header = grpc_header(call, "authorization");
 	const char *certificate = certificates_used ? conn_certificate_name(grpc_conn(call)) : NULL;
 	const Caller *found = NULL;
 
-	if ((!tokens_used && !certificates_used) || (flags & GRPC_PUBLIC))
+	who->asked = tokens_used || certificates_used;
+	if (!who->asked || (flags & GRPC_PUBLIC))
 		return true;
 	if (tokens_used && header != NULL && strncasecmp(header, "bearer ", 7) == 0)
 		found = caller_of_token(header + 7 + strspn(header + 7, " "));
@@ -244,7 +245,8 @@ callers_authenticate(GrpcCall *call, const void **caller)
 				  header == NULL ? "a token is needed: send authorization: Bearer TOKEN" : "the token is not known");
 		return false;
 	}
-	*caller = found;
+	who->caller = found;
+	who->name = found->name;
 	if ((flags & GRPC_ADMIN) && !found->admin)
 	{
 		grpc_fail(call, GRPC_PERMISSION_DENIED, "%s may not do this: its line in the token file does not say admin", found->name);

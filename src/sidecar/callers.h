@@ -21,7 +21,7 @@
 extern bool callers_load(const char *token_file, bool certificates, char *error, size_t error_size);
 
 /* For grpc_set_authenticate(). */
-extern bool callers_authenticate(GrpcCall *call, const void **caller);
+extern bool callers_authenticate(GrpcCall *call, GrpcIdentity *who);
 
 /* The caller's name; NULL: callers have none here. */
 extern const char *caller_name(const GrpcCall *call);

@@ -167,6 +167,21 @@ grpc_caller(const GrpcCall *call)
 	return call->caller;
 }
 
+Party *
+grpc_party(const GrpcCall *call)
+{
+	return call->party;
+}
+
+bool
+grpc_charge(GrpcCall *call, size_t bytes)
+{
+	if (call->stream == NULL || http2_charge(call->stream, bytes))
+		return true;
+	grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too much is in progress for this caller");
+	return false;
+}
+
 int64_t
 grpc_deadline(const GrpcCall *call)
 {
@@ -222,7 +237,9 @@ grpc_release(GrpcCall *call)
 	if (--call->holds > 0)
 		return;
 	timer_stop(&call->deadline);
+	timer_stop(&call->unfinished);
 	frame_done(&call->reader);
+	party_release(call->party);
 	free_extra(call->headers);
 	free_extra(call->trailers);
 	free(call);
@@ -275,6 +292,8 @@ call_end(GrpcCall *call, GrpcCode code)
 {
 	call->finished = true;
 	timer_stop(&call->deadline);
+	timer_stop(&call->unfinished);
+	frame_done(&call->reader);
 	metric_add(&code_metrics[code], 1);
 	if (call->started && call->method->over != NULL)
 		call->method->over(call);
@@ -397,7 +416,7 @@ grpc_send(GrpcCall *call, const ProtobufCMessage *message)
 			return;
 		}
 	}
-	if (grpc_unsent(call) > UNSENT_LIMIT)
+	if (grpc_unsent(call) > UNSENT_LIMIT || !party_fits(call->party, 2 * len + 512))
 	{
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "the client does not read its answers");
 		return;

@@ -19,6 +19,7 @@
 
 #include "grpc_status.h"
 #include "net.h"
+#include "party.h"
 #include "options.h"
 
 typedef struct GrpcCall GrpcCall;
@@ -63,11 +64,19 @@ extern void grpc_add_methods(const GrpcMethod *methods);
 /* All that were added, for reflection and health; NULL at the end. */
 extern const GrpcMethod *grpc_method_at(int i);
 
+/* Who calls. */
+typedef struct GrpcIdentity
+{
+	const void *caller;			/* what grpc_caller() returns */
+	const char *name;			/* NULL: none */
+	bool		asked;			/* callers have names here, but for methods that need none */
+} GrpcIdentity;
+
 /*
- * Who calls?  Returns false after it has finished the call (UNAUTHENTICATED);
- * *caller is what grpc_caller() returns.  NULL: nobody is asked.
+ * Who calls?  Returns false after it has finished the call (UNAUTHENTICATED).
+ * NULL: nobody is asked.
  */
-typedef bool (*GrpcAuthenticate) (GrpcCall *call, const void **caller);
+typedef bool (*GrpcAuthenticate) (GrpcCall *call, GrpcIdentity *who);
 extern void grpc_set_authenticate(GrpcAuthenticate authenticate);
 
 /* Take over the streams of http2.h.  Call once, after adding the methods. */
@@ -81,6 +90,12 @@ extern const char *grpc_header(const GrpcCall *call, const char *name);
 extern void grpc_each_header(const GrpcCall *call, void (*visit) (const char *name, const char *value, void *arg), void *arg);
 extern Conn *grpc_conn(const GrpcCall *call);
 extern const void *grpc_caller(const GrpcCall *call);
+
+/* For whom memory and SQL calls of it are reckoned; referred to as long as the call is there. */
+extern Party *grpc_party(const GrpcCall *call);
+
+/* Reckon memory of the call's state, until its stream is over; false after it has failed the call: too much. */
+extern bool grpc_charge(GrpcCall *call, size_t bytes);
 
 /* loop_now() of the end of the client's patience; 0: it has no end. */
 extern int64_t grpc_deadline(const GrpcCall *call);

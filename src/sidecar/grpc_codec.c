@@ -16,10 +16,37 @@
 /* Bytes that all readers hold: clients can not fill the memory together. */
 static size_t all_readers;
 
+/* Small messages are let in whoever has large ones; a party's large ones leave room for others'. */
+static bool
+may_grow(const FrameReader *reader, size_t wanted)
+{
+	const Party *party = reader->party;
+	size_t		more = wanted - reader->size;
+
+	if (!party_fits(party, more))
+		return false;
+	if (wanted <= FIRST_SIZE)
+		return true;
+	return all_readers + more <= ALL_READERS_LIMIT &&
+		(party == NULL || party_may_take((int64_t) (party->unfinished + more), (int64_t) (all_readers + more), (int64_t) ALL_READERS_LIMIT));
+}
+
+static void
+reckon(FrameReader *reader, size_t size)
+{
+	size_t		held = reader->size;
+
+	all_readers += size - held;
+	if (reader->party == NULL)
+		return;
+	party_recharge(reader->party, &held, size);
+	reader->party->unfinished += size - reader->size;
+}
+
 static void
 drop_data(FrameReader *reader)
 {
-	all_readers -= reader->size;
+	reckon(reader, 0);
 	free(reader->data);
 	reader->data = NULL;
 	reader->size = 0;
@@ -31,10 +58,9 @@ grow(FrameReader *reader, size_t wanted)
 {
 	uint8_t    *grown;
 
-	if (all_readers - reader->size + wanted > ALL_READERS_LIMIT ||
-		(grown = realloc(reader->data, wanted)) == NULL)
+	if (!may_grow(reader, wanted) || (grown = realloc(reader->data, wanted)) == NULL)
 		return false;
-	all_readers += wanted - reader->size;
+	reckon(reader, wanted);
 	reader->data = grown;
 	reader->size = wanted;
 	return true;

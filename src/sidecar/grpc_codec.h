@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "grpc_status.h"
+#include "party.h"
 
 /* Collects frames of a stream; zeroed before its first use. */
 typedef struct FrameReader
@@ -19,6 +20,7 @@ typedef struct FrameReader
 	uint8_t    *data;
 	size_t		len;
 	size_t		size;
+	Party	   *party;			/* for whom; NULL: nobody is asked */
 } FrameReader;
 
 typedef struct Frame

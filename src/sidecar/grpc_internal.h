@@ -23,6 +23,7 @@ struct GrpcCall
 	Http2Stream *stream;		/* NULL: gone */
 	const GrpcMethod *method;	/* NULL: refused before it was known */
 	const void *caller;
+	Party	   *party;
 	void	   *state;
 	int			holds;
 	bool		started;		/* the method has seen it */
@@ -35,6 +36,7 @@ struct GrpcCall
 	int64_t		deadline_us;
 	int64_t		began_us;
 	LoopTimer	deadline;
+	LoopTimer	unfinished;		/* runs while a message is incomplete, or its call's only one is without an end */
 	FrameReader reader;
 	Extra	   *headers;		/* MAX_EXTRA each; NULL: none */
 	Extra	   *trailers;

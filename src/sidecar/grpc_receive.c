@@ -10,6 +10,8 @@
 #include "grpc_internal.h"
 #include "message.h"
 
+#define UNFINISHED_US 30000000
+
 /* ---- messages ---- */
 
 static void
@@ -47,6 +49,13 @@ deliver(GrpcCall *call, const Frame *frame)
 	message_release();
 }
 
+/* Who begins messages must end them: what is kept of them is kept from the others. */
+static void
+stays_unfinished(void *arg)
+{
+	grpc_fail(arg, GRPC_DEADLINE_EXCEEDED, "a message began %d s ago and is not complete", UNFINISHED_US / 1000000);
+}
+
 /*
  * The message of a unary call waits for the end of the client's stream, which
  * is in the same DATA frame as a rule.  A second one is an error.
@@ -61,6 +70,8 @@ receive_data(Http2Stream *stream, const uint8_t *data, size_t len)
 	const char *why;
 
 	grpc_hold(call);
+	if (len > 0 && !call->finished && !timer_running(&call->unfinished))
+		timer_start(&call->unfinished, UNFINISHED_US, stays_unfinished, call);
 	while (len > 0 && !call->finished)
 	{
 		if (unary && call->messages > 0)
@@ -86,6 +97,10 @@ receive_data(Http2Stream *stream, const uint8_t *data, size_t len)
 		}
 		deliver(call, &frame);
 		frame_done(&call->reader);
+		/* The next one has its time. */
+		timer_stop(&call->unfinished);
+		if (len > 0 && !call->finished)
+			timer_start(&call->unfinished, UNFINISHED_US, stays_unfinished, call);
 	}
 	grpc_release(call);
 }
@@ -97,6 +112,7 @@ receive_end(Http2Stream *stream)
 	Frame		frame;
 
 	call->input_over = true;
+	timer_stop(&call->unfinished);
 	if (call->finished)
 		return;
 	grpc_hold(call);
@@ -183,13 +199,46 @@ read_call_headers(GrpcCall *call)
 	return true;
 }
 
+/* What is it, and who calls?  Fails the call where that cannot be said. */
+static void
+identify(GrpcCall *call, GrpcIdentity *who)
+{
+	const char *path = http2_header(call->stream, ":path");
+
+	if (!call_find_method(call, path))
+		grpc_fail(call, GRPC_UNIMPLEMENTED, "there is no method %.200s", path);
+	else if (read_call_headers(call) && (grpc_authenticate == NULL || grpc_authenticate(call, who)))
+		call->caller = who->caller;
+}
+
+/*
+ * Let the stream in, also where it has been answered: the client need not take
+ * the answer.  Who is not known, or needs not be, takes nothing from those who
+ * are.  who NULL: nobody.
+ */
+static bool
+admit(Http2Stream *stream, const GrpcIdentity *who)
+{
+	bool		known = who != NULL && who->caller != NULL && who->name != NULL;
+	Party	   *party = known ? party_of_caller(who->name) : party_of_peer(conn_host(http2_conn(stream)));
+	bool		admitted = http2_admit(stream, party, known || (who != NULL && !who->asked), known);
+
+	party_release(party);
+	return admitted;
+}
+
 static void
 receive_request(Http2Stream *stream)
 {
 	GrpcCall   *call;
+	GrpcIdentity who = {NULL, NULL, false};
 
 	if (foreign_status(stream) != NULL)
+	{
+		answer_foreign(stream);
+		admit(stream, NULL);
 		return;
+	}
 	call = calloc(1, sizeof(GrpcCall));
 	if (call == NULL)
 	{
@@ -200,15 +249,9 @@ receive_request(Http2Stream *stream)
 	call->holds = 1;
 	call->began_us = loop_now();
 	http2_set_data(stream, call);
-	if (!call_find_method(call, http2_header(stream, ":path")))
-	{
-		grpc_fail(call, GRPC_UNIMPLEMENTED, "there is no method %s", http2_header(stream, ":path"));
-		return;
-	}
-	if (!read_call_headers(call))
-		return;
-	if (grpc_authenticate != NULL)
-		grpc_authenticate(call, &call->caller);
+	identify(call, &who);
+	if (admit(stream, call->finished ? NULL : &who))
+		call->reader.party = call->party = party_hold(http2_party(stream));
 }
 
 static void
@@ -233,7 +276,7 @@ drain_stream(Http2Stream *stream)
 		grpc_fail(call, GRPC_UNAVAILABLE, "the server ends this connection: connect anew");
 }
 
-/* A foreign stream has no call, and is answered when the client has said all. */
+/* A foreign stream has no call, and was answered. */
 static void
 data_or_nothing(Http2Stream *stream, const uint8_t *data, size_t len)
 {
@@ -242,18 +285,16 @@ data_or_nothing(Http2Stream *stream, const uint8_t *data, size_t len)
 }
 
 static void
-end_or_foreign(Http2Stream *stream)
+end_or_nothing(Http2Stream *stream)
 {
 	if (http2_data(stream) != NULL)
 		receive_end(stream);
-	else
-		answer_foreign(stream);
 }
 
 void
 grpc_start(void)
 {
-	static const Http2Handlers handlers = {receive_request, data_or_nothing, end_or_foreign, stream_closed, drain_stream};
+	static const Http2Handlers handlers = {receive_request, data_or_nothing, end_or_nothing, stream_closed, drain_stream};
 
 	http2_set_handlers(&handlers);
 }

@@ -15,6 +15,7 @@
 
 #include "net.h"
 #include "options.h"
+#include "party.h"
 
 typedef struct Http2 Http2;
 typedef struct Http2Stream Http2Stream;
@@ -76,6 +77,20 @@ extern size_t http2_unsent(const Http2Stream *stream);
 extern bool http2_is_early(const Http2Stream *stream);
 
 extern void http2_reset(Http2Stream *stream, uint32_t code);
+
+/*
+ * Let the stream in, for that party: in the pot of --max-calls, or of those who
+ * need no name.  False: it has been refused, as there are too many.  `named`:
+ * the connection is somebody's who is known.
+ */
+extern bool http2_admit(Http2Stream *stream, Party *party, bool common, bool named);
+extern Party *http2_party(const Http2Stream *stream);
+
+/* Reckon more bytes for the stream's party, to its end; false: too many. */
+extern bool http2_charge(Http2Stream *stream, size_t bytes);
+
+/* For ListenOptions.spare, where callers have names. */
+extern int	http2_spare(const Conn *conn);
 
 extern void *http2_data(const Http2Stream *stream);
 extern void http2_set_data(Http2Stream *stream, void *data);

@@ -39,6 +39,10 @@ struct Http2Stream
 				out_size;
 	char	   *trailers;		/* like headers */
 	size_t		trailers_len;
+	Party	   *party;			/* for whom; NULL: not known yet */
+	size_t		charged;		/* bytes reckoned for it */
+	bool		common;			/* it counts in --max-calls */
+	int64_t		finished_us;	/* when all of the answer was given; 0: not yet */
 	bool		early;			/* the request is being handed over, and more will come */
 	LoopTimer	early_end;		/* runs while the end of an early answer waits for that */
 	void	   *data;
@@ -67,6 +71,11 @@ struct Http2
 	bool		ending;			/* close once all is sent */
 	int32_t		reset_ids[RESET_IDS];	/* streams that we reset last */
 	unsigned	reset_count;
+	Party	   *peer;
+	size_t		charged;		/* for it: what the connection holds besides its streams */
+	bool		named;			/* somebody known calls over it */
+	LoopTimer	reap;			/* runs while answers wait to be taken */
+	LoopTimer	stalled;		/* runs while nothing is read, as the client reads nothing */
 	int			drain_step;		/* 0: no, 1: notice sent, 2: last GOAWAY sent */
 };
 
@@ -89,6 +98,7 @@ extern void stream_remove(Http2Stream *stream, bool completely);
 /* An early answer need not wait any longer. */
 extern void stream_end_early(void *stream);
 
+
 /* Streams of all sessions. */
 extern int64_t stream_total(void);
 
@@ -101,6 +111,12 @@ extern void session_submitted(Http2 *session, int result);
 /* Frame and write what is to be sent: at the end of the turn, or now. */
 extern void session_send_soon(Http2 *session);
 extern void session_send(void *session);
+
+/*
+ * Reckon what the connection holds, and read no more from a client that does
+ * not take what it makes us send.
+ */
+extern void session_weigh(Http2 *session);
 
 /* ---- http2_receive.c ---- */
 

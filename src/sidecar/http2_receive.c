@@ -20,8 +20,7 @@ on_begin_headers(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg
 
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
-	if (session->stream_count >= http2_max_streams || stream_total() >= http2_max_calls ||
-		(stream = stream_add(session, frame->hd.stream_id)) == NULL)
+	if (session->stream_count >= http2_max_streams || (stream = stream_add(session, frame->hd.stream_id)) == NULL)
 	{
 		metric_add(&http2_streams_refused, 1);
 		session_submitted(session, nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM));
@@ -267,6 +266,7 @@ receive_bytes(Conn *conn, const uint8_t *data, size_t len)
 		session->skip = (size_t) session->header[0] << 16 | (size_t) session->header[1] << 8 | session->header[2];
 	}
 	feed(session, data + fed, len - fed);
+	session_weigh(session);
 	session_send_soon(session);
 }
 

@@ -16,6 +16,7 @@
 #define SESSION_WINDOW (4 * 1024 * 1024)
 #define DRAIN_PING_US 1000000
 #define PREFACE_US 10000000
+#define SESSION_FIRST_BYTES (8 * 1024)
 
 int64_t		http2_max_streams;
 int64_t		http2_max_calls;
@@ -160,6 +161,15 @@ init_nghttp2(void)
 }
 
 static void
+forget_peer(Http2 *session)
+{
+	if (session->peer == NULL)
+		return;
+	party_give_back(session->peer, session->charged);
+	party_release(session->peer);
+}
+
+static void
 opened(Conn *conn)
 {
 	nghttp2_settings_entry settings[] = {
@@ -169,14 +179,19 @@ opened(Conn *conn)
 	};
 	Http2	   *session = calloc(1, sizeof(Http2));
 
-	if (session == NULL || !init_nghttp2() ||
-		nghttp2_session_server_new2(&session->nghttp2, callbacks, session, session_option) != 0)
+	if (session != NULL)
+		session->peer = party_of_peer(conn_host(conn));
+	if (session == NULL || session->peer == NULL || !party_recharge(session->peer, &session->charged, SESSION_FIRST_BYTES) ||
+		!init_nghttp2() || nghttp2_session_server_new2(&session->nghttp2, callbacks, session, session_option) != 0)
 	{
+		if (session != NULL)
+			forget_peer(session);
 		free(session);
 		conn_close(conn);
 		return;
 	}
 	session->conn = conn;
+	session->named = conn_certificate_name(conn) != NULL;
 	session->skip = PREFACE;
 	session->last_received_us = loop_now();
 	conn_set_data(conn, session);
@@ -209,7 +224,10 @@ closed(Conn *conn)
 	timer_stop(&session->timer);
 	timer_stop(&session->age);
 	timer_stop(&session->drain);
+	timer_stop(&session->reap);
+	timer_stop(&session->stalled);
 	task_cancel(&session->flush);
+	forget_peer(session);
 	nghttp2_session_del(session->nghttp2);
 	metric_add(&sessions_open, -1);
 	free(session);

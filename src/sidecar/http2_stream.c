@@ -11,7 +11,20 @@
 #define EARLY_US 1000000
 #define SEND_MARK (256 * 1024)	/* no more is framed while so much waits */
 
+#define REAP_US 1000000
+#define STRANGE_US 1500000		/* for those without a name to take an answer */
+#define UNTAKEN_US 60000000		/* for the others */
+#define STRANGERS 4000			/* streams of those who need no name */
+#define STREAM_BYTES 3072		/* that a stream holds here, in nghttp2 and as a call */
+#define FRAME_BYTES 400			/* that a frame holds until it leaves */
+#define SESSION_BYTES (8 * 1024)
+#define FRAMES_MARK 2000		/* unsent ones, over which nothing is read */
+#define STALLED_US 30000000
+#define KEEP_OUT (64 * 1024)	/* no larger buffer is kept for later */
+
 static int64_t stream_total_count;
+static int64_t common_count;
+static int64_t strange_count;
 
 int64_t
 stream_total(void)
@@ -79,6 +92,134 @@ http2_header(const Http2Stream *stream, const char *name)
 	return NULL;
 }
 
+Party *
+http2_party(const Http2Stream *stream)
+{
+	return stream->party;
+}
+
+bool
+http2_charge(Http2Stream *stream, size_t bytes)
+{
+	if (!party_charge(stream->party, bytes))
+		return false;
+	if (stream->party != NULL)
+		stream->charged += bytes;
+	return true;
+}
+
+bool
+http2_admit(Http2Stream *stream, Party *party, bool common, bool named)
+{
+	bool		room = party != NULL &&
+		(common ? party_may_take(party->streams, common_count, http2_max_calls) :
+		 party_may_take(party->strange, strange_count, STRANGERS));
+
+	if (!room || !party_charge(party, STREAM_BYTES + stream->headers_size + stream->out_size))
+	{
+		metric_add(&http2_streams_refused, 1);
+		http2_reset(stream, NGHTTP2_REFUSED_STREAM);
+		return false;
+	}
+	stream->party = party_hold(party);
+	stream->charged = STREAM_BYTES + stream->headers_size + stream->out_size;
+	stream->common = common;
+	*(common ? &common_count : &strange_count) += 1;
+	*(common ? &party->streams : &party->strange) += 1;
+	if (named)
+		stream->session->named = true;
+	return true;
+}
+
+/* It no longer counts. */
+static void
+dismiss(Http2Stream *stream)
+{
+	Party	   *party = stream->party;
+
+	if (party == NULL)
+		return;
+	*(stream->common ? &common_count : &strange_count) -= 1;
+	*(stream->common ? &party->streams : &party->strange) -= 1;
+	party_give_back(party, stream->charged);
+	party_release(party);
+	stream->party = NULL;
+}
+
+/* Answers that nobody takes do not stay. */
+static void
+reap(void *arg)
+{
+	Http2	   *session = arg;
+	Http2Stream *stream;
+	bool		more = false;
+
+	for (stream = session->streams; stream != NULL; stream = stream->next)
+	{
+		if (stream->finished_us == 0)
+			continue;
+		more = true;
+		if (loop_now() - stream->finished_us > (stream->common ? UNTAKEN_US : STRANGE_US))
+		{
+			http2_reset(stream, NGHTTP2_CANCEL);
+			stream->finished_us = 0;
+		}
+	}
+	if (more)
+		timer_start(&session->reap, REAP_US, reap, session);
+}
+
+static void
+note_finished(Http2Stream *stream)
+{
+	stream->finished = true;
+	stream->finished_us = loop_now();
+	if (!timer_running(&stream->session->reap))
+		timer_start(&stream->session->reap, REAP_US, reap, stream->session);
+}
+
+int
+http2_spare(const Conn *conn)
+{
+	const Http2 *session = conn_data(conn);
+
+	if (session == NULL)
+		return conn_certificate_name(conn) == NULL ? 2 : 0;
+	if (session->named || session->drain_step > 0)
+		return 0;
+	return session->stream_count == 0 ? 2 : 1;
+}
+
+static void
+give_up(void *arg)
+{
+	Http2	   *session = arg;
+
+	conn_close(session->conn);
+}
+
+void
+session_weigh(Http2 *session)
+{
+	size_t		frames = nghttp2_session_get_outbound_queue_size(session->nghttp2);
+
+	if (!party_recharge(session->peer, &session->charged, SESSION_BYTES + frames * FRAME_BYTES + conn_pending(session->conn)))
+	{
+		conn_close(session->conn);
+		return;
+	}
+	if (frames > FRAMES_MARK && !timer_running(&session->stalled))
+	{
+		conn_pause(session->conn, true);
+		timer_start(&session->stalled, STALLED_US, give_up, session);
+	}
+	else if (frames < FRAMES_MARK / 2 && timer_running(&session->stalled))
+	{
+		timer_stop(&session->stalled);
+		conn_pause(session->conn, false);
+	}
+}
+
 Http2Stream *
 stream_add(Http2 *session, int32_t id)
 {
@@ -115,6 +256,7 @@ stream_remove(Http2Stream *stream, bool completely)
 	if (stream->next != NULL)
 		stream->next->prev = stream->prev;
 	timer_stop(&stream->early_end);
+	dismiss(stream);
 	session->stream_count--;
 	stream_total_count--;
 	metric_set(&http2_streams_open, (uint64_t) stream_total_count);
@@ -182,6 +324,7 @@ session_send(void *arg)
 		}
 		conn_write(session->conn, data, (size_t) n);
 	}
+	session_weigh(session);
 	if (session->ending ||
 		(!nghttp2_session_want_read(session->nghttp2) && !nghttp2_session_want_write(session->nghttp2)))
 		conn_finish(session->conn);
@@ -223,7 +366,8 @@ http2_respond_only(Http2Stream *stream, const Http2Field *fields, int count)
 
 	if (stream->responded)
 		return;
-	stream->responded = stream->finished = true;
+	stream->responded = true;
+	note_finished(stream);
 	make_fields(nva, fields, count);
 	if (nghttp2_submit_response(stream->session->nghttp2, stream->id, nva, (size_t) count, NULL) != 0)
 		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
@@ -250,6 +394,19 @@ submit_trailers(Http2Stream *stream)
 	return nghttp2_submit_trailer(stream->session->nghttp2, stream->id, nva, (size_t) count);
 }
 
+static void
+drop_out(Http2Stream *stream)
+{
+	free(stream->out);
+	stream->out = NULL;
+	if (stream->party != NULL)
+	{
+		party_give_back(stream->party, stream->out_size);
+		stream->charged -= stream->out_size;
+	}
+	stream->out_size = 0;
+}
+
 static ssize_t
 read_data(nghttp2_session *nghttp2, int32_t id, uint8_t *buffer, size_t length,
 		  uint32_t *flags, nghttp2_data_source *source, void *arg)
@@ -264,9 +421,13 @@ read_data(nghttp2_session *nghttp2, int32_t id, uint8_t *buffer, size_t length,
 	if (n > 0)
 		memcpy(buffer, stream->out + stream->out_start, n);
 	stream->out_start += n;
+	if (stream->finished_us != 0 && n > 0)
+		stream->finished_us = loop_now();
 	if (stream->out_start == stream->out_len)
 	{
 		stream->out_start = stream->out_len = 0;
+		if (stream->out_size > KEEP_OUT)
+			drop_out(stream);
 		if (stream->finished)
 		{
 			*flags |= NGHTTP2_DATA_FLAG_EOF;
@@ -315,10 +476,10 @@ http2_send_data(Http2Stream *stream, const uint8_t *data, size_t len)
 		}
 		while (size < stream->out_len + len)
 			size *= 2;
-		grown = realloc(stream->out, size);
+		grown = http2_charge(stream, size - stream->out_size) ? realloc(stream->out, size) : NULL;
 		if (grown == NULL)
 		{
-			http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
+			http2_reset(stream, NGHTTP2_ENHANCE_YOUR_CALM);
 			return;
 		}
 		stream->out = grown;
@@ -362,7 +523,7 @@ http2_send_trailers(Http2Stream *stream, const Http2Field *fields, int count)
 
 	if (stream->finished)
 		return;
-	stream->finished = true;
+	note_finished(stream);
 	for (i = 0; i < count; i++)
 		len += strlen(fields[i].name) + strlen(fields[i].value) + 2;
 	stream->trailers = at = malloc(len + 1);

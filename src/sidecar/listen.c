@@ -34,17 +34,26 @@ name_peer(Conn *conn, const struct sockaddr_storage *address)
 		const struct sockaddr_in *in = (const struct sockaddr_in *) address;
 
 		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		snprintf(conn->host, sizeof(conn->host), "%s", host);
 		snprintf(conn->peer, sizeof(conn->peer), "%s:%d", host, ntohs(in->sin_port));
 	}
 	else if (address->ss_family == AF_INET6)
 	{
 		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) address;
 
+		struct in6_addr network = in6->sin6_addr;
+
+		/* Who has one address has all of its network. */
+		memset(network.s6_addr + 8, 0, 8);
+		inet_ntop(AF_INET6, &network, conn->host, sizeof(conn->host));
 		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
 		snprintf(conn->peer, sizeof(conn->peer), "[%s]:%d", host, ntohs(in6->sin6_port));
 	}
 	else
+	{
 		snprintf(conn->peer, sizeof(conn->peer), "unix");
+		snprintf(conn->host, sizeof(conn->host), "unix");
+	}
 }
 
 static void
@@ -78,6 +87,8 @@ add_conn(Listener *listener, int fd, const struct sockaddr_storage *address)
 	conn->next = listener->first;
 	if (conn->next != NULL)
 		conn->next->prev = conn;
+	else
+		listener->last = conn;
 	listener->first = conn;
 	listener->connections++;
 	if (conn->ssl != NULL)
@@ -120,6 +131,30 @@ pause_accepting(Listener *listener)
 	timer_start(&listener->resume, ACCEPT_PAUSE_US, resume_accepting, listener);
 }
 
+/* Close a connection that can be spared, the oldest of them; false: there is none. */
+static bool
+make_room(Listener *listener)
+{
+	Conn	   *conn;
+	Conn	   *spared = NULL;
+
+	if (listener->options.spare == NULL)
+		return false;
+	for (conn = listener->last; conn != NULL; conn = conn->prev)
+	{
+		int			spare = conn->state == CONN_CLOSED ? 0 : listener->options.spare(conn);
+
+		if (spare == 2 || (spare == 1 && spared == NULL))
+			spared = conn;
+		if (spare == 2)
+			break;
+	}
+	if (spared == NULL)
+		return false;
+	conn_close(spared);
+	return true;
+}
+
 static bool
 accept_one(Listener *listener, int listening)
 {
@@ -134,7 +169,8 @@ accept_one(Listener *listener, int listening)
 			pause_accepting(listener);
 		return errno == ECONNABORTED || errno == EINTR;
 	}
-	if (listener->options.max_connections > 0 && listener->connections >= listener->options.max_connections)
+	if (listener->options.max_connections > 0 && listener->connections >= listener->options.max_connections &&
+		!make_room(listener))
 	{
 		log_limited(&site, LOG_WARNING, "refused a connection: there are %d already (--max-connections)",
 					listener->connections);

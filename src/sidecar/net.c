@@ -45,6 +45,12 @@ conn_peer(const Conn *conn)
 }
 
 const char *
+conn_host(const Conn *conn)
+{
+	return conn->host;
+}
+
+const char *
 conn_certificate_name(const Conn *conn)
 {
 	return conn->certificate_name;
@@ -81,6 +87,8 @@ destroy_conn(void *arg)
 		listener->first = conn->next;
 	if (conn->next != NULL)
 		conn->next->prev = conn->prev;
+	else
+		listener->last = conn->prev;
 	listener->connections--;
 	free(conn->out);
 	free(conn->certificate_name);

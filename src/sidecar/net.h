@@ -53,6 +53,13 @@ typedef struct ListenOptions
 	Tls		   *tls;			/* NULL: cleartext */
 	int			max_connections;	/* more are closed on arrival; 0: no cap */
 	int64_t		handshake_us;	/* the longest TLS handshake */
+
+	/*
+	 * May this connection (NULL data: its handshake is not done) make room for
+	 * a new one when there are too many?  2: gladly, 1: if need be, 0: no.
+	 * The oldest goes.  NULL: the new one is refused.
+	 */
+	int			(*spare) (const Conn *conn);
 } ListenOptions;
 
 /*
@@ -98,6 +105,7 @@ extern void conn_pause(Conn *conn, bool paused);
 extern void *conn_data(const Conn *conn);
 extern void conn_set_data(Conn *conn, void *data);
 extern const char *conn_peer(const Conn *conn); /* "127.0.0.1:4711" */
+extern const char *conn_host(const Conn *conn); /* "127.0.0.1"; of IPv6 its network of 64 bits */
 
 /*
  * The name in the verified client certificate: first DNS or URI name, else the

@@ -19,7 +19,8 @@ struct Listener
 	LoopFd	   *watches[MAX_ADDRESSES];
 	int			count;
 	int			connections;
-	Conn	   *first;			/* list of connections */
+	Conn	   *first,			/* list of connections, the newest first */
+			   *last;
 	LoopTimer	resume;			/* accepting is paused while this runs */
 	bool		stopped;
 	char		address[128];
@@ -55,6 +56,7 @@ struct Conn
 	void	   *data;
 	char	   *certificate_name;
 	char		peer[INET6_ADDRSTRLEN + 8];
+	char		host[INET6_ADDRSTRLEN];
 };
 
 /* net.c: of the watch of a connection; begin and abandon one. */

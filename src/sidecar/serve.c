@@ -281,7 +281,7 @@ check_options(char *error, size_t error_size)
 static bool
 start_listening(char *error, size_t error_size)
 {
-	ListenOptions options = {&http2_conn_handlers, NULL, (int) max_connections, handshake_us};
+	ListenOptions options = {&http2_conn_handlers, NULL, (int) max_connections, handshake_us, NULL};
 
 	if (tls_cert != NULL)
 	{
@@ -292,6 +292,9 @@ start_listening(char *error, size_t error_size)
 			return false;
 		options.tls = tls;
 	}
+	/* Those without a name make room, where there are names. */
+	if (token_file != NULL || tls_client_ca != NULL)
+		options.spare = http2_spare;
 	listener = net_listen(listen_address, &options, error, error_size);
 	return listener != NULL;
 }

@@ -574,7 +574,7 @@ class TlsTest(unittest.TestCase):
         own = self.start("--tls-client-ca", self.file("ca.pem"))
         self.assertEqual(self.try_create(self.channel(own, "uri"), "spiffe://app/billing"), "OK")
         self.assertEqual(self.try_create(self.channel(own, "uri"), "other"), "PERMISSION_DENIED")
-        self.assertEqual(self.try_create(self.channel(own, "cn"), "media/thumbs"), "OK")
+        self.assertEqual(self.try_create(self.channel(own, "cn"), "media/thumbs", "of media"), "OK")
         with self.assertRaises(grpc.RpcError):
             call(self.channel(own), CREATE, create(), gc.CreateLeaseResponse, timeout=3)
         with self.assertRaises(grpc.RpcError) as caught:

@@ -211,7 +211,7 @@ int
 main(int argc, char **argv)
 {
 	static const Option *const tables[] = {http2_options, grpc_options, NULL};
-	ListenOptions options = {&http2_conn_handlers, NULL, 1000, 10000000};
+	ListenOptions options = {&http2_conn_handlers, NULL, 1000, 10000000, NULL};
 	char		error[256];
 	bool		help;
 	Listener   *listener;
