@@ -191,8 +191,9 @@ def slow_handlers_by_the_dozen(t):
 @attack
 def handlers_that_come_and_go(t):
     """thousands of handlers made, used and dropped take nobody's place where rates are kept"""
-    t.sql("mallory", "DO $$ BEGIN FOR i IN 1..2100 LOOP PERFORM gt_handler_create('m_brief_' || i, 'queue', rate_limit => 1);"
-                     " PERFORM * FROM gt_claim(ARRAY['m_brief_' || i]); PERFORM gt_handler_drop('m_brief_' || i); END LOOP; END $$")
+    for i in range(0, 2100, 100):
+        t.sql("mallory", f"DO $$ BEGIN FOR i IN {i + 1}..{i + 100} LOOP PERFORM gt_handler_create('m_brief_' || i, 'queue', rate_limit => 1);"
+                         " PERFORM * FROM gt_claim(ARRAY['m_brief_' || i]); PERFORM gt_handler_drop('m_brief_' || i); END LOOP; END $$")
     name = t.handler(f"v_rate_{t.n}", "queue", None, role="victim", rate_limit=1)
     t.garbage(name, 20, role="victim")
     began = time.monotonic()

@@ -155,6 +155,7 @@ class Shared:
     def __init__(self):
         self.slots = [multiprocessing.Array(ctypes.c_char, 16, lock=True) for _ in range(OBJECTS * SLOTS)]
         self.parents = [multiprocessing.Array(ctypes.c_char, 16, lock=True) for _ in range(PARENTS)]
+        self.staying = multiprocessing.Array(ctypes.c_char, 16)     # a parent that somebody renews, and does not commit yet
         self.children = multiprocessing.Array(ctypes.c_int, 8)      # numbers of objects that children were made on lately
 
     def put(self, number, lease):
@@ -179,6 +180,7 @@ class Client:
         self.mine = []          # (lease, object, fence), newest last
         self.claims = []        # (cleanup_id, attempt) that are not answered yet
         self.parent = None
+        self.renewed = None     # one that renew_and_stay() has renewed
         self.kids = []          # numbers of the objects of its children
         self.seq = 0
         self.tx = None
@@ -285,7 +287,8 @@ class Client:
         keep = kind == "release_keep"
         return self.call("release", "EXECUTE release(%s, %s)", (lease, keep), {"lease": lease, "keep": keep})
 
-    def grant(self):
+    def grant(self, of=None):
+        """of: as a child of that lease."""
         number = self.some_object()
         pick = self.random.random()
         ms = self.duration()
@@ -299,8 +302,8 @@ class Client:
         elif pick < 0.37:               # now and then another request takes its key
             args["key"], args["service"] = f"k{self.some_object() if self.random.random() < 0.1 else number}", "shared"
             args["exclusive"] = self.random.random() < 0.1
-        parent = self.shared.take(self.shared.parents) if self.random.random() < 0.5 else self.parent
-        if 0.3 < pick < 0.6 and parent:
+        parent = of or (self.shared.take(self.shared.parents) if self.random.random() < 0.5 else self.parent)
+        if of or (0.3 < pick < 0.6 and parent):
             args["parent"], args["duration"] = parent, None
         if self.random.random() < 0.2:
             args["regrant"] = 1000 * self.random.choice(DELAYS)
@@ -369,7 +372,9 @@ class Client:
         tx["outcome"] = "rolled back"
         try:
             self.cursor.execute(f"BEGIN ISOLATION LEVEL {isolation}")
-            failed = self.steps(self.random.randrange(1, 5)) if self.random.random() < 0.95 else self.renew_and_stay()
+            pick = self.random.random()
+            failed = self.renew_and_stay() if pick < 0.05 else self.grant_and_stay() if pick < 0.1 else \
+                self.steps(self.random.randrange(1, 5))
             if self.random.random() < 0.06:                     # long enough to outlive the shorter leases
                 time.sleep(self.random.choice((0.06, 0.12)))
             commit = not failed and self.random.random() < 0.7
@@ -404,6 +409,16 @@ class Client:
             return lease is not None
         for i in range(8 if self.kids else 0):
             self.shared.children[i] = self.random.choice(self.kids)
+        self.shared.staying.raw = uuid.UUID(lease).bytes
+        time.sleep(0.12)
+        self.renewed = lease
+        return False
+
+    def grant_and_stay(self):
+        """A child of such a parent, committed after that may have been released. True: aborted."""
+        lease = self.shared.take([self.shared.staying])
+        if lease is None or self.grant(of=lease) is None:
+            return lease is not None
         time.sleep(0.12)
         return False
 
@@ -438,6 +453,9 @@ class Client:
                     self.transaction()
                 else:
                     self.step()
+                lease, self.renewed = self.renewed, None
+                if lease is not None and self.random.random() < 0.5:
+                    self.call("release", "EXECUTE release(%s, %s)", (lease, False), {"lease": lease, "keep": False})
             except (ConnectionError, psycopg2.OperationalError):
                 self.tx = None
                 if self.link is not None:
