@@ -113,6 +113,15 @@ CALL gt_reclaim();
 SELECT current_user;
 SELECT * FROM rb.ran();
 RESET ROLE;
+-- also where the role that was set is a superuser: a handler is none
+SET ROLE regress_b_other;
+SELECT gt_release(gt_lease_create('by a superuser', 'rb', cleanup => 'b_other'));
+SELECT set_config('role', session_user, false) = session_user AS set;
+CALL gt_reclaim();
+SELECT current_user = session_user AS self, current_setting('role') = session_user AS set,
+	current_setting('is_superuser') AS is_superuser;
+SELECT * FROM rb.ran();
+RESET ROLE;
 
 -- cursors that a handler leaves open are closed; those of the caller are not touched
 SET client_min_messages = warning;

@@ -206,6 +206,8 @@ be_role(Runs *runs, const GtHandler *h, bool as_session)
 		SetSessionAuthorization(h->run_as, superuser_arg(h->run_as));
 	}
 	runs->guc_level = NewGUCNestLevel();
+	if (runs->as_session)
+		set_for_runs("role", "none");	/* a SET ROLE outlives a new session_user, and its is_superuser with it */
 	set_for_runs("search_path", gt_path_of_run(h));
 	set_for_runs("session_replication_role", "origin");
 	set_for_runs("row_security", "on");
