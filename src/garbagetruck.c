@@ -49,6 +49,7 @@ int			gt_renewals;
 int			gt_renewal_buffer_size;
 char	   *gt_identity;
 char	   *gt_caller;
+bool		gt_newest_first;
 bool		gt_in_cleanup;
 bool		gt_preloaded = false;
 
@@ -179,6 +180,12 @@ define_settings(void)
 							   &gt_caller, "", PGC_USERSET,
 							   GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
 							   NULL, NULL, NULL);
+	DefineCustomBoolVariable("garbagetruck.newest_first",
+							 "gt_lease_list() shows the newest first in this transaction.",
+							 "A server whose clients expect that sets it, with SET LOCAL.",
+							 &gt_newest_first, false, PGC_USERSET,
+							 GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("garbagetruck.in_cleanup",
 							 "On while a handler's SQL runs, so that triggers can tell.",
 							 NULL,

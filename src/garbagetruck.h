@@ -477,6 +477,7 @@ extern void gt_must_be_allowed(const char *function);
  * was given to it.  Who does not say so is the role itself, and not judged.
  */
 extern char *gt_caller;			/* garbagetruck.c: garbagetruck.caller; "" */
+extern bool gt_newest_first;	/* garbagetruck.newest_first: such a server's wish for gt_lease_list() */
 extern bool gt_caller_covers(const char *service);
 extern bool gt_acts_for_object(const GtRow *object);	/* both for the role and for the caller */
 extern bool gt_acts_for(Oid role);	/* current_user has the rights of role, which is whom the row means also in a copy */

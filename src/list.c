@@ -81,7 +81,8 @@ gt_lease_get(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	id = PG_GETARG_DATUM(0);
 	gt_open(&leases, GT_LEASE, AccessShareLock);
-	if (gt_fetch(&leases, GT_LEASE_PKEY, 1, &id, &row) && gt_acts_for(GT_OID(&row, L_OWNER)))
+	if (gt_fetch(&leases, GT_LEASE_PKEY, 1, &id, &row) && gt_acts_for(GT_OID(&row, L_OWNER)) &&
+		gt_caller_covers(TextDatumGetCString(row.v[L_SERVICE_ID])))
 	{
 		lease_columns(&leases, &row, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -99,12 +100,15 @@ typedef struct Filter
 	char	   *object;
 	pg_uuid_t  *after;
 	int			max_rows;
+	bool		newest_first;	/* garbagetruck.newest_first: `after` is in that order, too */
 } Filter;
 
 static bool
 matches(GtTable *leases, const GtRow *row, const Filter *f)
 {
-	if (f->after != NULL && memcmp(DatumGetUUIDP(row->v[L_ID]), f->after, sizeof(pg_uuid_t)) <= 0)
+	int			order = f->after == NULL ? 1 : memcmp(DatumGetUUIDP(row->v[L_ID]), f->after, sizeof(pg_uuid_t));
+
+	if (f->after != NULL && (f->newest_first ? order >= 0 : order <= 0))
 		return false;
 	if (f->service != NULL && strcmp(TextDatumGetCString(row->v[L_SERVICE_ID]), f->service) != 0)
 		return false;
@@ -112,7 +116,7 @@ matches(GtTable *leases, const GtRow *row, const Filter *f)
 		return false;
 	if (f->object != NULL && strcmp(TextDatumGetCString(row->v[L_OBJECT_ID]), f->object) != 0)
 		return false;
-	if (!gt_acts_for(GT_OID(row, L_OWNER)))
+	if (!gt_acts_for(GT_OID(row, L_OWNER)) || !gt_caller_covers(TextDatumGetCString(row->v[L_SERVICE_ID])))
 		return false;
 	return f->state == NULL ||
 		gt_lease_running(leases, row, gt_now()) == (strcmp(f->state, "active") == 0);
@@ -185,6 +189,7 @@ gt_lease_list(PG_FUNCTION_ARGS)
 	f.max_rows = PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3);
 	f.after = PG_ARGISNULL(4) ? NULL : PG_GETARG_UUID_P(4);
 	f.object = gt_text_arg(fcinfo, 5);
+	f.newest_first = gt_newest_first;
 	if (f.state != NULL && strcmp(f.state, "active") != 0 && strcmp(f.state, "expired") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -207,22 +212,26 @@ gt_lease_list(PG_FUNCTION_ARGS)
 		qsort(rows, n, sizeof(GtRow *), rows_by_id);
 		for (i = 0; i < Min(n, f.max_rows); i++)
 		{
-			lease_columns(&leases, rows[i], values, nulls);
+			lease_columns(&leases, rows[f.newest_first ? n - 1 - i : i], values, nulls);
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
 	}
 	else
 	{
 		MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_lease_list", ALLOCSET_DEFAULT_SIZES);
-		pg_uuid_t	zero = {{0}};
+		pg_uuid_t	end;
 		Datum		service = f.service != NULL ? CStringGetTextDatum(f.service) : (Datum) 0;
 		GtScan	   *scan;
 		GtRow		row;
 		bool		found;
 
+		memset(&end, f.newest_first ? 0xff : 0, sizeof(end));
 		scan = gt_scan_begin_bound(&leases, f.service != NULL ? GT_LEASE_SERVICE : GT_LEASE_PKEY,
-								   f.service != NULL ? 1 : 0, &service, BTGreaterStrategyNumber,
-								   UUIDPGetDatum(f.after != NULL ? f.after : &zero));
+								   f.service != NULL ? 1 : 0, &service,
+								   f.newest_first ? BTLessStrategyNumber : BTGreaterStrategyNumber,
+								   UUIDPGetDatum(f.after != NULL ? f.after : &end));
+		if (f.newest_first)
+			gt_scan_backward(scan);
 		while (n < f.max_rows)
 		{
 			MemoryContext old = MemoryContextSwitchTo(per_row);

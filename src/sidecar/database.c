@@ -5,7 +5,8 @@
  * Three lanes.  Calls go in batches over a few connections; the same object or
  * lease always over the same one, so that our own batches do not wait for each
  * other.  A call that meets somebody else's lock moves to connections on which
- * it waits alone.  What may be slow (DB_ALONE) has a connection of its own.
+ * it waits alone: of one object one at a time, with the others of it behind,
+ * of one caller never on all, and some seconds at a time.  What may be slow (DB_ALONE) has a connection of its own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,9 @@
 #include "memory.h"
 
 #define WAITING_CONNECTIONS 2
+#define LARGE_BYTES ((size_t) 4 * 1024 * 1024)	/* of a result, at most, and little more */
+#define LARGE_PAUSE_US 5000		/* until there may be room for it; doubled each time */
+#define LARGE_PAUSE_MOST_US 500000
 #define RETRY_US 2000			/* first pause after a deadlock, doubled each time */
 #define HOT_ROUTES 64
 #define HOT_US 1000000
@@ -264,6 +268,82 @@ queue_pop(DbConn *conn)
 	return call;
 }
 
+/*
+ * May it wait for a lock now?  Who waits for the same object would only wait
+ * behind that call, and in the way of others.
+ */
+static bool
+may_wait(const DbCall *call)
+{
+	int			of_party = 0;
+	int			i;
+
+	for (i = 0; i < conn_count; i++)
+	{
+		const DbConn *conn = &conns[i];
+
+		if (conn->lane != LANE_WAITING || !conn->waits)
+			continue;
+		if (call->route != 0 && conn->wait_route == call->route)
+			return false;
+		of_party += call->party != NULL && conn->wait_party == call->party;
+	}
+	return of_party < (call->party != NULL && call->party->named ? WAITING_CONNECTIONS - 1 : WAITING_CONNECTIONS);
+}
+
+DbCall *
+queue_pop_waiter(DbConn *conn)
+{
+	int			i;
+
+	for (i = 0; i < conn_count; i++)
+	{
+		/* Its own queue first, then what the others have no place for. */
+		DbConn	   *from = &conns[(conn->number + i) % conn_count];
+		DbCall	   *call;
+
+		if (from->lane != LANE_WAITING)
+			continue;
+		for (call = from->first; call != NULL; call = call->next)
+		{
+			if (!may_wait(call))
+				continue;
+			unlink_call(call);
+			return call;
+		}
+	}
+	return NULL;
+}
+
+void
+dbconn_waits(DbConn *conn, const DbCall *call)
+{
+	int			i;
+
+	conn->waits = call != NULL;
+	conn->wait_route = call != NULL ? call->route : 0;
+	conn->wait_party = call != NULL ? call->party : NULL;
+	/* One that did not may go now. */
+	for (i = 0; call == NULL && i < conn_count; i++)
+	{
+		if (conns[i].lane == LANE_WAITING)
+			pump_soon(&conns[i]);
+	}
+}
+
+bool
+db_somebody_waits(void)
+{
+	int			i;
+
+	for (i = 0; i < conn_count; i++)
+	{
+		if (conns[i].lane == LANE_WAITING && conns[i].first != NULL)
+			return true;
+	}
+	return false;
+}
+
 void
 dbcall_queue_on(DbCall *call, DbConn *conn)
 {
@@ -301,9 +381,21 @@ fail_as_overloaded(void *arg)
 }
 
 static void
+fail_as_greedy(void *arg)
+{
+	dbcall_fail(arg, "08006", "too many calls of this caller wait for the database (its share of --db-queue)", false);
+}
+
+static void
 fail_as_too_large(void *arg)
 {
 	dbcall_fail(arg, "53200", "out of memory", false);
+}
+
+static void
+fail_as_full(void *arg)
+{
+	dbcall_fail(arg, "53200", "too much is in progress for this caller", false);
 }
 
 void
@@ -315,6 +407,8 @@ dbcall_queue(DbCall *call)
 	if (call->waited || is_hot(call->route))
 	{
 		lane = LANE_WAITING;
+		if (!call->waited)
+			call->waits_since_us = loop_now();
 		call->waited = true;
 	}
 	if (call->statement->flags & DB_ALONE)
@@ -336,6 +430,12 @@ free_call(DbCall *call)
 {
 	timer_stop(&call->again);
 	PQclear(call->result);
+	if (call->party != NULL)
+	{
+		call->party->queued--;
+		party_give_back(call->party, call->charged);
+		party_release(call->party);
+	}
 	free(call);
 }
 
@@ -391,6 +491,26 @@ queue_again(void *arg)
 	dbcall_queue(arg);
 }
 
+bool
+dbcall_postpone_large(DbCall *call)
+{
+	if (!call->large || call->charged >= LARGE_BYTES)
+		return false;
+	if (call->queued_us + db_call_limit_us < loop_now())
+	{
+		dbcall_fail(call, "53200", "the client does not read its answers", false);
+		return true;
+	}
+	if (!party_has_room(call->party) || !party_charge(call->party, LARGE_BYTES))
+	{
+		call->pause_us = call->pause_us == 0 ? LARGE_PAUSE_US : call->pause_us * 2 < LARGE_PAUSE_MOST_US ? call->pause_us * 2 : LARGE_PAUSE_MOST_US;
+		timer_start(&call->again, call->pause_us, queue_again, call);
+		return true;
+	}
+	call->charged += LARGE_BYTES;
+	return false;
+}
+
 void
 dbcall_retry(DbCall *call)
 {
@@ -410,6 +530,8 @@ dbcall_wait_for_lock(DbCall *call)
 		hot_routes[slot].route = call->route;
 		hot_routes[slot].until_us = loop_now() + HOT_US;
 	}
+	if (!call->waited)
+		call->waits_since_us = loop_now();
 	call->waited = true;
 	dbcall_queue(call);
 }
@@ -433,6 +555,29 @@ number_statement(DbStatement *statement)
 		abort();
 	statements[statement_count] = statement;
 	statement->number = statement_count++;
+}
+
+/* Into the queue, or not: of that and of memory each party has its part. */
+static void
+enter(DbCall *call, const DbHow *how)
+{
+	Party	   *party = how != NULL ? how->party : NULL;
+	size_t		bytes = sizeof(DbCall) + call->bytes;
+
+	if (queued_total >= queue_max)
+		timer_start(&call->again, 0, fail_as_overloaded, call);
+	else if (party != NULL && !party_may_take(party->queued, queued_total, queue_max))
+		timer_start(&call->again, 0, fail_as_greedy, call);
+	else if (!party_charge(party, bytes))
+		timer_start(&call->again, 0, fail_as_full, call);
+	else
+	{
+		call->party = party_hold(party);
+		call->charged = bytes;
+		if (party != NULL)
+			party->queued++;
+		dbcall_queue(call);
+	}
 }
 
 DbCall *
@@ -469,6 +614,7 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 		call->deadline_us = how->deadline_us;
 		call->repeatable = how->repeatable;
 		call->caller = how->caller;
+		call->large = how->large;
 	}
 	at = (char *) &call->params[statement->params];
 	for (i = 0; i < statement->params; i++)
@@ -480,10 +626,8 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 			at = stpcpy(at, params[i]) + 1;
 		}
 	}
-	if (queued_total >= queue_max)
-		timer_start(&call->again, 0, fail_as_overloaded, call);
-	else
-		dbcall_queue(call);
+	enter(call, how);
+
 	return call;
 }
 

@@ -18,13 +18,15 @@
 #include <libpq-fe.h>
 
 #include "options.h"
+#include "party.h"
 
 typedef enum DbFlags
 {
 	DB_REPEATABLE = 1,			/* running it twice is as good as once: repeated when
 								 * a connection is lost while it is in flight */
 	DB_BINARY = 2,				/* results in binary form; else text */
-	DB_ALONE = 4				/* a transaction of its own, on the slow lane */
+	DB_ALONE = 4,				/* a transaction of its own, on the slow lane */
+	DB_NEWEST = 8				/* gt_lease_list() shows the newest first */
 } DbFlags;
 
 /*
@@ -65,6 +67,8 @@ typedef struct DbHow
 								 * in order; 0: over any.  See db_route() */
 	int64_t		deadline_us;	/* of loop_clock(): not started after it; 0: none */
 	bool		repeatable;		/* as DB_REPEATABLE, for this call */
+	bool		large;			/* its result may have megabytes */
+	Party	   *party;			/* whose part of the queue, and whose memory it takes; NULL: nobody's */
 	const char *caller;			/* for whom, see callers.h: judges objects in SQL, and is never freed; NULL: for nobody */
 } DbHow;
 

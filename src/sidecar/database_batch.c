@@ -22,6 +22,7 @@
 
 #define BATCH_BYTES (1024 * 1024)
 #define MAX_ATTEMPTS 5
+#define TURN_MS 3000			/* to wait for a lock, before others have their turn */
 
 Metric		db_calls_metric = {"database_calls_total", METRIC_COUNTER, "SQL calls sent to PostgreSQL, repetitions too."};
 Metric		db_batches_metric = {"database_batches_total", METRIC_COUNTER, "Pipelined batches sent to PostgreSQL."};
@@ -35,7 +36,8 @@ static void send_batch(void *arg);
 void
 pump_soon(DbConn *conn)
 {
-	if (conn->state == DBC_IDLE && (conn->first != NULL || conn->again != NULL))
+	if (conn->state == DBC_IDLE && (conn->first != NULL || conn->again != NULL ||
+									(conn->lane == LANE_WAITING && db_somebody_waits())))
 		task_defer(&conn->pump, send_batch, conn);
 }
 
@@ -121,38 +123,52 @@ send_limit(DbConn *conn, Segment *segment)
 	int64_t		deadline = segment->calls[0]->deadline_us;
 	int64_t		left = deadline - loop_clock();
 	char		text[32];
-	const char *params[1] = {text};
+	char		turn[32];
+	const char *params[2] = {text, turn};
 
+	if (conn->lane == LANE_WAITING)
+		limit -= loop_now() - segment->calls[0]->waits_since_us;
 	if (deadline != 0 && left < limit)
 		limit = left;
 	if (limit < 1000)
 		limit = 1000;
 	segment->limited = true;
 	snprintf(text, sizeof(text), "%lld", (long long) (limit / 1000));
-	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('statement_timeout', $1, true)",
-							 1, NULL, params, NULL, NULL, 0);
+	snprintf(turn, sizeof(turn), "%d", conn->lane == LANE_WAITING ? TURN_MS : 0);
+	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('statement_timeout', $1, true),"
+							 " pg_catalog.set_config('lock_timeout', $2, true)",
+							 2, NULL, params, NULL, NULL, 0);
 }
 
-/* Is this call for another caller than the one before it?  None is at the begin of a transaction. */
 static bool
-changes_caller(const Segment *segment, int i)
+same_caller(const char *a, const char *b)
 {
-	const char *caller = segment->calls[i]->caller;
-	const char *before = i > 0 ? segment->calls[i - 1]->caller : NULL;
-
-	if (caller == NULL || before == NULL)
-		return caller != before;
-	return strcmp(caller, before) != 0;
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-/* For whom the calls from here on are, to the end of the transaction: nothing of it is left in the session. */
+/*
+ * Is this call for another caller than the one before it, or in another order?
+ * At the begin of a transaction there is no caller.
+ */
 static bool
-tell_caller(DbConn *conn, const char *caller)
+changes_settings(const Segment *segment, int i)
 {
-	const char *params[1] = {caller != NULL ? caller : ""};
+	const DbCall *call = segment->calls[i];
+	const DbCall *before = i > 0 ? segment->calls[i - 1] : NULL;
 
-	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('garbagetruck.caller', $1, true)",
-							 1, NULL, params, NULL, NULL, 0) == 1;
+	return !same_caller(call->caller, before != NULL ? before->caller : NULL) ||
+		(call->statement->flags & DB_NEWEST) != (before != NULL ? before->statement->flags & DB_NEWEST : 0);
+}
+
+/* How the calls from here on are meant, to the end of the transaction: nothing of it is left in the session. */
+static bool
+send_settings(DbConn *conn, const DbCall *call)
+{
+	const char *params[2] = {call->caller != NULL ? call->caller : "", call->statement->flags & DB_NEWEST ? "on" : "off"};
+
+	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('garbagetruck.caller', $1, true),"
+							 " pg_catalog.set_config('garbagetruck.newest_first', $2, true)",
+							 2, NULL, params, NULL, NULL, 0) == 1;
 }
 
 /* The segment's next result is of the call at its position, unless another comes before that. */
@@ -161,7 +177,7 @@ next_position(Segment *segment)
 {
 	segment->position++;
 	segment->telling = segment->position >= 0 && segment->position < segment->count &&
-		segment->calls[segment->position]->tells_caller;
+		segment->calls[segment->position]->has_settings;
 }
 
 static bool
@@ -171,7 +187,7 @@ send_segment(DbConn *conn, Segment *segment)
 	int			i;
 
 	for (i = 0; i < segment->count; i++)
-		segment->calls[i]->tells_caller = changes_caller(segment, i);
+		segment->calls[i]->has_settings = changes_settings(segment, i);
 
 	if (!send_preparations(conn, segment))
 	{
@@ -188,7 +204,7 @@ send_segment(DbConn *conn, Segment *segment)
 	{
 		DbCall	   *call = segment->calls[i];
 
-		if (call->tells_caller && !tell_caller(conn, call->caller))
+		if (call->has_settings && !send_settings(conn, call))
 			return false;
 		if (!PQsendQueryPrepared(conn->pg, statement_name(conn, call->statement, name, sizeof(name)),
 								 call->statement->params, call->params, NULL, NULL,
@@ -236,16 +252,20 @@ gather(DbConn *conn)
 	Segment    *segment = NULL;
 	size_t		bytes = 0;
 
-	while (conn->first != NULL && (segment == NULL || segment->count < most) && bytes < BATCH_BYTES)
+	while ((segment == NULL || segment->count < most) && bytes < BATCH_BYTES)
 	{
-		DbCall	   *call = queue_pop(conn);
+		DbCall	   *call = conn->lane == LANE_WAITING ? queue_pop_waiter(conn) : queue_pop(conn);
 
-		if (drop_late(call))
+		if (call == NULL)
+			break;
+		if (drop_late(call) || dbcall_postpone_large(call))
 			continue;
 		if (segment == NULL)
 			segment = make_segment(most);
 		call->in_flight = true;
-		bytes += call->bytes;
+		if (conn->lane == LANE_WAITING)
+			dbconn_waits(conn, call);
+		bytes += call->large ? BATCH_BYTES / 2 : call->bytes;
 		segment->calls[segment->count++] = call;
 	}
 	return segment;
@@ -358,9 +378,12 @@ judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
 		dbcall_retry(call);
 		return;
 	}
-	if (strcmp(sqlstate, "55P03") == 0 && conn->lane == LANE_CALLS && !call->waited)
+	if (strcmp(sqlstate, "55P03") == 0 &&
+		(conn->lane == LANE_CALLS ? !call->waited :
+		 conn->lane == LANE_WAITING && call->waits_since_us + db_call_limit_us - TURN_MS * 1000 / 10 > loop_now()))
 	{
-		metric_add(&db_lock_waits_metric, 1);
+		if (conn->lane == LANE_CALLS)
+			metric_add(&db_lock_waits_metric, 1);
 		dbcall_wait_for_lock(call);
 		return;
 	}
@@ -495,6 +518,8 @@ batch_receive(DbConn *conn)
 	{
 		metric_observe(&db_batch_seconds, loop_clock() - conn->sent_us);
 		conn->state = DBC_IDLE;
+		if (conn->waits && conn->again == NULL)
+			dbconn_waits(conn, NULL);
 		dbconn_watch(conn);
 		if (conn->stuck)
 		{

@@ -97,6 +97,8 @@ drop_connection(DbConn *conn)
 	PQfinish(conn->pg);
 	conn->pg = NULL;
 	conn->state = DBC_DOWN;
+	if (conn->waits)
+		dbconn_waits(conn, NULL);
 	conn->stuck = false;
 	memset(conn->prepared, 0, sizeof(conn->prepared));
 	memset(conn->generation, 0, sizeof(conn->generation));

@@ -29,11 +29,16 @@ struct DbCall
 	uint64_t	route;
 	int64_t		deadline_us;
 	int64_t		queued_us;
+	Party	   *party;
+	size_t		charged;		/* bytes reckoned for it */
 	const char *caller;
+	bool		large;
+	int64_t		pause_us;		/* of a large one */
 	bool		repeatable;
 	bool		in_flight;
-	bool		tells_caller;	/* in its segment: garbagetruck.caller is set before it */
+	bool		has_settings;	/* in its segment: settings are made before it */
 	bool		waited;			/* has been put on the waiting lane */
+	int64_t		waits_since_us;	/* that was then */
 	int			attempts;		/* after 40001, 40P01, a lost connection */
 	LoopTimer	again;			/* runs between attempts */
 	size_t		bytes;
@@ -50,7 +55,7 @@ typedef struct Segment
 	int			failed;			/* position of the culprit; -1: none */
 	PGresult   *error;			/* its result */
 	bool		limited;		/* position 0 is a time limit's, not a call's */
-	bool		telling;		/* the result that comes next is of garbagetruck.caller, and then that of the position */
+	bool		telling;		/* the result that comes next is of settings, and then that of the position */
 	int			count;
 	DbCall	   *calls[];
 } Segment;
@@ -87,6 +92,9 @@ struct DbConn
 	int64_t		sent_us;		/* of the batch in flight */
 	int64_t		heard_us;		/* when it was sent, or the last result of it came */
 	bool		stuck;			/* none came for too long: no call goes here until one comes */
+	bool		waits;			/* on the waiting lane: with a call of this route and party */
+	uint64_t	wait_route;
+	const Party *wait_party;	/* compared, never looked into */
 	int			failures;		/* attempts in a row to connect that failed */
 	DbCall	   *first,
 			   *last;			/* queue */
@@ -119,6 +127,16 @@ extern void dbcall_answer(DbCall *call, PGresult *result);
 extern void dbcall_queue(DbCall *call);
 extern void dbcall_queue_on(DbCall *call, DbConn *conn);
 extern DbCall *queue_pop(DbConn *conn);
+
+/* Of those who wait for locks the next one that may, for this connection; NULL: none. */
+extern DbCall *queue_pop_waiter(DbConn *conn);
+
+/* The connection waits with this call, or (NULL) no longer. */
+extern void dbconn_waits(DbConn *conn, const DbCall *call);
+extern bool db_somebody_waits(void);
+
+/* Its result would be too much beside what its party has not taken: again after a while. */
+extern bool dbcall_postpone_large(DbCall *call);
 
 /* Again after a while: a serialisation failure or deadlock. */
 extern void dbcall_retry(DbCall *call);

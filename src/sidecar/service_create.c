@@ -255,7 +255,7 @@ start_item(GrpcCall *call, const CreateRequest *request, const char *wrong, Batc
 {
 	CreateParams params;
 	GrpcCode	code = GRPC_INVALID_ARGUMENT;
-	DbHow		how = {.deadline_us = grpc_deadline(call), .caller = caller_name(call)};
+	DbHow		how = call_how(call);
 
 	if (wrong == NULL)
 		wrong = read_request(call, request, &params, &code);
@@ -283,6 +283,8 @@ v1_create_batch(GrpcCall *call, const ProtobufCMessage *message)
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "requests: %zu are too many, %d are allowed", count, MAX_BATCH);
 		return;
 	}
+	if (!grpc_charge(call, sizeof(Batch) + count * sizeof(BatchItem)))
+		return;
 	batch = calloc(1, sizeof(Batch) + count * sizeof(BatchItem));
 	if (batch == NULL)
 	{

@@ -300,20 +300,19 @@ static DbStatement get = {"gc_get",
 	"SELECT " INFO_COLUMNS " FROM gt_lease_get($1) g" INFO_METADATA " WHERE " OWN_SERVICE("$2"),
 2, DB_BINARY | DB_REPEATABLE};
 
+/* Existing clients look at the first page only, and expect what is new there. */
 static DbStatement list = {"gc_list",
-	"SELECT " INFO_COLUMNS ", $4::int FROM gt_lease_list($1, $2, $3, $4, $5) g" INFO_METADATA " ORDER BY g.lease_id",
-5, DB_BINARY | DB_REPEATABLE};
+	"SELECT " INFO_COLUMNS ", $4::int, g.total FROM " ROWS_THAT_FIT("gt_lease_list($1, $2, $3, $4, $5) g", "DESC") INFO_METADATA
+	" ORDER BY g.lease_id DESC",
+5, DB_BINARY | DB_REPEATABLE | DB_NEWEST};
 
-/*
- * What gt_lease_list() cannot choose: all services of a caller with a name ($6),
- * and CUSTOM, which is every type that has no number here.
- */
-static DbStatement list_some = {"gc_list_some",
-	"SELECT " INFO_COLUMNS ", $4::int FROM (SELECT * FROM gt_leases g WHERE ($1::text IS NULL OR g.service_id = $1)"
-	" AND " OWN_SERVICE("$6") " AND ($2::text IS NULL OR g.object_type = $2 OR ($2 = 'custom' AND g.object_type NOT IN"
-	" ('database_row', 'blob_storage', 'temporary_file', 'websocket_session', 'cache_entry')))"
-	" AND ($3::text IS NULL OR g.state = $3) AND ($5::uuid IS NULL OR g.lease_id > $5)"
-	" AND " OWN_LEASE " ORDER BY g.lease_id LIMIT $4::int) g" INFO_METADATA " ORDER BY g.lease_id",
+/* What gt_lease_list() cannot choose: CUSTOM, which is every type that has no number here. */
+static DbStatement list_custom = {"gc_list_custom",
+	"SELECT " INFO_COLUMNS ", $4::int, g.total FROM " ROWS_THAT_FIT("(SELECT * FROM gt_leases g WHERE ($1::text IS NULL OR g.service_id = $1)"
+	" AND " OWN_SERVICE("$6") " AND $2 = 'custom' AND g.object_type NOT IN"
+	" ('database_row', 'blob_storage', 'temporary_file', 'websocket_session', 'cache_entry')"
+	" AND ($3::text IS NULL OR g.state = $3) AND ($5::uuid IS NULL OR g.lease_id < $5)"
+	" AND " OWN_LEASE " ORDER BY g.lease_id DESC LIMIT $4::int) g", "DESC") INFO_METADATA " ORDER BY g.lease_id DESC",
 6, DB_BINARY | DB_REPEATABLE};
 
 /* All that a LeaseInfo points to. */
@@ -482,7 +481,7 @@ listed(void *arg, const DbOutcome *outcome)
 	response.leases = pointers;
 	response.n_leases = (size_t) used;
 	/* A full page may be the last one: then the next is empty. */
-	if (used > 0 && (used < rows || rows >= get_int4(outcome->result, 0, 16)))
+	if (used > 0 && (used < get_int8(outcome->result, 0, 17) || rows >= get_int4(outcome->result, 0, 16)))
 		response.next_page_token = infos[used - 1].lease_id;
 	grpc_answer(call, &response.base);
 	for (i = 0; i < rows; i++)
@@ -498,7 +497,6 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 	DistributedGc__ListLeasesResponse nothing = DISTRIBUTED_GC__LIST_LEASES_RESPONSE__INIT;
 	const char *params[6] = {NULL};
 	char		limit[16];
-	bool		some;
 
 	if (!check_type(call, request->object_type))
 		return;
@@ -520,14 +518,13 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 		return;
 	}
 	params[0] = text_or_null(request->service_id);
-	params[5] = params[0] == NULL ? caller_name(call) : NULL;
-	some = params[5] != NULL || request->object_type == DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM;
+	params[5] = caller_name(call);
 	params[1] = request->object_type == 0 ? NULL : type_names[request->object_type];
 	params[2] = request->state == DISTRIBUTED_GC__LEASE_STATE__EXPIRED ? "expired" : NULL;
 	snprintf(limit, sizeof(limit), "%u", request->limit == 0 ? 100 : request->limit > MAX_LIST ? MAX_LIST : request->limit);
 	params[3] = limit;
 	params[4] = text_or_null(request->page_token);
-	call_sql(call, some ? &list_some : &list, params, 0, true, listed);
+	call_sql_large(call, request->object_type == DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM ? &list_custom : &list, params, listed);
 }
 
 const GrpcMethod gc_methods[] =

@@ -265,10 +265,11 @@ ask(void *arg)
 				room[24];
 	const char *params[CLAIM_PARAMS] = {claim->handlers, max_items, claim->has_visibility ? claim->visibility : NULL, room,
 		serve_expect_identity()};
-	DbHow		how = {.deadline_us = grpc_deadline(claim->call)};
+	DbHow		how = call_how(claim->call);
 
 	snprintf(max_items, sizeof(max_items), "%u", claim->left);
 	snprintf(room, sizeof(room), "%zu", ANSWER_MOST - claim->size);
+	how.large = claim->left > 16;
 	claim->waiting = db_call(&claim_statement, params, &how, claimed, claim);
 }
 

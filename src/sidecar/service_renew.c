@@ -128,7 +128,7 @@ read_results(const PGresult *result, const Beat *beat)
 static bool
 send_beat(GrpcCall *call, Beat *beat, const Google__Protobuf__Duration *duration, DbDone done)
 {
-	DbHow		how = {.deadline_us = grpc_deadline(call), .caller = caller_name(call)};
+	DbHow		how = call_how(call);
 	char		buffer[INTERVAL_SIZE];
 	const char *params[3] = {NULL};
 	ArrayParam	ids;

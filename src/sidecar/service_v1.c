@@ -132,14 +132,8 @@ static DbStatement get = {"v1_get",
 2, DB_BINARY | DB_REPEATABLE};
 
 static DbStatement list = {"v1_list",
-	"SELECT " LEASE_COLUMNS ", $4::int FROM gt_lease_list($1, $2, $3, $4, $5, $6) g ORDER BY g.lease_id",
-6, DB_BINARY | DB_REPEATABLE};
-
-static DbStatement list_own = {"v1_list_own",
-	"SELECT " LEASE_COLUMNS ", $4::int FROM gt_leases g WHERE " OWN_SERVICE("$1")
-	" AND ($2::text IS NULL OR g.object_type = $2) AND ($3::text IS NULL OR g.state = $3)"
-	" AND ($5::uuid IS NULL OR g.lease_id > $5) AND ($6::text IS NULL OR g.object_id = $6) AND " OWN_LEASE
-	" ORDER BY g.lease_id LIMIT $4::int",
+	"SELECT " LEASE_COLUMNS ", $4::int, g.total FROM " ROWS_THAT_FIT("gt_lease_list($1, $2, $3, $4, $5, $6) g", "ASC")
+	" ORDER BY g.lease_id",
 6, DB_BINARY | DB_REPEATABLE};
 
 typedef struct LeaseRow
@@ -239,7 +233,7 @@ listed(void *arg, const DbOutcome *outcome)
 	response.leases = pointers;
 	response.n_leases = (size_t) i;
 	/* A full page may be the last one: then the next is empty. */
-	if (i > 0 && (i < count || count >= get_int4(outcome->result, 0, 17)))
+	if (i > 0 && (i < get_int8(outcome->result, 0, 18) || count >= get_int4(outcome->result, 0, 17)))
 		response.next_page_token = rows[i - 1].lease_id;
 	grpc_answer(call, &response.base);
 	free(rows);
@@ -249,10 +243,9 @@ static void
 list_leases(GrpcCall *call, const ProtobufCMessage *message)
 {
 	const Garbagetruck__V1__ListRequest *request = (const void *) message;
-	bool		own = request->service_id[0] == '\0' && caller_name(call) != NULL;
 	char		limit[16];
 	const char *params[6] = {
-		own ? caller_name(call) : text_or_null(request->service_id), text_or_null(request->object_type),
+		text_or_null(request->service_id), text_or_null(request->object_type),
 		text_or_null(request->state), limit, text_or_null(request->page_token), text_or_null(request->object_id)
 	};
 
@@ -263,7 +256,7 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 	else if (request->service_id[0] == '\0' || caller_acts_as(call, request->service_id))
 	{
 		snprintf(limit, sizeof(limit), "%u", request->limit == 0 ? 100 : request->limit > MAX_LIST ? MAX_LIST : request->limit);
-		call_sql(call, own ? &list_own : &list, params, 0, true, listed);
+		call_sql_large(call, &list, params, listed);
 	}
 }
 

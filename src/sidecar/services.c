@@ -90,12 +90,30 @@ cleanup_of_type(const char *object_type)
 
 /* ---- waiting for SQL ---- */
 
+DbHow
+call_how(const GrpcCall *call)
+{
+	return (DbHow) {.deadline_us = grpc_deadline(call), .caller = caller_name(call), .party = grpc_party(call)};
+}
+
 void
 call_sql(GrpcCall *call, DbStatement *statement, const char *const *params,
 		 uint64_t route, bool repeatable, DbDone done)
 {
-	DbHow		how = {.route = route, .deadline_us = grpc_deadline(call), .repeatable = repeatable, .caller = caller_name(call)};
+	DbHow		how = call_how(call);
 
+	how.route = route;
+	how.repeatable = repeatable;
+	grpc_set_state(call, db_call(statement, params, &how, done, call));
+}
+
+void
+call_sql_large(GrpcCall *call, DbStatement *statement, const char *const *params, DbDone done)
+{
+	DbHow		how = call_how(call);
+
+	how.repeatable = true;
+	how.large = true;
 	grpc_set_state(call, db_call(statement, params, &how, done, call));
 }
 

@@ -43,6 +43,12 @@ extern const char *cleanup_of_type(const char *object_type);
 extern void call_sql(GrpcCall *call, DbStatement *statement, const char *const *params,
 					 uint64_t route, bool repeatable, DbDone done);
 
+/* The same for reading what may be some megabytes. */
+extern void call_sql_large(GrpcCall *call, DbStatement *statement, const char *const *params, DbDone done);
+
+/* How a call goes to SQL: with its deadline, for its caller. */
+extern DbHow call_how(const GrpcCall *call);
+
 /* `over` of every method that uses call_sql(). */
 extern void call_sql_over(GrpcCall *call);
 
@@ -68,6 +74,17 @@ extern bool read_duration(GrpcCall *call, const char *field, const Google__Proto
  * many rows end before: a page gets shorter, a claim takes less.
  */
 #define ANSWER_MOST (4 * 1024 * 1024 - 8192)
+
+/*
+ * As many of the rows of `from`, whose alias is g, as fit into an answer, and
+ * one: of a thousand large ones the rest shall not even be sent to us.  g.total
+ * is how many there are.
+ */
+#define ROWS_THAT_FIT(from, order) \
+	"(SELECT * FROM (SELECT s.*, sum(s.size) OVER (ORDER BY s.lease_id " order ") - s.size AS before, count(*) OVER () AS total" \
+	" FROM (SELECT g.*, 200 + octet_length(g.object_id) + octet_length(g.service_id)" \
+	" + coalesce(octet_length(g.payload::text), 0) + coalesce(octet_length(g.metadata::text), 0) AS size FROM " from ") s) s" \
+	" WHERE s.before < 4186112) g"
 
 /* What a repeated message adds to an answer. */
 extern size_t answer_share(const ProtobufCMessage *message);

@@ -7,7 +7,7 @@ import threading
 import time
 import unittest
 
-import grpc
+import psycopg2
 
 from harness import GC, V1, WORK, Clock, Sidecar, call, method, start_cluster, until_serving, wait_until
 import distributed_gc_pb2 as gc
@@ -32,7 +32,7 @@ def tearDownModule():
 
 
 def sql(text, user="postgres"):
-    return cluster.tool("psql", "-XAtqc", text, "-U", user).strip()
+    return cluster.tool("psql", "-XAtqc", text, "-U", user, "-d", "postgres").strip()
 
 
 def h2_frame(kind, flags, stream, payload=b""):
@@ -167,6 +167,140 @@ class StrangersTest(unittest.TestCase):
                 break
         self.assertLess(self.sidecar.rss_kb() - before, 64 * 1024)
         self.serves()
+
+
+class CallersTest(unittest.TestCase):
+    def setUp(self):
+        self.sidecar = until_serving(Sidecar(cluster, "--token-file", tokens, "--db-queue", "3000"))
+        self.floods = []
+
+    def tearDown(self):
+        for flood in self.floods:
+            flood.close()
+        self.sidecar.stop()
+
+    def test_unfinished_messages_are_their_own_callers(self):
+        channel = self.sidecar.channel()
+        create(channel, "t-s", "first")
+        body = struct.pack(">BI", 0, 4 * 1024 * 1024 - 64)
+        for i in range(66):
+            flood = Flood(self.sidecar.port)
+            self.floods.append(flood)
+            flood.send(headers(1, V1 + "Create", token="t-t"))
+            data = body + bytes(4 * 1024 * 1024 - 100)
+            # The window of a stream is 256 kB: the rest waits for updates, which come as the server takes it.
+            threading.Thread(target=self.send_all, args=(flood, data), daemon=True).start()
+        for i in range(20):
+            create(channel, "t-s", "while T does not end %d" % i, payload='"%s"' % ("x" * 60000))
+            time.sleep(0.1)
+        self.assertLess(self.sidecar.rss_kb(), 400 * 1024)
+
+    @staticmethod
+    def send_all(flood, data):
+        """All of it, as the windows allow: updates are counted, and nothing else is read."""
+        window, conn, at, read = 256 * 1024, 65535, 0, b""
+        flood.socket.settimeout(10)
+        try:
+            while at < len(data):
+                n = min(window, conn, 16384, len(data) - at)
+                if n > 0:
+                    flood.socket.sendall(h2_frame(0, 0, 1, data[at:at + n]))
+                    at, window, conn = at + n, window - n, conn - n
+                    continue
+                read += flood.socket.recv(65536)
+                while len(read) >= 9:
+                    length = int.from_bytes(read[:3], "big")
+                    if len(read) < 9 + length:
+                        break
+                    if read[3] == 8:
+                        more = int.from_bytes(read[9:13], "big")
+                        if int.from_bytes(read[5:9], "big") == 0:
+                            conn += more
+                        else:
+                            window += more
+                    elif read[3] in (1, 3):
+                        return
+                    read = read[9 + length:]
+        except OSError:
+            pass
+
+    def test_lists_are_bounded_in_bytes(self):
+        sql("SELECT count(gt_lease_create(o, 'large', service_id => 'S', payload => to_jsonb(repeat('x', 60000)), duration => '1 hour'))"
+            " FROM (SELECT 'large' || i AS o FROM generate_series(1, 1000) i) x", "app")
+        channel = self.sidecar.channel(**{"grpc.max_receive_message_length": -1})
+        before = self.sidecar.rss_kb()
+        meta = (("authorization", "Bearer t-s"),)
+        lists = [method(channel, V1 + "List", v1.ListResponse).future(v1.ListRequest(limit=1000), metadata=meta, timeout=60)
+                 for _ in range(20)]
+        lists += [method(channel, GC + "ListLeases", gc.ListLeasesResponse).future(gc.ListLeasesRequest(limit=1000), metadata=meta,
+                                                                                   timeout=60) for _ in range(20)]
+        most = 0
+        clock = Clock(60)
+        while clock and not all(one.done() for one in lists):
+            most = max(most, self.sidecar.rss_kb() - before)
+            time.sleep(0.02)
+        self.assertTrue(all(one.result().next_page_token for one in lists))
+        self.assertLess(most, 200 * 1024)
+        # Pages add up to all.
+        seen, token = set(), ""
+        while True:
+            page = call(channel, V1 + "List", v1.ListRequest(limit=1000, page_token=token, object_type="large"), v1.ListResponse,
+                        metadata=meta)
+            self.assertFalse(seen & {lease.lease_id for lease in page.leases})
+            seen |= {lease.lease_id for lease in page.leases}
+            token = page.next_page_token
+            if not token:
+                break
+        self.assertEqual(len(seen), 1000)
+
+    def test_answers_that_nobody_reads(self):
+        sql("SELECT count(gt_lease_create(o, 'unread', service_id => 'T', payload => to_jsonb(repeat('x', 60000)), duration => '1 hour'))"
+            " FROM (SELECT 'unread' || i AS o FROM generate_series(1, 100) i) x", "app")
+        before = self.sidecar.rss_kb()
+        flood = Flood(self.sidecar.port, window=0)
+        self.floods.append(flood)
+        request = h2_frame(0, 1, 1, message(v1.ListRequest(limit=1000)))
+        for i in range(200):
+            flood.send(headers(1 + 2 * i, V1 + "List", token="t-t") + request[:5] + struct.pack(">I", 1 + 2 * i) + request[9:])
+        channel = self.sidecar.channel()
+        clock = Clock(15)
+        most = 0
+        while clock:
+            create(channel, "t-s", "meanwhile")
+            most = max(most, self.sidecar.rss_kb() - before)
+            time.sleep(0.1)
+        self.assertLess(most, 330 * 1024)
+
+    def test_the_queue_is_shared(self):
+        channel = self.sidecar.channel()
+        create(channel, "t-s", "first")
+        meta = (("authorization", "Bearer t-w"),)
+        stub = method(channel, V1 + "CreateBatch", v1.CreateBatchResponse)
+        batches = [stub.future(v1.CreateBatchRequest(requests=[v1.CreateRequest(object_id="w%d-%d" % (n, i)) for i in range(1000)]),
+                               metadata=meta, timeout=60) for n in range(20)]
+        while not all(one.done() for one in batches):
+            create(channel, "t-s", "beside W")
+        self.assertTrue(all(len(one.result().items) == 1000 for one in batches))
+
+    def test_waits_for_locks_are_of_one_object(self):
+        channel = self.sidecar.channel()
+        for name in ("locked by all", "locked for a second"):
+            create(channel, "t-s" if "second" in name else "t-w", name)
+        connection = psycopg2.connect(cluster.dsn(user="postgres"))
+        other = psycopg2.connect(cluster.dsn(user="postgres"))
+        connection.cursor().execute("SELECT FROM _garbagetruck.gt_object WHERE object_id = %s FOR UPDATE", ("locked by all",))
+        other.cursor().execute("SELECT FROM _garbagetruck.gt_object WHERE object_id = %s FOR UPDATE", ("locked for a second",))
+        stub = method(channel, V1 + "Create", v1.Grant)
+        waiting = [stub.future(v1.CreateRequest(object_id="locked by all"), metadata=(("authorization", "Bearer t-w"),), timeout=40)
+                   for _ in range(6)]
+        # More than a turn, so that W has had one.
+        time.sleep(4)
+        mine = stub.future(v1.CreateRequest(object_id="locked for a second"), metadata=(("authorization", "Bearer t-s"),), timeout=15)
+        time.sleep(1)
+        other.rollback()
+        self.assertTrue(mine.result().lease_id)
+        connection.rollback()
+        self.assertTrue(all(one.result().lease_id for one in waiting))
 
 
 if __name__ == "__main__":

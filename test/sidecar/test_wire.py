@@ -256,7 +256,8 @@ class DistributedGCTest(unittest.TestCase):
         self.assertEqual(sql(f"SELECT cleanup FROM gt_leases WHERE lease_id = '{made.lease_id}'"), "tidy")
 
     def test_list(self):
-        ids = sorted(create("list%d" % i, "lister", object_type=i % 2 + 1).lease_id for i in range(7))
+        # The newest first: clients that look at one page only look for what they have just made.
+        ids = sorted((create("list%d" % i, "lister", object_type=i % 2 + 1).lease_id for i in range(7)), reverse=True)
 
         def pages(**fields):
             token, seen = "", []
