@@ -351,17 +351,21 @@ put_handlers(ReturnSetInfo *rsinfo)
 }
 
 static void
-put_overdue(ReturnSetInfo *rsinfo, const GtDatabaseEntry *entry)
+put_overdue(ReturnSetInfo *rsinfo)
 {
 	TimestampTz now = gt_now();
 	TimestampTz overdue = RecoveryInProgress() ? GT_NEVER : gt_observe_overdue(true);
 	bool		is_overdue = overdue != GT_NEVER && overdue < now;
+	TimestampTz progress_at;
 
+	gt_observe_lock();
+	progress_at = gt_database_entry()->progress_at;
+	gt_observe_unlock();
 	put_one(rsinfo, "oldest_overdue_seconds", "gauge",
 			"Age of the oldest work that is due and has not begun: leases to end, objects to clean.",
 			is_overdue ? (double) (now - overdue) / USECS_PER_SEC : 0);
 	put_one(rsinfo, "stalled", "gauge", "1 while something is overdue and nothing was cleaned for 5 minutes.",
-			is_overdue && now - Max(overdue, entry->progress_at) > STALLED);
+			is_overdue && now - Max(overdue, progress_at) > STALLED);
 }
 
 static void
@@ -422,37 +426,40 @@ gt_check_monitor(const char *function)
 				 errmsg("there are more than %d databases", GT_MAX_DATABASES)));
 }
 
-Datum
-gt_metrics(PG_FUNCTION_ARGS)
+static void
+put_gauges(ReturnSetInfo *rsinfo)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Output		lag = {rsinfo, "reclaim_lag_seconds", "histogram",
-	"From the deadline or release, plus grace, to the start of the first attempt."};
-	Output		margin = {rsinfo, "renewal_margin_ratio", "gauge",
-	"Smallest part of a lease's duration that was left at a renewal, of the last minutes."};
-	GtDatabaseEntry entry;
 	int64		leases;
 	int64		garbage;
 	int64		dead;
-	ListCell   *lc;
 
-	gt_check_monitor("gt_metrics()");
-	InitMaterializedSRF(fcinfo, 0);
 	gauges(&leases, &garbage, &dead);
-	gt_observe_lock();
-	entry = *gt_database_entry();
-	gt_observe_unlock();
-
 	put_one(rsinfo, "leases", "gauge", "Leases that have not ended.", (double) Max(leases, 0));
 	put_one(rsinfo, "garbage", "gauge", "Objects whose last lease has ended and that are not clean, dead ones too.",
 			(double) Max(garbage, 0));
 	put_one(rsinfo, "dead", "gauge", "Garbage that used up its attempts.", (double) Max(dead, 0));
-	put_counters(rsinfo);
-	put_handlers(rsinfo);
-	put_histogram(&lag, NULL, NULL, &entry.lag);
-	put_overdue(rsinfo, &entry);
-	put_workers(rsinfo);
-	put_health(rsinfo);
+}
+
+static void
+put_lag(ReturnSetInfo *rsinfo)
+{
+	Output		lag = {rsinfo, "reclaim_lag_seconds", "histogram",
+	"From the deadline or release, plus grace, to the start of the first attempt."};
+	GtHistogram histogram;
+
+	gt_observe_lock();
+	histogram = gt_database_entry()->lag;
+	gt_observe_unlock();
+	put_histogram(&lag, NULL, NULL, &histogram);
+}
+
+static void
+put_renewals(ReturnSetInfo *rsinfo)
+{
+	Output		margin = {rsinfo, "renewal_margin_ratio", "gauge",
+	"Smallest part of a lease's duration that was left at a renewal, of the last minutes."};
+	ListCell   *lc;
+
 	foreach(lc, gt_observe_margins())
 	{
 		GtMargin   *m = lfirst(lc);
@@ -460,5 +467,39 @@ gt_metrics(PG_FUNCTION_ARGS)
 		put(&margin, "", "service_id", m->service_id, NULL, NULL, m->ratio);
 	}
 	put_one(rsinfo, "renewal_buffer_entries", "gauge", "Renewals that are in shared memory only.", 0);
+}
+
+/* Each by itself: where tables cannot be read, its numbers are left out, and those of `health` tell of it. */
+static void (*const groups[]) (ReturnSetInfo *rsinfo) = {
+	put_gauges, put_counters, put_handlers, put_lag, put_overdue, put_workers, put_health, put_renewals
+};
+
+typedef struct MetricGroup
+{
+	ReturnSetInfo *rsinfo;
+	void		(*put) (ReturnSetInfo *rsinfo);
+} MetricGroup;
+
+static void
+put_group(void *arg)
+{
+	MetricGroup *group = arg;
+
+	group->put(group->rsinfo);
+}
+
+Datum
+gt_metrics(PG_FUNCTION_ARGS)
+{
+	MetricGroup group = {(ReturnSetInfo *) fcinfo->resultinfo, NULL};
+	int			i;
+
+	gt_check_monitor("gt_metrics()");
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < (int) lengthof(groups); i++)
+	{
+		group.put = groups[i];
+		(void) gt_try(put_group, &group);
+	}
 	return (Datum) 0;
 }

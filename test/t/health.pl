@@ -41,5 +41,16 @@ $node->safe_psql('postgres', 'ALTER SEQUENCE _garbagetruck.gt__cleanup_id NO MAX
 ok($node->poll_query_until('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'errors'}), 'until it goes well');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'fails to end'}), 'and nothing is lost');
 
+# Numbers that cannot be read, here for a lock as for a corrupt index: those are left out, and the others told.
+my $locked = in_background($node, 'postgres', 'BEGIN; LOCK TABLE _garbagetruck.gt_object; SELECT pg_sleep(1000)');
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE relation = '_garbagetruck.gt_object'::regclass AND mode = 'AccessExclusiveLock' AND granted});
+is($node->safe_psql('postgres', q{
+	SET lock_timeout = '100 ms';
+	SELECT name, value FROM gt_metrics() WHERE labels ->> 'check' IN ('overdue', 'launcher')
+		OR name IN ('garbagetruck_oldest_overdue_seconds', 'garbagetruck_worker_slots_missing_total') ORDER BY name, value}),
+	"garbagetruck_health|0\ngarbagetruck_health|1\ngarbagetruck_worker_slots_missing_total|0", 'metrics that cannot be read are left out');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = '_garbagetruck.gt_object'::regclass AND mode = 'AccessExclusiveLock'});
+eval { finish_background($locked) };
+
 $node->stop;
 done_testing();
