@@ -191,7 +191,7 @@ CREATE TABLE _garbagetruck.gt__start (
 	grace        bigint NOT NULL,
 	grace_before bigint NOT NULL,
 	id           bigint NOT NULL CONSTRAINT gt__start_pkey PRIMARY KEY,
-	rearmed      boolean NOT NULL,          -- see src/rearm.c; only where there is no shared memory to keep it
+	rearmed      boolean NOT NULL,          -- no time in the rows of earlier runs is ahead, see src/rearm.c
 	history_now  timestamptz NOT NULL       -- the time that counted then for the retention of the history
 ) WITH (fillfactor = 50);
 

@@ -9,7 +9,8 @@
  * process, so that a crash of a backend does not move it: the system clock, or
  * what the file garbagetruck.clock in the data directory says where that is
  * later (by at most a day: a clock that was wrong by more is not believed).  The
- * launcher writes that file when it wakes up and when it ends.  A standby has no
+ * launcher writes that file when it wakes up and when it ends, then with the run
+ * that has gone down in order (see nothing_is_ahead).  A standby has no
  * launcher: the first one who is going to write after a recovery moves the anchor
  * on to the last commit that was replayed, before anything has been granted
  * (gt_clock_settle).  Without preload there is nobody to keep an anchor:
@@ -75,6 +76,7 @@ typedef struct Start
 	int64		run;
 	TimestampTz at;
 	int64		grace;			/* the larger of the two */
+	bool		rearmed;		/* no time of an earlier run is ahead, see rearm.c */
 } Start;
 
 static Start recorded;			/* committed; only without preload */
@@ -90,17 +92,40 @@ monotonic_us(void)
 	return (int64) ts.tv_sec * USECS_PER_SEC + ts.tv_nsec / 1000;
 }
 
-/* What to add to CLOCK_MONOTONIC. Postmaster only; alike for its whole life. */
+/* The clock, and the run that ends with it; 0: it goes on. */
+static bool
+write_file(TimestampTz now, int64 run)
+{
+	FILE	   *file = AllocateFile(CLOCK_FILE ".tmp", "w");
+	bool		done = file != NULL &&
+		fprintf(file, "%lld %lld\n", (long long) now, (long long) run) > 0 &&
+		FreeFile(file) == 0 &&
+		rename(CLOCK_FILE ".tmp", CLOCK_FILE) == 0;
+
+	if (!done)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", CLOCK_FILE)));
+	return done;
+}
+
+/*
+ * What to add to CLOCK_MONOTONIC. Postmaster only; alike for its whole life.
+ * ended: the run that went down in order before, if the clock goes on from it;
+ * the file does not say so twice.
+ */
 TimestampTz
-gt_clock_anchor(TimestampTz *before)
+gt_clock_anchor(TimestampTz *before, int64 *ended)
 {
 	static int64 anchor = 0;
 	static TimestampTz seen = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz last = 0;
+	long long	run = 0;
 	FILE	   *file;
 
 	*before = seen;
+	*ended = 0;
 	if (anchor != 0)
 		return anchor;
 	file = AllocateFile(CLOCK_FILE, "r");
@@ -108,7 +133,7 @@ gt_clock_anchor(TimestampTz *before)
 	{
 		long long	value;
 
-		if (fscanf(file, "%lld", &value) == 1)
+		if (fscanf(file, "%lld %lld", &value, &run) >= 1)
 			last = value;
 		FreeFile(file);
 	}
@@ -128,6 +153,8 @@ gt_clock_anchor(TimestampTz *before)
 		now = last;
 	}
 	anchor = now - monotonic_us();
+	if (run != 0 && last <= now && write_file(last, 0))
+		*ended = run;
 	return anchor;
 }
 
@@ -137,19 +164,11 @@ gt_clock_record(void)
 {
 	static TimestampTz written = 0;
 	TimestampTz now = gt_now();
-	FILE	   *file;
 
 	if (!proc_exit_inprogress && written != 0 && now < written + 10 * USECS_PER_SEC)
 		return;
 	written = now;
-	file = AllocateFile(CLOCK_FILE ".tmp", "w");
-	if (file == NULL ||
-		fprintf(file, "%lld\n", (long long) now) < 0 ||
-		FreeFile(file) != 0 ||
-		rename(CLOCK_FILE ".tmp", CLOCK_FILE) != 0)
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", CLOCK_FILE)));
+	(void) write_file(now, proc_exit_inprogress ? gt_shared->run : 0);
 }
 
 /*
@@ -189,6 +208,13 @@ gt_clock(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(gt_now());
 }
 
+/* A run of the server, as rows of this database know it. */
+static int64
+run_here(uint64 run)
+{
+	return (int64) hash_combine64(run, (uint64) MyDatabaseId);
+}
+
 /* This server run, as rows of this database know it. */
 int64
 gt_run(void)
@@ -204,7 +230,7 @@ gt_run(void)
 
 		run = hash_combine64((uint64) PgStartTime, (uint64) stats->stat_reset_timestamp) | 1;
 	}
-	return (int64) hash_combine64(run, (uint64) MyDatabaseId);
+	return run_here(run);
 }
 
 /* Two records of the same run: what either promised holds. */
@@ -215,6 +241,7 @@ merge(Start *known, const Start *more)
 	{
 		known->at = Max(known->at, more->at);
 		known->grace = Max(known->grace, more->grace);
+		known->rearmed = known->rearmed || more->rearmed;
 	}
 	else
 		*known = *more;
@@ -238,6 +265,7 @@ publish(const Start *start)
 	pg_write_barrier();
 	db->started_at = same ? Max(db->started_at, start->at) : start->at;
 	db->grace = same ? Max(db->grace, start->grace) : start->grace;
+	db->rearmed = (same && db->rearmed) || start->rearmed;
 	pg_write_barrier();
 	db->started = start->table;
 	LWLockRelease(gt_shared->lock);
@@ -302,7 +330,7 @@ find_start(const GtTable *table, const GtRow *rows, int n, Start *result)
 	for (i = 0; i < n; i++)
 	{
 		Start		start = {true, RelationGetRelid(table->rel), GT_INT64(&rows[i], ST_RUN), GT_TIME(&rows[i], ST_STARTED_AT),
-		Max(GT_INT64(&rows[i], ST_GRACE), GT_INT64(&rows[i], ST_GRACE_BEFORE))};
+		Max(GT_INT64(&rows[i], ST_GRACE), GT_INT64(&rows[i], ST_GRACE_BEFORE)), GT_BOOL(&rows[i], ST_REARMED)};
 
 		if (start.run == gt_run() && !TransactionIdIsCurrentTransactionId(rows[i].xmin))
 			merge(result, &start);
@@ -418,13 +446,32 @@ gt_history_now(void)
 	return result;
 }
 
+/*
+ * Is no time here ahead of the clock, without a look?  So it is where the run
+ * before went down in order and had found none, and the clock has gone on from
+ * what it was then.  Not where commits were replayed: after a crash the file is
+ * older than the last of them, and a standby has no such file.
+ */
+static bool
+nothing_is_ahead(const GtRow *rows, int n)
+{
+	int			i;
+
+	if (gt_shared == NULL || gt_shared->ended == 0 || GetLatestXTime() != 0)
+		return false;
+	for (i = 0; i < n; i++)
+		if (GT_INT64(&rows[i], ST_RUN) == run_here((uint64) gt_shared->ended) && GT_BOOL(&rows[i], ST_REARMED))
+			return true;
+	return false;
+}
+
 /* Writes a record of this run in the place of the rows, which nobody is waited for to delete. */
 static void
-write_start(GtTable *table, GtRow *rows, int n, int64 grace_before)
+write_start(GtTable *table, GtRow *rows, int n, int64 grace_before, bool rearmed)
 {
 	TimestampTz now = gt_now();
 	int64		grace = (int64) gt_restart_grace * 1000;
-	Start		start = {true, RelationGetRelid(table->rel), gt_run(), now, Max(grace, grace_before)};
+	Start		start = {true, RelationGetRelid(table->rel), gt_run(), now, Max(grace, grace_before), rearmed};
 	GtRow		row;
 	int			i;
 
@@ -434,7 +481,7 @@ write_start(GtTable *table, GtRow *rows, int n, int64 grace_before)
 	GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(now));
 	GT_SET(&row, ST_GRACE, Int64GetDatum(grace));
 	GT_SET(&row, ST_GRACE_BEFORE, Int64GetDatum(grace_before));
-	GT_SET(&row, ST_REARMED, BoolGetDatum(false));
+	GT_SET(&row, ST_REARMED, BoolGetDatum(rearmed));
 	GT_SET(&row, ST_HISTORY_NOW, TimestampTzGetDatum(history_now_of(rows, n, now)));
 	gt_insert(table, &row);
 	for (i = 0; i < n; i++)
@@ -465,7 +512,7 @@ gt_start_ensure(void)
 	{
 		for (i = 0; i < n; i++)
 			grace_before = Max(grace_before, GT_INT64(&rows[i], ST_GRACE));
-		write_start(&table, rows, n, grace_before);
+		write_start(&table, rows, n, grace_before, nothing_is_ahead(rows, n));
 	}
 	gt_close(&table);
 }
@@ -492,15 +539,15 @@ gt_start_is_rearmed(void)
 }
 
 /*
- * See garbagetruck.h.  Without shared memory it is kept in one row of this run that
- * nobody else has locked.  Rows of earlier runs that could not be deleted when this
- * one was recorded go now.
+ * See garbagetruck.h.  It is kept in one row of this run that nobody else has
+ * locked.  Rows of earlier runs that could not be deleted when this one was
+ * recorded go now.
  */
 void
 gt_start_rearmed(void)
 {
 	GtDatabase *db = gt_my_database();
-	bool		kept = db != NULL;
+	bool		kept = false;
 	GtTable		table;
 	GtRow	   *rows;
 	int			n;
@@ -543,7 +590,7 @@ gt_start_adopt(void)
 	gt_clock_settle();
 	gt_open(&table, GT__START, RowExclusiveLock);
 	n = read_starts(&table, &rows);
-	write_start(&table, rows, n, PG_INT64_MAX);
+	write_start(&table, rows, n, PG_INT64_MAX, false);
 	gt_close(&table);
 
 	/* nobody else judges by the old record from here on; the commit publishes the new one */

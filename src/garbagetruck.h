@@ -401,6 +401,7 @@ typedef struct GtShared
 	int64		run;			/* this server run: random, drawn when shared memory is initialised */
 	int64		clock_base;		/* gt_clock() = clock_base + CLOCK_MONOTONIC; see clock.c */
 	TimestampTz clock_before;	/* of the run before, as far as it is known; 0 */
+	int64		ended;			/* that run, if it went down in order and the clock goes on from there; 0 */
 	bool		clock_settled;	/* clock_base will not be changed any more. Under lock */
 	pg_atomic_uint64 serial;	/* next worker serial */
 	int			launcher_procno;	/* -1: none.  Under lock */
@@ -455,7 +456,8 @@ extern bool gt_start_is_rearmed(void);
 extern void gt_start_rearmed(void);
 extern TimestampTz gt_history_now(void);	/* by which the history is trimmed: it does not follow a jump of the clock */
 extern void gt_start_adopt(void);	/* a copy was adopted: the grace begins now, with the full duration */
-extern TimestampTz gt_clock_anchor(TimestampTz *before);	/* postmaster: what to put into GtShared.clock_base, and clock_before */
+extern TimestampTz gt_clock_anchor(TimestampTz *before, int64 *ended);	/* postmaster: what to put into GtShared.clock_base,
+																	 * clock_before, and ended */
 
 /* ---------------------------------------------------------------- tampered.c: what others have put on our tables */
 

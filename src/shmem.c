@@ -71,7 +71,7 @@ startup(void)
 		gt_shared->lock = &GetNamedLWLockTranche("garbagetruck")->lock;
 		if (!pg_strong_random(&gt_shared->run, sizeof(gt_shared->run)))
 			ereport(ERROR, (errmsg("could not draw a random number for this server run")));
-		gt_shared->clock_base = gt_clock_anchor(&gt_shared->clock_before);
+		gt_shared->clock_base = gt_clock_anchor(&gt_shared->clock_before, &gt_shared->ended);
 		gt_clean_start();
 		pg_atomic_init_u64(&gt_shared->serial, 1);
 		pg_atomic_init_u64(&gt_shared->slots_missing, 0);

@@ -73,4 +73,35 @@ start_ahead(3 * 86400);
 is($node->safe_psql('postgres', q{SELECT gt_clock() < now() + '1 s'}), 't', 'a clock that was ahead by more than a day is not believed');
 like(slurp_file($node->logfile), qr/the clock of the last run was ahead by more than a day/, 'the log says so');
 $node->stop;
+
+# To look for such times is to read all leases: it is done once, and not again where the server went down in order.
+sub seen_to
+{
+	$node->safe_psql('postgres', q{SELECT gt_lease_create('records the start')});
+	return $node->safe_psql('postgres', q{SELECT bool_or(rearmed) FROM _garbagetruck.gt__start});
+}
+
+start_ahead(0);
+ok($node->poll_query_until('postgres', q{SELECT bool_or(rearmed) FROM _garbagetruck.gt__start}), 'a worker has looked at all times');
+$node->append_conf('postgresql.conf', 'garbagetruck.max_workers = 0');
+$node->restart;
+is(seen_to(), 't', 'after a stop in order nobody needs to again');
+$node->restart;
+is(seen_to(), 't', 'however often');
+$node->stop('immediate');
+$node->start;
+is(seen_to(), 'f', 'after a crash somebody does');
+$node->restart;
+is(seen_to(), 'f', 'and what was not done then is not forgotten');
+$node->safe_psql('postgres', 'CALL gt_reclaim()');
+$node->restart;
+is(seen_to(), 't', 'until it is');
+$node->stop;
+start_ahead(0);
+is(seen_to(), 'f', 'also where nothing tells what the clock was');
+$node->safe_psql('postgres', 'CALL gt_reclaim()');
+$node->stop;
+start_ahead(20 * 3600);
+is(seen_to(), 'f', 'nor how the run before has ended');
+$node->stop;
 done_testing();
