@@ -93,6 +93,11 @@ ROLLBACK;
 -- an update script that needs a newer library stops
 SELECT t.fails($$SELECT _garbagetruck.gt__needs_library('1.0')$$), t.fails($$SELECT _garbagetruck.gt__needs_library('1.1')$$);
 
+-- where nothing can be written it does not mend, whether there is something to mend or not
+BEGIN READ ONLY;
+SELECT t.state('SELECT * FROM gt_check()'), t.state('SELECT * FROM gt_check(true)');
+ROLLBACK;
+
 GRANT USAGE ON SCHEMA t TO k_user;
 SET ROLE k_user;
 SELECT t.state('SELECT * FROM gt_check()'), t.state('SELECT * FROM gt_check(true)');

@@ -663,13 +663,14 @@ gt_check(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for gt_check: role \"%s\" is no administrator of garbagetruck",
 						GetUserNameFromId(GetUserId(), false))));
+	if (PG_GETARG_BOOL(0))
+		gt_mark_write("gt_check");
 	InitMaterializedSRF(fcinfo, 0);
 	before = gt_find_contradictions(false, 0);
 	list_sort(before, compare);
 	after = before;
 	if (PG_GETARG_BOOL(0) && before != NIL)
 	{
-		gt_mark_write("gt_check");
 		if (gt_place(&why) == GT_PLACE_COPY)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

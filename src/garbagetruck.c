@@ -169,7 +169,7 @@ define_settings(void)
 	DefineCustomIntVariable("garbagetruck.renewal_buffer_size",
 							"Shared memory for buffered renewals.",
 							NULL,
-							&gt_renewal_buffer_size, 16 * 1024, 0, INT_MAX / 1024, at_start, GUC_UNIT_KB, NULL, NULL, NULL);
+							&gt_renewal_buffer_size, 32 * 1024, 0, INT_MAX / 1024, at_start, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable("garbagetruck.identity",
 							   "What this cluster is, told by a file of the host: a file-level copy elsewhere has another or none.",
 							   "Empty: the system identifier, which such a copy shares.",

@@ -46,7 +46,7 @@ SELECT is((SELECT context FROM pg_settings WHERE name = 'garbagetruck.renewals')
 SELECT ok((SELECT boot_val IN ('buffered', 'durable') FROM pg_settings WHERE name = 'garbagetruck.renewals'), 'renewals: buffered, or durable until the buffer is in');
 SELECT ok((SELECT enumvals @> '{buffered,durable}' FROM pg_settings WHERE name = 'garbagetruck.renewals'), 'renewals: both words');
 SELECT is((SELECT context FROM pg_settings WHERE name = 'garbagetruck.renewal_buffer_size'), 'postmaster', 'renewal_buffer_size: on restart');
-SELECT is((SELECT boot_val::bigint * CASE unit WHEN 'B' THEN 1 WHEN 'kB' THEN 1024 WHEN '8kB' THEN 8192 WHEN 'MB' THEN 1048576 END FROM pg_settings WHERE name = 'garbagetruck.renewal_buffer_size'), 16777216::bigint, 'renewal_buffer_size: default');
+SELECT is((SELECT boot_val::bigint * CASE unit WHEN 'B' THEN 1 WHEN 'kB' THEN 1024 WHEN '8kB' THEN 8192 WHEN 'MB' THEN 1048576 END FROM pg_settings WHERE name = 'garbagetruck.renewal_buffer_size'), 33554432::bigint, 'renewal_buffer_size: default');
 SELECT is((SELECT context FROM pg_settings WHERE name = 'garbagetruck.identity'), 'postmaster', 'identity: on restart');
 SELECT is((SELECT boot_val FROM pg_settings WHERE name = 'garbagetruck.identity'), '', 'identity: default');
 
