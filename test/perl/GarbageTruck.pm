@@ -138,14 +138,16 @@ sub wait_until_gone
 	die "process $pid would not go";
 }
 
-# After a crash of a process: the server is back and takes connections.
+# After a crash of a process: the server is back and takes connections. The query is an argument: a psql that finds no
+# server is gone before anything can be written to it, which would end the test ("Broken pipe").
 sub wait_for_restart
 {
 	my ($node) = @_;
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		my ($stdout, $stderr);
-		return if $node->psql('postgres', 'SELECT 1', stdout => \$stdout, stderr => \$stderr) == 0;
+		return if IPC::Run::run([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT 1' ],
+			'<', \undef, '>', \$stdout, '2>', \$stderr);
 		usleep(100_000);
 	}
 	die 'the server did not come back';

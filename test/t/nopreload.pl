@@ -95,8 +95,8 @@ $at =~ s/.*\n//s;
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 my $pid = $session->query('SELECT pg_backend_pid()');
 $pid =~ s/\s//g;
-kill 'KILL', $pid;
-ok($node->poll_query_until('postgres', 'SELECT true'), 'the server comes back');
+kill_process($pid);
+wait_for_restart($node);
 eval { $session->quit };
 ok($node->poll_query_until('postgres', "SELECT gt_lease_create('w') IS NOT NULL AND EXISTS (SELECT FROM _garbagetruck.gt__start WHERE run <> $at)"),
 	'the crash is told from the run before');
