@@ -404,7 +404,7 @@ dbcall_queue(DbCall *call)
 	DbLane		lane = LANE_CALLS;
 	DbConn	   *conn;
 
-	if (call->waited || is_hot(call->route))
+	if (!call->no_wait && (call->waited || is_hot(call->route)))
 	{
 		lane = LANE_WAITING;
 		if (!call->waited)
@@ -615,6 +615,7 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 		call->repeatable = how->repeatable;
 		call->caller = how->caller;
 		call->large = how->large;
+		call->no_wait = how->no_wait;
 	}
 	at = (char *) &call->params[statement->params];
 	for (i = 0; i < statement->params; i++)

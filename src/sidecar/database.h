@@ -67,6 +67,7 @@ typedef struct DbHow
 								 * in order; 0: over any.  See db_route() */
 	int64_t		deadline_us;	/* of loop_clock(): not started after it; 0: none */
 	bool		repeatable;		/* as DB_REPEATABLE, for this call */
+	bool		no_wait;		/* fail (55P03) where a lock does not come in --db-lock-wait */
 	bool		large;			/* its result may have megabytes */
 	Party	   *party;			/* whose part of the queue, and whose memory it takes; NULL: nobody's */
 	const char *caller;			/* for whom, see callers.h: judges objects in SQL, and is never freed; NULL: for nobody */

@@ -378,7 +378,7 @@ judge_culprit(DbConn *conn, DbCall *call, PGresult *error)
 		dbcall_retry(call);
 		return;
 	}
-	if (strcmp(sqlstate, "55P03") == 0 &&
+	if (strcmp(sqlstate, "55P03") == 0 && !call->no_wait &&
 		(conn->lane == LANE_CALLS ? !call->waited :
 		 conn->lane == LANE_WAITING && call->waits_since_us + db_call_limit_us - TURN_MS * 1000 / 10 > loop_now()))
 	{

@@ -33,6 +33,7 @@ struct DbCall
 	size_t		charged;		/* bytes reckoned for it */
 	const char *caller;
 	bool		large;
+	bool		no_wait;
 	int64_t		pause_us;		/* of a large one */
 	bool		repeatable;
 	bool		in_flight;

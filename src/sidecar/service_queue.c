@@ -37,9 +37,9 @@ CLAIM_PARAMS, DB_BINARY};
 	" UNION ALL SELECT FROM gt_dead WHERE cleanup_id = $1)"
 
 /* For callers without a name, which are most: the bare function. */
-DbStatement ack_statement = {"v1_ack", "SELECT gt_ack($1, $2), false FROM (SELECT $3::text, $4::text[], $5::interval, $6::boolean) unused", 6, DB_BINARY};
-DbStatement nack_statement = {"v1_nack", "SELECT gt_nack($1, $2, $3, $5, $6), false FROM (SELECT $4::text[]) unused", 6, DB_BINARY};
-DbStatement extend_statement = {"v1_extend", "SELECT gt_extend($1, $2, $5), false FROM (SELECT $3::text, $4::text[], $6::boolean) unused", 6, DB_BINARY};
+static DbStatement ack_statement = {"v1_ack", "SELECT gt_ack($1, $2), false FROM (SELECT $3::text, $4::text[], $5::interval, $6::boolean) unused", 6, DB_BINARY};
+static DbStatement nack_statement = {"v1_nack", "SELECT gt_nack($1, $2, $3, $5, $6), false FROM (SELECT $4::text[]) unused", 6, DB_BINARY};
+static DbStatement extend_statement = {"v1_extend", "SELECT gt_extend($1, $2, $5), false FROM (SELECT $3::text, $4::text[], $6::boolean) unused", 6, DB_BINARY};
 
 static DbStatement ack_own = {"v1_ack_own", TOKEN_SQL("gt_ack($1, $2)") " FROM (SELECT $3::text, $5::interval, $6::boolean) unused", 6, DB_BINARY};
 static DbStatement nack_own = {"v1_nack_own", TOKEN_SQL("gt_nack($1, $2, $3, $5, $6)"), 6, DB_BINARY};
@@ -173,9 +173,9 @@ typedef struct Claim
 {
 	GrpcCall   *call;
 	DbCall	   *waiting;
-	LoopTimer	again;
+	PollWaiter	poll;
+	LoopTimer	limit;			/* of waiting */
 	int64_t		until_us;
-	int64_t		pause_us;
 	char	   *handlers;
 	char		visibility[INTERVAL_SIZE];
 	bool		has_visibility;
@@ -184,7 +184,8 @@ typedef struct Claim
 	Garbagetruck__V1__ClaimResponse answer;
 } Claim;
 
-static void ask(void *arg);
+static void ask(Claim *claim);
+static bool wait_on(Claim *claim);
 
 /* Rows go away with their result; the answer may have those of several. */
 static bool
@@ -215,7 +216,7 @@ keep_cleanup(Claim *claim, const PGresult *result, int i)
 	answer->n_cleanups++;
 	claim->left--;
 	claim->size += answer_share(&row.message.base);
-	return true;
+	return grpc_charge(claim->call, len);
 }
 
 /* Is there more to claim, and room for it? */
@@ -242,25 +243,58 @@ claimed(void *arg, const DbOutcome *outcome)
 	for (i = 0; i < count && keep_cleanup(claim, outcome->result, i); i++)
 		;
 	/* What was claimed and cannot be told lapses. */
+	if (grpc_over(call))
+		return;
 	if (i < count && claim->answer.n_cleanups == 0)
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	else if (i == count && wants_more(claim, outcome->result, count))
 		ask(claim);
-	else if (claim->answer.n_cleanups == 0 && loop_now() < claim->until_us && !serve_draining())
-	{
-		int64_t		left = claim->until_us - loop_now();
-
-		timer_start(&claim->again, claim->pause_us < left ? claim->pause_us : left, ask, claim);
-		claim->pause_us = claim->pause_us * 2 < POLL_MOST_US ? claim->pause_us * 2 : POLL_MOST_US;
-	}
-	else
+	else if (claim->answer.n_cleanups > 0 || !wait_on(claim))
 		grpc_answer(call, &claim->answer.base);
 }
 
+/* Its turn to ask. */
 static void
-ask(void *arg)
+take_turn(void *arg)
 {
 	Claim	   *claim = arg;
+
+	if (serve_draining())
+		grpc_answer(claim->call, &claim->answer.base);
+	else
+		ask(claim);
+}
+
+/* In vain. */
+static void
+waited_enough(void *arg)
+{
+	Claim	   *claim = arg;
+
+	/* What is on its way to it would be lost. */
+	if (claim->waiting == NULL)
+		grpc_answer(claim->call, &claim->answer.base);
+}
+
+/* There was nothing: wait, unless the time is over. */
+static bool
+wait_on(Claim *claim)
+{
+	bool		waits = claim->poll.poll != NULL;
+
+	if (waits)
+		poll_asked(&claim->poll, false);
+	if (loop_now() >= claim->until_us || serve_draining())
+		return false;
+	if (waits)
+		return true;
+	timer_start(&claim->limit, claim->until_us - loop_now(), waited_enough, claim);
+	return poll_join(&claim->poll, claim->handlers, take_turn, claim);
+}
+
+static void
+ask(Claim *claim)
+{
 	char		max_items[16],
 				room[24];
 	const char *params[CLAIM_PARAMS] = {claim->handlers, max_items, claim->has_visibility ? claim->visibility : NULL, room,
@@ -280,7 +314,8 @@ v1_claim_over(GrpcCall *call)
 
 	if (claim == NULL)
 		return;
-	timer_stop(&claim->again);
+	poll_leave(&claim->poll);
+	timer_stop(&claim->limit);
 	if (claim->waiting != NULL)
 		db_forget(claim->waiting);
 	while (claim->answer.n_cleanups > 0)
@@ -318,7 +353,6 @@ v1_claim(GrpcCall *call, const ProtobufCMessage *message)
 	claim->has_visibility = visibility != NULL;
 	claim->left = request->max_items == 0 ? 10 : request->max_items > MAX_CLAIM ? MAX_CLAIM : request->max_items;
 	claim->until_us = loop_now() + wait;
-	claim->pause_us = POLL_FIRST_US;
 	ask(claim);
 }
 

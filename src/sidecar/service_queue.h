@@ -6,14 +6,11 @@
 #define GT_SERVICE_QUEUE_H
 
 #include "garbagetruck_v1.pb-c.h"
+#include "service_poll.h"
 #include "services.h"
 
 #define MAX_CLAIM 1000
 #define CLAIM_PARAMS 5
-
-/* Nobody tells when garbage is due: ask, more and more seldom while none is. */
-#define POLL_FIRST_US 20000
-#define POLL_MOST_US 500000
 
 /*
  * gt_claim($1 handlers, $2 max_items, $3 visibility), but at most as much as
@@ -22,11 +19,6 @@
  * the database's identity is not $5 nothing is claimed: claim_came() says so.
  */
 extern DbStatement claim_statement;
-
-/* gt_ack, gt_nack, gt_extend; see outcome_params(). */
-extern DbStatement ack_statement;
-extern DbStatement nack_statement;
-extern DbStatement extend_statement;
 
 /* Did the claim come to something, rows or none?  False after it has failed the call. */
 extern bool claim_came(GrpcCall *call, const DbOutcome *outcome);

@@ -3,6 +3,7 @@
 import os
 import queue
 import threading
+import time
 import unittest
 
 import grpc
@@ -546,6 +547,96 @@ class GarbageTruckTest(unittest.TestCase):
             self.watch_refused(Code.PERMISSION_DENIED, "gt_ack", v1.WatchRequest(handlers=["other"], acks=[token]))
         finally:
             sql("GRANT EXECUTE ON FUNCTION gt_ack TO app", "postgres")
+
+    def test_acks_of_a_client_that_has_gone(self):
+        self.garbage("mine", *["gone%d" % i for i in range(40)])
+        requests = queue.Queue()
+        requests.put(v1.WatchRequest(handlers=["mine"], credit=40))
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests.get, None), timeout=60)
+        got = [next(stream) for _ in range(40)]
+        for cleanup in got:
+            requests.put(v1.WatchRequest(acks=[v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt)]))
+        requests.put(None)
+        self.assertEqual(list(stream), [])
+        self.assertEqual(sql("SELECT count(*) FROM gt_garbage WHERE handler = 'mine'"), "0")
+
+    def test_a_watch_extends_beside_a_locked_row(self):
+        import psycopg2
+        self.garbage("mine", "held1", "held2", "held3")
+        requests = queue.Queue()
+        requests.put(v1.WatchRequest(handlers=["mine"], credit=3, visibility=seconds(3)))
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests.get, None), timeout=60)
+        got = {c.object_id: c for c in (next(stream), next(stream), next(stream))}
+        holder = psycopg2.connect(cluster.dsn(user="postgres"))
+        holder.cursor().execute("SELECT FROM _garbagetruck.gt_object WHERE object_id = 'held1' FOR UPDATE")
+        until = "SELECT count(*) FROM gt_garbage WHERE handler = 'mine' AND object_id <> 'held1' AND state = 'claimed' AND attempts = 1"
+        clock = time.monotonic() + 8
+        while time.monotonic() < clock:
+            self.assertEqual(sql(until), "2")
+            time.sleep(0.3)
+        holder.rollback()
+        requests.put(v1.WatchRequest(acks=[v1.Outcome(cleanup_id=c.cleanup_id, attempt=c.attempt) for c in got.values()]))
+        requests.put(None)
+        list(stream)
+
+    def test_a_silent_consumer_loses_its_claims(self):
+        self.garbage("mine", "silent")
+        requests = queue.Queue()
+        requests.put(v1.WatchRequest(handlers=["mine"], credit=1, visibility=seconds(0.5)))
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests.get, None), timeout=60)
+        next(stream)
+        for _ in range(8):
+            # An empty message is a sign of life.
+            time.sleep(1)
+            requests.put(v1.WatchRequest())
+        self.assertEqual(sql("SELECT state, attempts FROM gt_garbage WHERE object_id = 'silent'"), "claimed|1")
+        with self.assertRaises(grpc.RpcError) as caught:
+            next(stream)
+        requests.put(None)
+        self.assertEqual(caught.exception.code(), Code.ABORTED)
+        claimed = ask1("Claim", v1.ClaimRequest(handlers=["mine"], wait=seconds(15)), v1.ClaimResponse).cleanups
+        self.assertEqual((claimed[0].object_id, claimed[0].attempt), ("silent", 2))
+        # No error: it was no attempt; final: there is no further one.
+        token = v1.Outcome(cleanup_id=claimed[0].cleanup_id, attempt=2, delay=seconds(0.1))
+        self.assertTrue(ask1("Nack", token, v1.OutcomeResponse).current)
+        claimed = ask1("Claim", v1.ClaimRequest(handlers=["mine"], wait=seconds(15)), v1.ClaimResponse).cleanups
+        token = v1.Outcome(cleanup_id=claimed[0].cleanup_id, attempt=claimed[0].attempt, error="broken", final=True)
+        self.assertTrue(ask1("Nack", token, v1.OutcomeResponse).current)
+        self.assertEqual(sql("SELECT object_id, error FROM gt_dead WHERE object_id = 'silent'"), "silent|broken")
+        sql("SELECT gt_ack(cleanup_id, attempts) FROM gt_dead WHERE object_id = 'silent'")
+
+    def test_many_who_wait_ask_as_one(self):
+        def calls():
+            return int(sql("SELECT sum(calls) FROM pg_stat_user_functions WHERE funcname = 'gt_claim'", "postgres") or 0)
+        sql("ALTER SYSTEM SET track_functions = 'all'", "postgres")
+        sql("SELECT pg_reload_conf()", "postgres")
+        waiting = [method(channel, V1 + "Claim", v1.ClaimResponse).future(
+            v1.ClaimRequest(handlers=["mine"], max_items=1, wait=seconds(30)), timeout=40) for _ in range(200)]
+        time.sleep(2)
+        before = calls()
+        time.sleep(4)
+        asked = calls() - before
+        self.garbage("mine", *["of many %d" % i for i in range(200)])
+        got = [one.result().cleanups[0] for one in waiting]
+        self.assertEqual(len({c.object_id for c in got}), 200)
+        self.assertLess(asked, 40)
+        for cleanup in got:
+            ask1("Ack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt), v1.OutcomeResponse)
+        sql("ALTER SYSTEM RESET track_functions", "postgres")
+        sql("SELECT pg_reload_conf()", "postgres")
+
+    def test_fields_that_sql_has_since(self):
+        lease = self.grant("shorter", duration=seconds(3000)).lease_id
+        ask1("Update", v1.UpdateRequest(lease_id=lease, duration=seconds(5)), empty_pb2.Empty)
+        shown = ask1("Get", v1.GetRequest(lease_id=lease), v1.Lease)
+        self.assertEqual(shown.duration.seconds, 5)
+        ask1("Update", v1.UpdateRequest(lease_id=lease, duration=duration_pb2.Duration(), payload="1"), empty_pb2.Empty)
+        self.assertEqual(ask1("Get", v1.GetRequest(lease_id=lease), v1.Lease).duration.seconds, 5)
+        self.grant("regrant", exclusive=True, duration=seconds(0.1), regrant_delay=seconds(30))
+        again = v1.CreateRequest(object_id="regrant", exclusive=True, service_id="other")
+        self.assertTrue(wait_until(lambda: sql("SELECT count(*) FROM gt_leases WHERE object_id = 'regrant' AND state = 'active'") == "0", 20))
+        self.refused(Code.ALREADY_EXISTS, "Create", again, v1.Grant, "regrant_delay")
+        self.refused(Code.INVALID_ARGUMENT, "Create", v1.CreateRequest(object_id="r", regrant_delay=seconds(-1)), v1.Grant, "regrant_delay")
 
     def test_garbage_of_others(self):
         """Their tokens are answered as if there were none."""
