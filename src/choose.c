@@ -211,7 +211,7 @@ run_limit(const GtHandler *h, int max_items, TimestampTz *when)
 
 	limit = Min(limit, max_items);
 	if (h->kind == GT_KIND_SQL_BATCH)
-		return gt_rate_allows(h, 1, when) > 0 ? limit : 0;
+		return gt_rate_allows(h, 1, when) > 0 ? Min(limit, gt_batch_limit(h->id)) : 0;
 	return gt_rate_allows(h, limit, when);
 }
 

@@ -336,6 +336,8 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 	}
 	gt_tally(h, runs, failures, error);
 	gt_handler_ran(h, longest > GT_SLOW);
+	if (one_run && n > 0 && items[0].done)
+		gt_batch_set_limit(h->id, 2 * gt_batch_limit(h->id));
 	return n;
 }
 
@@ -418,10 +420,24 @@ forget_forgotten(GtPass *pass)
 	gt_close(&objects);
 }
 
+/*
+ * Nothing more is chosen.  Whoever comes next begins anew with a batch that is
+ * being halved: with as few objects as came next here, or where each turn ends
+ * before the culprit is found, it never is.
+ */
+static void
+choose_nothing(GtCleaner *c)
+{
+	if (c->nparts > 0)
+		gt_batch_set_limit(c->handler, c->part_n[c->nparts - 1]);
+	c->nparts = 0;
+}
+
 /* See garbagetruck.h. */
 void
 gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 {
+	bool		turn_over;
 	MemoryContext old;
 
 	MemoryContextReset(c->run_context);
@@ -444,8 +460,11 @@ gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 	max_items -= pass->done;
 	if (max_items > 0 && !c->own_only)
 		forget_forgotten(pass);
-	if (gt_database_paused() || max_items <= 0)
-		c->nparts = 0;
+	turn_over = c->begun && gt_slot_turn_over();
+	if (turn_over)
+		pass->next = gt_now();	/* for others, or for us where nobody needs the slot any more */
+	if (gt_database_paused() || max_items <= 0 || turn_over)
+		choose_nothing(c);
 	else
 		gt_clean_choose(c, max_items, pass);
 	gt_clean_write_record(c);

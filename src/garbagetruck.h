@@ -748,6 +748,8 @@ extern void gt_run_check(const GtHandler *h);
  */
 extern int	gt_rate_allows(const GtHandler *h, int want, TimestampTz *when);
 extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
+extern int	gt_batch_limit(int handler);	/* objects that one run of kind sql_batch may have */
+extern void gt_batch_set_limit(int handler, int limit);	/* GT_MAX_ITEMS and more: no limit */
 extern TimestampTz gt_handler_served_at(int handler);	/* when a run of it was chosen last; 0: not known */
 extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
 extern bool gt_slot_is_for(Oid role);	/* may this process run SQL of this role? */
@@ -755,6 +757,7 @@ extern void gt_slot_turns(int n, const Oid *roles, GtTurn *turns);	/* of each of
 /* A worker: SQL of this role is due, which another one has to run; InvalidOid: by a look begun then there was no such role. */
 extern void gt_role_waits(Oid role, TimestampTz looked_at);
 extern bool gt_slot_take_look(void);	/* has another worker told us so? */
+extern bool gt_slot_turn_over(void);	/* has our role had its turn, while somebody needs the slot? */
 /* May another process start a run of h now? Says nothing of rates. */
 extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
 /* From when on a run of an object that was in a crash may start; other objects need not wait for it. */

@@ -66,6 +66,7 @@ typedef struct GtHandlerEntry
 	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
 	TimestampTz refilled_at;
 	TimestampTz resumed_at;		/* by gt_resume(), as of refilled_at */
+	int			batch;			/* objects that one run of kind sql_batch may have; 0: any number */
 } GtHandlerEntry;
 
 /* Known of one database; the same number as in GtShared.databases. */

@@ -151,6 +151,34 @@ gt_handler_ran(const GtHandler *h, bool slow)
 }
 
 /* See garbagetruck.h. */
+int
+gt_batch_limit(int handler)
+{
+	int			result = 0;
+	GtHandlerEntry *state;
+
+	gt_observe_lock();
+	state = gt_handler_known(handler);
+	if (state != NULL)
+		result = state->batch;
+	gt_observe_unlock();
+	return result > 0 ? result : GT_MAX_ITEMS;
+}
+
+/* See garbagetruck.h. */
+void
+gt_batch_set_limit(int handler, int limit)
+{
+	GtHandlerEntry *state;
+
+	gt_observe_lock();
+	state = gt_handler_known(handler);
+	if (state != NULL)
+		state->batch = limit < GT_MAX_ITEMS ? limit : 0;
+	gt_observe_unlock();
+}
+
+/* See garbagetruck.h. */
 TimestampTz
 gt_handler_served_at(int handler)
 {
@@ -277,6 +305,20 @@ gt_role_waits(Oid role, TimestampTz looked_at)
 		gt_wake_launcher();
 	}
 	LWLockRelease(gt_shared->lock);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_slot_turn_over(void)
+{
+	bool		result;
+
+	if (gt_my_slot == NULL)
+		return false;
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	result = OidIsValid(gt_shared->starving) && OidIsValid(gt_my_slot->role) && gt_now() > gt_my_slot->turn + GT_SLOW;
+	LWLockRelease(gt_shared->lock);
+	return result;
 }
 
 /* See garbagetruck.h. */

@@ -109,6 +109,25 @@ is(eventually($node, 'postgres', q{SELECT count(*) FROM seen}, '800'), '800', 't
 is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT pid FROM seen GROUP BY pid HAVING count(DISTINCT role) > 1) p}), '0', 'each in processes of its own');
 ok($node->safe_psql('postgres', q{SELECT min(n) FILTER (WHERE role = 'r1') < max(n) FILTER (WHERE role = 'r2') AND
 	min(n) FILTER (WHERE role = 'r2') < max(n) FILTER (WHERE role = 'r1') FROM seen}) eq 't', 'in turn');
+
+# A batch that takes longer than a turn, and fails: where each turn began with all of it, its culprit would never be found.
+$node->safe_psql('postgres', q{
+	TRUNCATE seen;
+	CREATE FUNCTION slow_batch(ids text[]) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM pg_sleep(0.25 * cardinality(ids));
+		IF 'culprit' = ANY (ids) THEN RAISE 'a culprit'; END IF;
+		INSERT INTO public.seen (id) SELECT unnest(ids);
+	END $$;
+	SET ROLE r1;
+	SELECT gt_handler_create('backlog', 'sql', 'SELECT pg_sleep(0.1)');
+	SELECT gt_release_many(gt_lease_create_many(array_agg('l' || i), 'backlog', cleanup => 'backlog')) FROM generate_series(1, 5000) i});
+$node->safe_psql('postgres', q{
+	SET ROLE r2;
+	SELECT gt_handler_create('batch', 'sql_batch', 'SELECT public.slow_batch($1)', max_attempts => 1);
+	SELECT gt_release_many(gt_lease_create_many('{culprit,b1,b2,b3,b4,b5}', 'batch', cleanup => 'batch'))});
+is(eventually($node, 'postgres', q{SELECT array_agg(object_id) FROM gt_dead WHERE handler = 'batch'}, '{culprit}'), '{culprit}', 'a slow batch is halved over several turns');
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen}, '5'), '5', 'and the rest of it is cleaned');
+$node->safe_psql('postgres', q{SELECT gt_pause('backlog')});
 reload_and_see($node, 'garbagetruck.max_workers', '2');
 
 # Who is idle leaves at once when a database waits for a slot, also who was busy when it began to wait.
