@@ -405,7 +405,7 @@ consider(Choice *choice, Candidate *candidate)
 	if (look.n == 0)
 		when = look.rest;
 	else if (gt_handler_suspended(h) != NULL)
-		when = choice->until + (int64) gt_naptime * USECS_PER_SEC;	/* nobody tells when its role comes back */
+		when = choice->until + (int64) gt_naptime * USECS_PER_SEC;	/* or sooner: see changes_rights() */
 	else if (limit > 0 && take(choice->c, h, &look, &when))
 	{
 		candidate->rest = look.rest;

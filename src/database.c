@@ -263,6 +263,22 @@ rebuilds(Node *stmt)
 	return IsA(stmt, ReindexStmt) || IsA(stmt, ClusterStmt) || IsA(stmt, VacuumStmt);
 }
 
+/* Does it change who may what, and so perhaps what a handler is suspended for? Then the workers judge it again. */
+static bool
+changes_rights(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (IsA(stmt, RenameStmt))
+		return ((RenameStmt *) stmt)->renameType == OBJECT_ROLE;
+	if (IsA(stmt, AlterTableStmt))
+		foreach(lc, ((AlterTableStmt *) stmt)->cmds)
+			if (((AlterTableCmd *) lfirst(lc))->subtype == AT_ChangeOwner)
+				return true;
+	return IsA(stmt, GrantStmt) || IsA(stmt, GrantRoleStmt) || IsA(stmt, AlterOwnerStmt) || IsA(stmt, AlterRoleStmt) ||
+		IsA(stmt, DropOwnedStmt) || IsA(stmt, ReassignOwnedStmt) || IsA(stmt, DropRoleStmt);
+}
+
 static void
 call_through(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
@@ -310,7 +326,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	}
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */
-	if (rebuilds(stmt) && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)
+	if ((rebuilds(stmt) || changes_rights(stmt)) && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)
 		gt_due_after_commit(gt_now());
 }
 

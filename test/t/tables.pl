@@ -60,9 +60,17 @@ $node->safe_psql('postgres', q{CREATE ROLE app; GRANT INSERT ON _garbagetruck.gt
 is(eventually($node, 'postgres', q{SELECT string_agg(object_id, ' ') FROM gt_garbage}, 'suspended'), 'suspended', 'what is told of by NOTIFY goes');
 is($node->safe_psql('postgres', q{SELECT paused_reason FROM gt_handlers WHERE name = 'clean'}),
 	'role "app" has INSERT on TABLE _garbagetruck.gt_lease', 'the SQL handler is suspended');
+$node->append_conf('postgresql.conf', "garbagetruck.naptime = '1h'");
+$node->reload;
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('suspended, too', cleanup => 'clean'))});
+is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_workers WHERE role = 'worker' AND state <> 'idle'}, '0'), '0', 'and nobody looks again for an hour');
 $node->safe_psql('postgres', q{SELECT remedy FROM gt_health() WHERE check_name = 'rights' \gexec});
-$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('wakes', cleanup => 'clean'))});
-cleaned($node, 'postgres', 'expires suspended wakes', 'after the remedy of gt_health it goes on');
+cleaned($node, 'postgres', 'expires suspended suspended, too', 'but after the remedy of gt_health it goes on');
+$node->safe_psql('postgres', q{REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO app;
+	SELECT gt_release(gt_lease_create('open', cleanup => 'clean'))});
+is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_workers WHERE role = 'worker' AND state <> 'idle'}, '0'), '0', 'a schema that is open');
+$node->safe_psql('postgres', 'REVOKE CREATE ON SCHEMA public FROM app; GRANT USAGE ON SCHEMA public TO PUBLIC');
+cleaned($node, 'postgres', 'expires open suspended suspended, too', 'and closed');
 
 # A dump: pauses and settings of the built-in handlers, and who may what.
 $node->safe_psql('postgres', q{SELECT gt_allow('app'); SELECT gt_pause('http_endpoint');
