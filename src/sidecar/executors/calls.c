@@ -111,15 +111,23 @@ leave_list(Context *context, Call *call)
 	list_remove(call);
 }
 
-/* There is no room for it where it would wait.  A handler is not claimed for a while where the host is its own. */
+/* A handler whose host is its own is not claimed while there would be no room. */
+static void
+hold_handler(Context *context, const Call *call, int64_t for_ms)
+{
+	Handler    *handler = call->target.lease_host ? NULL : handler_find(context, call->handler);
+
+	if (handler != NULL)
+		handler->hold_until = exec_now() + (for_ms < 250 ? for_ms : 250);
+}
+
+/* There is no room for it where it would wait. */
 static void
 turn_away(Context *context, Call *call)
 {
-	Handler    *handler = handler_find(context, call->handler);
 	int64_t		after = host_back_off(call->host);
 
-	if (handler != NULL && !call->target.lease_host)
-		handler->hold_until = exec_now() + (after < 1000 ? after / 4 : 250);
+	hold_handler(context, call, after / 4);
 	call_give_back(context, call, after, "too much waits for its target");
 }
 
@@ -128,6 +136,8 @@ call_accept(Context *context, Call *call)
 {
 	Buffer		key = {NULL, 0, 0};
 	char	   *at;
+	int			room;
+	int			enough;
 
 	if (!kind_ops[call->kind]->prepare(context, call) ||
 		(call->target.lease_host &&
@@ -143,7 +153,8 @@ call_accept(Context *context, Call *call)
 	buffer_free(&key);
 	if (call->kind == EXEC_FILE)
 		call->host->limit = FILE_JOBS;	/* one thread does them, one by one */
-	if (call->host->waiting.count >= host_room(context, call->host))
+	room = host_room(context, call->host);
+	if (call->host->waiting.count >= room)
 	{
 		turn_away(context, call);
 		return;
@@ -151,6 +162,10 @@ call_accept(Context *context, Call *call)
 	call->state = CALL_WAITING;
 	list_add(&call->host->waiting, call);
 	context->waiting++;
+	/* what is claimed next would not find room */
+	enough = room > 2 * BATCH_CLAIM ? room - BATCH_CLAIM : room / 2;
+	if (call->host->waiting.count > enough)
+		hold_handler(context, call, 1 + 1000 * (call->host->waiting.count - enough) / host_rate(call->host));
 }
 
 /* Move an ended call to the list for the database. */
@@ -261,11 +276,14 @@ start_call(Context *context, Host *host, bool unproven)
 		call_fail(context, call, false);
 }
 
+/* Half of the places is for hosts that answer, and of the rest a quarter for those that were not tried yet. */
 static bool
 has_place(const Context *context, HostRank rank)
 {
-	return context->in_flight < context->settings.max_in_flight &&
-		(rank == HOST_ANSWERS || context->unproven < (context->settings.max_in_flight + 1) / 2);
+	int			most = context->settings.max_in_flight;
+	int			unproven = (most + 1) / 2 - (rank == HOST_SILENT ? most / 8 : 0);
+
+	return context->in_flight < most && (rank == HOST_ANSWERS || context->unproven < unproven);
 }
 
 /* A round over the hosts of a rank takes one from each, so that they share; it begins behind the last one of the one before. */
@@ -407,7 +425,7 @@ is_in_the_way(const Context *context, const Call *call)
 		return false;
 	if (host->waiting.count > 0 && host->in_flight >= most && host->hanging > (most + 1) / 2)
 		return true;
-	return context->waiting > 0 && !has_place(context, HOST_NEW) && context->hanging > (context->settings.max_in_flight + 3) / 4;
+	return context->waiting > 0 && !has_place(context, HOST_SILENT) && context->hanging > (context->settings.max_in_flight + 3) / 4;
 }
 
 static void
@@ -454,6 +472,8 @@ calls_check_times(Context *context)
 
 		for (host = context->hosts[i]; host != NULL; host = host->next)
 		{
+			while (host_is_crowded(context, host))
+				call_give_back(context, host->waiting.tail, host_back_off(host), "its target does not answer, and others wait");
 			for (call = host->waiting.head; call != NULL; call = next)
 			{
 				next = call->next;

@@ -15,7 +15,8 @@
 
 #include "claims.h"
 
-#define BATCH_CLAIM		100
+#define BATCH_CLAIM_MAX	400
+#define BATCH_BYTES		(2 * 1024 * 1024)	/* an answer as large as that was enough */
 #define HANDLERS_MS		2000	/* how often gt_handlers is read */
 #define DENIED_MS		5000	/* how often a refused handler is tried */
 #define PAUSE_MIN_MS	20		/* between claims without rows */
@@ -167,7 +168,9 @@ send_claim(Context *context)
 		buffer_free(&names);
 		return false;
 	}
-	database->claim_size = BATCH_CLAIM;
+	database->claim_size = database->claim_batch > BATCH_CLAIM ? database->claim_batch : BATCH_CLAIM;
+	if (database->claim_size > MAX_WAITING / 2 - context->waiting)
+		database->claim_size = BATCH_CLAIM;
 	if (room < database->claim_size)
 		database->claim_size = room;
 	snprintf(size, sizeof(size), "%d", database->claim_size);
@@ -257,10 +260,23 @@ take_claim_error(Context *context, PGresult *result)
 		exec_problem(context, PROBLEM_CLAIM, "The executors could not claim: %s", message != NULL ? message : PQresultErrorMessage(result));
 }
 
+/* Twice as much the next time, as long as there is as much and room for it. */
+static void
+choose_batch(Database *database, const PGresult *result, uint64_t given_back)
+{
+	int			rows = PQntuples(result);
+
+	if (given_back > 0 || PQresultMemorySize(result) > BATCH_BYTES)
+		database->claim_batch = BATCH_CLAIM;
+	else if (rows > 0 && rows == database->claim_size && 2 * rows <= BATCH_CLAIM_MAX)
+		database->claim_batch = 2 * rows;
+}
+
 static void
 take_claim_result(Context *context, PGresult *result)
 {
 	Database   *database = context->database;
+	uint64_t	given_back = context->stats.given_back;
 	int			rows = PQntuples(result);
 	int			row;
 
@@ -272,6 +288,7 @@ take_claim_result(Context *context, PGresult *result)
 	exec_problem(context, PROBLEM_CLAIM, NULL);
 	for (row = 0; row < rows; row++)
 		take_claim(context, result, row);
+	choose_batch(database, result, context->stats.given_back - given_back);
 	if (database->claiming != NULL)
 	{
 		Handler    *handler = handler_find(context, database->claiming);

@@ -7,6 +7,8 @@
 
 #include "exec.h"
 
+#define BATCH_CLAIM		100		/* at first, and where there is no room for what is claimed */
+
 typedef enum DatabaseState
 {
 	DATABASE_DOWN,				/* to be connected at retry_at */
@@ -42,7 +44,8 @@ struct Database
 	int			extending;		/* how many claims it extends */
 	int			extend_limit;	/* at most so many at once */
 	char	   *claiming;		/* a claim of this handler alone; NULL: of all */
-	int			claim_size;
+	int			claim_size;		/* of the claim under way */
+	int			claim_batch;	/* of the next one; 0: the least */
 
 	char	   *user;
 	bool		ready;			/* it is the database that we expect */

@@ -281,9 +281,7 @@ struct Host
 	int			limit;			/* calls at once; shrinks while it hangs */
 	int64_t		answered_at;	/* when it last answered; 0: never */
 	int64_t		slowest_ms;		/* answer of late */
-	int			answers;		/* since window_at */
-	int64_t		window_at;
-	int			rate;			/* answers a second, as of window_at */
+	int64_t		usual_us;		/* what an answer takes, smoothed */
 	int64_t		back_at;		/* when what was given back last is due */
 	int64_t		idle_since;
 };
@@ -418,8 +416,14 @@ extern int	calls_poll_fds(const Context *context, struct curl_waitfd *fds, int m
 extern Host *host_get(Context *context, const char *key);
 extern void hosts_forget_idle(Context *context, int64_t now);
 
+/* How many calls it can answer within a second, by how long they took; however few it was given of late. */
+extern int	host_rate(const Host *host);
+
 /* How many calls may wait for it at the most. */
 extern int	host_room(const Context *context, const Host *host);
+
+/* Do more wait for it than for one that does not answer may, where others need the room? */
+extern bool host_is_crowded(const Context *context, const Host *host);
 
 /* In this order they get places. */
 typedef enum HostRank

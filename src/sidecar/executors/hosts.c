@@ -17,7 +17,8 @@
  * so many calls wait for it, and before it has answered for the first time.
  *
  * Hosts that have not answered of late share half of all places, however many
- * they are; the others come first.
+ * they are; the others come first.  Of that half those that hang leave a quarter
+ * to hosts that were not tried yet, which get one call each where they are many.
  *
  * What is given back is due again over a time that grows with each, about as fast
  * as the host could take it: so claims are not made for nothing without end.
@@ -32,6 +33,7 @@
 #define SILENT_LIMIT 2			/* and while none of them is answered, and others need the places */
 #define SILENT_MS 2000
 #define PATIENCE_MS 1000			/* at least */
+#define ROOM_NEW (MAX_WAITING / 8)	/* may wait for one of which nothing is known */
 #define BACK_FIRST_MS 100
 #define BACK_STEP_MS 5			/* between two of what is given back for a host of which nothing is known */
 #define BACK_SILENT_MS 200		/* and for one that does not answer; the first waits five times as long */
@@ -156,7 +158,8 @@ host_limit(const Context *context, const Host *host)
 	if (host->limit > most)
 		return host->limit;		/* the thread for files */
 	if (!is_silent(host, exec_now()))
-		limit = host->limit + host->hanging;
+		limit = host->answered_at == 0 && context->unproven >= context->settings.max_in_flight / 4 ? 1 :
+			host->limit + host->hanging;
 	else if (context->in_flight < context->settings.max_in_flight / 2)
 		limit = host->hanging + FLOOR_LIMIT;	/* others to try, after those that hang */
 	else
@@ -165,20 +168,31 @@ host_limit(const Context *context, const Host *host)
 }
 
 int
+host_rate(const Host *host)
+{
+	return (int) ((int64_t) host->limit * 1000000 / (host->usual_us + 100));
+}
+
+int
 host_room(const Context *context, const Host *host)
 {
-	int64_t		now = exec_now();
 	int			room = 2 * host->limit;
+	int			more;
 
-	if (is_silent(host, now))
+	if (is_silent(host, exec_now()))
 		return context->waiting > MAX_WAITING / 2 ? 0 : 2 * SILENT_LIMIT;
-	/* what it can take within a second */
-	if (now - host->answered_at < SILENT_MS)
-	{
-		room = host->rate > room ? host->rate : room;
-		room = host->answers > room ? host->answers : room;
-	}
+	if (host->answered_at > 0)
+		more = host_rate(host);
+	else
+		more = context->waiting < MAX_WAITING / 4 ? ROOM_NEW : 0;
+	room = more > room ? more : room;
 	return room < MAX_WAITING / 2 ? room : MAX_WAITING / 2;
+}
+
+bool
+host_is_crowded(const Context *context, const Host *host)
+{
+	return context->waiting > MAX_WAITING / 2 && host->waiting.count > 2 * SILENT_LIMIT && is_silent(host, exec_now());
 }
 
 int64_t
@@ -194,15 +208,9 @@ host_answered(const Context *context, Host *host, int64_t took)
 
 	/* one slow answer is remembered for a while */
 	host->slowest_ms = took > host->slowest_ms ? took : (host->slowest_ms * 63 + took) / 64;
+	host->usual_us += host->answered_at > 0 ? (took * 1000 - host->usual_us) / 16 : took * 1000;
 	host->answered_at = now;
 	host->hung = false;
-	host->answers++;
-	if (now - host->window_at >= 1000)
-	{
-		host->rate = (int) (host->answers * 1000 / (now - host->window_at));
-		host->answers = 0;
-		host->window_at = now;
-	}
 	if (host->limit < context->settings.max_per_host)
 		host->limit++;
 }
@@ -213,7 +221,7 @@ host_back_off(Host *host)
 	int64_t		now = exec_now();
 	bool		silent = is_silent(host, now);
 	int64_t		first = silent ? 5 * BACK_SILENT_MS : BACK_FIRST_MS;
-	int64_t		step = silent ? BACK_SILENT_MS : host->rate > 0 ? 1000 / host->rate : BACK_STEP_MS;
+	int64_t		step = silent ? BACK_SILENT_MS : host->answered_at > 0 ? 1000 / host_rate(host) : BACK_STEP_MS;
 
 	if (host->back_at < now + first)
 		host->back_at = now + first;
