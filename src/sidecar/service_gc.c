@@ -132,7 +132,9 @@ read_cleanup(GrpcCall *call, const DistributedGc__CleanupConfig *config, const c
 	}
 	else
 		params[CREATE_HANDLER] = cleanup_of_type(type_name);
-	if (params[CREATE_URL] != NULL && !allow_url(services_allow_list(), params[CREATE_URL], why, sizeof(why)))
+	if (params[CREATE_URL] != NULL && 
+		!executors_judge_url(params[CREATE_URL] == config->cleanup_http_endpoint ? EXEC_HTTP : EXEC_GRPC,
+							 services_allow_list(), params[CREATE_URL], why, sizeof(why)))
 	{
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s: %s",
 				  params[CREATE_URL] == config->cleanup_http_endpoint ? "cleanup_http_endpoint" : "cleanup_endpoint", why);

@@ -284,6 +284,13 @@ class Test(unittest.TestCase):
             self.gone(other, sidecar)
         self.assertEqual(row(handler_name), (0, None))
 
+    def all_left(self, made, sidecar):
+        """As left_to_others(), for pairs of handler and text."""
+        for handler_name, text in made:
+            self.until(lambda: any(f'"{handler_name}"' in line and text in line for line in sidecar.problems().splitlines()),
+                       f"{handler_name} is named, with {text}", sidecar)
+        self.assertEqual([row(handler_name) for handler_name, _ in made], [(0, None)] * len(made))
+
     def all_failed(self, made, sidecar=None):
         """As failed(), for pairs of handler and text."""
         for handler_name, text in made:
@@ -530,12 +537,31 @@ class Http(Test):
             sidecar.child.kill()
         clear()
 
+    def test_folded_header(self):
+        """An answer whose first header is a folded line, as libcurl once joined it to what it had freed."""
+        def answer(connection):
+            while connection.recv(65536):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n folded\r\nContent-Length: 0\r\nLast: x\r\n\r\n")
+
+        with socket.create_server(("127.0.0.1", 0)) as server, Sidecar() as sidecar:
+            def serve():
+                with contextlib.suppress(OSError):
+                    while True:
+                        threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+            threading.Thread(target=serve, daemon=True).start()
+            many("http_endpoint", 50, f"http://127.0.0.1:{server.getsockname()[1]}/")
+            self.until(lambda: left("http_endpoint") == 0 or sidecar.stats()["http"]["failed"] > 0, "it is answered", sidecar)
+            self.assertEqual(sidecar.stop(), 0)
+        clear()
+
     def test_many_hanging_targets(self):
         with contextlib.ExitStack() as servers, Server() as good, Sidecar() as sidecar:
             for _ in range(100):
                 bad = servers.enter_context(socket.create_server(("127.0.0.1", 0)))
                 many("http_endpoint", 30, f"http://127.0.0.1:{bad.getsockname()[1]}/")
-            self.until(lambda: sidecar.stats()["http"]["in_flight"] >= 100, "the hanging targets are called", sidecar)
+            self.until(lambda: sidecar.stats()["http"]["in_flight"] >= 90, "the hanging targets are called", sidecar)
+            self.until(lambda: 90 <= sidecar.stats()["http"]["in_flight"] < 120, "they leave places to targets not tried yet", sidecar)
             many("http_endpoint", 200, f"http://127.0.0.1:{good.port}/")
             self.until(lambda: left("http_endpoint") == 3000, f"the good target's are done: {len(good.seen)}", sidecar)
             sidecar.child.kill()
@@ -806,17 +832,22 @@ class Redis(Test):
             for target, text in ((f"redis://127.0.0.1:{self.port}/0/k", "AUTH"),
                                  (f"rediss://127.0.0.1:{self.tls}/0/k", "certificate"),
                                  (f"redis://127.0.0.1:{web.port}/0/k", "redis"),
-                                 (f"redis://127.0.0.1:{free_port()}/0/k", "connect"),
-                                 (f"redis://127.0.0.1:{self.port}/x/k", "/DB/KEY"),
+                                 (f"redis://127.0.0.1:{free_port()}/0/k", "connect")):
+                h = handler("redis", target, retry_delay="1 h", timeout="3 s")
+                garbage(h, None)
+                made.append((h, text))
+            never = []
+            for target, text in ((f"redis://127.0.0.1:{self.port}/x/k", "/DB/KEY"),
                                  (f"redis://127.0.0.1:{self.port}/0/", "/DB/KEY"),
                                  (f"redis://127.0.0.1:{self.port}/0", "/DB/KEY"),
                                  (f"redis://127.0.0.1:{self.port}?/0/k", "/DB/KEY"),
                                  (f"redis://127.0.0.1:{self.port}x/0/k", "host:port"),
                                  (f"http://127.0.0.1:{self.port}/0/k", "redis://")):
-                h = handler("redis", target, retry_delay="1 h", timeout="3 s")
+                h = handler("redis", target)
                 garbage(h, None)
-                made.append((h, text))
+                never.append((h, text))
             self.all_failed(made, sidecar)
+            self.all_left(never, sidecar)
         with Sidecar(env={"REDIS_PASSWORD": "secret word"}, allow=()) as sidecar:
             resp(self.port, ("AUTH", "secret word"), ("SET", "stays", "v"))
             h = handler("redis", f"redis://127.0.0.1:{self.port}/999/stays", retry_delay="1 h")
@@ -994,12 +1025,23 @@ class S3(Test):
 
     def test_failures(self):
         with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}) as sidecar:
-            made = []
+            made, never = [], []
             for target in ("s3://b", "s3://b/", "s3:///k", "http://b/k"):
-                h = handler("s3", target, retry_delay="1 h")
-                garbage(h, None)
+                h = handler("s3", "{payload.t}", retry_delay="1 h")
+                garbage(h, None, {"t": target})
                 made.append((h, "s3://bucket/key"))
+                h = handler("s3", target)
+                garbage(h, None)
+                never.append((h, "s3://bucket/key"))
             self.all_failed(made, sidecar)
+            self.all_left(never, sidecar)
+
+    def test_endpoint_is_no_url(self):
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        with Sidecar(env=dict(keys, AWS_ENDPOINT_URL_S3="minio.internal:9000")) as sidecar:
+            h = handler("s3", "s3://b/{object_id}")
+            garbage(h, None)
+            self.left_to_others(h, "AWS_ENDPOINT_URL_S3", sidecar)
 
     def test_not_there(self):
         """That the key is not there is success; that the bucket, or the store, is not is none."""
@@ -1017,10 +1059,122 @@ class S3(Test):
                 self.all_failed([(made["/bucket/k"], "NoSuchBucket"), (made["/page/k"], "404"), (made["/empty/k"], "404")], sidecar)
 
     def test_without_keys(self):
-        with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": ""}) as sidecar:
+        with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}) as sidecar:
             h = handler("s3", "s3://b/k")
             garbage(h, None)
             self.left_to_others(h, "AWS_SECRET_ACCESS_KEY", sidecar)
+
+    # --- credentials of a role
+
+    def setUp(self):
+        self.keys = 0   # how often they were given
+        self.used = []  # the tokens that the store saw
+        self.lasts = 3600
+        self.broken = False
+
+    def expiration(self):
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + self.lasts))
+
+    def store(self, request, body):
+        """Takes requests that are signed with the keys given last or the time before."""
+        token = request.headers.get("x-amz-security-token", "")
+        self.used.append(token)
+        return (204, {}, b"") if is_signed(request, body, "secret/" + token.split("-")[-1]) else (403, {}, b"<Error><Code>Wrong</Code></Error>")
+
+    def json_keys(self):
+        self.keys += 1
+        return json.dumps({"Code": "Success", "Other": {"AccessKeyId": "no"}, "AccessKeyId": "AK", "SecretAccessKey": f"secret/{self.keys}",
+                           "Token": f"token-{self.keys}", "Expiration": self.expiration()}).encode()
+
+    def clean_by_role(self, env, answer, reason="role", works=True):
+        """A sidecar with such a role removes an object; or says why it can not."""
+        with Server(self.store) as store, Server(answer) as keys:
+            base = f"http://127.0.0.1:{keys.port}"
+            env = {name: text.replace("BASE", base) for name, text in env.items()}
+            with Sidecar(env=dict(env, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{store.port}", AWS_REGION="eu-test-1",
+                                  AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""), allow=()) as sidecar:
+                h = handler("s3", "s3://b/{object_id}", retry_delay="1 h")
+                garbage(h, None)
+                if works:
+                    self.gone(h, sidecar)
+                    if self.lasts < 10:
+                        self.until(lambda: self.keys >= 3, "they are fetched again", sidecar)
+                        garbage(h, None)
+                        self.gone(h, sidecar)
+                        self.assertGreaterEqual(int(self.used[-1].split("-")[-1]), 2)
+                        self.broken = True
+                        self.until(lambda: "status 500" in sidecar.problems(), "they are over", sidecar)
+                        garbage(h, None)
+                        self.left_to_others(h, "status 500", sidecar)
+                        self.broken = False
+                        self.gone(h, sidecar)
+                else:
+                    self.left_to_others(h, reason, sidecar)
+                    self.assertEqual(store.seen, [])
+                self.assertEqual(sidecar.stop(), 0)
+            return keys.seen
+
+    def test_web_identity(self):
+        token = os.path.join(work, "web-token")
+        with open(token, "w", encoding="utf-8") as file:
+            file.write("head.body+/=.proof\n")
+        env = {"AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": "arn:aws:iam::1:role/a b", "AWS_ROLE_SESSION_NAME": "gt",
+               "AWS_ENDPOINT_URL_STS": "BASE", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "BASE/not-this-one"}
+
+        def answer(request, body):
+            self.keys += 1
+            return 200, {}, (f"""<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+                <!-- <AccessKeyId>no</AccessKeyId> --><AssumeRoleWithWebIdentityResult><AssumedRoleUser><AccessKeyId>no</AccessKeyId>
+                </AssumedRoleUser><Credentials><SessionToken>token-{self.keys}</SessionToken><SecretAccessKey>secret/{self.keys}</SecretAccessKey>
+                <Expiration>{self.expiration()}</Expiration><AccessKeyId>AK</AccessKeyId></Credentials></AssumeRoleWithWebIdentityResult>
+                </AssumeRoleWithWebIdentityResponse>""").encode()
+
+        seen = self.clean_by_role(env, answer)
+        self.assertEqual({m + p for m, p, _, _ in seen}, {"POST/"})
+        self.assertEqual(urllib.parse.parse_qs(seen[0][3].decode()), {
+            "Action": ["AssumeRoleWithWebIdentity"], "Version": ["2011-06-15"], "RoleArn": ["arn:aws:iam::1:role/a b"],
+            "RoleSessionName": ["gt"], "WebIdentityToken": ["head.body+/=.proof"]})
+        self.clean_by_role(env, lambda r, b: (403, {}, b"<ErrorResponse><Error><Code>InvalidIdentityToken</Code></Error></ErrorResponse>"),
+                           "InvalidIdentityToken", False)
+        self.clean_by_role(env, lambda r, b: (200, {}, b"<a><Credentials><AccessKeyId>x</AccessKeyId></Credentials></a>"),
+                           "no credentials", False)
+        self.clean_by_role(dict(env, AWS_ROLE_ARN=""), answer, "AWS_ROLE_ARN", False)
+        self.clean_by_role(dict(env, AWS_WEB_IDENTITY_TOKEN_FILE=token + "x"), answer, "could not open", False)
+
+    def test_container_role(self):
+        """They are fetched again before they are over; when they are over, the handler is left to others until there are new ones."""
+        self.lasts = 4
+
+        def answer(request, body):
+            if request.path != "/keys?x" or request.headers["Authorization"] != "agent word":
+                return 401, {}, b""
+            return (500, {}, b"") if self.broken else (200, {}, self.json_keys())
+
+        env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "BASE/keys?x", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "agent word"}
+        self.clean_by_role(env, answer)
+        self.clean_by_role(dict(env, AWS_CONTAINER_AUTHORIZATION_TOKEN="agent\r\nX: y"), answer, "line break", False)
+        self.clean_by_role(dict(env, AWS_CONTAINER_AUTHORIZATION_TOKEN="other"), answer, "status 401", False)
+        self.clean_by_role({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.1/keys"}, answer, "without https", False)
+        self.clean_by_role(env, lambda r, b: (200, {}, b'{"Code": {"AccessKeyId": "a", "SecretAccessKey": "b", "Token": "c"}}'),
+                           "no credentials", False)
+        self.lasts = -10
+        self.clean_by_role(env, answer, "are over", False)
+
+    def test_instance_role(self):
+        def answer(request, body):
+            if request.path == "/latest/api/token":
+                return (200, {}, b"session") if request.command == "PUT" and request.headers["X-aws-ec2-metadata-token-ttl-seconds"] else (405, {}, b"")
+            if request.headers["X-aws-ec2-metadata-token"] != "session":
+                return 401, {}, b""
+            if request.path == "/latest/meta-data/iam/security-credentials/":
+                return 200, {}, b"a-role\nanother"
+            return (200, {}, self.json_keys()) if request.path == "/latest/meta-data/iam/security-credentials/a-role" else (404, {}, b"")
+
+        self.clean_by_role({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "BASE/"}, answer)
+        env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "BASE"}
+        self.clean_by_role(env, lambda r, b: (404, {}, b"") if r.command == "GET" else (200, {}, b"t"), "status 404", False)
+        self.assertEqual(self.clean_by_role(dict(env, AWS_EC2_METADATA_DISABLED="true"), answer, "AWS_EC2_METADATA_DISABLED", False), [])
+        self.clean_by_role(env, lambda r, b: r.server.hang(r, b), "timed out", False)
 
 
 def npm(package):
@@ -1101,6 +1255,12 @@ class Azure(Test):
                 garbage(h, blob)
             self.gone(h, sidecar)
             self.assertEqual([self.has(b) for b in blobs], [False] * len(blobs))
+            # a query of one's own is signed too
+            self.put("a")
+            h = handler("azure_blob", self.base + "/box/{object_id}?Timeout=30&b=%20x&a=1", retry_delay="1 h")
+            garbage(h, "a")
+            self.gone(h, sidecar)
+            self.assertFalse(self.has("a"))
         wrong = self.connection.replace("Eby8", "Eby9")
         self.put("b")
         with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": wrong}, allow=()) as sidecar:
@@ -1116,7 +1276,7 @@ class Azure(Test):
             h = handler("azure_blob", "azure://box/{object_id}", retry_delay="1 h")
             garbage(h, "s")
             self.gone(h, sidecar)
-            h = handler("azure_blob", self.base + "/box/{object_id}", retry_delay="1 h")
+            h = handler("azure_blob", self.base + "/box/{object_id}?timeout=30", retry_delay="1 h")
             garbage(h, "t/u v")
             self.gone(h, sidecar)
         with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": ""}) as sidecar:
@@ -1130,13 +1290,13 @@ class Azure(Test):
             h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
             garbage(h, None, {"url": "azure://box/x"})
             self.failed(h, "AZURE_STORAGE", sidecar)
-            h = handler("azure_blob", "ftp://x/y", retry_delay="1 h")
+            h = handler("azure_blob", "ftp://x/y")
             garbage(h, None)
-            self.failed(h, "blob", sidecar)
+            self.all_left([(h, "blob")], sidecar)
         with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar:
-            h = handler("azure_blob", "azure://box", retry_delay="1 h")
+            h = handler("azure_blob", "azure://box")
             garbage(h, None)
-            self.failed(h, "azure://container/blob", sidecar)
+            self.all_left([(h, "azure://container/blob")], sidecar)
 
     def test_not_there(self):
         """A container that is not there is no success, nor is a page of a web server; a name can not climb."""
@@ -1145,11 +1305,14 @@ class Azure(Test):
             made = []
             for target, text in (("azure://no-such-box/{object_id}", "ContainerNotFound"),
                                  (f"http://127.0.0.1:{web.port}/box/{{object_id}}", "404"),
-                                 ("azure://box/a/../{object_id}", "segment"), ("azure://box/{payload.p}", "segment")):
+                                 ("azure://box/{payload.p}", "segment")):
                 h = handler("azure_blob", target, retry_delay="1 h")
                 garbage(h, None, {"p": "../prod/secret"})
                 made.append((h, text))
             self.all_failed(made, sidecar)
+            h = handler("azure_blob", "azure://box/a/../{object_id}")
+            garbage(h, None)
+            self.all_left([(h, "segment")], sidecar)
             for url, expected in ((f"http://127.0.0.1:{good.port}/box/a", "include"),
                                   (f"http://127.0.0.1:{good.port}/box/b?sv=1&snapshot=2020-01-01", None),
                                   (f"http://127.0.0.1:{good.port}/box/c?versionid=1", None)):
@@ -1245,11 +1408,14 @@ class Grpc(Test):
                 h = handler("grpc", f"http://127.0.0.1:{port}", retry_delay="1 h", timeout="1 s")
                 garbage(h, object_id)
                 self.failed(h, text, sidecar)
-            for target, text in ((f"http://127.0.0.1:{web.port}", "port"), (f"http://127.0.0.1:{port}/path", "host:port"),
-                                 (f"https://127.0.0.1:{port}", "port"), ("redis://x", "host:port")):
+            for target, text in ((f"http://127.0.0.1:{web.port}", "port"), (f"https://127.0.0.1:{port}", "port")):
                 h = handler("grpc", target, retry_delay="1 h", timeout="3 s")
                 garbage(h, None)
                 self.failed(h, text, sidecar)
+            for target in (f"http://127.0.0.1:{port}/path", "redis://x"):
+                h = handler("grpc", target)
+                garbage(h, None)
+                self.all_left([(h, "host:port")], sidecar)
 
 
 class Database(Test):
@@ -1480,8 +1646,8 @@ class Database(Test):
         """--executors leaves the other kinds to others."""
         with Server() as server, Sidecar("--executors", "grpc,file", "--file-root", work) as sidecar:
             garbage("http_endpoint", None, {"url": f"http://127.0.0.1:{server.port}/"})
-            h = handler("file", "..")
-            garbage(h, "x")
+            h = handler("file", "{object_id}", retry_delay="1 h")
+            garbage(h, "..")
             self.failed(h, "no plain path", sidecar)
             self.assertEqual(row("http_endpoint")[0], 0)
         done = subprocess.run([os.path.join(program, "main"), "--executors", "http,x"], stderr=subprocess.PIPE, text=True, check=False)

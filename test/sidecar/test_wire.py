@@ -251,6 +251,9 @@ class DistributedGCTest(unittest.TestCase):
             self.create_refused(Code.INVALID_ARGUMENT, "--allow-target",
                                 cleanup_config=gc.CleanupConfig(cleanup_http_endpoint=url))
             self.create_refused(Code.INVALID_ARGUMENT, "--allow-target", cleanup_config=gc.CleanupConfig(cleanup_endpoint=url))
+        # what no call could be made to is refused as the call would refuse it
+        for url in ("http://127.0.0.1:9/path", "grpc://127.0.0.1:9"):
+            self.create_refused(Code.INVALID_ARGUMENT, "host:port", cleanup_config=gc.CleanupConfig(cleanup_endpoint=url))
 
     def test_cleanup_by_type(self):
         made = create("tmp", object_type=gc.TEMPORARY_FILE)

@@ -110,11 +110,25 @@ embedded_address(const Address *address, Address *v4, bool *mapped)
 	};
 	size_t		i;
 
+	memset(v4, 0, sizeof(*v4));
+	*mapped = false;
+	/* ISATAP: in the lower half, behind any network */
+	if ((address->bytes[8] & ~2) == 0 && memcmp(address->bytes + 9, "\0\x5e\xfe", 3) == 0)
+	{
+		memcpy(v4->bytes, address->bytes + 12, 4);
+		return true;
+	}
+	/* Teredo: the client's, its bits turned */
+	if (in_network(address, "2001::", 32))
+	{
+		for (i = 0; i < 4; i++)
+			v4->bytes[i] = address->bytes[12 + i] ^ 0xff;
+		return true;
+	}
 	for (i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
 	{
 		if (in_network(address, forms[i].network, forms[i].prefix))
 		{
-			memset(v4, 0, sizeof(*v4));
 			memcpy(v4->bytes, address->bytes + forms[i].offset, 4);
 			*mapped = forms[i].mapped;
 			return true;
@@ -389,38 +403,6 @@ allow_host(const AllowList *list, const char *host, int port, char *error, size_
 	if (!allowed)
 		snprintf(error, error_size, "target host \"%.200s\" port %d comes from a lease and is not allowed by --allow-target",
 				 host, port);
-	return allowed;
-}
-
-bool
-allow_url(const AllowList *list, const char *url, char *error, size_t error_size)
-{
-	CURLU	   *parsed = curl_url();
-	char	   *host = NULL;
-	char	   *port = NULL;
-	char	   *scheme = NULL;
-	bool		allowed = false;
-
-	if (parsed != NULL &&
-		curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
-		curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
-		(strcasecmp(scheme, "http") == 0 || strcasecmp(scheme, "https") == 0) &&
-		curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
-		curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
-	{
-		if (host[0] == '[')
-		{
-			host[strcspn(host, "]")] = '\0';
-			memmove(host, host + 1, strlen(host));
-		}
-		allowed = allow_host(list, host, atoi(port), error, error_size);
-	}
-	else
-		snprintf(error, error_size, "\"%.200s\" is no URL of http or https (see --allow-target)", url);
-	curl_free(scheme);
-	curl_free(host);
-	curl_free(port);
-	curl_url_cleanup(parsed);
 	return allowed;
 }
 

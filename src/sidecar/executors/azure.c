@@ -8,6 +8,7 @@
  * credentials are only ever sent to its own endpoint; another URL must carry
  * its own.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,18 +151,20 @@ is_own(const Account *account, const char *url)
 }
 
 /* A URL may carry its own credentials, and a placeholder may become one. */
-static const char *
-azure_lacks(const Settings *settings, const char *command)
+static bool
+azure_lacks(Context *context, const char *command, char *why, size_t why_size)
 {
 	Account		account;
 	bool		known;
 
-	if (command == NULL || strncmp(command, "azure://", 8) != 0)
-		return NULL;
+	if (strncmp(command, "azure://", 8) != 0)
+		return false;
 	read_account(&account);
 	known = account.endpoint != NULL;
 	account_free(&account);
-	return known ? NULL : "set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT in the sidecar's environment";
+	if (!known)
+		snprintf(why, why_size, "set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT in the sidecar's environment");
+	return !known;
 }
 
 /* "azure://container/blob" becomes a URL of the account's endpoint. */
@@ -235,10 +238,81 @@ azure_prepare(Context *context, Call *call)
 	return valid;
 }
 
-/* Sign with the account's key; the value of the Authorization header. */
-static bool
-shared_key(const Account *account, const char *path, size_t path_len, const char *date, Buffer *header)
+typedef struct Parameter
 {
+	char	   *name;			/* decoded, in lower case */
+	char	   *value;			/* decoded */
+} Parameter;
+
+static int
+compare_parameters(const void *a, const void *b)
+{
+	const Parameter *first = a;
+	const Parameter *second = b;
+	int			order = strcmp(first->name, second->name);
+
+	return order != 0 ? order : strcmp(first->value, second->value);
+}
+
+/* A decoded copy of a part of the query. */
+static char *
+decoded(const char *text, size_t len)
+{
+	char	   *plain = len > 0 ? curl_easy_unescape(NULL, text, (int) len, NULL) : NULL;
+	char	   *copy = exec_strdup(plain != NULL ? plain : "");
+
+	curl_free(plain);
+	return copy;
+}
+
+/* "name=value&.." as the service puts it into what is signed: a line for each name, with its values. */
+static void
+add_canonical_query(Buffer *text, const char *query)
+{
+	Parameter  *parameters = NULL;
+	int			count = 0;
+	int			i;
+
+	while (*query != '\0')
+	{
+		size_t		len = strcspn(query, "&");
+		size_t		name_len = strcspn(query, "=&");
+		Parameter	parameter;
+		char	   *at;
+
+		if (len > 0)
+		{
+			parameter.name = decoded(query, name_len);
+			parameter.value = decoded(query + name_len + (name_len < len), len - name_len - (name_len < len));
+			for (at = parameter.name; *at != '\0'; at++)
+				*at = (char) tolower((unsigned char) *at);
+			parameters = exec_realloc(parameters, ((size_t) count + 1) * sizeof(Parameter));
+			parameters[count++] = parameter;
+		}
+		query += len + (query[len] == '&');
+	}
+	if (count > 0)
+		qsort(parameters, (size_t) count, sizeof(Parameter), compare_parameters);
+	for (i = 0; i < count; i++)
+	{
+		if (i > 0 && strcmp(parameters[i].name, parameters[i - 1].name) == 0)
+			buffer_printf(text, ",%s", parameters[i].value);
+		else
+			buffer_printf(text, "\n%s:%s", parameters[i].name, parameters[i].value);
+	}
+	for (i = 0; i < count; i++)
+	{
+		free(parameters[i].name);
+		free(parameters[i].value);
+	}
+	free(parameters);
+}
+
+/* Sign with the account's key; the value of the Authorization header.  The path is that of the URL, with its query. */
+static bool
+shared_key(const Account *account, const char *path, bool snapshots, const char *date, Buffer *header)
+{
+	size_t		path_len = strcspn(path, "?#");
 	Buffer		text = {NULL, 0, 0};
 	uint8_t		key[256];
 	uint8_t		signature[32];
@@ -251,8 +325,10 @@ shared_key(const Account *account, const char *path, size_t path_len, const char
 		return false;
 	while (len > 0 && account->key[--len] == '=')
 		key_len--;
-	buffer_printf(&text, "DELETE\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:%s\nx-ms-delete-snapshots:include\nx-ms-version:" API_VERSION "\n/%s%.*s",
-				  date, account->name, (int) path_len, path);
+	buffer_printf(&text, "DELETE\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:%s\n%sx-ms-version:" API_VERSION "\n/%s%.*s",
+				  date, snapshots ? "x-ms-delete-snapshots:include\n" : "", account->name, (int) path_len, path);
+	if (path[path_len] == '?')
+		add_canonical_query(&text, path + path_len + 1);
 	done = exec_hmac(key, (size_t) key_len, text.data, text.len, signature);
 	if (done)
 	{
@@ -264,48 +340,48 @@ shared_key(const Account *account, const char *path, size_t path_len, const char
 	return done;
 }
 
-/* Add what proves that we may: a header, or the SAS in the URL. */
+/* Is there such a parameter in the URL's query? */
 static bool
-add_proof(Call *call, const Account *account, const char *date)
+has_parameter(const char *url, const char *name)
+{
+	const char *at = strchr(url, '?');
+	size_t		len = strlen(name);
+
+	while (at != NULL)
+	{
+		at++;
+		if (strncasecmp(at, name, len) == 0 && at[len] == '=')
+			return true;
+		at = strchr(at, '&');
+	}
+	return false;
+}
+
+/* Add what proves that we may: a header, or the SAS in the URL.  A URL that is signed has its own. */
+static bool
+add_proof(Call *call, const Account *account, bool snapshots, const char *date)
 {
 	const char *path = strstr(call->url, "://") + 3;
-	size_t		len;
 	Buffer		text = {NULL, 0, 0};
 	bool		done = true;
 
 	path += strcspn(path, "/");
-	len = strcspn(path, "?#");
-	if (!is_own(account, call->url) || path[len] == '?')
+	if (!is_own(account, call->url) || has_parameter(call->url, "sig"))
 		return true;
 	if (account->sas != NULL)
 	{
-		buffer_printf(&text, "%s?%s", call->url, account->sas);
+		buffer_printf(&text, "%s%c%s", call->url, strchr(call->url, '?') != NULL ? '&' : '?', account->sas);
 		free(call->url);
 		call->url = text.data;
 		return true;
 	}
 	if (account->key == NULL)
 		return true;
-	done = shared_key(account, path, len, date, &text);
+	done = shared_key(account, path, snapshots, date, &text);
 	if (done)
 		call->headers = exec_header(call->headers, text.data);
 	buffer_free(&text);
 	return done;
-}
-
-static bool
-names_version(const char *url)
-{
-	const char *at = strchr(url, '?');
-
-	while (at != NULL)
-	{
-		at++;
-		if (strncasecmp(at, "snapshot=", 9) == 0 || strncasecmp(at, "versionid=", 10) == 0)
-			return true;
-		at = strchr(at, '&');
-	}
-	return false;
 }
 
 static bool
@@ -315,6 +391,8 @@ azure_start(Context *context, Call *call)
 	struct tm	utc;
 	char		date[40];
 	char		line[60];
+	/* a URL that names one snapshot or version means that one: with the header the service refuses it */
+	bool		snapshots = !has_parameter(call->url, "snapshot") && !has_parameter(call->url, "versionid");
 	Account		account;
 	bool		done;
 
@@ -323,11 +401,10 @@ azure_start(Context *context, Call *call)
 	snprintf(line, sizeof(line), "x-ms-date: %s", date);
 	call->headers = exec_header(call->headers, line);
 	call->headers = exec_header(call->headers, "x-ms-version: " API_VERSION);
-	/* a URL that names one snapshot or version means that one: with the header the service refuses it */
-	if (!names_version(call->url))
+	if (snapshots)
 		call->headers = exec_header(call->headers, "x-ms-delete-snapshots: include");
 	read_account(&account);
-	done = add_proof(call, &account, date);
+	done = add_proof(call, &account, snapshots, date);
 	account_free(&account);
 	if (!done)
 		snprintf(call->error, sizeof(call->error), "could not sign the request: the account's key is no base64");
@@ -348,4 +425,4 @@ azure_judge(Context *context, Call *call, long status)
 	return false;
 }
 
-const ExecutorOps azure_ops = {azure_prepare, azure_start, azure_judge, NULL, azure_lacks};
+const ExecutorOps azure_ops = {azure_prepare, azure_start, azure_judge, NULL, azure_lacks, "https://1/1/1"};

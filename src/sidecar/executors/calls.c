@@ -18,8 +18,8 @@ const double executor_buckets[EXEC_BUCKETS] = {
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30
 };
 
-static const ExecutorOps file_ops = {file_prepare, file_start, NULL, NULL, file_lacks};
-static const ExecutorOps redis_ops = {redis_prepare, redis_start, NULL, redis_cleanup, NULL};
+static const ExecutorOps file_ops = {file_prepare, file_start, NULL, NULL, file_lacks, "1"};
+static const ExecutorOps redis_ops = {redis_prepare, redis_start, NULL, redis_cleanup, NULL, "redis://1/1/1"};
 
 const ExecutorOps *const kind_ops[EXEC_KINDS] = {
 	[EXEC_HTTP] = &http_ops,

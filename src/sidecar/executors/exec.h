@@ -242,10 +242,13 @@ typedef struct ExecutorOps
 	void		(*cleanup) (Call *call);
 
 	/*
-	 * What every call of a handler with this command (NULL: unknown) would
-	 * lack, as advice; NULL: nothing.  May itself be NULL.
+	 * Would every call of a handler with this command lack something?  Then
+	 * `why` is advice.  May be NULL.
 	 */
-	const char *(*lacks) (const Settings *settings, const char *command);
+	bool		(*lacks) (Context *context, const char *command, char *why, size_t why_size);
+
+	/* A target, for handlers that leave all of it to leases. */
+	const char *sample;
 } ExecutorOps;
 
 extern const ExecutorOps *const kind_ops[EXEC_KINDS];
@@ -307,12 +310,13 @@ typedef struct Handler
 	HandlerState state;
 	int64_t		retry_at;
 	int64_t		hold_until;		/* its own host is crowded: not claimed before */
-	const char *lacks;			/* why it is left to others; NULL: it is not */
+	char	   *lacks;			/* why it is left to others; NULL: it is not */
 	bool		seen;
 } Handler;
 
 typedef struct Database Database;
 typedef struct FileThread FileThread;
+typedef struct Aws Aws;
 
 /* What may keep us from claiming: who finds one clears it, too. */
 typedef enum Problem
@@ -332,6 +336,7 @@ struct Settings
 	char	   *tls_ca;
 	char	   *webhook_secret;
 	char	   *handler_owners; /* roles, as an array literal */
+	bool		private_root;	/* file_root is on a /tmp that only we see */
 	const AllowList *allow;
 	int			max_in_flight;
 	int			max_per_host;
@@ -345,6 +350,7 @@ struct Context
 	CURLM	   *multi;
 	Database   *database;
 	FileThread *files;
+	Aws		   *aws;
 
 	Host	   *hosts[HOST_BUCKETS];
 	int			host_count;
@@ -473,7 +479,7 @@ extern bool redis_wants_poll(const Call *call, struct curl_waitfd *fd);
 extern void redis_cleanup(Call *call);
 
 extern bool file_prepare(Context *context, Call *call);
-extern const char *file_lacks(const Settings *settings, const char *command);
+extern bool file_lacks(Context *context, const char *command, char *why, size_t why_size);
 extern FileThread *file_thread_start(Context *context);
 extern void file_thread_stop(FileThread *files);
 extern bool file_start(Context *context, Call *call);
@@ -500,6 +506,45 @@ typedef struct RedisReply
 
 extern int	redis_parse(const char *data, size_t len, RedisReply *reply);
 
+/* --- check.c --- */
+
+/*
+ * Is this a target that calls of the kind can be made to, whatever leases fill
+ * in?  Judged by what prepares the calls, so that both are of one mind.
+ */
+extern bool target_is_possible(Context *context, ExecutorKind kind, const char *command,
+							   char *error, size_t error_size);
+
+/* --- aws.c --- */
+
+typedef struct AwsKeys
+{
+	char	   *access_key;
+	char	   *secret_key;
+	char	   *token;			/* NULL: none */
+} AwsKeys;
+
+extern Aws *aws_create(const Settings *settings);
+extern void aws_free(Aws *aws);
+
+/*
+ * Copies of the credentials to be used now.  False: there are none, and `why`
+ * is advice.  Where the environment has none, this begins to fetch them.  `aws`
+ * may be NULL where it has.
+ */
+extern bool aws_keys(Aws *aws, AwsKeys *keys, char *why, size_t why_size);
+extern void aws_keys_free(AwsKeys *keys);
+extern const char *aws_region(void);
+extern const char *aws_domain(void);	/* of the endpoints */
+
+/* --- documents.c --- */
+
+/* The text of the first element at a path from the root, "Error/Code". */
+extern bool xml_value(const char *text, size_t len, const char *path, Buffer *value);
+
+/* A string that is a member of the object that the text is. */
+extern bool json_value(const char *text, size_t len, const char *name, Buffer *value);
+
 /* --- s3.c, azure.c: the parts without I/O --- */
 
 typedef struct S3Request
@@ -523,12 +568,6 @@ extern bool s3_sign(const S3Request *request, Buffer *authorization);
  * absent, for good, when there is no memory for that.  False: so it is.
  */
 extern bool s3_can_sign(void);
-
-/*
- * The Code of an XML document <Error><Code>..</Code>..</Error>, copied into
- * `code`; false when the text is no such document.
- */
-extern bool s3_error_code(const char *text, size_t len, char *code, size_t code_size);
 
 /* HMAC-SHA256 into 32 bytes. */
 extern bool exec_hmac(const void *key, size_t key_len,

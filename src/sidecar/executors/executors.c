@@ -320,6 +320,7 @@ free_all(Executors *executors)
 	}
 	database_free(context->database);
 	handlers_free(context);
+	aws_free(context->aws);
 	while (context->spare_count > 0)
 		curl_easy_cleanup(context->spare[--context->spare_count]);
 	curl_multi_cleanup(context->multi);
@@ -374,6 +375,7 @@ executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 	pthread_mutex_init(&executors->lock, NULL);
 	copy_settings(&context->settings, config);
 	context->database = database_create(context);
+	context->aws = aws_create(&context->settings);
 	context->problems_changed = true;
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || (context->multi = curl_multi_init()) == NULL)
 		snprintf(error, error_size, "could not start the executors: out of memory");

@@ -47,14 +47,16 @@ extern AllowList *allow_create(void);
 extern bool allow_add(AllowList *list, const char *entry,
 					  char *error, size_t error_size);
 
-/*
- * May a lease name this URL?  Judged by its host as written; the address is
- * judged again when it is connected to.  False: `error` says why not, naming
- * the flag.
- */
-extern bool allow_url(const AllowList *list, const char *url,
-					  char *error, size_t error_size);
 extern void allow_free(AllowList *list);
+
+/*
+ * May a lease name this URL as the target of a call of this kind (http or
+ * grpc)?  As the call itself will be judged, with the host as written; the
+ * address is judged again when it is connected to.  False: `error` says why
+ * not, and names the flag where that is it.
+ */
+extern bool executors_judge_url(ExecutorKind kind, const AllowList *list, const char *url,
+								char *error, size_t error_size);
 
 typedef enum ExecutorLogLevel
 {

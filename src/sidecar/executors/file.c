@@ -131,26 +131,32 @@ has_dot_component(const char *path)
 	return false;
 }
 
+/* The path below the root, as it is written; NULL: it is none that we would go. */
+static const char *
+plain_path(const char *root, const char *path, char *error, size_t error_size)
+{
+	const char *relative = relative_path(root, path);
+
+	if (relative == NULL)
+		snprintf(error, error_size, "\"%.200s\" is not beneath --file-root", path);
+	else if (has_dot_component(relative) || relative[strspn(relative, "/")] == '\0' || relative[strlen(relative) - 1] == '/')
+		snprintf(error, error_size, "\"%.200s\" is no plain path of a file: it has \".\" or \"..\", or ends in \"/\"", path);
+	else
+		return relative;
+	return NULL;
+}
+
 bool
 file_remove(const char *root, const char *path, char *error, size_t error_size)
 {
-	const char *relative = relative_path(root, path);
+	const char *relative = plain_path(root, path, error, error_size);
 	char	   *copy;
 	char	   *name;
 	int			directory;
 	bool		removed = false;
 
 	if (relative == NULL)
-	{
-		snprintf(error, error_size, "\"%.200s\" is not beneath --file-root", path);
 		return false;
-	}
-	if (has_dot_component(relative) || relative[strspn(relative, "/")] == '\0' ||
-		relative[strlen(relative) - 1] == '/')
-	{
-		snprintf(error, error_size, "\"%.200s\" is no plain path of a file: it has \".\" or \"..\", or ends in \"/\"", path);
-		return false;
-	}
 	copy = exec_strdup(relative);
 	name = copy;
 	snprintf(error, error_size, "%s", "");
@@ -165,35 +171,45 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 }
 
 /*
- * Does the path lie on a /tmp or /var/tmp that only this process sees?  Under
- * systemd's PrivateTmp= it is empty, and everything in it would seem removed.
- * The source of its mount tells.
+ * Is the root on a /tmp or /var/tmp that only this process sees?  Under systemd's
+ * PrivateTmp= it is empty, and everything in it would seem removed.  The source
+ * of the mount that it is on tells: not that of another one.
  */
 static bool
-is_private_tmp(const char *path)
+is_private_tmp(const char *root)
 {
 	char		line[4096];
-	FILE	   *mounts;
+	char		path[64];
+	FILE	   *file;
+	int			directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int			wanted = -1;
+	int			id;
 	bool		is_private = false;
 
-	if (strncmp(path, "/tmp", 4) != 0 && strncmp(path, "/var/tmp", 8) != 0)
-		return false;
-	mounts = fopen("/proc/self/mountinfo", "re");
-	while (mounts != NULL && !is_private && fgets(line, sizeof(line), mounts) != NULL)
-		is_private = strstr(line, "/systemd-private-") != NULL;
-	if (mounts != NULL)
-		fclose(mounts);
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", directory);
+	file = directory >= 0 ? fopen(path, "re") : NULL;
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL && sscanf(line, "mnt_id: %d", &wanted) != 1)
+		;
+	if (file != NULL)
+		fclose(file);
+	file = wanted >= 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
+	while (file != NULL && !is_private && fgets(line, sizeof(line), file) != NULL)
+		is_private = sscanf(line, "%d", &id) == 1 && id == wanted && strstr(line, "/systemd-private-") != NULL;
+	if (file != NULL)
+		fclose(file);
+	if (directory >= 0)
+		close(directory);
 	return is_private;
 }
 
-const char *
-file_lacks(const Settings *settings, const char *command)
+bool
+file_lacks(Context *context, const char *command, char *why, size_t why_size)
 {
-	if (settings->file_root == NULL)
-		return "start the sidecar with --file-root DIR";
-	if (is_private_tmp(settings->file_root))
-		return "--file-root is in a /tmp that only the sidecar sees (PrivateTmp= of its unit): give it another directory";
-	return NULL;
+	if (context->settings.file_root == NULL)
+		snprintf(why, why_size, "start the sidecar with --file-root DIR");
+	else if (context->settings.private_root)
+		snprintf(why, why_size, "--file-root is in a /tmp that only the sidecar sees (PrivateTmp= of its unit): give it another directory");
+	return context->settings.file_root == NULL || context->settings.private_root;
 }
 
 bool
@@ -205,7 +221,8 @@ file_prepare(Context *context, Call *call)
 		return false;
 	}
 	call->host_name = exec_strdup("file");
-	return call_expand(call, call->command, TARGET_FILE);
+	return call_expand(call, call->command, TARGET_FILE) &&
+		plain_path(context->settings.file_root, call->target.text.data, call->error, sizeof(call->error)) != NULL;
 }
 
 /* Another directory of that name has none of the files: nothing would be removed, and all of it would seem done. */
@@ -288,6 +305,7 @@ file_thread_start(Context *context)
 
 	if (context->settings.file_root == NULL)
 		return NULL;
+	context->settings.private_root = is_private_tmp(context->settings.file_root);
 	files = exec_alloc(sizeof(*files));
 	files->root = exec_strdup(context->settings.file_root);
 	if (stat(files->root, &files->root_info) != 0)

@@ -171,4 +171,4 @@ grpc_cleanup(Call *call)
 	call->send = NULL;
 }
 
-const ExecutorOps grpc_ops = {grpc_prepare, grpc_start, grpc_judge, grpc_cleanup, NULL};
+const ExecutorOps grpc_ops = {grpc_prepare, grpc_start, grpc_judge, grpc_cleanup, NULL, "http://1"};

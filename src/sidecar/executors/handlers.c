@@ -7,7 +7,9 @@
  * is first claimed by itself; the refusal is remembered, told in /healthz, and
  * the claim tried again now and then.  A handler for which we were given no
  * credentials or no directory is not claimed at all: its attempts are for a
- * sidecar that can make them, and until there is one it shows as unclaimed.
+ * sidecar that can make them, and until there is one it shows as unclaimed.  So
+ * is one whose target can not be called, whatever a lease fills in: it is named
+ * while that can still be mended, and no attempts are used up until then.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +43,28 @@ kind_of(const char *name)
 	return -1;
 }
 
+static void
+handler_free(Handler *handler)
+{
+	free(handler->name);
+	free(handler->lacks);
+}
+
+/* Why no call of it could succeed here, whatever the lease; NULL: some may. */
+static char *
+lack_of(Context *context, ExecutorKind kind, const char *command)
+{
+	const ExecutorOps *ops = kind_ops[kind];
+	char		why[EXEC_ERROR_SIZE * 2];
+
+	if (command == NULL ||
+		((ops->lacks == NULL || !ops->lacks(context, command, why, sizeof(why))) &&
+		 target_is_possible(context, kind, command, why, sizeof(why))))
+		return NULL;
+	exec_sanitize(why, sizeof(why) - 1);
+	return exec_strdup(why);
+}
+
 void
 handlers_take(Context *context, PGresult *result)
 {
@@ -69,7 +93,8 @@ handlers_take(Context *context, PGresult *result)
 		handler->kind = (ExecutorKind) kind;
 		handler->timeout_ms = strtoll(PQgetvalue(result, row, 2), NULL, 10);
 		handler->retry_delay_ms = strtoll(PQgetvalue(result, row, 6), NULL, 10);
-		handler->lacks = kind_ops[kind]->lacks != NULL ? kind_ops[kind]->lacks(&context->settings, command) : NULL;
+		free(handler->lacks);
+		handler->lacks = lack_of(context, (ExecutorKind) kind, command);
 		handler->seen = true;
 	}
 	for (i = 0; i < context->handler_count; i++)
@@ -77,7 +102,7 @@ handlers_take(Context *context, PGresult *result)
 		if (context->handlers[i].seen)
 			context->handlers[kept++] = context->handlers[i];
 		else
-			free(context->handlers[i].name);
+			handler_free(&context->handlers[i]);
 	}
 	context->handler_count = kept;
 	context->problems_changed = true;
@@ -89,7 +114,7 @@ handlers_free(Context *context)
 	int			i;
 
 	for (i = 0; i < context->handler_count; i++)
-		free(context->handlers[i].name);
+		handler_free(&context->handlers[i]);
 	free(context->handlers);
 }
 

@@ -201,4 +201,4 @@ http_judge(Context *context, Call *call, long status)
 	return false;
 }
 
-const ExecutorOps http_ops = {http_prepare, http_start, http_judge, NULL, NULL};
+const ExecutorOps http_ops = {http_prepare, http_start, http_judge, NULL, NULL, "http://1/1"};

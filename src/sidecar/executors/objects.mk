@@ -1,10 +1,13 @@
 # The objects of the executors; ../Makefile includes this.
 EXECUTORS += \
 	executors/allow.o \
+	executors/aws.o \
 	executors/azure.o \
 	executors/calls.o \
+	executors/check.o \
 	executors/claims.o \
 	executors/database.o \
+	executors/documents.o \
 	executors/executors.o \
 	executors/file.o \
 	executors/grpc.o \

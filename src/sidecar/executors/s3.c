@@ -136,24 +136,14 @@ environment(const char *name, const char *other)
 	return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-static const char *
-region(void)
-{
-	const char *value = environment("AWS_REGION", "AWS_DEFAULT_REGION");
-
-	return value != NULL ? value : "us-east-1";
-}
-
 static bool
-has_keys(void)
+s3_lacks(Context *context, const char *command, char *why, size_t why_size)
 {
-	return environment("AWS_ACCESS_KEY_ID", NULL) != NULL && environment("AWS_SECRET_ACCESS_KEY", NULL) != NULL;
-}
+	AwsKeys		keys;
+	bool		known = aws_keys(context->aws, &keys, why, why_size);
 
-static const char *
-s3_lacks(const Settings *settings, const char *command)
-{
-	return has_keys() ? NULL : "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the sidecar's environment";
+	aws_keys_free(&keys);
+	return !known;
 }
 
 static bool
@@ -174,15 +164,10 @@ s3_prepare(Context *context, Call *call)
 		snprintf(call->error, sizeof(call->error), "the target is no s3://bucket/key");
 		return false;
 	}
-	if (!has_keys())
-	{
-		snprintf(call->error, sizeof(call->error), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set in the sidecar's environment");
-		return false;
-	}
 	if (endpoint != NULL)
 		buffer_add(&url, endpoint, strlen(endpoint) - (endpoint[strlen(endpoint) - 1] == '/'));
 	else
-		buffer_printf(&url, "https://s3.%s.amazonaws.com", region());
+		buffer_printf(&url, "https://s3.%s.%s", aws_region(), aws_domain());
 	buffer_text(&url, "/");
 	buffer_encoded(&url, bucket + 5, strlen(bucket + 5), "/");
 	call->url = url.data;
@@ -204,8 +189,13 @@ s3_start(Context *context, Call *call)
 	Buffer		host = {NULL, 0, 0};
 	Buffer		authorization = {NULL, 0, 0};
 	S3Request	request;
+	AwsKeys		keys;
 	bool		done;
 
+	/* they were there when it was claimed: that is no attempt */
+	call->ours = !aws_keys(context->aws, &keys, call->error, sizeof(call->error));
+	if (call->ours)
+		return false;
 	gmtime_r(&now, &utc);
 	strftime(date, sizeof(date), "%Y%m%dT%H%M%SZ", &utc);
 	buffer_add(&host, authority, authority_len);
@@ -213,10 +203,10 @@ s3_start(Context *context, Call *call)
 	request.query = "";
 	request.host = host.data;
 	request.path = authority + authority_len;
-	request.region = region();
-	request.access_key = environment("AWS_ACCESS_KEY_ID", NULL);
-	request.secret_key = environment("AWS_SECRET_ACCESS_KEY", NULL);
-	request.token = environment("AWS_SESSION_TOKEN", NULL);
+	request.region = aws_region();
+	request.access_key = keys.access_key;
+	request.secret_key = keys.secret_key;
+	request.token = keys.token;
 	request.date = date;
 	done = s3_sign(&request, &authorization);
 	if (done)
@@ -231,103 +221,29 @@ s3_start(Context *context, Call *call)
 	}
 	else
 		snprintf(call->error, sizeof(call->error), "could not sign the request");
+	aws_keys_free(&keys);
 	buffer_free(&host);
 	buffer_free(&authorization);
 	return done;
-}
-
-/* Move behind a name of an element; its length. */
-static size_t
-name_length(const char *text)
-{
-	return strcspn(text, " \t\r\n/>");
-}
-
-/* Behind white space, declarations and comments. */
-static const char *
-skip_misc(const char *at)
-{
-	for (;;)
-	{
-		const char *end;
-
-		at += strspn(at, " \t\r\n");
-		if (strncmp(at, "<?", 2) == 0)
-			end = strstr(at, "?>");
-		else if (strncmp(at, "<!--", 4) == 0)
-			end = strstr(at, "-->");
-		else
-			return at;
-		if (end == NULL)
-			return at + strlen(at);
-		at = end + (*end == '?' ? 2 : 3);
-	}
-}
-
-/*
- * The document is small and flat: the root's children are read one after the
- * other, and only a child of the root counts, whatever the texts contain.
- */
-bool
-s3_error_code(const char *text, size_t len, char *code, size_t code_size)
-{
-	const char *at;
-
-	if (text == NULL || strlen(text) != len)
-		return false;
-	if (strncmp(text, "\xef\xbb\xbf", 3) == 0)
-		text += 3;
-	at = skip_misc(text);
-	if (*at != '<' || name_length(at + 1) != 5 || strncmp(at + 1, "Error", 5) != 0)
-		return false;
-	at += strcspn(at, ">");
-	if (*at != '>' || at[-1] == '/')
-		return false;
-	at = skip_misc(at + 1);
-	while (*at == '<' && at[1] != '/')
-	{
-		size_t		name = name_length(at + 1);
-		const char *content = at + strcspn(at, ">");
-		const char *end;
-
-		if (*content != '>')
-			return false;
-		content++;
-		if (content[-2] == '/')
-		{
-			at = skip_misc(content);
-			continue;
-		}
-		end = strchr(content, '<');
-		if (end == NULL || end[1] != '/' || strncmp(end + 2, at + 1, name) != 0)
-			return false;		/* not flat: nothing that we know */
-		if (name == 4 && strncmp(at + 1, "Code", 4) == 0)
-		{
-			snprintf(code, code_size, "%.*s", (int) (end - content), content);
-			return true;
-		}
-		at = end + strcspn(end, ">");
-		if (*at != '>')
-			return false;
-		at = skip_misc(at + 1);
-	}
-	return false;
 }
 
 /* "Not there" is success only where the place is right: of a bucket that does not exist, or a page of some web server, it is not. */
 static bool
 s3_judge(Context *context, Call *call, long status)
 {
-	char		code[64];
+	Buffer		code = {NULL, 0, 0};
+	bool		absent;
 
 	if (status >= 200 && status < 300)
 		return true;
-	if (status == 404 && s3_error_code(call->answer.data, call->answer.len, code, sizeof(code)) &&
-		(strcmp(code, "NoSuchKey") == 0 || strcmp(code, "NoSuchVersion") == 0))
+	absent = status == 404 && xml_value(call->answer.data, call->answer.len, "Error/Code", &code) &&
+		(strcmp(code.data, "NoSuchKey") == 0 || strcmp(code.data, "NoSuchVersion") == 0);
+	buffer_free(&code);
+	if (absent)
 		return true;
 	snprintf(call->error, sizeof(call->error), "DELETE of %.200s: status %ld%s%.200s", call->target.text.data, status,
 			 call->answer.len > 0 ? ": " : "", call->answer.len > 0 ? call->answer.data : "");
 	return false;
 }
 
-const ExecutorOps s3_ops = {s3_prepare, s3_start, s3_judge, NULL, s3_lacks};
+const ExecutorOps s3_ops = {s3_prepare, s3_start, s3_judge, NULL, s3_lacks, "s3://1/1"};

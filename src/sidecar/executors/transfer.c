@@ -330,6 +330,17 @@ transfer_start(Context *context, Call *call, bool connect_only)
 	return false;
 }
 
+/*
+ * Before 8.1.0 libcurl remembers the header that it read last beyond the end of
+ * the transfer: an answer that begins with a folded line is then joined to freed
+ * memory, so that a hostile target could write there.
+ */
+static bool
+may_reuse_handles(void)
+{
+	return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100;
+}
+
 /* Also where the transfer was not added yet. */
 void
 transfer_end(Context *context, Call *call)
@@ -341,7 +352,7 @@ transfer_end(Context *context, Call *call)
 	free(transfer_of(call));
 	curl_multi_remove_handle(context->multi, easy);
 	call->easy = NULL;
-	if (context->spare_count < EXEC_SPARE && call->kind != EXEC_REDIS)
+	if (context->spare_count < EXEC_SPARE && call->kind != EXEC_REDIS && may_reuse_handles())
 	{
 		curl_easy_reset(easy);
 		context->spare[context->spare_count++] = easy;

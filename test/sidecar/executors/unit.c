@@ -126,8 +126,8 @@ url(const AllowList *list, const char *text, bool expected)
 {
 	char		error[EXEC_ERROR_SIZE] = "";
 
-	check(allow_url(list, text, error, sizeof(error)) == expected, text);
-	check(expected || strstr(error, "--allow-target") != NULL, text);
+	check(executors_judge_url(EXEC_HTTP, list, text, error, sizeof(error)) == expected, text);
+	check(expected || error[0] != '\0', text);
 }
 
 static void
@@ -239,6 +239,12 @@ test_allow(void)
 	address(names, "other.example.com", "10.1.1.1", false);
 	address(all, "evil.example", "0.0.0.0", false);
 	address(all, "evil.example", "8.8.4.4", true);
+	address(all, "evil.example", "2001:0:808:808:0:0:f7f7:fbfb", true);	/* Teredo, of 8.8.4.4 */
+	address(all, "evil.example", "2001:0:808:808:0:0:80ff:fffe", false);	/* of 127.0.0.1 */
+	address(all, "evil.example", "2001:0:808:808:0:0:5601:5601", false);	/* of 169.254.169.254 */
+	address(all, "evil.example", "2001:db8::5efe:8.8.4.4", true);	/* ISATAP */
+	address(all, "evil.example", "2001:db8::5efe:127.0.0.1", false);
+	address(all, "evil.example", "2001:db8::200:5efe:169.254.169.254", false);
 	check(allow_add(local, "named.example", error, sizeof(error)), "add");
 	address(local, "named.example", "127.0.0.1", true);
 	address(local, "named.example", "127.0.0.2", false);
@@ -273,11 +279,106 @@ test_signature(void)
 static void
 error_code(const char *text, const char *expected)
 {
-	char		code[64] = "";
+	Buffer		code = {NULL, 0, 0};
 
-	check(s3_error_code(text, strlen(text), code, sizeof(code)) == (expected != NULL), text);
+	check(xml_value(text, strlen(text), "Error/Code", &code) == (expected != NULL), text);
 	if (expected != NULL)
-		check_text(code, expected, text);
+		check_text(code.data, expected, text);
+	buffer_free(&code);
+}
+
+static void
+member(const char *text, const char *expected)
+{
+	Buffer		value = {NULL, 0, 0};
+
+	check(json_value(text, strlen(text), "a", &value) == (expected != NULL), text);
+	if (expected != NULL)
+		check_text(value.data, expected, text);
+	buffer_free(&value);
+}
+
+static void
+test_members(void)
+{
+	member("{\"a\": \"x\"}", "x");
+	member(" {\"b\":{\"a\":\"no\"},\"c\":[\"a\",{\"a\":\"no\"},1,-2.5e3,true,null,[],{}],\"a\":\"yes\"} ", "yes");
+	member("{\"b\": \"\\\"a\\\": \\\"no\", \"\\u0061\": \"\\u00e9\\ud83d\\ude00\\n\\/\"}", "\xc3\xa9\xf0\x9f\x98\x80\n/");
+	member("{\"a\": \"\"}", "");
+	member("{\"a\": 1}", NULL);
+	member("{\"a\": null, \"b\": \"a\"}", NULL);
+	member("[\"a\", \"x\"]", NULL);
+	member("{\"a\": \"x\"} x", NULL);
+	member("{\"a\": \"x\"", NULL);
+	member("{\"a\": \"\\u0000\"}", NULL);
+	member("{\"a\": \"\\ud800\"}", NULL);
+	member("{\"a\": \"x\ny\"}", NULL);
+	member("{", NULL);
+	member("{\"a\"", NULL);
+	member("{\"a\": \"\\", NULL);
+	member("{a: \"x\"}", NULL);
+	member("", NULL);
+}
+
+static void
+command(ExecutorKind kind, const char *text, bool expected)
+{
+	Context		context = {0};
+	char		error[EXEC_ERROR_SIZE] = "";
+
+	context.settings.file_root = "/srv/tmp";
+	check(target_is_possible(&context, kind, text, error, sizeof(error)) == expected, text);
+	check(expected || error[0] != '\0', text);
+}
+
+static void
+test_commands(void)
+{
+	char		error[EXEC_ERROR_SIZE];
+	AllowList  *list = allow_create();
+
+	command(EXEC_HTTP, "{payload.url}", true);
+	command(EXEC_HTTP, "DELETE {payload.url}", true);
+	command(EXEC_HTTP, "{payload.base}/x", true);
+	command(EXEC_HTTP, "http://[{payload.v6}]:{payload.port}/{object_id}", true);
+	command(EXEC_HTTP, "DELETE http://10.0.{payload.n}.1:80/{payload.a}?{payload.b}", true);
+	command(EXEC_HTTP, "http://h/{nokey}", false);
+	command(EXEC_HTTP, "{nokey}", false);
+	command(EXEC_HTTP, "{payload.url}{nokey}", false);
+	command(EXEC_HTTP, "http://h/{object_id", false);
+	command(EXEC_HTTP, "REMOVE http://h/", false);
+	command(EXEC_HTTP, "ftp://h/", false);
+	command(EXEC_HTTP, "nonsense", false);
+	command(EXEC_HTTP, "http://h/../{object_id}", false);
+	command(EXEC_GRPC, "http://{payload.host}", true);
+	command(EXEC_GRPC, "{payload.url}", true);
+	command(EXEC_GRPC, "{payload.scheme}://h:1", true);
+	command(EXEC_GRPC, "http://h:1/path", false);
+	command(EXEC_GRPC, "grpc://h:1", false);
+	command(EXEC_S3, "s3://b/{object_id}", true);
+	command(EXEC_S3, "s3://{payload.bucket}/{payload.key}", true);
+	command(EXEC_S3, "s3://b", false);
+	command(EXEC_S3, "nonsense", false);
+	command(EXEC_FILE, "{payload.dir}/{object_id}", true);
+	command(EXEC_FILE, "/srv/tmp/{object_id}", true);
+	command(EXEC_FILE, "/elsewhere/{object_id}", false);
+	command(EXEC_FILE, "a/../{object_id}", false);
+	command(EXEC_FILE, "a/{nokey}", false);
+	command(EXEC_REDIS, "redis://{payload.host}:{payload.port}/{payload.db}/{object_id}", true);
+	command(EXEC_REDIS, "redis://[{payload.v6}]/0/{object_id}", true);
+	command(EXEC_REDIS, "redis://h/{object_id}", false);
+	command(EXEC_REDIS, "redis://u:p@{payload.host}/0/k", false);
+	command(EXEC_AZURE_BLOB, "https://{payload.account}.blob.example/c/{object_id}", true);
+	command(EXEC_AZURE_BLOB, "c/{object_id}", false);
+
+	allow_add(list, "h", error, sizeof(error));
+	check(executors_judge_url(EXEC_GRPC, list, "http://h:1", error, sizeof(error)), "a host and its port");
+	check(!executors_judge_url(EXEC_GRPC, list, "http://h:1/x", error, sizeof(error)), "a path");
+	check(!executors_judge_url(EXEC_GRPC, list, "grpc://h:1", error, sizeof(error)), "another scheme");
+	check(executors_judge_url(EXEC_HTTP, list, "http://h:1/x", error, sizeof(error)), "http with a path");
+	check(!executors_judge_url(EXEC_HTTP, list, "http://i/", error, sizeof(error)) && strstr(error, "--allow-target") != NULL, "another host");
+	check(!executors_judge_url(EXEC_HTTP, list, "http://h/ x", error, sizeof(error)), "a space");
+	allow_free(list);
 }
 
 static void
@@ -286,6 +387,13 @@ test_error_codes(void)
 	error_code("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code><Message>x</Message></Error>", "NoSuchKey");
 	error_code("\xef\xbb\xbf<!-- <Code>no</Code> --><Error xmlns=\"a\">\n <Message/><Key>&lt;Code&gt;x</Key>\n<Code>NoSuchBucket</Code></Error>", "NoSuchBucket");
 	error_code("<Error><Key>NoSuchKey</Key></Error>", NULL);
+	error_code("<Error a='>' b = \"<Code>\" ><Inner><Code>no</Code></Inner><Code><![CDATA[<a>]]>&amp;&#233;&#x20;</Code></Error>", "<a>&\xc3\xa9 ");
+	error_code("<Error><Code>a<b/>c</Code></Error>", NULL);
+	error_code("<Error></Error><Error><Code>NoSuchKey</Code></Error>", NULL);
+	error_code("<!DOCTYPE Error><Error><Code>NoSuchKey</Code></Error>", NULL);
+	error_code("<Error><Key></Error><Code>NoSuchKey</Code></Key></Error>", NULL);
+	error_code("<Error><Code>&", NULL);
+	error_code("<Error><Code>&unknown;</Code></Error>", NULL);
 	error_code("<Error><Inner><Code>NoSuchKey</Code></Inner></Error>", NULL);
 	error_code("<html><Code>NoSuchKey</Code></html>", NULL);
 	error_code("<Errors><Code>NoSuchKey</Code></Errors>", NULL);
@@ -464,6 +572,8 @@ main(int argc, char **argv)
 	test_allow();
 	test_signature();
 	test_error_codes();
+	test_members();
+	test_commands();
 	test_webhooks();
 	test_redis();
 	test_files(argv[1]);

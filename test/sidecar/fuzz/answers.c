@@ -94,13 +94,19 @@ database_wake(Context *waking)
 {
 }
 
+Handler *
+handler_find(Context *asking, const char *name)
+{
+	return NULL;
+}
+
 void
 exec_log(Context *logging, ExecutorLogLevel level, const char *format,...)
 {
 }
 
 void
-exec_problem(Context *having, const char *format,...)
+exec_problem(Context *having, Problem problem, const char *format,...)
 {
 }
 

@@ -1,7 +1,8 @@
 /*
  * executors.c
  *		Fuzzing what the executors read from others: URL templates with the
- *		values of leases, URLs against the allow-list, redis' answers, pairs.
+ *		values of leases, URLs against the allow-list, redis' answers, pairs, XML
+ *		and JSON.
  *
  * The first byte picks the target.  Besides not crashing: a value never
  * changes where the path of a URL begins, and a reply is never longer than
@@ -75,6 +76,7 @@ static void
 fuzz_url(const char *text)
 {
 	char		error[EXEC_ERROR_SIZE];
+	Call		call = {0};
 
 	if (list == NULL)
 	{
@@ -82,9 +84,24 @@ fuzz_url(const char *text)
 		allow_add(list, "good.example", error, sizeof(error));
 		allow_add(list, "*.good.example:8080", error, sizeof(error));
 	}
-	if (allow_url(list, text, error, sizeof(error)))
+	call.url = (char *) text;
+	if (transfer_split_url(&call) && allow_host(list, call.host_name, call.port, error, sizeof(error)))
 		insist(strcasestr(text, "good") != NULL || strchr(text, '%') != NULL || strpbrk(text, "\xe2\xef\xf0\xc2") != NULL,
 			   "only what is listed");
+	free(call.host_name);
+}
+
+static void
+fuzz_document(const char *text)
+{
+	Buffer		value = {NULL, 0, 0};
+
+	if (xml_value(text, strlen(text), "a/b", &value))
+		insist(strstr(text, "<a") != NULL && strstr(text, "<b") != NULL, "there are such elements");
+	buffer_free(&value);
+	if (json_value(text, strlen(text), "a", &value))
+		insist(value.data != NULL && strchr(text, '{') != NULL && strchr(text, '}') != NULL, "there is an object");
+	buffer_free(&value);
 }
 
 static void
@@ -124,7 +141,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0 || size > 4096)
 		return 0;
 	text = text_of(data + 1, size - 1);
-	switch (data[0] % 6)
+	switch (data[0] % 7)
 	{
 		case 0:
 			fuzz_value(text);
@@ -140,6 +157,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			break;
 		case 4:
 			fuzz_redis(data + 1, size - 1);
+			break;
+		case 6:
+			fuzz_document(text);
 			break;
 		case 5:
 			count = pairs_parse(text, &pairs);

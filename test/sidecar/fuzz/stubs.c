@@ -24,30 +24,6 @@ call_expand(Call *call, const char *template, TargetForm form)
 	abort();
 }
 
-bool
-transfer_split_url(Call *call)
-{
-	abort();
-}
-
-void
-transfer_error(Call *call, CURLcode code)
-{
-	abort();
-}
-
-bool
-transfer_start(Context *context, Call *call, bool connect_only)
-{
-	abort();
-}
-
-void
-transfer_end(Context *context, Call *call)
-{
-	abort();
-}
-
 void
 host_answered(const Context *context, Host *host, int64_t took)
 {
