@@ -56,6 +56,7 @@ typedef struct HeldParent
 	pg_uuid_t	id;
 	bool		ok;
 	GtFail		fail;
+	bool		wanted;			/* by a request that is not refused */
 	TimestampTz expires_at;		/* once it is held */
 } HeldParent;
 
@@ -275,6 +276,19 @@ may_lease(const GtRow *object, void *arg)
 	return false;
 }
 
+/* The same by the row as it is read: of a request for which another object may be locked before its own. */
+static bool
+may_lease_as_read(GtGranter *g, GtGrant *e)
+{
+	MayLease	may = {&e->request, &e->fail};
+	Datum		key[2];
+	GtRow		row;
+
+	key[0] = CStringGetTextDatum(e->request.object_id);
+	key[1] = CStringGetTextDatum(e->request.object_type);
+	return !gt_fetch(&g->objects, GT_OBJECT_PKEY, 2, key, &row) || may_lease(&row, &may);
+}
+
 /* What the handler will be given comes from the newest lease of the owning role that names a cleanup. */
 static void
 set_cleanup(GtRow *object, const GtGrant *e)
@@ -336,7 +350,8 @@ typedef struct Wanted
 {
 	const char *type;
 	const char *id;
-	GtGrant    *grant;			/* NULL: of such a lease */
+	GtGrant    *grant;
+	bool		of_old;			/* it is that of such a lease */
 } Wanted;
 
 static int
@@ -355,7 +370,7 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 {
 	HeldObject *object = palloc0(sizeof(HeldObject));
 	bool		held = false;
-	bool		of_old = false;
+	bool		wanted = false;	/* for an expired lease of a request that is not refused */
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -363,11 +378,8 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 		GtGrant    *e = w[i].grant;
 		MayLease	may;
 
-		if (e == NULL)
-		{
-			of_old = true;
+		if (w[i].of_old)
 			continue;
-		}
 		may.request = &e->request;
 		may.fail = &e->fail;
 		if (held ? may_lease(&object->row, &may) : hold_object(g, e, object))
@@ -378,7 +390,9 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 		else
 			refuse(g, e);
 	}
-	if (of_old && !held)
+	for (i = 0; i < n; i++)
+		wanted = wanted || (w[i].of_old && w[i].grant->open);
+	if (wanted && !held)
 	{
 		Datum		key[2];
 
@@ -402,9 +416,14 @@ hold_objects(GtGranter *g, GtGrant **grants, int n)
 
 		if (!e->open)
 			continue;
-		wanted[nwanted++] = (Wanted) {e->request.object_type, e->request.object_id, e};
+		if (e->old != NULL && !may_lease_as_read(g, e))
+		{
+			refuse(g, e);
+			continue;
+		}
+		wanted[nwanted++] = (Wanted) {e->request.object_type, e->request.object_id, e, false};
 		if (e->old != NULL)
-			wanted[nwanted++] = (Wanted) {e->old->object_type, e->old->object_id, NULL};
+			wanted[nwanted++] = (Wanted) {e->old->object_type, e->old->object_id, e, true};
 	}
 	qsort(wanted, nwanted, sizeof(Wanted), by_object);
 	for (first = 0; first < nwanted; first = i)
@@ -655,12 +674,15 @@ hold_parents(GtGranter *g, GtGrant **grants, int n)
 
 	if (g->parents == NIL)
 		return;
+	for (i = 0; i < n; i++)
+		if (grants[i]->open && grants[i]->parent != NULL)
+			grants[i]->parent->wanted = true;
 	list_sort(g->parents, by_id);
 	foreach(cell, g->parents)
 	{
 		HeldParent *parent = lfirst(cell);
 
-		if (parent->ok)
+		if (parent->ok && parent->wanted)
 			parent->ok = hold_parent(g, parent);
 	}
 	for (i = 0; i < n; i++)
