@@ -7,6 +7,9 @@ FROM unnest(ARRAY['object_type', 'service_id', 'request_key']) what, unnest(ARRA
 SELECT t.fails($$SELECT gt_lease_create('sizes', request_key => repeat('a', 256))$$) LIKE '22023%request_key%255%' AS named;
 SELECT t.state(format('SELECT gt_lease_create(%L)', 'sizes ' || chr(c))) FROM unnest(ARRAY[1, 9, 10, 13, 31, 127]) c;
 SELECT t.fails($$SELECT gt_lease_create(E'sizes\u0085')$$), t.fails($$SELECT gt_lease_create('sizes ü €')$$);
+-- whom a server calls for is kept with the object: a name, too
+SELECT bytes, t.state(format('SELECT set_config(''garbagetruck.caller'', %L, true)', repeat('a', bytes))) FROM unnest(ARRAY[255, 256, 10000000]) bytes;
+SELECT t.state($$SELECT set_config('garbagetruck.caller', E'a\nb', true)$$);
 -- payload and metadata together
 SHOW garbagetruck.max_payload;
 SELECT t.state($$SELECT gt_lease_create('sizes', payload => to_jsonb(repeat('a', 60000)))$$);

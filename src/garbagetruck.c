@@ -92,16 +92,30 @@ check_databases(char **newval, void **extra, GucSource source)
 	return ok;
 }
 
+/* Empty, or a name as all of ours are. */
+static bool
+check_name(const char *what, const char *value, int max_bytes)
+{
+	GtFail		f;
+
+	if (value[0] == '\0' || gt_check_name(what, value, max_bytes, &f))
+		return true;
+	GUC_check_errdetail("The %s.", f.message);
+	return false;
+}
+
 /* An unnamed copy of a name with control characters would be told apart by nobody. */
 static bool
 check_identity(char **newval, void **extra, GucSource source)
 {
-	GtFail		f;
+	return check_name("identity", *newval, 1024);
+}
 
-	if ((*newval)[0] == '\0' || gt_check_name("identity", *newval, 1024, &f))
-		return true;
-	GUC_check_errdetail("The %s.", f.message);
-	return false;
+/* It is kept with each object, and the services that it acts for begin with it. */
+static bool
+check_caller(char **newval, void **extra, GucSource source)
+{
+	return check_name("caller", *newval, 255);
 }
 
 static void
@@ -179,7 +193,7 @@ define_settings(void)
 							   "A server that works as one role for many sets it, with SET LOCAL.",
 							   &gt_caller, "", PGC_USERSET,
 							   GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
-							   NULL, NULL, NULL);
+							   check_caller, NULL, NULL);
 	DefineCustomBoolVariable("garbagetruck.newest_first",
 							 "gt_lease_list() shows the newest first in this transaction.",
 							 "A server whose clients expect that sets it, with SET LOCAL.",
