@@ -413,7 +413,9 @@ forget_forgotten(GtPass *pass)
 			pass->next = Min(pass->next, GT_TIME(&row, O_DUE_AT));
 			break;
 		}
-		if (gt_lock(&objects, &row, LockTupleExclusive, true) == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'f')
+		/* it may have been leased meanwhile, and forgotten again until another time */
+		if (gt_lock(&objects, &row, LockTupleExclusive, true) == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'f' &&
+			GT_TIME(&row, O_DUE_AT) <= now)
 			gt_delete(&objects, &row);
 	}
 	gt_scan_end(scan);

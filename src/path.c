@@ -115,12 +115,12 @@ gt_path_to_store(const char *handler, Oid run_as)
 	foreach(cell, fetch_search_path(false))
 	{
 		Oid			schema = lfirst_oid(cell);
-		const char *name;
+		const char *name = get_namespace_name(schema);
 		const char *who;
 
-		if (isAnyTempNamespace(schema))
+		if (name == NULL || isAnyTempNamespace(schema))
 			continue;
-		name = quote_identifier(get_namespace_name(schema));
+		name = quote_identifier(name);
 		who = intruder(schema, run_as);
 		if (who == NULL)
 		{
@@ -171,7 +171,12 @@ gt_path_of_run(const GtHandler *h)
 
 	initStringInfo(&path);
 	foreach(cell, schemas_of(h))
-		appendStringInfo(&path, "%s, ", quote_identifier(get_namespace_name(lfirst_oid(cell))));
+	{
+		char	   *name = get_namespace_name(lfirst_oid(cell));
+
+		if (name != NULL)		/* else it was dropped a moment ago */
+			appendStringInfo(&path, "%s, ", quote_identifier(name));
+	}
 	if (path.len == 0)
 		appendStringInfoString(&path, "pg_catalog, ");
 	appendStringInfoString(&path, "pg_temp");

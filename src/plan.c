@@ -206,35 +206,29 @@ is_about_types(int sqlerrcode)
 	return false;
 }
 
-/*
- * The same, the error if there is one being returned, in the caller's memory, and
- * not raised.
- */
+/* What infer_types() is to be called with. */
+typedef struct Inference
+{
+	const GtHandler *h;
+	const Oid  *preset;
+	Oid		   *types;
+} Inference;
+
+static void
+infer(void *arg)
+{
+	Inference  *i = arg;
+
+	infer_types(i->h, i->preset, i->types);
+}
+
+/* The same, the error if there is one being returned, in the caller's memory, and not raised; but a cancellation is. */
 static ErrorData *
 try_types(const GtHandler *h, const Oid *preset, Oid *types)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	Inference	inference = {h, preset, types};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		infer_types(h, preset, types);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return error;
+	return gt_try(infer, &inference);
 }
 
 /*

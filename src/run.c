@@ -194,6 +194,8 @@ set_for_runs(const char *name, const char *value)
 static void
 be_role(Runs *runs, const GtHandler *h, bool as_session)
 {
+	char	   *path = gt_path_of_run(h);	/* reads catalogs: what fails there must not leave another session_user */
+
 	GetUserIdAndSecContext(&runs->user, &runs->sec_context);
 	runs->session_user = GetSessionUserId();
 	runs->as_session = as_session && runs->sec_context == 0 && h->run_as != runs->session_user &&
@@ -208,7 +210,7 @@ be_role(Runs *runs, const GtHandler *h, bool as_session)
 	runs->guc_level = NewGUCNestLevel();
 	if (runs->as_session)
 		set_for_runs("role", "none");	/* a SET ROLE outlives a new session_user, and its is_superuser with it */
-	set_for_runs("search_path", gt_path_of_run(h));
+	set_for_runs("search_path", path);
 	set_for_runs("session_replication_role", "origin");
 	set_for_runs("row_security", "on");
 	set_for_runs("lock_timeout", "0");	/* the handler's timeout covers its waits */

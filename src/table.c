@@ -53,6 +53,7 @@
 #include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -84,6 +85,9 @@ static const struct
 	{"gt__paused", PA_NATTS},
 	{"gt__history", HI_NATTS},
 };
+
+StaticAssertDecl(O_NATTS <= GT_MAX_ATTS && L_NATTS <= GT_MAX_ATTS && H_NATTS <= GT_MAX_ATTS && HI_NATTS <= GT_MAX_ATTS,
+				 "a GtRow has room for the columns of every table");
 
 static const char *const sequence_names[GT_NSEQUENCES] = {"gt__cleanup_id", "gt__handler_id"};
 
@@ -623,14 +627,18 @@ static void
 wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
 {
 	HeapTuple	tuple;
+	Buffer		buffer;
 	TransactionId xmax;
 	uint16		infomask;
 
 	if (!table_tuple_fetch_row_version(t->rel, &row->tid, SnapshotAny, t->slot))
 		return;
 	tuple = ExecFetchSlotHeapTuple(t->slot, false, NULL);
+	buffer = ((BufferHeapTupleTableSlot *) t->slot)->buffer;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);	/* the two belong together, and others are changing them */
 	xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
 	infomask = tuple->t_data->t_infomask;
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	ExecClearTuple(t->slot);
 
 	if (infomask & HEAP_XMAX_INVALID)
