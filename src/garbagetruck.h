@@ -232,7 +232,7 @@ extern Snapshot gt_newest_snapshot(void);
 extern bool gt_fetch(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, GtRow *row);
 /* The row that was read there before, if that version is still the newest; false: look for it by an index. */
 extern bool gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row);
-/* The only row of a one-row table (gt__start, gt__place: the first). */
+/* Any row of the table. */
 extern bool gt_fetch_any(GtTable *t, GtRow *row);
 /* Rows of a small table, at most `limit`, as this snapshot (which is registered or active) shows them; palloc'd. */
 extern int	gt_fetch_some(GtTable *t, Snapshot snapshot, int limit, GtRow **rows);
@@ -431,6 +431,12 @@ extern void gt_due_after_commit(TimestampTz when);
 extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
 extern void gt_wake_launcher(void);
 extern void gt_wake_procno(int procno);
+/*
+ * Wakes the first worker that is idle in a database: it is the one that sleeps
+ * until next_due.  So who was that and is idle no longer calls this.  false: there
+ * is none.
+ */
+extern bool gt_wake_idle(Oid database);
 extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
 /* What this worker's commits have asked for, for it to publish: the earliest, and the earliest that was not due at once. */
 extern TimestampTz gt_worker_due;
@@ -593,7 +599,6 @@ extern bool gt_lease_is_over(const GtRow *lease);	/* one that is no child, now *
  * is not locked.  Out: when it was over, and whether it expired.
  */
 extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, TimestampTz *over_at, bool *expired);
-extern int64 gt_interval_us(Interval *i, bool *ok);	/* a month is 30 days; ok = false: does not fit */
 extern Interval *gt_us_interval(int64 us);
 extern void gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what);	/* 22004 */
 /* us, 22004 or 22023: `range` tells in words what is between min and max */
@@ -699,7 +704,6 @@ extern bool gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h);
 extern bool gt_garbage_has_lapsed(const GtRow *row, TimestampTz now);	/* state c, and its time has passed */
 extern void gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at);	/* in memory: waiting until then */
 extern void gt_garbage_pass_over_announced(GtRow *row);	/* in memory: the token that was announced is nobody's */
-extern void gt_garbage_remove(GtTable *objects, GtRow *row);	/* as done, without a word in the history */
 extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);	/* of dead garbage */
 extern void gt_garbage_hurried(GtTable *objects, GtRow *row, const GtHandler *h);	/* of waiting garbage */
 extern void gt_garbage_discarded(GtTable *objects, GtRow *row, const GtHandler *h);
@@ -710,7 +714,6 @@ extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
 extern TimestampTz gt_history_newest(TimestampTz upto);	/* when the last entry until then was made; 0: there is none */
 extern TimestampTz gt_history_trim_at(void);	/* when the oldest entry is too old (see reclaim.c); GT_NEVER: there is none */
 extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
-extern int64 gt_back_off(int64 retry_delay, int failures);	/* us, with its jitter */
 
 extern Datum gt_error_text(const char *error);	/* as it is kept: bounded, on the border of a character */
 
@@ -799,7 +802,6 @@ extern void gt_clean_restart(GtCleaner *c); /* after that */
 extern void gt_clean_end(GtCleaner *c); /* in a transaction: nothing is pending, and no trace shall stay */
 /* Judges one crashed run, if there is one: in a transaction of its own. Returns whether there was. */
 extern bool gt_clean_sweep(GtCleaner *c);
-extern bool gt_clean_writer_lives(int64 serial);	/* of a record; takes and gives back its lock */
 extern void gt_clean_watch(void);	/* signals that tell us of another process's death leave a mark, from here on */
 extern void gt_clean_unwatch(void);
 extern void gt_clean_forget_marks(Oid database);

@@ -72,24 +72,6 @@ gt_worker_signals(void)
 	BackgroundWorkerUnblockSignals();
 }
 
-/* Who is idle in this database sleeps until its next_due: one of them must be left to do so. Lock held. */
-static void
-wake_idle(Oid oid)
-{
-	int			i;
-
-	for (i = 0; i < GT_MAX_WORKERS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot->state == GT_SLOT_IDLE && slot->database == oid)
-		{
-			gt_wake_procno(slot->procno);
-			return;
-		}
-	}
-}
-
 /* Was this process terminated by another one? */
 static bool
 is_evicted(void)
@@ -158,7 +140,7 @@ leave(int code, Datum arg)
 	slot->look = false;
 	slot->role = InvalidOid;
 	gt_my_slot = NULL;
-	wake_idle(gt_worker_database->oid);
+	(void) gt_wake_idle(gt_worker_database->oid);	/* it may have been us who kept the time */
 	LWLockRelease(gt_shared->lock);
 
 	if (code != 0 || look)

@@ -102,7 +102,7 @@ gt_shmem_init(void)
 	shmem_startup_hook = startup;
 }
 
-/* The entry of a database, made where `create`; NULL: not preloaded, not there, or no room (LOG, once). */
+/* The entry of a database, made where `create`; NULL: not preloaded, not there, or no room. */
 GtDatabase *
 gt_database(Oid database, bool create)
 {
@@ -180,12 +180,30 @@ gt_wake_launcher(void)
 		gt_wake_procno(gt_shared->launcher_procno);
 }
 
+/* See garbagetruck.h. */
+bool
+gt_wake_idle(Oid database)
+{
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_IDLE && slot->database == database)
+		{
+			gt_wake_procno(slot->procno);
+			return true;
+		}
+	}
+	return false;
+}
+
 /* There is work at this time: lowers next_due and wakes whoever can do it. Safe in a commit callback. */
 void
 gt_due_at(GtDatabase *db, TimestampTz when)
 {
 	uint64		old;
-	int			i;
 
 	if (gt_shared == NULL || db == NULL || when == GT_NEVER)
 		return;
@@ -196,17 +214,8 @@ gt_due_at(GtDatabase *db, TimestampTz when)
 			return;
 	} while (!pg_atomic_compare_exchange_u64(&db->next_due, &old, (uint64) when));
 
-	for (i = 0; i < GT_MAX_WORKERS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot->state == GT_SLOT_IDLE && slot->database == db->oid)
-		{
-			gt_wake_procno(slot->procno);
-			return;
-		}
-	}
-	gt_wake_launcher();
+	if (!gt_wake_idle(db->oid))
+		gt_wake_launcher();
 }
 
 static void

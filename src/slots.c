@@ -332,6 +332,13 @@ gt_slot_take_look(void)
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	look = gt_my_slot->look;
 	gt_my_slot->look = false;
+	if (look && gt_my_slot->state == GT_SLOT_IDLE)
+	{
+		/* what it leads to may last, and the time of this database must be kept */
+		gt_my_slot->state = GT_SLOT_CLEANING;
+		gt_my_slot->since = gt_now();
+		(void) gt_wake_idle(gt_my_slot->database);
+	}
 	LWLockRelease(gt_shared->lock);
 	return look;
 }
