@@ -184,7 +184,7 @@ CREATE TABLE _garbagetruck.gt__run (
 	CONSTRAINT gt__run_pkey PRIMARY KEY (worker)
 ) WITH (fillfactor = 50);
 
--- One row: the server run that is recorded here, and when it began.  See src/clock.c.
+-- The server run that is recorded here, and when it began: of several rows of it the latest counts.  See src/clock.c.
 CREATE TABLE _garbagetruck.gt__start (
 	run          bigint NOT NULL,
 	started_at   timestamptz NOT NULL,

@@ -73,8 +73,8 @@ gt_check_name(const char *what, const char *value, int max_bytes, GtFail *f)
 }
 
 /* Microseconds of an interval; a month is 30 days, a day 24 hours. */
-int64
-gt_interval_us(Interval *i, bool *ok)
+static int64
+interval_us(Interval *i, bool *ok)
 {
 	double		us = (double) i->month * 30 * USECS_PER_DAY + (double) i->day * USECS_PER_DAY + (double) i->time;
 
@@ -97,7 +97,7 @@ gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const cha
 {
 	bool		ok;
 
-	*us = gt_interval_us(i, &ok);
+	*us = interval_us(i, &ok);
 	if (!ok || *us < min || *us > max)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s %s is out of range: it must be %s", what,
 					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i))), range);

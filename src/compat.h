@@ -30,12 +30,9 @@ typedef bool TU_UpdateIndexes;
 	ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, arbiters, summarizing)
 #endif
 
-/* 16: one function checks the rights on everything, and SET ROLE became an option of membership */
+/* 16: SET ROLE became an option of membership */
 #if PG_VERSION_NUM < 160000
-#define gt_schema_aclcheck(schema, role, mode) pg_namespace_aclcheck(schema, role, mode)
 #define member_can_set_role(member, role) is_member_of_role(member, role)
-#else
-#define gt_schema_aclcheck(schema, role, mode) object_aclcheck(NamespaceRelationId, schema, role, mode)
 #endif
 
 /* 18: instrumentation of index scans, and the row under check */

@@ -139,9 +139,9 @@ gt_clean_forget(GtCleaner *c)
 	c->serial = 0;
 }
 
-/* See garbagetruck.h. */
-bool
-gt_clean_writer_lives(int64 serial)
+/* Of a record; takes and gives back its lock. */
+static bool
+writer_lives(int64 serial)
 {
 	bool		lives = false;
 	LOCKTAG		tag;
@@ -676,7 +676,7 @@ dead_records(GtCleaner *c, GtTable *runs)
 		DeadRecord *dead;
 
 		/* nobody takes up the name of another, so who is dead stays dead */
-		if (GT_INT64(&row, RUN_WORKER) == c->serial || gt_clean_writer_lives(GT_INT64(&row, RUN_WORKER)) ||
+		if (GT_INT64(&row, RUN_WORKER) == c->serial || writer_lives(GT_INT64(&row, RUN_WORKER)) ||
 			gt_lock(runs, &row, LockTupleExclusive, true) != GT_LOCKED)
 			continue;
 		if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(row.v[RUN_ITEMS])),

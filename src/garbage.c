@@ -95,8 +95,8 @@ gt_max_attempts_of(const GtRow *row, const GtHandler *h)
  * to a day, and the wait is drawn between half of it and all, so that objects
  * that failed together do not come back together; never under LEAST_DELAY.
  */
-int64
-gt_back_off(int64 retry_delay, int failures)
+static int64
+back_off(int64 retry_delay, int failures)
 {
 	int64		step = Max(retry_delay, LEAST_DELAY);
 
@@ -372,12 +372,20 @@ gt_garbage_revive(GtRow *row)
 	GT_SET(row, O_STATE, CharGetDatum('h'));
 }
 
+/* Garbage goes, whatever became of it. */
+static void
+remove_garbage(GtTable *objects, GtRow *row)
+{
+	gt_observe_gauges(0, -1, GT_CHAR(row, O_STATE) == 'd' ? -1 : 0);
+	forget_object(objects, row);
+}
+
 /* The object is clean. took < 0: not known. */
 void
 gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took)
 {
 	gt_history_add("cleaned", row, h->name, attempt, gt_garbage_lag(row, h), took, NULL);
-	gt_garbage_remove(objects, row);
+	remove_garbage(objects, row);
 }
 
 /* The same, by a run of ours. */
@@ -385,15 +393,7 @@ void
 gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item)
 {
 	add_event("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h), item->took, NULL, h, item->rows);
-	gt_garbage_remove(objects, row);
-}
-
-/* Garbage goes, whatever became of it. */
-void
-gt_garbage_remove(GtTable *objects, GtRow *row)
-{
-	gt_observe_gauges(0, -1, GT_CHAR(row, O_STATE) == 'd' ? -1 : 0);
-	forget_object(objects, row);
+	remove_garbage(objects, row);
 }
 
 /* From when the object could first be cleaned until now, us. */
@@ -508,7 +508,7 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 
 	dead = retry_after == GT_FINAL || GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h);
 	if (!dead)
-		try_again(row, h, retry_after == GT_BACK_OFF ? gt_back_off(gt_retry_delay_of(row, h), failures) : retry_after);
+		try_again(row, h, retry_after == GT_BACK_OFF ? back_off(gt_retry_delay_of(row, h), failures) : retry_after);
 	else if (GT_CHAR(row, O_STATE) != 'd')
 		die(row);
 	add_event(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error, h, -1);
@@ -630,5 +630,5 @@ void
 gt_garbage_discarded(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	gt_history_add("discarded", row, h->name, GT_INT32(row, O_ATTEMPTS), -1, -1, NULL);
-	gt_garbage_remove(objects, row);
+	remove_garbage(objects, row);
 }

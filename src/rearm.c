@@ -8,7 +8,7 @@
  * this one began (a wrong clock that was put right, a failover to a node with an
  * earlier one), such a row would be looked at when that wrong time comes, years
  * later perhaps, though whoever reads it knows better: gt_effective_deadline() of
- * a lease, and of an object gt_timed_at() in table.c.  So one worker (without
+ * a lease, and of an object put_times_right() in table.c.  So one worker (without
  * preload gt_reclaim()) goes once over all that is not due yet, and writes the
  * rows anew that are found to be due sooner than the index says.
  *
