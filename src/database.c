@@ -297,6 +297,8 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	bool		creates = IsA(stmt, CreateExtensionStmt) &&
 		strcmp(((CreateExtensionStmt *) stmt)->extname, "garbagetruck") == 0;
 	bool		drops = IsA(stmt, DropdbStmt);
+	bool		drops_ours = IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt);
+	bool		look_again = rebuilds(stmt) || changes_rights(stmt);	/* a ROLLBACK frees the statement */
 	Held		held = {NULL, InvalidOid};
 
 	if (IsTransactionState() && !RecoveryInProgress())
@@ -321,12 +323,12 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 			forget_database(held.db);
 		else
 			let_go(0, PointerGetDatum(&held));
-		if (IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt))
+		if (drops_ours)
 			gt_observe_dropped(0);
 	}
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */
-	if ((rebuilds(stmt) || changes_rights(stmt)) && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)
+	if (look_again && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)
 		gt_due_after_commit(gt_now());
 }
 
