@@ -16,9 +16,11 @@ class Beside(threading.Thread):
 
     pause = (0.2, 0.6)
 
-    def __init__(self, link):
+    def __init__(self, connect):
         super().__init__(daemon=True)
-        self.link = link
+        self.connect = connect
+        self.link = connect()
+        self.aside = []         # connections that stay open to the end
         self.over = threading.Event()
         self.trouble = None
 
@@ -38,8 +40,11 @@ class Beside(threading.Thread):
     def stop(self):
         self.over.set()
         self.join()
-        self.link.close()
         return self.trouble
+
+    def close(self):
+        for link in self.aside + [self.link]:
+            link.close()
 
 
 class Killer(Beside):
@@ -55,6 +60,7 @@ class Reclaimer(Beside):
     """gt_reclaim by itself, in a transaction that is kept or not, and cancelled in the middle by somebody who catches that."""
 
     pause = (0.0, 0.1)
+    MOST_ASIDE = 8
     CAUGHT = """DO $$ DECLARE d bigint; BEGIN
         BEGIN CALL gt_reclaim(NULL, d); EXCEPTION WHEN query_canceled OR lock_not_available THEN NULL; END; END $$"""
 
@@ -76,6 +82,9 @@ class Reclaimer(Beside):
                 cursor.execute(self.CAUGHT)
             finally:
                 cursor.execute("SET statement_timeout = 0")
+            if len(self.aside) < self.MOST_ASIDE and random.random() < 0.3:
+                self.aside.append(self.link)        # what it has left undone must not be held for as long as it is there
+                self.link = self.connect()
 
 
 class Maintenance(Beside):

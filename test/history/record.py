@@ -16,6 +16,7 @@ inv and ret bracket the call: the clock offset between client and server is know
 moved outwards by it.
 """
 import ctypes
+import functools
 import itertools
 import multiprocessing
 import os
@@ -552,7 +553,7 @@ def record(cluster, dbname, clients=8, seconds=20, besides=()):
         theirs.close()
         pipes.append(ours)
         processes.append(p)
-    besides = [b(cluster.connect(dbname, name=b.__name__)) for b in besides]
+    besides = [b(functools.partial(cluster.connect, dbname, name=b.__name__)) for b in besides]
     for b in besides:
         b.start()
     time.sleep(max(0, end - 1 - time.monotonic()))
@@ -567,6 +568,8 @@ def record(cluster, dbname, clients=8, seconds=20, besides=()):
     consumer.connect()
     left = settle(link, consumer)
     consumer.link.close()
+    for b in besides:
+        b.close()
     history += consumer.history
     low2, high2 = calibrate(link)
     drift = max(abs(low2 - low), abs(high2 - high))
