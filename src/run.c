@@ -655,7 +655,7 @@ tell_overrun(void *arg)
 	{
 		errdetail("Handler \"%s\" went on for over %d s after its timeout: nothing else stops it.",
 				  ((Runs *) arg)->h->name, KILL_AFTER_MS / 1000);
-		errhint("Its owner or an administrator can: SELECT gt_pause(%s);", quote_literal_cstr(((Runs *) arg)->h->name));
+		errhint("Its owner or a superuser can: SELECT gt_pause(%s);", quote_literal_cstr(((Runs *) arg)->h->name));
 	}
 }
 

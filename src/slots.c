@@ -552,19 +552,27 @@ deny(void)
 		db->denied = gt_shared->denied = true;
 }
 
-/* See garbagetruck.h. *when: look again then; GT_NEVER where the end of a run elsewhere will tell. */
+/*
+ * See garbagetruck.h. *when: look again then; GT_NEVER where the end of a run elsewhere will tell.
+ *
+ * Of those that have not run yet one at a time may have the last slot: where that
+ * is our own, another role's waits for it to be free, and has its turn after ours.
+ */
 bool
 gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when)
 {
 	GtSpeed		speed = speed_of(h);
+	const GtSlot *mine = NULL;
 	bool		result;
 
 	*when = GT_NEVER;
 	if (gt_shared == NULL)
 		return true;
+	if (speed == GT_SPEED_UNKNOWN && gt_my_slot != NULL && gt_handler_role(h) != gt_my_slot->role)
+		mine = gt_my_slot;
 	my_database = gt_my_database();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	result = allows(h, speed_now(h, speed), alone, NULL, when);
+	result = allows(h, speed_now(h, speed), alone, mine, when);
 	if (!result)
 		deny();
 	LWLockRelease(gt_shared->lock);

@@ -75,6 +75,21 @@ $node->safe_psql('postgres', q{
 is(eventually($node, 'postgres', q{SELECT state, attempts FROM gt_garbage WHERE object_id = 'last slot' AND error LIKE 'given back%'}, 'waiting|0'),
 	'waiting|0', 'one that hangs in the last slot is given back, and not charged');
 is(eventually($node, 'postgres', "SELECT count(*) $hanging", '3'), '3', 'the others hang on');
+
+# Of those that nobody knows yet, too, roles have the last slot in turn.
+$node->safe_psql('postgres', q{
+	SET ROLE r3;
+	SELECT gt_handler_create('more' || i, 'sql', 'SELECT pg_sleep(3600)', timeout => '1 day', retry_delay => '1 hour') FROM generate_series(1, 40) i;
+	SELECT gt_release(gt_lease_create('m' || i, 'more', cleanup => 'more' || i)) FROM generate_series(1, 40) i;});
+my $tried = q{FROM gt_garbage WHERE handler LIKE 'more%' AND error LIKE 'given back%'};
+ok($node->poll_query_until('postgres', "SELECT count(*) > 0 $tried"), 'another role has many that hang');
+$node->safe_psql('postgres', q{
+	SET ROLE r5;
+	SELECT gt_handler_create('newer', 'sql', 'INSERT INTO public.seen (id) SELECT $1');
+	SELECT gt_release(gt_lease_create('unseen as well', 'r5', cleanup => 'newer'))});
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'unseen as well'}, '1'), '1', 'who has not run yet has its turn');
+ok($node->safe_psql('postgres', "SELECT count(*) $tried") < 40, 'and does not wait for all of them');
+$node->safe_psql('postgres', q{SELECT gt_pause('more' || i) FROM generate_series(1, 40) i});
 garbage('postgres', 'r4', 'clean_r4', q{unnest(ARRAY['after'])});
 is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'after'}, '1'), '1', 'and the slot is free again');
 
