@@ -294,7 +294,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *stmt = pstmt->utilityStmt;
-	bool		creates = IsA(stmt, CreateExtensionStmt) &&
+	volatile bool creates = IsA(stmt, CreateExtensionStmt) &&	/* volatile: read after PG_TRY */
 		strcmp(((CreateExtensionStmt *) stmt)->extname, "garbagetruck") == 0;
 	bool		drops = IsA(stmt, DropdbStmt);
 	bool		drops_ours = IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt);
