@@ -40,6 +40,7 @@
 #include "garbagetruck.h"
 
 #define WAIT_FOR_EXIT	(5 * USECS_PER_SEC)
+#define TOLD_BY_THEN	USECS_PER_SEC	/* a commit wakes whom it has to before it tells everybody's caches */
 
 static shmem_startup_hook_type previous_startup = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
@@ -329,7 +330,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */
 	if (look_again && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)
-		gt_due_after_commit(gt_now());
+		gt_due_after_commit(gt_now() + TOLD_BY_THEN);
 }
 
 static void
