@@ -21,6 +21,7 @@
 #define MAX_REQUEST 8192
 #define MAX_CONNECTIONS 64
 #define IDLE_US (60 * INT64_C(1000000))
+#define REQUEST_US (5 * INT64_C(1000000))	/* for a request, from its first byte, or the connection's begin, to its end */
 
 typedef struct AdminConn
 {
@@ -28,6 +29,7 @@ typedef struct AdminConn
 	AdminAnswer *answer;		/* NULL: waiting for a request */
 	LoopTimer	idle;
 	LoopTask	again;			/* to look at what waits in the buffer */
+	bool		begun;			/* a part of a request has come, and has its time */
 	bool		finishing;		/* the last answer is on its way */
 	size_t		used;
 	char		input[MAX_REQUEST + 1];
@@ -41,6 +43,7 @@ struct AdminAnswer
 	size_t		len;
 	bool		head_only;
 	bool		close_after;
+	bool		open_metrics;	/* what the client would rather have */
 };
 
 static const char *listen_on;
@@ -133,6 +136,57 @@ admin_finish(AdminAnswer *answer, int status, const char *content_type)
 	free(answer);
 }
 
+/*
+ * A line of the Prometheus text as OpenMetrics has it: the family of a counter
+ * is without _total, and the bounds of buckets are floats.
+ */
+static void
+print_open_metrics(FILE *out, const char *line, size_t len)
+{
+	const char *end = line + len;
+	const char *name = len > 7 && line[0] == '#' ? line + 7 : NULL;
+	const char *name_end = name != NULL ? memchr(name, ' ', (size_t) (end - name)) : NULL;
+	const char *bound = memmem(line, len, "le=\"", 4);
+
+	if (name_end != NULL && name_end - name > 6 && memcmp(name_end - 6, "_total", 6) == 0)
+		fprintf(out, "%.*s%.*s\n", (int) (name_end - 6 - line), line, (int) (end - name_end), name_end);
+	else if (name == NULL && bound != NULL && bound[4 + strspn(bound + 4, "0123456789")] == '"')
+	{
+		bound += 4 + strspn(bound + 4, "0123456789");
+		fprintf(out, "%.*s.0%.*s\n", (int) (bound - line), line, (int) (end - bound), bound);
+	}
+	else
+		fprintf(out, "%.*s\n", (int) len, line);
+}
+
+void
+admin_finish_metrics(AdminAnswer *answer)
+{
+	FILE	   *out;
+	char	   *text = NULL;
+	size_t		size = 0;
+	const char *line;
+
+	if (!answer->open_metrics || fflush(answer->body) != 0 || (out = open_memstream(&text, &size)) == NULL)
+	{
+		admin_finish(answer, 200, "text/plain; version=0.0.4; charset=utf-8");
+		return;
+	}
+	for (line = answer->text; line < answer->text + answer->len;)
+	{
+		size_t		len = strcspn(line, "\n");
+
+		print_open_metrics(out, line, len);
+		line += len + 1;
+	}
+	fputs("# EOF\n", out);
+	fclose(out);
+	rewind(answer->body);
+	fwrite(text, 1, size, answer->body);
+	free(text);
+	admin_finish(answer, 200, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+}
+
 static AdminAnswer *
 new_answer(AdminConn *to)
 {
@@ -216,6 +270,16 @@ wants_close(const char *head)
 }
 
 static bool
+wants_open_metrics(const char *head)
+{
+	static const char name[] = "application/openmetrics-text";
+	const char *value = header_value(head, "accept");
+	const char *end = value != NULL ? strstr(value, "\r\n") : NULL;
+
+	return end != NULL && memmem(value, (size_t) (end - value), name, sizeof(name) - 1) != NULL;
+}
+
+static bool
 has_body(const char *head)
 {
 	const char *length = header_value(head, "content-length");
@@ -241,6 +305,7 @@ take_request(AdminAnswer *answer, char *head)
 	}
 	answer->head_only = strcmp(method, "HEAD") == 0;
 	answer->close_after = minor == 0 || wants_close(head);
+	answer->open_metrics = wants_open_metrics(head);
 	if (has_body(head))
 	{
 		/* its end is not looked for */
@@ -284,8 +349,13 @@ next_request(void *arg)
 	if (end == NULL && admin->used < MAX_REQUEST && strlen(admin->input) == admin->used)
 	{
 		conn_pause(admin->conn, false);
+		/* Who sends a byte now and then does not gain time by it. */
+		if (admin->used == 0 || !admin->begun)
+			timer_start(&admin->idle, admin->used == 0 ? IDLE_US : REQUEST_US, went_idle, admin);
+		admin->begun = admin->used > 0;
 		return;
 	}
+	admin->begun = false;
 	len = end != NULL ? (size_t) (end - admin->input) + 2 : 0;
 	head = strndup(admin->input, len);
 	answer = head != NULL ? new_answer(admin) : NULL;
@@ -321,7 +391,7 @@ on_opened(Conn *conn)
 	}
 	admin->conn = conn;
 	conn_set_data(conn, admin);
-	timer_start(&admin->idle, IDLE_US, went_idle, admin);
+	timer_start(&admin->idle, REQUEST_US, went_idle, admin);
 }
 
 static void
@@ -332,7 +402,6 @@ on_received(Conn *conn, const uint8_t *data, size_t len)
 
 	if (admin == NULL || admin->finishing)
 		return;
-	timer_start(&admin->idle, IDLE_US, went_idle, admin);
 	room = MAX_REQUEST - admin->used;
 	if (len > room)
 		len = room;				/* a full buffer without a request ends in 431 */
@@ -364,6 +433,15 @@ static const ConnHandlers handlers =
 	.closed = on_closed
 };
 
+/* A probe always finds a place: the oldest goes that has nothing to do, or else has not got its answer. */
+static int
+spare(const Conn *conn)
+{
+	const AdminConn *admin = conn_data(conn);
+
+	return admin == NULL || (admin->answer == NULL && !admin->finishing) ? 2 : 1;
+}
+
 /* `none` can be said in the environment too, where '' is as if unset. */
 static bool
 is_wanted(void)
@@ -388,7 +466,7 @@ admin_check(bool insecure, char *error, size_t error_size)
 bool
 admin_start(char *error, size_t error_size)
 {
-	ListenOptions options = {.handlers = &handlers, .max_connections = MAX_CONNECTIONS};
+	ListenOptions options = {.handlers = &handlers, .max_connections = MAX_CONNECTIONS, .spare = spare};
 
 	admin_watch_rights();
 	if (!is_wanted())

@@ -43,6 +43,9 @@ typedef struct AdminAnswer AdminAnswer;
 extern FILE *admin_body(AdminAnswer *answer);
 extern void admin_finish(AdminAnswer *answer, int status, const char *content_type);
 
+/* With metrics in the Prometheus text format, which becomes OpenMetrics for who prefers that. */
+extern void admin_finish_metrics(AdminAnswer *answer);
+
 /* The makers of answers. */
 extern void admin_ready(AdminAnswer *answer);
 extern void admin_metrics(AdminAnswer *answer);

@@ -18,7 +18,6 @@
 #include "metrics.h"
 #include "serve.h"
 
-#define PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
 #define PLAIN "text/plain; charset=utf-8"
 #define JSON "application/json"
 #define LIMIT_US (5 * INT64_C(1000000))
@@ -218,7 +217,7 @@ metrics_came(void *arg, const DbOutcome *outcome)
 	else if (db_up())
 		log_limited(&site, LOG_WARNING, "/metrics is without the database's: %s (%s)",
 					outcome->message, outcome->sqlstate);
-	admin_finish(answer, 200, PROMETHEUS);
+	admin_finish_metrics(answer);
 }
 
 static DbHow
@@ -240,7 +239,7 @@ admin_metrics(AdminAnswer *answer)
 	if (admin_database_metrics() && db_up())
 		db_call(&metrics_statement, NULL, &how, metrics_came, answer);
 	else
-		admin_finish(answer, 200, PROMETHEUS);
+		admin_finish_metrics(answer);
 }
 
 /* Lines of text as JSON strings; returns whether there were any. */
@@ -279,7 +278,7 @@ finish_health(AdminAnswer *answer, bool healthy, const char *checks, int len,
 			problem ? "see that PostgreSQL runs, and that --db names it" : "",
 			len > 0 ? "," : "", len, checks);
 	print_lines(out, problems, print_lines(out, lacks, false));
-	fprintf(out, "],\"draining\":%s}\n", serve_draining() ? "true" : "false");
+	fprintf(out, "],\"draining\":%s}\n", serve_stopping() ? "true" : "false");
 	free(problems);
 	admin_finish(answer, healthy ? 200 : 503, JSON);
 }
@@ -316,11 +315,11 @@ void
 admin_ready(AdminAnswer *answer)
 {
 	FILE	   *out = admin_body(answer);
-	bool		ready = db_up() && !serve_draining();
+	bool		ready = db_up() && !serve_stopping();
 
 	if (ready)
 		fputs("ready\n", out);
-	else if (serve_draining())
+	else if (serve_stopping())
 		fputs("not ready: the server drains\n", out);
 	else
 		fprintf(out, "not ready: %s\n", db_problem());

@@ -255,6 +255,51 @@ callers_authenticate(GrpcCall *call, GrpcIdentity *who)
 	return true;
 }
 
+/* Has it all the rights that the other has? */
+static bool
+has_rights_of(const Caller *caller, const Caller *other)
+{
+	int			i,
+				n;
+
+	if (other->admin && !caller->admin)
+		return false;
+	for (i = 0; i < other->handler_count; i++)
+	{
+		for (n = 0; n < caller->handler_count; n++)
+		{
+			if (strcmp(caller->handlers[n], other->handlers[i]) == 0 || strcmp(caller->handlers[n], "*") == 0)
+				break;
+		}
+		if (n == caller->handler_count)
+			return false;
+	}
+	return true;
+}
+
+const void *
+callers_judge(GrpcCall *call)
+{
+	const Caller *was = grpc_caller(call);
+	const Caller *now = NULL;
+	int			i;
+
+	for (i = 0; i < caller_count; i++)
+	{
+		if (callers[i]->has_token == was->has_token && strcmp(callers[i]->name, was->name) == 0 &&
+			(!was->has_token || CRYPTO_memcmp(callers[i]->token, was->token, sizeof(was->token)) == 0))
+			now = callers[i];
+	}
+	/* A certificate needs no line, and has no right without one but to be somebody. */
+	if (now == NULL && !was->has_token)
+		now = caller_of_certificate(was->name);
+	if (now == NULL)
+		grpc_fail(call, GRPC_UNAUTHENTICATED, "the token has been taken away");
+	else if (!has_rights_of(now, was))
+		grpc_fail(call, GRPC_PERMISSION_DENIED, "rights of %.100s have been taken away: call again with what is left", was->name);
+	return now;
+}
+
 /* ---- what it may ---- */
 
 const char *

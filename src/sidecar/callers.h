@@ -23,6 +23,9 @@ extern bool callers_load(const char *token_file, bool certificates, char *error,
 /* For grpc_set_authenticate(). */
 extern bool callers_authenticate(GrpcCall *call, GrpcIdentity *who);
 
+/* For grpc_each_caller(), after a reload: what a token or certificate has lost its open calls lose. */
+extern const void *callers_judge(GrpcCall *call);
+
 /* The caller's name; NULL: callers have none here. */
 extern const char *caller_name(const GrpcCall *call);
 

@@ -151,6 +151,18 @@ tell_watchers(bool was)
 		watchers[i] (!was);
 }
 
+int
+db_conn_count(void)
+{
+	return conn_count;
+}
+
+DbConn *
+db_conn_at(int i)
+{
+	return &conns[i];
+}
+
 static bool
 conn_is_up(const DbConn *conn)
 {

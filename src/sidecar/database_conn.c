@@ -13,6 +13,7 @@
 
 #include "database_internal.h"
 #include "log.h"
+#include "lookup.h"
 
 #define CONNECT_LIMIT_US 5000000
 #define SILENCE_US 5000000		/* beyond --db-call-limit: no answer will come */
@@ -97,6 +98,7 @@ drop_connection(DbConn *conn)
 	PQfinish(conn->pg);
 	conn->pg = NULL;
 	conn->state = DBC_DOWN;
+	conn->looks_up = false;
 	if (conn->waits)
 		dbconn_waits(conn, NULL);
 	conn->stuck = false;
@@ -187,16 +189,17 @@ took_too_long(void *arg)
 	dbconn_lost(arg, "connecting to PostgreSQL took too long");
 }
 
+/* An address is known: go on with libpq, which looks no name up then. */
 static void
-begin_connecting(void *arg)
+connect_to(DbConn *conn, const LookedUp *found)
 {
-	DbConn	   *conn = arg;
 	/* A server that vanished without a word is noticed; --db may say otherwise. */
 	const char *keywords[] = {
 		"tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
-		"dbname", "fallback_application_name", "client_encoding", NULL
+		"dbname", "fallback_application_name", "client_encoding", found != NULL ? "host" : NULL, "hostaddr", "port", NULL
 	};
-	const char *values[] = {"10000", "10", "5", "2", db_conninfo(), "garbagetruck", "UTF8", NULL};
+	const char *values[] = {"10000", "10", "5", "2", db_conninfo(), "garbagetruck", "UTF8", found != NULL ? found->host : NULL,
+		found != NULL ? found->hostaddr : NULL, found != NULL ? found->port : NULL, NULL};
 
 	conn->pg = PQconnectStartParams(keywords, values, 1);
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
@@ -211,6 +214,46 @@ begin_connecting(void *arg)
 		return;
 	}
 	timer_start(&conn->timer, CONNECT_LIMIT_US, took_too_long, conn);
+}
+
+static void
+looked_up(const LookedUp *found, const char *problem)
+{
+	int			i;
+
+	for (i = 0; i < db_conn_count(); i++)
+	{
+		DbConn	   *conn = db_conn_at(i);
+
+		if (!conn->looks_up)
+			continue;
+		conn->looks_up = false;
+		if (found != NULL)
+			connect_to(conn, found);
+		else
+			connecting_failed(conn, problem);
+	}
+}
+
+static void
+begin_connecting(void *arg)
+{
+	DbConn	   *conn = arg;
+
+	conn->state = DBC_CONNECTING;
+	timer_start(&conn->timer, CONNECT_LIMIT_US, took_too_long, conn);
+	switch (lookup_start(db_conninfo(), looked_up))
+	{
+		case LOOKUP_NOT_NEEDED:
+			connect_to(conn, NULL);
+			break;
+		case LOOKUP_RUNS:
+			conn->looks_up = true;
+			break;
+		case LOOKUP_FAILED:
+			connecting_failed(conn, "could not start a thread to look a name up");
+			break;
+	}
 }
 
 void

@@ -87,6 +87,7 @@ struct DbConn
 	LoopFd	   *watch;
 	uint32_t	events;
 	bool		write_blocked;
+	bool		looks_up;		/* waits for lookup.c while connecting */
 	int			setup_step;
 	LoopTimer	timer;			/* to connect again; the limit of connecting */
 	LoopTask	pump;
@@ -147,6 +148,9 @@ extern void dbcall_wait_for_lock(DbCall *call);
 
 /* A connection came up or went down, and why. */
 extern void conn_state_changed(DbConn *conn, const char *problem);
+
+extern int	db_conn_count(void);
+extern DbConn *db_conn_at(int i);
 
 extern void db_note_version(const char *version);
 

@@ -82,6 +82,12 @@ extern void grpc_set_authenticate(GrpcAuthenticate authenticate);
 /* Take over the streams of http2.h.  Call once, after adding the methods. */
 extern void grpc_start(void);
 
+/*
+ * Judge again who calls over a connection: `judge` gives what the caller is now,
+ * of the same name, or NULL after it has failed the call.
+ */
+extern void grpc_each_caller(Conn *conn, const void *(*judge) (GrpcCall *call));
+
 extern const Option grpc_options[];
 extern void grpc_register_metrics(void);
 

@@ -291,6 +291,28 @@ end_or_nothing(Http2Stream *stream)
 		receive_end(stream);
 }
 
+typedef struct Judge
+{
+	const void *(*judge) (GrpcCall *call);
+} Judge;
+
+static void
+judge_stream(Http2Stream *stream, void *arg)
+{
+	GrpcCall   *call = http2_data(stream);
+
+	if (call != NULL && !call->finished && call->caller != NULL)
+		call->caller = ((const Judge *) arg)->judge(call);
+}
+
+void
+grpc_each_caller(Conn *conn, const void *(*judge) (GrpcCall *call))
+{
+	Judge		arg = {judge};
+
+	http2_each_stream(conn, judge_stream, &arg);
+}
+
 void
 grpc_start(void)
 {

@@ -96,6 +96,9 @@ extern void *http2_data(const Http2Stream *stream);
 extern void http2_set_data(Http2Stream *stream, void *data);
 extern Conn *http2_conn(const Http2Stream *stream);
 
+/* Visit the streams of a connection; `visit` may answer or reset them. */
+extern void http2_each_stream(Conn *conn, void (*visit) (Http2Stream *stream, void *arg), void *arg);
+
 /* GOAWAY in two steps, then close when the last stream has ended. */
 extern void http2_drain(Http2 *session);
 static inline void

@@ -60,7 +60,8 @@ on_header(nghttp2_session *nghttp2, const nghttp2_frame *frame, const uint8_t *n
 	if (stream == NULL || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
 	needed += stream->headers_len;
-	if (needed > MAX_HEADER_BYTES)
+	/* Where nghttp2 does not check them, a NUL would make one field of two. */
+	if (needed > MAX_HEADER_BYTES || memchr(name, '\0', name_len) != NULL || memchr(value, '\0', value_len) != NULL)
 	{
 		stream->too_large = true;
 		return 0;
@@ -230,6 +231,37 @@ feed(Http2 *session, const uint8_t *data, size_t len)
 	session->ending = true;
 }
 
+/* How an HTTP/1 request begins; HTTP/2 does with "PRI". */
+static bool
+is_http1(const uint8_t *data, size_t len)
+{
+	static const char *const methods[] = {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE "};
+	size_t		i;
+
+	for (i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+	{
+		if (len >= strlen(methods[i]) && memcmp(data, methods[i], strlen(methods[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* In its own words, which it shows to somebody. */
+static void
+answer_http1(Http2 *session)
+{
+	static LogSite site;
+	static const char answer[] =
+		"HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\nContent-Type: text/plain\r\n"
+		"Content-Length: 78\r\n\r\n"
+		"This is a gRPC server, which speaks HTTP/2 only; the admin port has HTTP/1.1.\n";
+
+	log_limited(&site, LOG_INFO, "%s speaks HTTP/1 to the gRPC port", conn_peer(session->conn));
+	conn_write(session->conn, answer, sizeof(answer) - 1);
+	session->ending = true;
+	conn_finish(session->conn);
+}
+
 /*
  * Follows the frames' lengths, and judges DATA and HEADERS before nghttp2 sees
  * them.  A header that comes in two pieces is not judged.
@@ -241,7 +273,11 @@ receive_bytes(Conn *conn, const uint8_t *data, size_t len)
 	size_t		fed = 0;
 	size_t		at = 0;
 
+	if (session->last_received_us == 0 && is_http1(data, len))
+		answer_http1(session);
 	session->last_received_us = loop_now();
+	if (session->ending)
+		return;
 	while (at < len)
 	{
 		size_t		n = session->skip < len - at ? session->skip : len - at;

@@ -47,6 +47,7 @@ Metric		http2_too_many_pings = {"too_many_pings_total", METRIC_COUNTER, "Connect
 const Http2Handlers *http2_handlers;
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *session_option;
+static nghttp2_option *unix_option;
 
 void
 http2_register_metrics(void)
@@ -148,15 +149,25 @@ init_nghttp2(void)
 		return true;
 	if (nghttp2_option_new(&session_option) != 0)
 		return false;
+	if (nghttp2_option_new(&unix_option) != 0)
+	{
+		nghttp2_option_del(session_option);
+		return false;
+	}
 	if (nghttp2_session_callbacks_new(&callbacks) != 0)
 	{
 		nghttp2_option_del(session_option);
+		nghttp2_option_del(unix_option);
 		return false;
 	}
 	receive_callbacks(callbacks);
 	/* The standard limit (33 a second) ends honest clients that cancel a lot. */
 	nghttp2_option_set_stream_reset_rate_limit(session_option, 10000, 1000);
 	nghttp2_option_set_no_closed_streams(session_option, 1);
+	nghttp2_option_set_stream_reset_rate_limit(unix_option, 10000, 1000);
+	nghttp2_option_set_no_closed_streams(unix_option, 1);
+	/* Some clients say the path of the socket for an authority, which is none; the calls' fields we check ourselves. */
+	nghttp2_option_set_no_http_messaging(unix_option, 1);
 	return true;
 }
 
@@ -182,7 +193,8 @@ opened(Conn *conn)
 	if (session != NULL)
 		session->peer = party_of_peer(conn_host(conn));
 	if (session == NULL || session->peer == NULL || !party_recharge(session->peer, &session->charged, SESSION_FIRST_BYTES) ||
-		!init_nghttp2() || nghttp2_session_server_new2(&session->nghttp2, callbacks, session, session_option) != 0)
+		!init_nghttp2() || nghttp2_session_server_new2(&session->nghttp2, callbacks, session,
+											strcmp(conn_host(conn), "unix") == 0 ? unix_option : session_option) != 0)
 	{
 		if (session != NULL)
 			forget_peer(session);
@@ -193,7 +205,6 @@ opened(Conn *conn)
 	session->conn = conn;
 	session->named = conn_certificate_name(conn) != NULL;
 	session->skip = PREFACE;
-	session->last_received_us = loop_now();
 	conn_set_data(conn, session);
 	session_submitted(session, nghttp2_submit_settings(session->nghttp2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0])));
 	session_submitted(session, nghttp2_session_set_local_window_size(session->nghttp2, NGHTTP2_FLAG_NONE, 0, SESSION_WINDOW));
@@ -202,7 +213,7 @@ opened(Conn *conn)
 		timer_start(&session->age, max_age_us - max_age_us / 10 + random() % (max_age_us / 5 + 1), reached_max_age, session);
 	metric_add(&sessions_opened, 1);
 	metric_add(&sessions_open, 1);
-	session_send_soon(session);
+	/* Our first word follows the client's: it may speak another language. */
 }
 
 static void

@@ -178,6 +178,21 @@ note_finished(Http2Stream *stream)
 		timer_start(&stream->session->reap, REAP_US, reap, stream->session);
 }
 
+void
+http2_each_stream(Conn *conn, void (*visit) (Http2Stream *stream, void *arg), void *arg)
+{
+	const Http2 *session = conn_data(conn);
+	Http2Stream *stream;
+	Http2Stream *next;
+
+	for (stream = session != NULL ? session->streams : NULL; stream != NULL; stream = next)
+	{
+		next = stream->next;
+		if (stream->told)
+			visit(stream, arg);
+	}
+}
+
 int
 http2_spare(const Conn *conn)
 {

@@ -317,6 +317,20 @@ listen_on(Listener *listener, const struct sockaddr *address, socklen_t len)
 	return true;
 }
 
+/* Does somebody listen there, though he may be busy? */
+static bool
+is_served(const struct sockaddr_un *address)
+{
+	int			fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	bool		served;
+
+	if (fd < 0)
+		return true;
+	served = connect(fd, (const struct sockaddr *) address, sizeof(*address)) == 0 || errno != ECONNREFUSED;
+	close(fd);
+	return served;
+}
+
 static bool
 listen_unix(Listener *listener, const char *path)
 {
@@ -331,7 +345,14 @@ listen_unix(Listener *listener, const char *path)
 	strcpy(address.sun_path, path);
 	/* A socket that nobody listens on any more is left by a crash. */
 	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+	{
+		if (is_served(&address))
+		{
+			errno = EADDRINUSE;
+			return false;
+		}
 		unlink(path);
+	}
 	strcpy(listener->unix_path, path);
 	snprintf(listener->address, sizeof(listener->address), "unix:%s", path);
 	return listen_on(listener, (struct sockaddr *) &address, sizeof(address));
@@ -404,6 +425,9 @@ listener_stop(Listener *listener)
 {
 	int			i;
 
+	/* First, while nobody else can have taken the path. */
+	if (listener->unix_path[0] != '\0' && listener->count > 0)
+		unlink(listener->unix_path);
 	listener->stopped = true;
 	timer_stop(&listener->resume);
 	for (i = 0; i < listener->count; i++)
@@ -413,8 +437,6 @@ listener_stop(Listener *listener)
 		close(listener->fds[i]);
 	}
 	listener->count = 0;
-	if (listener->unix_path[0] != '\0')
-		unlink(listener->unix_path);
 }
 
 void

@@ -3,8 +3,10 @@
  *		Messages of the server, on stderr: one write for each line, so that the
  *		threads' lines do not mix.
  */
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +15,7 @@
 
 #include "log.h"
 
-#define LINE_SIZE 2048
+#define LINE_SIZE 2048		/* twice that, with what is put around and before characters, is at most PIPE_BUF */
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 static const int journal_levels[] = {3, 4, 6, 7};
@@ -22,6 +24,8 @@ static LogLevel threshold = LOG_INFO;
 static bool as_json = false;
 static bool for_journal = false;
 static pthread_mutex_t site_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t write_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint64_t dropped;
 
 bool
 log_configure(const char *level, const char *format)
@@ -74,6 +78,25 @@ escape_json(const char *text, char *out, size_t size)
 	return n;
 }
 
+/*
+ * Nobody waits for who reads the log: what cannot be written now is counted and
+ * dropped.  A pipe that is ready takes as much as a line has, whole.
+ */
+static void
+put_line(const char *line, size_t len)
+{
+	struct pollfd ready = {STDERR_FILENO, POLLOUT, 0};
+
+	if (poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT) || write(STDERR_FILENO, line, len) < 0)
+		atomic_fetch_add(&dropped, 1);
+}
+
+uint64_t
+log_dropped(void)
+{
+	return atomic_load(&dropped);
+}
+
 static void
 write_line(LogLevel level, const char *message)
 {
@@ -82,7 +105,6 @@ write_line(LogLevel level, const char *message)
 	struct tm	utc;
 	char		stamp[32];
 	int			n;
-	ssize_t		ignored;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &utc);
@@ -102,8 +124,9 @@ write_line(LogLevel level, const char *message)
 					 stamp, now.tv_nsec / 1000000, level_names[level], message);
 	if (n >= (int) sizeof(line))
 		n = (int) sizeof(line) - 1;
-	ignored = write(STDERR_FILENO, line, (size_t) n);
-	(void) ignored;
+	pthread_mutex_lock(&write_lock);
+	put_line(line, (size_t) n);
+	pthread_mutex_unlock(&write_lock);
 }
 
 /* Line ends of libraries' messages become spaces. */

@@ -38,4 +38,7 @@ typedef struct LogSite
 extern void log_limited(LogSite *site, LogLevel level, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
 
+/* Lines that could not be written. */
+extern uint64_t log_dropped(void);
+
 #endif							/* GT_LOG_H */

@@ -56,6 +56,12 @@ conn_certificate_name(const Conn *conn)
 	return conn->certificate_name;
 }
 
+bool
+conn_is_trusted(const Conn *conn)
+{
+	return conn->ssl == NULL || tls_peer_trusted(conn->listener->options.tls, conn->ssl);
+}
+
 size_t
 conn_pending(const Conn *conn)
 {

@@ -113,6 +113,9 @@ extern const char *conn_host(const Conn *conn); /* "127.0.0.1"; of IPv6 its netw
  */
 extern const char *conn_certificate_name(const Conn *conn);
 
+/* Would its client certificate, if it has one, be taken after the last tls_reload()? */
+extern bool conn_is_trusted(const Conn *conn);
+
 /* Visit every connection of a listener; `visit` may close it. */
 extern void listener_each(Listener *listener, void (*visit) (Conn *conn, void *arg), void *arg);
 

@@ -320,6 +320,53 @@ options_help(const Option *const *tables, FILE *out)
 	}
 }
 
+/* The end of a value in a connection string: to a blank, or to the quote's end. */
+static const char *
+end_of_value(const char *at)
+{
+	bool		quoted = *at == '\'';
+
+	for (at += quoted; *at != '\0' && (quoted ? *at != '\'' : *at != ' '); at++)
+	{
+		if (*at == '\\' && at[1] != '\0')
+			at++;
+	}
+	return at + (quoted && *at == '\'');
+}
+
+/* Text without the passwords that a connection string or URI has. */
+static void
+show_text(const char *text, FILE *out)
+{
+	const char *scheme = strstr(text, "://");
+	const char *at = scheme != NULL ? scheme + 3 : NULL;
+	const char *host = at != NULL ? memrchr(at, '@', strcspn(at, "/?")) : NULL;
+	const char *colon = host != NULL ? memchr(at, ':', (size_t) (host - at)) : NULL;
+
+	if (colon != NULL)
+	{
+		fprintf(out, "%.*s:***", (int) (colon - text), text);
+		text = host;
+	}
+	while ((at = strstr(text, "password")) != NULL)
+	{
+		const char *value = at + strlen("password");
+
+		value += strspn(value, " ");
+		if (*value != '=')
+		{
+			fprintf(out, "%.*s", (int) (value - text), text);
+			text = value;
+			continue;
+		}
+		value++;
+		value += strspn(value, " ");
+		fprintf(out, "%.*s***", (int) (value - text), text);
+		text = scheme != NULL ? value + strcspn(value, "&") : end_of_value(value);
+	}
+	fputs(text, out);
+}
+
 void
 options_show(const Option *const *tables, FILE *out)
 {
@@ -335,7 +382,7 @@ options_show(const Option *const *tables, FILE *out)
 			{
 				case OPTION_TEXT:
 					if (*(const char **) option->target != NULL)
-						fputs(*(const char **) option->target, out);
+						show_text(*(const char **) option->target, out);
 					break;
 				case OPTION_SWITCH:
 					fputs(*(bool *) option->target ? "on" : "off", out);

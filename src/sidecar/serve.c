@@ -3,9 +3,9 @@
  *		The command `serve`: start, reload, drain, stop.
  *
  * The main thread runs the loop; the executors have a thread of their own.
- * SIGHUP reads certificates and tokens again.  SIGTERM and SIGINT drain: no new
- * connections, GOAWAY on the old ones, calls may finish; a second one stops at
- * once.  A crash leaves nothing behind: leases live by their deadlines and
+ * SIGHUP reads certificates and tokens again.  At SIGTERM and SIGINT /readyz says
+ * no; after --shutdown-delay there are no new connections, GOAWAY on the old
+ * ones, and calls may finish; a second signal ends the process at once.  A crash leaves nothing behind: leases live by their deadlines and
  * claims lapse.
  */
 #include <errno.h>
@@ -43,6 +43,7 @@ static bool insecure;
 static int64_t max_connections;
 static int64_t handshake_us;
 static int64_t shutdown_us;
+static int64_t shutdown_delay_us;
 static const char *executor_list;
 static const char *file_root;
 static const char *expect_identity;
@@ -69,6 +70,7 @@ static const Option serve_options[] =
 	{"max-connections", OPTION_NUMBER, &max_connections, "10000", "N", "gRPC connections at once", 1, 1000000},
 	{"handshake-timeout", OPTION_DURATION, &handshake_us, "10s", "D", "the longest TLS handshake", 1000, 3600000000LL},
 	{"shutdown-timeout", OPTION_DURATION, &shutdown_us, "30s", "D", "how long calls may go on after SIGTERM", 0, 86400000000LL},
+	{"shutdown-delay", OPTION_DURATION, &shutdown_delay_us, "0", "D", "how long after SIGTERM new connections and calls are still taken, while /readyz says 503", 0, 86400000000LL},
 	{"executors", OPTION_TEXT, &executor_list, "http,grpc,s3,azure_blob,file,redis", "LIST", "kinds of cleanups to carry out here, none to leave them to others"},
 	{"expect-identity", OPTION_TEXT, &expect_identity, NULL, "TEXT", "claim nothing, for no client either, from a database whose garbagetruck.identity differs"},
 	{"file-root", OPTION_TEXT, &file_root, NULL, "DIR", "the directory beneath which the executor `file` may remove files; none by default"},
@@ -90,14 +92,30 @@ static const Option *const all_options[] =
 {serve_options, database_options, services_options, admin_options, http2_options, grpc_options, NULL};
 
 static struct timespec started;
-static bool draining;
+static bool stopping;			/* a signal came */
+static bool draining;			/* and its delay has passed */
 static Listener *listener;
 static Tls *tls;
 static Executors *executors;
 static Ephemeral ephemeral_server;
+static double
+read_dropped(void)
+{
+	return (double) log_dropped();
+}
+
+static Metric dropped_metric = {"log_lines_dropped_total", METRIC_COUNTER, "Lines of the log that could not be written at once.", .read = read_dropped};
 static LoopFd *signal_watch;
 static LoopTimer drain_timer;
+static LoopTimer watchdog_timer;
+static int64_t watchdog_us;
 static int64_t drain_until_us;
+
+bool
+serve_stopping(void)
+{
+	return stopping;
+}
 
 bool
 serve_draining(void)
@@ -152,7 +170,38 @@ notify(const char *state)
 	close(fd);
 }
 
+/* Twice in the time that systemd gives (WatchdogSec=): the loop turns. */
+static void
+feed_watchdog(void *arg)
+{
+	notify("WATCHDOG=1");
+	timer_start(&watchdog_timer, watchdog_us, feed_watchdog, NULL);
+}
+
+static void
+start_watchdog(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC");
+	const char *pid = getenv("WATCHDOG_PID");
+
+	if (usec == NULL || (pid != NULL && strtol(pid, NULL, 10) != (long) getpid()))
+		return;
+	watchdog_us = strtoll(usec, NULL, 10) / 2;
+	if (watchdog_us > 0)
+		feed_watchdog(NULL);
+}
+
 /* ---- reload ---- */
+
+/* What a token or certificate has lost its open streams lose. */
+static void
+judge_conn(Conn *conn, void *arg)
+{
+	if (conn_is_trusted(conn))
+		grpc_each_caller(conn, callers_judge);
+	else
+		conn_close(conn);
+}
 
 static void
 reload(void)
@@ -161,13 +210,20 @@ reload(void)
 	bool		certificates;
 	bool		tokens;
 
-	notify("RELOADING=1");
+	char		reloading[64];
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	snprintf(reloading, sizeof(reloading), "RELOADING=1\nMONOTONIC_USEC=%lld",
+			 (long long) now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	notify(reloading);
 	certificates = tls == NULL || tls_reload(tls, error, sizeof(error));
 	if (!certificates)
 		log_line(LOG_ERROR, "the certificates stay as they were: %s", error);
 	tokens = callers_load(token_file, tls_client_ca != NULL, error, sizeof(error));
 	if (!tokens)
 		log_line(LOG_ERROR, "the tokens stay as they were: %s", error);
+	listener_each(listener, judge_conn, NULL);
 	if (certificates && tokens)
 		log_line(LOG_INFO, "certificates and tokens were read again");
 	notify("READY=1");
@@ -178,7 +234,12 @@ reload(void)
 static void
 check_drained(void *arg)
 {
-	if ((listener_connections(listener) == 0 && db_idle()) || loop_now() >= drain_until_us)
+	bool		calls = listener_connections(listener) > 0 || !db_idle();
+
+	if (loop_now() >= drain_until_us)
+		calls = false;
+	/* The executors have their own limit; until then the admin port answers. */
+	if (!calls && (executors == NULL || executors_finished(executors)))
 	{
 		loop_stop();
 		return;
@@ -187,23 +248,37 @@ check_drained(void *arg)
 }
 
 static void
-drain(void)
+drain(void *arg)
 {
-	if (draining)
-	{
-		loop_stop();
-		return;
-	}
 	draining = true;
 	drain_until_us = loop_now() + shutdown_us;
-	log_line(LOG_INFO, "shutting down: calls in progress have %g s to finish", (double) shutdown_us / 1e6);
-	notify("STOPPING=1");
-	health_set_serving(false);
-	if (executors != NULL)
-		executors_drain(executors, (int) (shutdown_us / 1000));
 	listener_stop(listener);
 	listener_each(listener, http2_drain_conn, NULL);
 	timer_start(&drain_timer, DRAIN_CHECK_US, check_drained, NULL);
+}
+
+/* The first signal asks, the second one does not. */
+static void
+stop(void)
+{
+	if (stopping)
+	{
+		log_line(LOG_WARNING, "a second signal: stopped at once");
+		if (!draining)
+			listener_stop(listener);
+		admin_stop();
+		_exit(0);
+	}
+	stopping = true;
+	log_line(LOG_INFO, "shutting down: calls in progress have %g s to finish", (double) (shutdown_delay_us + shutdown_us) / 1e6);
+	notify("STOPPING=1");
+	health_set_serving(false);
+	if (executors != NULL)
+		executors_drain(executors, (int) ((shutdown_delay_us + shutdown_us) / 1000));
+	if (shutdown_delay_us > 0)
+		timer_start(&drain_timer, shutdown_delay_us, drain, NULL);
+	else
+		drain(NULL);
 }
 
 static void
@@ -217,7 +292,7 @@ handle_signal(void *arg, uint32_t events)
 		if (info.ssi_signo == SIGHUP)
 			reload();
 		else
-			drain();
+			stop();
 	}
 }
 
@@ -387,6 +462,7 @@ start_all(char *error, size_t error_size)
 	raise_file_limit();
 	if (!callers_load(token_file, tls_client_ca != NULL, error, error_size))
 		return false;
+	metric_register(&dropped_metric);
 	http2_register_metrics();
 	grpc_set_authenticate(callers_authenticate);
 	grpc_start();
@@ -477,6 +553,8 @@ serve_main(int argc, char **argv)
 			 tls != NULL ? " (TLS)" : "", admin_address() != NULL ? ", its admin port is " : "",
 			 admin_address() != NULL ? admin_address() : "");
 	notify("READY=1");
+	start_watchdog();
+	services_check_cleanups();
 	loop_run();
 
 	if (executors != NULL)

@@ -15,8 +15,11 @@
 /* Run `garbagetruck serve ARGS`; the word serve is not among them. */
 extern int	serve_main(int argc, char **argv);
 
-/* Shutting down: /readyz says 503. */
+/* Shutting down: nothing that waits goes on. */
 extern bool serve_draining(void);
+
+/* From the signal on, by --shutdown-delay before that: /readyz says 503. */
+extern bool serve_stopping(void);
 
 /* When the service started, and its executors (NULL: none). */
 extern struct timespec serve_started(void);

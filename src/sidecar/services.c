@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
 #include "services.h"
 
 static OptionList cleanup_list;
@@ -49,6 +50,45 @@ services_start(char *error, size_t error_size)
 	grpc_add_methods(health_methods);
 	grpc_add_methods(reflection_methods);
 	return true;
+}
+
+/*
+ * A create that is refused for its parent after the handler was found good, and
+ * so makes nothing.
+ */
+static DbStatement check_statement = {"check_cleanup",
+	"SELECT g.sqlstate, g.message, $1::text FROM gt_lease_grant_each(pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object("
+	"'object_id', 'x', 'cleanup', $2::text, 'parent', '00000000-0000-0000-0000-000000000000'))) g",
+2, DB_REPEATABLE};
+
+static void
+cleanup_checked(void *arg, const DbOutcome *outcome)
+{
+	const char *sqlstate = outcome->result != NULL ? PQgetvalue(outcome->result, 0, 0) : "";
+
+	if (strcmp(sqlstate, "GT007") == 0 || strcmp(sqlstate, "42501") == 0)
+		log_line(LOG_WARNING, "--cleanup %s: %s", PQgetvalue(outcome->result, 0, 2), PQgetvalue(outcome->result, 0, 1));
+}
+
+static void
+check_cleanups(bool up)
+{
+	static bool checked;
+	int			i;
+
+	for (i = 0; up && !checked && i < cleanup_list.count; i++)
+	{
+		const char *params[2] = {cleanup_list.items[i], strchr(cleanup_list.items[i], '=') + 1};
+
+		db_call(&check_statement, params, NULL, cleanup_checked, NULL);
+	}
+	checked = checked || up;
+}
+
+void
+services_check_cleanups(void)
+{
+	db_watch(check_cleanups);
 }
 
 const AllowList *

@@ -27,6 +27,9 @@ extern const Option services_options[];
 /* Add all methods; to be called once, before grpc_start(). */
 extern bool services_start(char *error, size_t error_size);
 
+/* Say which handlers of --cleanup are none, once the database answers. */
+extern void services_check_cleanups(void);
+
 /* The server drains: health says NOT_SERVING. */
 extern void health_set_serving(bool serving);
 

@@ -333,3 +333,20 @@ tls_peer_name(SSL *ssl, char **name)
 	GENERAL_NAMES_free(names);
 	return true;
 }
+
+bool
+tls_peer_trusted(const Tls *tls, SSL *ssl)
+{
+	X509	   *cert = SSL_get1_peer_certificate(ssl);
+	X509_STORE_CTX *check = X509_STORE_CTX_new();
+	bool		trusted = cert == NULL;
+
+	if (cert != NULL && check != NULL &&
+		X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(tls->context), cert, SSL_get_peer_cert_chain(ssl)) == 1 &&
+		X509_STORE_CTX_set_default(check, "ssl_client") == 1)
+		trusted = X509_verify_cert(check) == 1;
+	ERR_clear_error();
+	X509_STORE_CTX_free(check);
+	X509_free(cert);
+	return trusted;
+}

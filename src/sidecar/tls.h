@@ -18,6 +18,9 @@ extern bool tls_protocol_fits(const Tls *tls, SSL *ssl);
 /* See conn_certificate_name(); allocated.  False: the certificate's names could not be read. */
 extern bool tls_peer_name(SSL *ssl, char **name);
 
+/* Would the peer's certificate be taken by the files as they are now?  True where it has none. */
+extern bool tls_peer_trusted(const Tls *tls, SSL *ssl);
+
 /* OpenSSL's last error, and forget it. */
 extern const char *tls_error(char *buffer, size_t size);
 

@@ -8,6 +8,7 @@
  */
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ struct Executors
 {
 	pthread_t	thread;
 	pthread_mutex_t lock;
+	_Atomic bool finished;		/* the thread has ended */
 
 	/* guarded by lock */
 	ExecutorsStats stats;
@@ -251,7 +253,14 @@ executors_thread(void *arg)
 		wait_for_events(context);
 	}
 	exchange(executors);
+	atomic_store(&executors->finished, true);
 	return NULL;
+}
+
+bool
+executors_finished(Executors *executors)
+{
+	return atomic_load(&executors->finished);
 }
 
 static char *

@@ -136,6 +136,7 @@ extern char *executors_problems(Executors *executors);
  * at once; executors_stop() waits for the end and frees all.
  */
 extern void executors_drain(Executors *executors, int drain_ms);
+extern bool executors_finished(Executors *executors);	/* after executors_drain(): there is nothing to wait for */
 extern void executors_stop(Executors *executors);
 
 #endif							/* GT_EXECUTORS_H */

@@ -1,0 +1,364 @@
+#!/usr/bin/python3
+"""Running it: signals, logs that nobody reads, name servers that do not answer, sockets, systemd, who comes to the wrong port."""
+import fcntl
+import http.client
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+import grpc
+
+from harness import BINARY, GC, V1, WORK, Clock, Sidecar, call, method, start_cluster, until_serving, wait_until
+import distributed_gc_pb2 as gc
+import garbagetruck_v1_pb2 as v1
+import health_pb2
+
+cluster = None
+
+
+def setUpModule():
+    global cluster
+    cluster = start_cluster()
+
+
+def tearDownModule():
+    cluster.close()
+
+
+def sql(text, user="postgres"):
+    return cluster.tool("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", text, as_role=user).strip()
+
+
+def admin_port(sidecar):
+    return int(re.search(r"admin port is \S*:(\d+)", sidecar.log()).group(1))
+
+
+def get(port, path, timeout=10, **headers):
+    """(status, headers, text)"""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def create(channel, name, **more):
+    return call(channel, GC + "CreateLease", gc.CreateLeaseRequest(object_id=name, service_id="s"), gc.CreateLeaseResponse, **more)
+
+
+class SignalsTest(unittest.TestCase):
+    def start(self, *options, **more):
+        own = until_serving(Sidecar(cluster, *options, admin=True, **more))
+        self.addCleanup(own.kill)
+        return own
+
+    def test_readyz_first_and_the_listener_later(self):
+        own = self.start("--shutdown-delay", "2s")
+        port = admin_port(own)
+        self.assertEqual(get(port, "/readyz")[0], 200)
+        own.signal(signal.SIGTERM)
+        self.assertTrue(wait_until(lambda: get(port, "/readyz")[0] == 503, 1.5))
+        channel = grpc.insecure_channel(own.address)
+        create(channel, "while it is not ready")
+        channel.close()
+        self.assertEqual(own.process.wait(20), 0)
+
+    def test_the_admin_port_answers_to_the_end_and_a_second_signal_ends_it(self):
+        hanging = socket.create_server(("127.0.0.1", 0))
+        sql("SELECT gt_handler_create('hang', 'http', 'http://127.0.0.1:%d/x')" % hanging.getsockname()[1], "app")
+        own = self.start("--allow-target", "127.0.0.1", "--shutdown-timeout", "30s", executors="http")
+        sql("SELECT gt_release(gt_lease_create('hangs', cleanup => 'hang'))", "app")
+        hanging.settimeout(20)
+        called, _ = hanging.accept()
+        port = admin_port(own)
+        own.signal(signal.SIGTERM)
+        self.assertTrue(wait_until(lambda: "shutting down" in own.log(), 10))
+        for _ in range(5):
+            time.sleep(0.3)
+            self.assertEqual(get(port, "/livez")[0], 200)
+            self.assertEqual(get(port, "/readyz")[0], 503)
+        own.signal(signal.SIGTERM)
+        self.assertEqual(own.process.wait(5), 0)
+        called.close()
+        hanging.close()
+        sql("SELECT gt_ack(cleanup_id, attempts + 1) FROM gt_garbage WHERE handler = 'hang'", "app")
+
+    def test_a_log_that_nobody_reads(self):
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, 1031, 4096)     # F_SETPIPE_SZ
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GARBAGETRUCK_", "PG"))}
+        ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        numbers = [one.getsockname()[1] for one in ports]
+        for one in ports:
+            one.close()
+        process = subprocess.Popen([BINARY, "serve", "--db", cluster.dsn(user="app"), "--listen", "127.0.0.1:%d" % numbers[0],
+                                    "--admin", "127.0.0.1:%d" % numbers[1], "--executors", "none", "--log-level", "debug"],
+                                   stderr=writer, env=clean)
+        self.addCleanup(process.kill)
+        os.close(writer)
+
+        def lives():
+            try:
+                return get(numbers[1], "/livez", 2)[0] == 200
+            except OSError:
+                return False
+        self.assertTrue(wait_until(lives, 20))
+        channel = grpc.insecure_channel("127.0.0.1:%d" % numbers[0])
+        for i in range(200):
+            create(channel, "unread%d" % i, timeout=10, wait_for_ready=True)
+        self.assertTrue(lives())
+        dropped = re.search(r"log_lines_dropped_total (\d+)", get(numbers[1], "/metrics")[2])
+        self.assertGreater(int(dropped.group(1)), 0)
+        channel.close()
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(20), 0)
+        os.close(reader)
+
+    def test_tokens_that_are_taken_away(self):
+        tokens = os.path.join(WORK, "taken")
+
+        def write(text):
+            with open(tokens, "w") as file:
+                file.write(text)
+        sql("SELECT gt_handler_create('q', 'queue')", "app")
+        write("t-a A\nt-b B claim=q\nt-c C claim=q\n")
+        own = self.start("--token-file", tokens)
+        channel = own.channel()
+        ends = []
+
+        def stream(token, name, request, answer):
+            requests = queue.Queue()
+            requests.put(request)
+            open_stream = method(channel, V1 + name, answer, "stream_stream")(
+                iter(requests.get, None), metadata=(("authorization", "Bearer " + token),), timeout=60)
+            ends.append(requests)
+            return open_stream
+        lost = stream("t-a", "KeepAlive", v1.KeepAliveRequest(seq=1), v1.KeepAliveResponse)
+        less = stream("t-b", "WatchCleanups", v1.WatchRequest(handlers=["q"], credit=1), v1.Cleanup)
+        kept = stream("t-c", "KeepAlive", v1.KeepAliveRequest(seq=1), v1.KeepAliveResponse)
+        next(lost)
+        next(kept)
+        time.sleep(0.5)
+        write("t-b B\nt-c C claim=q admin\n")
+        own.signal(signal.SIGHUP)
+        for broken, code in ((lost, grpc.StatusCode.UNAUTHENTICATED), (less, grpc.StatusCode.PERMISSION_DENIED)):
+            with self.assertRaises(grpc.RpcError) as caught:
+                next(broken)
+            self.assertEqual(caught.exception.code(), code)
+        ends[2].put(v1.KeepAliveRequest(seq=2))
+        self.assertEqual(next(kept).seq, 2)
+        for requests in ends:
+            requests.put(None)
+
+    def test_unknown_handlers_of_cleanup_are_said_at_the_start(self):
+        own = self.start("--cleanup", "temporary_file=nobody_has_it", "--cleanup", "custom=http_endpoint")
+        self.assertTrue(wait_until(lambda: "nobody_has_it" in own.log(), 20))
+        self.assertNotIn("--cleanup custom", own.log())
+
+    def test_systemd(self):
+        path = os.path.join(WORK, "notify")
+        told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        told.bind(path)
+        told.settimeout(20)
+        own = self.start(environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "600000"})
+        said = [told.recv(200) for _ in range(4)]
+        self.assertEqual(said[0], b"READY=1")
+        self.assertGreaterEqual(said.count(b"WATCHDOG=1"), 3)
+        own.signal(signal.SIGHUP)
+        while not (one := told.recv(200)).startswith(b"RELOADING=1"):
+            pass
+        self.assertRegex(one, rb"RELOADING=1\nMONOTONIC_USEC=\d+")
+        while told.recv(200) != b"READY=1":
+            pass
+        told.close()
+
+
+class NamesTest(unittest.TestCase):
+    def test_a_name_server_that_does_not_answer(self):
+        source, library = os.path.join(WORK, "silent.c"), os.path.join(WORK, "silent.so")
+        with open(source, "w") as file:
+            file.write("""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (host && strcmp(host, "db.silent") == 0)
+    {
+        sleep(60);
+        return EAI_AGAIN;
+    }
+    return real(host && strcmp(host, "db.known") == 0 ? "127.0.0.1" : host, port, hints, found);
+}
+""")
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        own = Sidecar(cluster, admin=True, dsn="host=db.silent dbname=postgres user=app", environment={"LD_PRELOAD": library})
+        self.addCleanup(own.kill)
+        port = admin_port(own)
+        for _ in range(3):
+            self.assertEqual(get(port, "/livez", 3)[0], 200)
+            time.sleep(0.2)
+        self.assertEqual(get(port, "/readyz", 3)[0], 503)
+        own.signal(signal.SIGTERM)
+        self.assertEqual(own.process.wait(10), 0)
+
+    def test_names_are_known(self):
+        """By TCP, of one host, and of one after one that is not known."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        path = os.path.join(re.search(r"host=(\S+)", cluster.dsn()).group(1), ".s.PGSQL.%s" % re.search(r"port=(\d+)", cluster.dsn()).group(1))
+
+        def pump(one, other):
+            try:
+                while data := one.recv(65536):
+                    other.sendall(data)
+            except OSError:
+                pass
+            for each in (one, other):
+                try:
+                    each.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+        def accept():
+            while True:
+                try:
+                    one, _ = listener.accept()
+                except OSError:
+                    return
+                other = socket.socket(socket.AF_UNIX)
+                other.connect(path)
+                for pair in ((one, other), (other, one)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+        threading.Thread(target=accept, daemon=True).start()
+        port = listener.getsockname()[1]
+        for where in ("host=localhost port=%d", "host=no.such.host.invalid,localhost port=1,%d", "host=localhost,no.such.host.invalid port=%d"):
+            own = Sidecar(cluster, dsn="dbname=postgres user=app sslmode=disable " + where % port)
+            self.addCleanup(own.kill)
+            until_serving(own)
+            self.assertEqual(own.stop(), 0)
+        listener.close()
+
+
+class SocketsTest(unittest.TestCase):
+    def serve(self, path):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GARBAGETRUCK_", "PG"))}
+        process = subprocess.Popen([BINARY, "serve", "--db", cluster.dsn(user="app"), "--listen", "unix:" + path, "--admin", "none",
+                                    "--executors", "none"], stderr=subprocess.PIPE, env=clean)
+        self.addCleanup(process.kill)
+        self.addCleanup(process.stderr.close)
+        return process
+
+    def test_a_path_is_taken_from_nobody_who_lives(self):
+        path = os.path.join(WORK, "gt.sock")
+        first = self.serve(path)
+        self.assertTrue(wait_until(lambda: os.path.exists(path), 20))
+        channel = grpc.insecure_channel("unix:" + path)
+        create(channel, "by path", wait_for_ready=True, timeout=20)
+        second = self.serve(path)
+        self.assertEqual(second.wait(20), 1)
+        self.assertIn(b"in use", second.stderr.read())
+        create(channel, "still by path", timeout=20)
+        first.kill()
+        first.wait()
+        self.assertTrue(os.path.exists(path))
+        third = self.serve(path)
+        again = grpc.insecure_channel("unix:" + path, options=[("grpc.use_local_subchannel_pool", 1)])
+        create(again, "again by path", wait_for_ready=True, timeout=20)
+        third.send_signal(signal.SIGTERM)
+        self.assertEqual(third.wait(20), 0)
+        self.assertFalse(os.path.exists(path))
+
+    def test_any_authority(self):
+        path = os.path.join(WORK, "any.sock")
+        self.serve(path)
+        self.assertTrue(wait_until(lambda: os.path.exists(path), 20))
+        for authority in ("/tmp/gt.sock", "", "any%2Fsock", "localhost"):
+            channel = grpc.insecure_channel("unix:" + path, options=[("grpc.default_authority", authority or "x")])
+            if authority:
+                create(channel, "authority", wait_for_ready=True, timeout=20)
+            channel.close()
+
+
+class HttpTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.sidecar = until_serving(Sidecar(cluster, admin=True))
+        cls.port = admin_port(cls.sidecar)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.sidecar.stop()
+
+    def test_http_1_to_the_grpc_port(self):
+        for path in ("GET", "POST"):
+            connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=20)
+            connection.request(path, "/")
+            answer = connection.getresponse()
+            self.assertEqual(answer.status, 426)
+            self.assertIn(b"HTTP/2", answer.read())
+            connection.close()
+        create(self.sidecar.channel(), "after HTTP/1")
+
+    def test_probes_find_a_place(self):
+        idle = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(80)]
+        self.assertEqual(get(self.port, "/livez", 5)[0], 200)
+        slow = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(80)]
+        for one in slow[-60:]:
+            one.sendall(b"G")
+        self.assertEqual(get(self.port, "/livez", 5)[0], 200)
+        # A byte now and then gains no time.
+        one = slow[-1]
+        one.settimeout(0.5)
+        clock = Clock(20)
+        while clock:
+            try:
+                one.sendall(b"E")
+                if one.recv(100) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        self.assertTrue(clock, "it is kept")
+        for one in idle + slow:
+            one.close()
+
+    def test_open_metrics(self):
+        status, headers, text = get(self.port, "/metrics", Accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+        self.assertEqual((status, headers["content-type"].split(";")[0]), (200, "application/openmetrics-text"))
+        self.assertTrue(text.endswith("# EOF\n"))
+        counters = re.findall(r"^# TYPE (\S+) counter$", text, re.M)
+        self.assertTrue(counters)
+        self.assertEqual([name for name in counters if name.endswith("_total")], [])
+        for name in counters:
+            self.assertRegex(text, rf"(?m)^{name}_total[ {{]")
+        self.assertNotRegex(text, r'le="\d+"')
+        status, headers, text = get(self.port, "/metrics")
+        self.assertEqual(headers["content-type"].split(";")[0], "text/plain")
+        self.assertNotIn("# EOF", text)
+
+    def test_show_config_hides_passwords(self):
+        for conninfo, shown in (("host=h password=geheim user=u", "host=h password=*** user=u"),
+                                ("host=h password = 'ge \\'heim' user=u", "user=u"),
+                                ("postgresql://u:geheim@h:5432/db?sslpassword=geheim&x=y", "@h:5432/db")):
+            text = subprocess.run([BINARY, "serve", "--db", conninfo, "--show-config"], check=True, capture_output=True, text=True).stdout
+            line = next(one for one in text.splitlines() if one.startswith("db = "))
+            self.assertNotIn("heim", line)
+            self.assertIn(shown, line)
+
+
+if __name__ == "__main__":
+    unittest.main()
