@@ -100,20 +100,21 @@ def open_first_calls(t):
 @attack(alone=True)
 def open_first_call_of_a_database(t):
     """the first call in a database, left open or prepared, lets all others go on"""
-    for end in ("", "PREPARE TRANSACTION 'first'"):
+    for gid in (None, "first"):
         database = "first"
         t.admin(f"CREATE DATABASE {database}")
         t.afterwards("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
         t.admin("CREATE EXTENSION garbagetruck; CREATE TABLE seen (t text); GRANT ALL ON seen TO PUBLIC; SELECT gt_allow(r), gt_allow(r, 'handler')"
                 " FROM unnest('{victim,mallory}'::name[]) r", database=database)
-        first = t.holding("mallory", "SELECT gt_lease_create('a', 'm_t')", *([end] if end else []), database=database)
+        first = t.holding("mallory", "SELECT gt_lease_create('a', 'm_t')", database=database)
+        left = gid is not None and t.prepared("mallory", first, gid)
         t.sql("victim", "SET lock_timeout = '5 s'", database=database)
         t.sql("victim", "SELECT gt_handler_create('h', 'sql', 'INSERT INTO public.seen SELECT $1')", database=database)
         t.sql("victim", "SELECT gt_release(gt_lease_create('b', 'v_t', cleanup => 'h'))", database=database)
         yield
         t.until("nothing is cleaned beside an open first call", lambda: t.admin("SELECT 1 FROM seen", database=database))
-        if end:
-            t.admin("ROLLBACK PREPARED 'first'", database=database)
+        if left:
+            t.admin(f"ROLLBACK PREPARED '{gid}'", database=database)
         first.close()
         t.leave(database)
         t.admin(f"DROP DATABASE {database} WITH (FORCE)")
@@ -156,11 +157,12 @@ def prepared_and_left(t):
     t.sql("mallory", "BEGIN")
     t.sql("mallory", "SELECT gt_lease_create(%s, 'm_left'), gt_lease_create('p', %s, cleanup => %s)", f"left-{t.n}", name, name)
     t.sql("mallory", f"SELECT gt_release(gt_lease_create('q', '{name}', cleanup => '{name}'))")
-    t.sql("mallory", f"PREPARE TRANSACTION 'left_{t.n}'")
+    left = t.prepared("mallory", t.link("mallory"), f"left_{t.n}")
     try:
         yield
     finally:
-        t.sql("mallory", f"COMMIT PREPARED 'left_{t.n}'")
+        if left:
+            t.sql("mallory", f"COMMIT PREPARED 'left_{t.n}'")
 
 
 # --- worker slots

@@ -285,6 +285,14 @@ class Town:
             " JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND refobjid = e.oid"
             " WHERE extname = 'garbagetruck' AND relkind = 'v' AND relnamespace = extnamespace ORDER BY 1")]
 
+    def prepared(self, role, link, gid):
+        """Prepares the transaction of that connection; false: the server refuses that, and has rolled it back."""
+        try:
+            self.execute(role, link, f"PREPARE TRANSACTION '{gid}'", ())
+            return True
+        except psycopg2.errors.FeatureNotSupported:
+            return False
+
     # --- handlers and garbage
 
     def name(self, text):

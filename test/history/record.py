@@ -394,7 +394,7 @@ class Client:
                     tx["outcome"] = "unknown"
                 raise ConnectionError(str(e)) from e
             tx["outcome"], tx["sqlstate"] = "rolled back", e.pgcode     # a COMMIT that failed
-            if e.pgcode[:2] != "40" and e.pgcode != "0A000":    # TEMPORARY
+            if e.pgcode[:2] != "40" and e.pgcode != "0A000":    # the latter: it can not be prepared
                 tx["message"] = str(e).strip()
             self.cursor.execute("ROLLBACK")
         finally:
