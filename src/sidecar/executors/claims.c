@@ -121,11 +121,12 @@ take_handlers_result(Context *context, PGresult *result)
 	if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
 	{
 		exec_problem(context, PROBLEM_HANDLERS, NULL);
-		database->ready = true;
-		database->may_claim = false;
+		database->refused = true;	/* and not known to be the right one */
+		database->ready = database->may_claim = false;
 		context->problems_changed = true;
 		return;
 	}
+	database->refused = false;
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
 		exec_problem(context, PROBLEM_HANDLERS, "The handlers could not be read: %s", PQresultErrorMessage(result));

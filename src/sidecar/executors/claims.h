@@ -50,6 +50,7 @@ struct Database
 	char	   *user;
 	bool		ready;			/* it is the database that we expect */
 	bool		may_claim;		/* our role may call gt_claim at all */
+	bool		refused;		/* it may not even read the handlers */
 	int64_t		handlers_at;	/* when to read gt_handlers again */
 	int64_t		claim_at;		/* when to claim again */
 	int64_t		claim_pause;	/* how long to wait after a claim without rows */

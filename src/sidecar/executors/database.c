@@ -61,7 +61,7 @@ lose_connection(Context *context, const char *reason)
 	PQfinish(database->conn);
 	database->conn = NULL;
 	database->state = DATABASE_DOWN;
-	database->ready = false;
+	database->ready = database->refused = false;
 	database->retry_at = exec_now() + database->retry_delay;
 	if (database->retry_delay < RETRY_MAX_MS)
 		database->retry_delay *= 2;

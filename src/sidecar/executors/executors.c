@@ -118,7 +118,7 @@ log_lacks(Context *context, const char *lacks)
 	bool		news = context->lacks == NULL || strcmp(context->lacks, lacks) != 0;
 	const char *line = lacks;
 
-	if (!news || !context->database->ready)
+	if (!news || (!context->database->ready && !context->database->refused))
 		return;
 	free(context->lacks);
 	context->lacks = exec_strdup(lacks);

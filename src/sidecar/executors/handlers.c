@@ -227,7 +227,7 @@ handlers_problems(const Context *context, Buffer *text)
 	size_t		b;
 	int			i;
 
-	if (!context->database->ready)
+	if (!context->database->ready && !context->database->refused)
 		return;
 	if (!context->database->may_claim)
 		add_lack(context, NULL, text);

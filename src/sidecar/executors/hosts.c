@@ -170,7 +170,9 @@ host_limit(const Context *context, const Host *host)
 int
 host_rate(const Host *host)
 {
-	return (int) ((int64_t) host->limit * 1000000 / (host->usual_us + 100));
+	int64_t		rate = (int64_t) host->limit * 1000000 / (host->usual_us + 100);
+
+	return rate > 0 ? (int) rate : 1;
 }
 
 int

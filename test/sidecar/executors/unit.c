@@ -321,6 +321,21 @@ test_members(void)
 }
 
 static void
+test_rates(void)
+{
+	Context		context = {0};
+	Host		host = {0};
+
+	context.settings.max_in_flight = context.settings.max_per_host = 1;
+	host.limit = 1;
+	check(host_rate(&host) > 0 && host_room(&context, &host) > 0, "of a host that is not known");
+	host_answered(&context, &host, 60000);
+	check(host_rate(&host) == 1 && host_room(&context, &host) == 2 && host_back_off(&host) > 0, "of a host that takes a minute");
+	host_answered(&context, &host, 0);
+	check(host_rate(&host) > 0 && host_limit(&context, &host) == 1, "of one that answers at once");
+}
+
+static void
 command(ExecutorKind kind, const char *text, bool expected)
 {
 	Context		context = {0};
@@ -574,6 +589,7 @@ main(int argc, char **argv)
 	test_error_codes();
 	test_members();
 	test_commands();
+	test_rates();
 	test_webhooks();
 	test_redis();
 	test_files(argv[1]);
