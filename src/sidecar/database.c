@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "database_internal.h"
 #include "log.h"
@@ -25,6 +26,7 @@
 #define HOT_US 1000000
 #define FAILURES_BORNE 3
 #define PROBE_US 5000000
+#define FIRST_PROBE_US 500000	/* tells the database's clock */
 #define PROBE_LIMIT_US 3000000
 
 int64_t		db_batch_max;
@@ -59,6 +61,7 @@ static void (*watchers[8]) (bool up);
 static int	watcher_count;
 static LoopTimer probe_timer;
 static bool probe_sent;
+static int64_t clock_ahead_us;	/* the database's is so much before ours */
 
 /* Routes that met a lock a moment ago. */
 static struct
@@ -658,8 +661,23 @@ db_forget(DbCall *call)
 /* ---- is anybody there? ---- */
 
 /* On the lane of calls: what is slow elsewhere says nothing about them. */
-static DbStatement probe_statement = {"gt_probe", "SELECT 1", 0, DB_REPEATABLE};
+static DbStatement probe_statement = {"gt_probe", "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint", 0, DB_REPEATABLE};
 static void probe(void *arg);
+
+static int64_t
+own_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t
+db_clock(void)
+{
+	return own_clock() + clock_ahead_us;
+}
 
 static void
 probe_answered(void *arg, const DbOutcome *outcome)
@@ -667,6 +685,8 @@ probe_answered(void *arg, const DbOutcome *outcome)
 	bool		was = db_up();
 
 	probe_sent = false;
+	if (outcome->result != NULL)
+		clock_ahead_us = strtoll(PQgetvalue(outcome->result, 0, 0), NULL, 10) - own_clock();
 	answering = outcome->result != NULL || !up;
 	tell_watchers(was);
 	timer_start(&probe_timer, PROBE_US, probe, NULL);
@@ -745,7 +765,7 @@ db_start(char *error, size_t error_size)
 	}
 	for (i = 0; i < conn_count; i++)
 		dbconn_start(&conns[i]);
-	timer_start(&probe_timer, PROBE_US, probe, NULL);
+	timer_start(&probe_timer, FIRST_PROBE_US, probe, NULL);
 	return true;
 }
 

@@ -89,6 +89,9 @@ extern void db_forget(DbCall *call);
 /* A route of some bytes, never 0. */
 extern uint64_t db_route(const void *data, size_t len);
 
+/* Microseconds since 1970 by the database's clock, as far as that is known. */
+extern int64_t db_clock(void);
+
 /* Does the database answer (and is the extension there)?  Else why not. */
 extern bool db_up(void);
 extern const char *db_problem(void);

@@ -320,12 +320,13 @@ send_headers(GrpcCall *call)
 }
 
 static void
-finish(GrpcCall *call, GrpcCode code, const char *message, const char *sqlstate, const char *detail, const char *hint)
+finish(GrpcCall *call, GrpcCode code, const char *message, const char *sqlstate, const GrpcMore *more)
 {
 	Http2Field	fields[6 + 2 * MAX_EXTRA];
 	char		number[12];
 	char		encoded[GRPC_ENCODED_MESSAGE];
 	char		details[GRPC_ENCODED_DETAILS];
+	static const GrpcMore nothing_more;
 	int			count = 0;
 
 	if (call->finished)
@@ -346,7 +347,7 @@ finish(GrpcCall *call, GrpcCode code, const char *message, const char *sqlstate,
 		if (code != GRPC_OK)
 		{
 			grpc_encode_message(message, encoded);
-			grpc_encode_details(code, message, sqlstate, detail, hint, details);
+			grpc_encode_details(code, message, sqlstate, more != NULL ? more : &nothing_more, details);
 			fields[count++] = (Http2Field) {"grpc-message", encoded};
 			fields[count++] = (Http2Field) {"grpc-status-details-bin", details};
 		}
@@ -366,7 +367,7 @@ finish(GrpcCall *call, GrpcCode code, const char *message, const char *sqlstate,
 void
 grpc_ok(GrpcCall *call)
 {
-	finish(call, GRPC_OK, "", "00000", NULL, NULL);
+	finish(call, GRPC_OK, "", "00000", NULL);
 }
 
 void
@@ -381,13 +382,13 @@ grpc_fail(GrpcCall *call, GrpcCode code, const char *format,...)
 	/* The cut may have been inside of a character. */
 	message[utf8_prefix(message, GRPC_MAX_MESSAGE - 1)] = '\0';
 	utf8_mend(message);
-	finish(call, code, message, grpc_sqlstate_of_code(code), NULL, NULL);
+	finish(call, code, message, grpc_sqlstate_of_code(code), NULL);
 }
 
 void
-grpc_fail_sql(GrpcCall *call, const char *sqlstate, const char *message, const char *detail, const char *hint)
+grpc_fail_sql(GrpcCall *call, const char *sqlstate, const char *message, const GrpcMore *more)
 {
-	finish(call, grpc_code_of_sqlstate(sqlstate), message, sqlstate, detail, hint);
+	finish(call, grpc_code_of_sqlstate(sqlstate), message, sqlstate, more);
 }
 
 /* ---- messages out ---- */

@@ -130,8 +130,7 @@ extern size_t grpc_unsent(const GrpcCall *call);
 extern void grpc_ok(GrpcCall *call);
 extern void grpc_fail(GrpcCall *call, GrpcCode code, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
-extern void grpc_fail_sql(GrpcCall *call, const char *sqlstate, const char *message,
-						  const char *detail, const char *hint);
+extern void grpc_fail_sql(GrpcCall *call, const char *sqlstate, const char *message, const GrpcMore *more);
 
 /* Send the one message of a unary call, and end it. */
 extern void grpc_answer(GrpcCall *call, const ProtobufCMessage *message);

@@ -248,7 +248,7 @@ put_any(Bytes *status, const char *type, const Bytes *value)
 	char		url[64];
 
 	snprintf(url, sizeof(url), "type.googleapis.com/%s", type);
-	put_text(&any, 1, url, sizeof(url));
+	put_text(&any, 1, url, sizeof(url) - 1);
 	put_bytes(&any, 2, value->data, value->len);
 	put_bytes(status, 3, any.data, any.len);
 }
@@ -261,8 +261,29 @@ put_pair(Bytes *info, const char *key, const char *value)
 	if (value == NULL || value[0] == '\0')
 		return;
 	put_text(&entry, 1, key, 64);
-	put_text(&entry, 2, value, 250);
+	put_text(&entry, 2, value, 255);
 	put_bytes(info, 3, entry.data, entry.len);
+}
+
+/* How much of a message, which begins with what it is about, is the name of a field; 0: none. */
+static size_t
+field_length(const char *message)
+{
+	static const char *const fields[] = {
+		"attempt", "cleanup", "cleanup_config", "cleanup_endpoint", "cleanup_http_endpoint", "credit", "delay", "duration", "error",
+		"extend_duration_seconds", "fence", "final", "handler", "handlers", "horizon", "lease_duration_seconds", "lease_id", "lease_ids",
+		"limit", "max_attempts", "max_items", "max_retries", "metadata", "object_id", "object_type", "page_token", "parent", "payload",
+		"regrant_delay", "request_key", "requests", "retry_delay", "retry_delay_seconds", "service_id", "state", "visibility", "wait"
+	};
+	size_t		len = strspn(message, "abcdefghijklmnopqrstuvwxyz_");
+	size_t		i;
+
+	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+	{
+		if (strlen(fields[i]) == len && memcmp(fields[i], message, len) == 0)
+			return len;
+	}
+	return 0;
 }
 
 static void
@@ -270,8 +291,12 @@ put_bad_request(Bytes *status, const char *message)
 {
 	Bytes		violation = {0};
 	Bytes		bad = {0};
+	size_t		len = field_length(message);
 
-	put_text(&violation, 2, message, 200);
+	if (len > 0)
+		put_bytes(&violation, 1, message, len);
+	/* The message itself is in the status. */
+	put_text(&violation, 2, message, 100);
 	put_bytes(&bad, 1, violation.data, violation.len);
 	put_any(status, "google.rpc.BadRequest", &bad);
 }
@@ -290,7 +315,7 @@ put_retry_info(Bytes *status)
 
 void
 grpc_encode_details(GrpcCode code, const char *message, const char *sqlstate,
-					const char *detail, const char *hint, char *out)
+					const GrpcMore *more, char *out)
 {
 	Bytes		status = {0};
 	Bytes		info = {0};
@@ -301,8 +326,10 @@ grpc_encode_details(GrpcCode code, const char *message, const char *sqlstate,
 	put_text(&info, 1, sqlstate, 5);
 	put_text(&info, 2, "garbagetruck", 20);
 	put_pair(&info, "sqlstate", sqlstate);
-	put_pair(&info, "detail", detail);
-	put_pair(&info, "hint", hint);
+	put_pair(&info, "holder", more->holder);
+	put_pair(&info, "retry_after", more->retry_after);
+	put_pair(&info, "detail", more->detail);
+	put_pair(&info, "hint", more->hint);
 	put_any(&status, "google.rpc.ErrorInfo", &info);
 	if (code == GRPC_INVALID_ARGUMENT)
 		put_bad_request(&status, message);

@@ -36,7 +36,7 @@ extern size_t utf8_prefix(const char *text, size_t max);
 extern void utf8_mend(char *text);
 
 /* The longest message that is sent; see grpc_status.c. */
-#define GRPC_MAX_MESSAGE 1000
+#define GRPC_MAX_MESSAGE 299
 
 /* Room for an encoded message and for encoded details. */
 #define GRPC_ENCODED_MESSAGE 1900
@@ -45,13 +45,23 @@ extern void utf8_mend(char *text);
 /* grpc-message: percent-coded, at most GRPC_ENCODED_MESSAGE with the NUL. */
 extern void grpc_encode_message(const char *message, char *out);
 
+/* What else is known of a failure; NULL: not. */
+typedef struct GrpcMore
+{
+	const char *detail;
+	const char *hint;
+	const char *holder;			/* the service that has the object */
+	const char *retry_after;	/* seconds */
+} GrpcMore;
+
 /*
  * grpc-status-details-bin: a google.rpc.Status with an ErrorInfo whose reason
- * and metadata name the SQLSTATE; with `hint` and `detail`, where given and
- * short; a BadRequest for bad values; a RetryInfo for what is worth a retry.
+ * and metadata name the SQLSTATE; with what else is known, where it is short; a
+ * BadRequest for bad values, with the field that the message begins with; a
+ * RetryInfo for what is worth a retry.
  */
 extern void grpc_encode_details(GrpcCode code, const char *message, const char *sqlstate,
-								const char *detail, const char *hint, char *out);
+								const GrpcMore *more, char *out);
 
 /* Unpadded base64 of `len` bytes; out has room for (len + 2) / 3 * 4 + 1. */
 extern void base64_encode(const uint8_t *data, size_t len, char *out);

@@ -62,6 +62,7 @@ struct Http2
 	int64_t		last_received_us;
 	int64_t		last_ping_us;	/* of the client's pings; 0: any is welcome */
 	int			ping_strikes;
+	bool		heard;			/* something of the client's came */
 	bool		started;		/* the client's SETTINGS came */
 	bool		settings_sent;
 	bool		ping_sent;		/* our keepalive ping waits for its answer */

@@ -273,8 +273,9 @@ receive_bytes(Conn *conn, const uint8_t *data, size_t len)
 	size_t		fed = 0;
 	size_t		at = 0;
 
-	if (session->last_received_us == 0 && is_http1(data, len))
+	if (!session->heard && is_http1(data, len))
 		answer_http1(session);
+	session->heard = true;
 	session->last_received_us = loop_now();
 	if (session->ending)
 		return;

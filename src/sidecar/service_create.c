@@ -143,7 +143,7 @@ created(void *arg, const DbOutcome *outcome)
 	grpc_set_state(call, NULL);
 	if (outcome->result == NULL)
 	{
-		grpc_fail_sql(call, outcome->sqlstate, create_problem(outcome, buffer), outcome->detail, outcome->hint);
+		call_fail_outcome(call, outcome, create_problem(outcome, buffer));
 		return;
 	}
 	read_grant(outcome->result, &row);

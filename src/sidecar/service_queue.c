@@ -58,7 +58,7 @@ claim_came(GrpcCall *call, const DbOutcome *outcome)
 	const PGresult *result = outcome->result;
 
 	if (result == NULL)
-		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+		call_fail_outcome(call, outcome, outcome->message);
 	else if (is_refusal(result))
 		grpc_fail(call, GRPC_FAILED_PRECONDITION, "nothing is claimed: garbagetruck.identity is \"%s\", and --expect-identity says \"%s\"",
 				  get_text_or_empty(result, 0, 4), serve_expect_identity());

@@ -169,7 +169,7 @@ batch_renewed(void *arg, const DbOutcome *outcome)
 	beat->waiting = NULL;
 	if (outcome->result == NULL)
 	{
-		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+		call_fail_outcome(call, outcome, outcome->message);
 		return;
 	}
 	response.results = read_results(outcome->result, beat);
@@ -228,7 +228,7 @@ beat_renewed(void *arg, const DbOutcome *outcome)
 
 	unlink_beat(stream, beat);
 	if (outcome->result == NULL)
-		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+		call_fail_outcome(call, outcome, outcome->message);
 	else
 	{
 		response.seq = beat->seq;

@@ -34,7 +34,7 @@ counted(void *arg, const DbOutcome *outcome)
 	if (outcome->result == NULL && strstr(outcome->message, nil_uuid) != NULL)
 	{
 		grpc_set_state(call, NULL);
-		grpc_fail_sql(call, outcome->sqlstate, "one of lease_ids is of no lease", outcome->detail, outcome->hint);
+		call_fail_outcome(call, outcome, "one of lease_ids is of no lease");
 		return;
 	}
 	if (!call_sql_done(call, outcome))

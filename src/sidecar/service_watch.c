@@ -374,7 +374,7 @@ settled(void *arg, const DbOutcome *outcome)
 	Watch	   *watch = grpc_over(call) ? NULL : grpc_state(call);
 
 	if (watch != NULL && outcome->result == NULL)
-		grpc_fail_sql(call, outcome->sqlstate, outcome->message, outcome->detail, outcome->hint);
+		call_fail_outcome(call, outcome, outcome->message);
 	else if (watch != NULL)
 	{
 		for (; watch->in_flight > 0; watch->in_flight--)

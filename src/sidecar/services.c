@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "log.h"
 #include "services.h"
@@ -206,6 +207,61 @@ outcome_problem(const DbOutcome *outcome, char *buffer)
 	return outcome->message;
 }
 
+/* The time at the end of a detail, in microseconds since 1970, as ISO in UTC; 0: there is none. */
+static int64_t
+time_of_detail(const char *detail)
+{
+	const char *at = strstr(detail, " until ");
+	struct tm	utc = {0};
+	double		seconds;
+
+	if (at == NULL && (at = strstr(detail, " after ")) == NULL)
+		return 0;
+	if (sscanf(at + 7, "%d-%d-%d %d:%d:%lf+00", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour, &utc.tm_min, &seconds) != 6)
+		return 0;
+	utc.tm_year -= 1900;
+	utc.tm_mon--;
+	return (int64_t) timegm(&utc) * 1000000 + (int64_t) (seconds * 1e6);
+}
+
+/*
+ * What a detail of GT004 or GT005 says in words: who has the object, and when to
+ * try again, which by the clock of the database is a time, and by any other one
+ * a while.
+ */
+static void
+read_detail(const char *detail, GrpcMore *more, char *holder, size_t holder_size, char *after, size_t after_size)
+{
+	static const char held[] = "It is held by service \"";
+	const char *end = strstr(detail, "\"; ");
+	int64_t		at = time_of_detail(detail);
+
+	if (strncmp(detail, held, sizeof(held) - 1) == 0 && end != NULL)
+	{
+		snprintf(holder, holder_size, "%.*s", (int) (end - detail) - (int) sizeof(held) + 1, detail + sizeof(held) - 1);
+		utf8_mend(holder);
+		more->holder = holder;
+	}
+	if (at != 0)
+	{
+		at -= db_clock();
+		snprintf(after, after_size, "%.3f", at > 1000 ? (double) at / 1e6 : 0.001);
+		more->retry_after = after;
+	}
+}
+
+void
+call_fail_outcome(GrpcCall *call, const DbOutcome *outcome, const char *message)
+{
+	GrpcMore	more = {.detail = outcome->detail, .hint = outcome->hint};
+	char		holder[300];
+	char		after[32];
+
+	if (outcome->detail != NULL && (strcmp(outcome->sqlstate, "GT004") == 0 || strcmp(outcome->sqlstate, "GT005") == 0))
+		read_detail(outcome->detail, &more, holder, sizeof(holder), after, sizeof(after));
+	grpc_fail_sql(call, outcome->sqlstate, message, &more);
+}
+
 bool
 call_sql_done(GrpcCall *call, const DbOutcome *outcome)
 {
@@ -214,7 +270,7 @@ call_sql_done(GrpcCall *call, const DbOutcome *outcome)
 	grpc_set_state(call, NULL);
 	if (outcome->result != NULL)
 		return true;
-	grpc_fail_sql(call, outcome->sqlstate, outcome_problem(outcome, buffer), outcome->detail, outcome->hint);
+	call_fail_outcome(call, outcome, outcome_problem(outcome, buffer));
 	return false;
 }
 
@@ -264,5 +320,5 @@ fail_unknown_lease(GrpcCall *call, const char *lease_id)
 
 	snprintf(message, sizeof(message), "lease %.100s not found", lease_id);
 	utf8_mend(message);
-	grpc_fail_sql(call, "GT001", message, NULL, NULL);
+	grpc_fail_sql(call, "GT001", message, NULL);
 }

@@ -65,6 +65,9 @@ extern bool call_sql_done(GrpcCall *call, const DbOutcome *outcome);
 #define PROBLEM_SIZE 700
 extern const char *outcome_problem(const DbOutcome *outcome, char *buffer);
 
+/* Fail the call with a failed outcome; `message` as outcome_problem() or the like gave it. */
+extern void call_fail_outcome(GrpcCall *call, const DbOutcome *outcome, const char *message);
+
 /*
  * The parameter of a duration, NULL when it is absent or zero.  False after it
  * has failed the call: it is negative, or out of all range.

@@ -2,6 +2,7 @@
 """Both services by Python's grpcio: every rpc, every status, and who may do what."""
 import os
 import queue
+import re
 import threading
 import time
 import unittest
@@ -224,6 +225,36 @@ class DistributedGCTest(unittest.TestCase):
                                gc.RenewLeaseResponse)["grpc-status-details-bin"]
         self.assertIn(b"type.googleapis.com/google.rpc.ErrorInfo", details)
         self.assertIn(b"GT001", details)
+
+    def test_details_name_holder_and_field(self):
+        def raw(error):
+            return dict(error.trailing_metadata())["grpc-status-details-bin"]
+
+        def pair(details, key):
+            match = re.search(re.escape(key).encode() + rb"\x12(.)", details, re.S)
+            return details[match.end():match.end() + match.group(1)[0]].decode() if match else None
+        sql("SELECT gt_lease_create('held', 'lock', 'the holder', '10 s', exclusive => true)")
+        error = failure(channel, V1 + "Create", v1.CreateRequest(object_id="held", object_type="lock", service_id="s"), v1.Grant)
+        details = raw(error)
+        self.assertEqual(pair(details, "holder"), "the holder")
+        self.assertLess(5, float(pair(details, "retry_after")))
+        self.assertLess(float(pair(details, "retry_after")), 10.5)
+        sql("SELECT gt_handler_create('claimed_now', 'queue'), gt_release(gt_lease_create('in flight', cleanup => 'claimed_now'))")
+        sql("SELECT * FROM gt_claim('{claimed_now}', visibility => '30 s')")
+        details = raw(failure(channel, V1 + "Create", v1.CreateRequest(object_id="in flight", service_id="s"), v1.Grant))
+        self.assertIsNone(pair(details, "holder"))
+        self.assertLess(60, float(pair(details, "retry_after")))
+        for path, request, answer, field in (
+                (GC + "CreateLease", gc.CreateLeaseRequest(object_id="", service_id="s"), gc.CreateLeaseResponse, "object_id"),
+                (GC + "CreateLease", gc.CreateLeaseRequest(object_id="x", service_id="s", lease_duration_seconds=10**9), gc.CreateLeaseResponse,
+                 "duration"),
+                (V1 + "Create", v1.CreateRequest(object_id="x", max_attempts=10**6), v1.Grant, "max_attempts"),
+                (V1 + "Create", v1.CreateRequest(object_id="x" * 2000), v1.Grant, "object_id"),
+                (V1 + "Claim", v1.ClaimRequest(wait=seconds(-1)), v1.ClaimResponse, "wait")):
+            error = failure(channel, path, request, answer)
+            self.assertEqual(error.code(), Code.INVALID_ARGUMENT)
+            self.assertLess(len(error.details()), 300)
+            self.assertIn(b"\x0a" + bytes((len(field),)) + field.encode() + b"\x12", raw(error))
 
     def test_idempotency_key(self):
         key = (("idempotency-key", "once"),)

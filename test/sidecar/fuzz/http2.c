@@ -139,6 +139,9 @@ conn_write(Conn *conn, const void *data, size_t len)
 
 	if (conn->finishing || conn->closing)
 		return;
+	/* Who speaks HTTP/1 is answered in that, and nothing else. */
+	if (conn->pending == 0 && conn->header_len == 0 && conn->rest == 0 && len > 12 && memcmp(data, "HTTP/1.1 426", 12) == 0)
+		return;
 	conn->pending += len;
 	conn->was_full |= conn->pending >= CONN_LOW_WATER;
 	while (len > 0)
@@ -259,7 +262,7 @@ fail(GrpcCall *call, const ProtobufCMessage *message)
 	see(call);
 	grpc_add_header(call, "x-header", "h");
 	grpc_add_trailer(call, "x-trailer", "t");
-	grpc_fail_sql(call, "GT001", request->object_id, request->payload, request->metadata);
+	grpc_fail_sql(call, "GT001", request->object_id, &(GrpcMore) {.detail = request->payload, .hint = request->metadata});
 }
 
 static bool

@@ -102,6 +102,7 @@ fuzz_text(const uint8_t *data, size_t size)
 	char		message[GRPC_ENCODED_MESSAGE];
 	char		details[GRPC_ENCODED_DETAILS];
 	int64_t		us;
+	GrpcMore	more = {text, text, text, text};
 
 	memcpy(text, data, size);
 	text[size] = '\0';
@@ -112,7 +113,7 @@ fuzz_text(const uint8_t *data, size_t size)
 	hold(utf8_prefix(text, 10) <= 10);
 	grpc_encode_message(text, message);
 	hold(strlen(message) < sizeof(message));
-	grpc_encode_details(GRPC_INVALID_ARGUMENT, text, "22023", text, text, details);
+	grpc_encode_details(GRPC_INVALID_ARGUMENT, text, "22023", &more, details);
 	hold(strlen(details) < sizeof(details));
 	hold(strlen(message) + strlen(details) < 7000);
 	free(text);
