@@ -353,6 +353,14 @@ check_options(char *error, size_t error_size)
 	return false;
 }
 
+/* Others than this machine's can not reach what is private to it through a server that listens to them. */
+static void
+allow_development(void)
+{
+	if (ephemeral && net_is_loopback(listen_address))
+		services_allow_loopback();
+}
+
 static bool
 start_listening(char *error, size_t error_size)
 {
@@ -460,6 +468,7 @@ start_all(char *error, size_t error_size)
 		return false;
 	}
 	raise_file_limit();
+	allow_development();
 	if (!callers_load(token_file, tls_client_ca != NULL, error, error_size))
 		return false;
 	metric_register(&dropped_metric);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "garbagetruck_v1.pb-c.h"
+#include "json.h"
 #include "message.h"
 #include "services.h"
 
@@ -76,6 +77,22 @@ read_grant(const PGresult *result, GrantRow *row)
 	row->message.attempts = (uint32_t) get_int4(result, 0, 5);
 }
 
+/* A cleanup by the built-in handlers whose target could never be called is refused now, not found out by its attempts. */
+static bool
+target_fits(const char *cleanup, const char *payload, char *wrong, size_t size)
+{
+	char		url[2048];
+	char		why[300];
+	bool		http = cleanup != NULL && strcmp(cleanup, "http_endpoint") == 0;
+
+	if (payload == NULL || (!http && (cleanup == NULL || strcmp(cleanup, "grpc_endpoint") != 0)) ||
+		!json_member(payload, "url", url, sizeof(url)) ||
+		executors_judge_url(http ? EXEC_HTTP : EXEC_GRPC, services_allow_list(), url, why, sizeof(why)))
+		return true;
+	snprintf(wrong, size, "payload: url: %s", why);
+	return false;
+}
+
 /*
  * The parameters of a request.  NULL, or what is wrong with it: then *code too.
  */
@@ -106,6 +123,8 @@ read_request(GrpcCall *call, const CreateRequest *request, CreateParams *out, Gr
 	p[4] = request->cleanup[0] != '\0' ? request->cleanup : cleanup_of_type(p[1]);
 	p[5] = text_or_null(request->payload);
 	p[6] = text_or_null(request->metadata);
+	if (!target_fits(p[4], p[5], out->wrong, sizeof(out->wrong)))
+		return out->wrong;
 	p[7] = text_or_null(request->parent);
 	if (p[7] != NULL && !valid_uuid(p[7]))
 	{

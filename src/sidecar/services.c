@@ -92,6 +92,17 @@ services_check_cleanups(void)
 	db_watch(check_cleanups);
 }
 
+void
+services_allow_loopback(void)
+{
+	static const char *const loopback[] = {"localhost", "127.0.0.0/8", "::1"};
+	char		why[256];
+	size_t		i;
+
+	for (i = 0; i < sizeof(loopback) / sizeof(loopback[0]); i++)
+		allow_add(allow_list, loopback[i], why, sizeof(why));
+}
+
 const AllowList *
 services_allow_list(void)
 {

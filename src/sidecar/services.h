@@ -33,6 +33,9 @@ extern void services_check_cleanups(void);
 /* The server drains: health says NOT_SERVING. */
 extern void health_set_serving(bool serving);
 
+/* For development: what is on this machine may be a target. */
+extern void services_allow_loopback(void);
+
 /* What leases may name as targets (--allow-target). */
 extern const AllowList *services_allow_list(void);
 

@@ -295,6 +295,10 @@ class Ephemeral(unittest.TestCase):
         sidecar, directory = self.start()
         done = subprocess.run([BINARY, "health", "--endpoint", "http://" + sidecar.address], capture_output=True)
         self.assertEqual(done.returncode, 0, done.stderr)
+        # For development what is on this machine may be a target, unasked.
+        done = subprocess.run([BINARY, "--endpoint", "http://" + sidecar.address, "lease", "create", "--object-id", "x", "--object-type",
+                               "custom", "--cleanup-endpoint", "http://localhost:8080"], capture_output=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
         sidecar.stop()
         self.assertFalse(directory.exists())
 

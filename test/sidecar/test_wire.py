@@ -672,6 +672,15 @@ class GarbageTruckTest(unittest.TestCase):
         self.refused(Code.ALREADY_EXISTS, "Create", again, v1.Grant, "regrant_delay")
         self.refused(Code.INVALID_ARGUMENT, "Create", v1.CreateRequest(object_id="r", regrant_delay=seconds(-1)), v1.Grant, "regrant_delay")
 
+    def test_targets_that_can_never_be_called(self):
+        """Whatever --allow-target says, and where it says no."""
+        for cleanup, payload in (("http_endpoint", '{"url": "http://elsewhere.example/x"}'),
+                                 ("http_endpoint", '{"a": [{"url": 1}, "]"], "u\\u0072l" : "ftp:\\/\\/127.0.0.1:9\\/"}'),
+                                 ("grpc_endpoint", '{"url": "http://127.0.0.1:9/with/a/path"}')):
+            self.refused(Code.INVALID_ARGUMENT, "Create", v1.CreateRequest(object_id="no target", cleanup=cleanup, payload=payload), v1.Grant,
+                         "payload")
+        self.grant("target", cleanup="grpc_endpoint", payload='{"url": "http://elsewhere.example/x", "url": "http://127.0.0.1:9"}')
+
     def test_garbage_of_others(self):
         """Their tokens are answered as if there were none."""
         sql("SELECT gt_handler_create('theirs', 'queue'), gt_handler_grant('theirs', 'app', 'use')", "postgres")
