@@ -68,6 +68,10 @@ SELECT * FROM own.try('own', 'fail of x', 'x');
 SELECT * FROM own.try('own', 'x', 'lease of x');
 SELECT * FROM own.try('own_batch', 'lease of x', 'x', 'y');
 
+-- what makes itself garbage again and again does so at most ten times a second
+DO $$ DECLARE done bigint; BEGIN PERFORM gt_release(gt_lease_create('again', 'own', cleanup => 'own')); CALL gt_reclaim(NULL, done); END $$;
+SELECT next_attempt_at >= since + interval '100 ms' AS later FROM gt_garbage WHERE object_type = 'own';
+SELECT gt_release(gt_lease_create('again', 'own'), keep => true);
 SELECT gt_handler_drop('own'), gt_handler_drop('own_batch');
 SET client_min_messages = warning;
 DROP SCHEMA own CASCADE;

@@ -334,6 +334,9 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 	}
 	h = handler_of_garbage(row);
 	due_at = ended_at + (h != NULL ? h->grace : 0);
+	/* a handler that leases its own object and releases it again would otherwise be run again at once, without end */
+	if (gt_in_cleanup)
+		due_at = Max(due_at, gt_now() + LEAST_DELAY);
 	GT_SET(row, O_STATE, CharGetDatum('w'));
 	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
 	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
