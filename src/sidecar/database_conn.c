@@ -14,6 +14,8 @@
 #include "database_internal.h"
 #include "log.h"
 #include "lookup.h"
+#include "session.h"
+#include "values.h"
 
 #define CONNECT_LIMIT_US 5000000
 #define SILENCE_US 5000000		/* beyond --db-call-limit: no answer will come */
@@ -25,22 +27,13 @@ Metric		db_connects_metric = {"database_connects_total", METRIC_COUNTER, "Connec
 /*
  * Batches share a transaction: a call that meets a lock must not keep the
  * others waiting, so lock_timeout is short there (the lanes on which a call is
- * alone set their own).  Reads the version last, so that a database without
- * the extension is told by an empty result.
+ * alone set their own).  A database without the extension is told by an empty
+ * result.
  */
 const char	db_session_sql[] =
-"SELECT e.extversion, n.nspname, pg_catalog.pg_is_in_recovery(),"
-" pg_catalog.set_config('search_path', 'pg_catalog, ' || pg_catalog.quote_ident(n.nspname) || ', pg_temp', false),"
-" pg_catalog.set_config('default_transaction_isolation', 'read committed', false),"
-" pg_catalog.set_config('default_transaction_deferrable', 'off', false),"
-" pg_catalog.set_config('default_transaction_read_only', 'off', false),"
-" pg_catalog.set_config('client_min_messages', 'warning', false),"
-" pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),"
-" pg_catalog.set_config('lock_timeout', '0', false),"
-" pg_catalog.set_config('statement_timeout', '0', false),"
-" pg_catalog.set_config('TimeZone', 'UTC', false),"
-" pg_catalog.set_config('DateStyle', 'ISO', false),"
-" pg_catalog.set_config('IntervalStyle', 'postgres', false)"
+"SELECT e.extversion, pg_catalog.current_setting('server_encoding') = 'SQL_ASCII',"
+" pg_catalog.set_config('lock_timeout', '0', false), pg_catalog.set_config('statement_timeout', '0', false),"
+SESSION_SETTINGS
 " FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
 " WHERE e.extname = 'garbagetruck'";
 
@@ -322,6 +315,7 @@ check_setup(DbConn *conn, const PGresult *result)
 		return false;
 	}
 	db_note_version(PQgetvalue(result, 0, 0));
+	values_are_bytes(PQgetvalue(result, 0, 1)[0] == 't');
 	return true;
 }
 

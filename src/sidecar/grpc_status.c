@@ -132,7 +132,10 @@ utf8_mend(char *text)
 
 		while (len <= more && (at[len] & 0xC0) == 0x80)
 			len++;
-		if (len <= more || (*at & 0xC0) == 0x80)
+		/* Cut, or nothing that UTF-8 has: longer than need be, of UTF-16, or beyond. */
+		if (len <= more || (*at & 0xC0) == 0x80 || (*at & 0xFE) == 0xC0 || *at > 0xF4 ||
+			(*at == 0xE0 && at[1] < 0xA0) || (*at == 0xED && at[1] > 0x9F) ||
+			(*at == 0xF0 && at[1] < 0x90) || (*at == 0xF4 && at[1] > 0x8F))
 			*at++ = '?';
 		else
 			at += len;

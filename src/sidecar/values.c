@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grpc_status.h"
 #include "memory.h"
 #include "values.h"
 
@@ -128,10 +129,25 @@ duration_us(const Google__Protobuf__Duration *duration, int64_t *us)
 
 /* ---- results ---- */
 
+static bool bytes_for_text;
+
+void
+values_are_bytes(bool bytes)
+{
+	bytes_for_text = bytes;
+}
+
 const char *
 get_text(const PGresult *result, int row, int column)
 {
-	return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
+	char	   *text;
+
+	if (PQgetisnull(result, row, column))
+		return NULL;
+	text = PQgetvalue(result, row, column);
+	if (bytes_for_text)
+		utf8_mend(text);
+	return text;
 }
 
 static uint64_t
@@ -280,5 +296,7 @@ get_texts(PGresult *result, int row, int column, char **texts, int max)
 	/* libpq ends every value with a NUL of its own. */
 	if (cut != NULL)
 		*cut = '\0';
+	for (count = 0; bytes_for_text && count < n; count++)
+		utf8_mend(texts[count]);
 	return n;
 }

@@ -252,6 +252,29 @@ int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints
         listener.close()
 
 
+class BytesTest(unittest.TestCase):
+    def test_text_that_is_no_utf_8(self):
+        """What initdb makes in a C locale: nobody knows what its bytes mean."""
+        sql("CREATE DATABASE bytes ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+
+        def inside(text, user="postgres"):
+            return cluster.tool("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "bytes", "-c", text, as_role=user).strip()
+        inside("CREATE EXTENSION garbagetruck")
+        inside("SELECT gt_allow('app'), gt_allow('app', 'handler')")
+        inside("SELECT gt_handler_create('odd', 'queue')", "app")
+        inside("SELECT gt_release(gt_lease_create(E'caf\\xe9\\xf8\\x88\\x80' || i, cleanup => 'odd', metadata => '{\"a\": \"b\"}')) FROM generate_series(1, 2) i", "app")
+        inside("SELECT gt_lease_create(E'\\xc3\\xa9\\xc0\\x80\\xed\\xa0\\x80', service_id => 's')", "app")
+        own = until_serving(Sidecar(cluster, dsn=cluster.dsn("bytes", "app")))
+        self.addCleanup(own.kill)
+        channel = own.channel()
+        shown = call(channel, V1 + "List", v1.ListRequest(), v1.ListResponse).leases
+        self.assertEqual([lease.object_id for lease in shown], ["\u00e9?????"])
+        self.assertEqual(len(call(channel, GC + "ListLeases", gc.ListLeasesRequest(), gc.ListLeasesResponse).leases), 1)
+        claimed = call(channel, V1 + "Claim", v1.ClaimRequest(handlers=["odd"]), v1.ClaimResponse).cleanups
+        self.assertEqual({cleanup.object_id for cleanup in claimed}, {"caf????1", "caf????2"})
+        self.assertEqual(own.stop(), 0)
+
+
 class SocketsTest(unittest.TestCase):
     def serve(self, path):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GARBAGETRUCK_", "PG"))}

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../session.h"
 #include "claims.h"
 
 #define CONNECT_MS		10000
@@ -106,16 +107,8 @@ start_connecting(Context *context)
 static const char setup_sql[] =
 "SELECT current_user, pg_catalog.pg_is_in_recovery(),"
 " pg_catalog.set_config('lock_timeout', '200ms', false),"	/* one locked row keeps all the others */
-/* where nobody knows what the bytes mean they are passed on as they are: one that is not UTF-8 must not fail a whole claim */
-" CASE WHEN pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII'"
-"   THEN pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) END,"
-" pg_catalog.set_config('TimeZone', 'UTC', false), pg_catalog.set_config('DateStyle', 'ISO', false),"
-" pg_catalog.set_config('IntervalStyle', 'postgres', false), pg_catalog.set_config('bytea_output', 'hex', false),"
 " pg_catalog.set_config('statement_timeout', '20s', false),"
-" pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),"
-" pg_catalog.set_config('default_transaction_isolation', 'read committed', false),"
-" pg_catalog.set_config('default_transaction_read_only', 'off', false),"
-" pg_catalog.set_config('search_path', pg_catalog.quote_ident(n.nspname) OPERATOR(pg_catalog.||) ', pg_temp', false)"
+SESSION_SETTINGS
 " FROM pg_catalog.pg_extension e"
 " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
 " WHERE e.extname OPERATOR(pg_catalog.=) 'garbagetruck'";
