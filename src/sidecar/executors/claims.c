@@ -142,6 +142,16 @@ take_handlers_result(Context *context, PGresult *result)
 		database->claim_at = 0;
 }
 
+/* The next claim is after so long, or when a handler is not held any more. */
+static void
+pause_claims(Context *context, int64_t for_ms)
+{
+	int64_t		now = exec_now();
+	int64_t		held_until = handlers_held_until(context, now);
+
+	context->database->claim_at = now + for_ms < held_until ? now + for_ms : held_until;
+}
+
 static bool
 send_claim(Context *context)
 {
@@ -165,7 +175,7 @@ send_claim(Context *context)
 	}
 	else if (!handlers_claimable(context, &names))
 	{
-		database->claim_at = exec_now() + PAUSE_MAX_MS;
+		pause_claims(context, PAUSE_MAX_MS);
 		buffer_free(&names);
 		return false;
 	}
@@ -304,7 +314,10 @@ take_claim_result(Context *context, PGresult *result)
 	}
 	if (rows > 0)
 		database->claim_pause = PAUSE_MIN_MS;
-	database->claim_at = rows >= database->claim_size ? 0 : exec_now() + database->claim_pause;
+	if (rows >= database->claim_size)
+		database->claim_at = 0;
+	else
+		pause_claims(context, database->claim_pause);
 	if (rows == 0 && (database->claim_pause *= 2) > PAUSE_MAX_MS)
 		database->claim_pause = PAUSE_MAX_MS;
 }

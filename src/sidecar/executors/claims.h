@@ -97,6 +97,9 @@ extern Handler *handlers_untried(Context *context, int64_t now);
  */
 extern bool handlers_claimable(Context *context, Buffer *names);
 
+/* When the first of those that are held now may be claimed again. */
+extern int64_t handlers_held_until(const Context *context, int64_t now);
+
 /* Forget who may be claimed: one of them may not. */
 extern void handlers_doubt(Context *context);
 

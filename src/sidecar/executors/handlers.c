@@ -174,6 +174,20 @@ handlers_claimable(Context *context, Buffer *names)
 	return some;
 }
 
+int64_t
+handlers_held_until(const Context *context, int64_t now)
+{
+	int64_t		until = INT64_MAX;
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		if (context->handlers[i].hold_until > now && context->handlers[i].hold_until < until)
+			until = context->handlers[i].hold_until;
+	}
+	return until;
+}
+
 void
 handlers_doubt(Context *context)
 {

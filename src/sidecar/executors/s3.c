@@ -172,9 +172,9 @@ s3_prepare(Context *context, Call *call)
 	buffer_encoded(&url, bucket + 5, strlen(bucket + 5), "/");
 	call->url = url.data;
 	call->method = "DELETE";
-	if (transfer_split_url(call))
+	if ((endpoint == NULL || strpbrk(endpoint, "?#") == NULL) && transfer_split_url(call))
 		return true;
-	snprintf(call->error, sizeof(call->error), "AWS_ENDPOINT_URL_S3 is no URL of http or https");
+	snprintf(call->error, sizeof(call->error), "AWS_ENDPOINT_URL_S3 is no URL of http or https without a query");
 	return false;
 }
 
