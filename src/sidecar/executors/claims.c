@@ -179,8 +179,11 @@ send_claim(Context *context)
 		buffer_free(&names);
 		return false;
 	}
-	database->claim_size = database->claim_batch > BATCH_CLAIM ? database->claim_batch : BATCH_CLAIM;
-	if (database->claim_size > MAX_WAITING / 2 - context->waiting)
+	/* no more than would wait for one host */
+	database->claim_size = MAX_WAITING / 2 - context->waiting;
+	if (database->claim_size > database->claim_batch)
+		database->claim_size = database->claim_batch;
+	if (database->claim_size < BATCH_CLAIM)
 		database->claim_size = BATCH_CLAIM;
 	if (room < database->claim_size)
 		database->claim_size = room;
@@ -279,8 +282,8 @@ choose_batch(Database *database, const PGresult *result, uint64_t given_back)
 
 	if (given_back > 0 || PQresultMemorySize(result) > BATCH_BYTES)
 		database->claim_batch = BATCH_CLAIM;
-	else if (rows > 0 && rows == database->claim_size && 2 * rows <= BATCH_CLAIM_MAX)
-		database->claim_batch = 2 * rows;
+	else if (rows == database->claim_size && database->claim_batch < BATCH_CLAIM_MAX)
+		database->claim_batch *= 2;
 }
 
 static void

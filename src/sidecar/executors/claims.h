@@ -45,7 +45,7 @@ struct Database
 	int			extend_limit;	/* at most so many at once */
 	char	   *claiming;		/* a claim of this handler alone; NULL: of all */
 	int			claim_size;		/* of the claim under way */
-	int			claim_batch;	/* of the next one; 0: the least */
+	int			claim_batch;	/* of the next one, at most */
 
 	char	   *user;
 	bool		ready;			/* it is the database that we expect */

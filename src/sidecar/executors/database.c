@@ -28,6 +28,7 @@ database_create(Context *context)
 
 	database->retry_delay = RETRY_MIN_MS;
 	database->extend_limit = 1;	/* doubles */
+	database->claim_batch = BATCH_CLAIM;
 	return database;
 }
 
