@@ -181,8 +181,9 @@ host_room(const Context *context, const Host *host)
 	int			room = 2 * host->limit;
 	int			more;
 
+	/* those whose calls would be answered may be among what waits: so much, where nobody else needs the room */
 	if (is_silent(host, exec_now()))
-		return context->waiting > MAX_WAITING / 2 ? 0 : 2 * SILENT_LIMIT;
+		return context->waiting > MAX_WAITING / 2 ? 0 : context->waiting < MAX_WAITING / 4 ? ROOM_NEW : 2 * SILENT_LIMIT;
 	if (host->answered_at > 0)
 		more = host_rate(host);
 	else
