@@ -187,7 +187,7 @@ answer_health(GrpcCall *call, bool healthy)
 	started.nanos = (int32_t) at.tv_nsec;
 	response.healthy = healthy;
 	response.version = (char *) GT_VERSION;
-	if (caller_name(call) != NULL)
+	if (caller_name(call) != NULL && !caller_is_admin(call))
 		count_own(call, &response.active_leases, &response.expired_leases);
 	else
 	{
@@ -241,9 +241,11 @@ ask_groups(GrpcCall *call, DbDone done)
 void
 gc_health_check(GrpcCall *call, const ProtobufCMessage *message)
 {
-	if (caller_name(call) != NULL && groups_until_us < loop_now())
+	bool		own = caller_name(call) != NULL && !caller_is_admin(call);
+
+	if (own && groups_until_us < loop_now())
 		ask_groups(call, health_groups_came);
-	else if (caller_name(call) == NULL && totals_until_us < loop_now())
+	else if (!own && totals_until_us < loop_now())
 		call_sql(call, &totals_statement, NULL, 0, true, health_totals_came);
 	else
 		ask_health(call);

@@ -215,7 +215,7 @@ class Secured(ServerTest):
         sidecar = self.start("--token-file", self.path("tokens"))
         mine = ("--token-file", self.path("token"))
         self.serving(sidecar, *mine)
-        self.run_cli(sidecar, *mine, "--service-id", "shop/till", "lease", "create", "--object-id", "x")
+        self.run_cli(sidecar, *mine, "--service-id", "shop/till", "lease", "create", "--object-id", "of the shop")
         lease = self.run_cli(sidecar, *mine, "lease", "create", "--object-id", "y")["lease_id"]
         self.assertEqual(self.run_cli(sidecar, *mine, "lease", "get", "--lease-id", lease)["service_id"], "shop")
         self.run_cli(sidecar, *mine, "lease", "renew", "--lease-id", lease)
