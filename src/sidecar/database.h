@@ -110,13 +110,6 @@ extern const char *db_conninfo(void);
 /* Before db_start(): connect there, whatever --db says. */
 extern void db_set_conninfo(const char *conninfo);
 
-/*
- * What a new session runs first, one statement: search_path and the settings
- * that calls rely upon.  Returns one row: the extension's version, its schema,
- * pg_is_in_recovery().  No row: the extension is not in this database.
- */
-extern const char db_session_sql[];
-
 extern bool db_start(char *error, size_t error_size);
 
 /* Let what is queued finish; then close. */

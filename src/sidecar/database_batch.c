@@ -132,7 +132,6 @@ send_limit(DbConn *conn, Segment *segment)
 		limit = left;
 	if (limit < 1000)
 		limit = 1000;
-	segment->limited = true;
 	snprintf(text, sizeof(text), "%lld", (long long) (limit / 1000));
 	snprintf(turn, sizeof(turn), "%d", conn->lane == LANE_WAITING ? TURN_MS : 0);
 	return PQsendQueryParams(conn->pg, "SELECT pg_catalog.set_config('statement_timeout', $1, true),"

@@ -30,7 +30,7 @@ Metric		db_connects_metric = {"database_connects_total", METRIC_COUNTER, "Connec
  * alone set their own).  A database without the extension is told by an empty
  * result.
  */
-const char	db_session_sql[] =
+static const char db_session_sql[] =
 "SELECT e.extversion, pg_catalog.current_setting('server_encoding') = 'SQL_ASCII',"
 " pg_catalog.set_config('lock_timeout', '0', false), pg_catalog.set_config('statement_timeout', '0', false),"
 SESSION_SETTINGS

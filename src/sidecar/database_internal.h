@@ -55,7 +55,6 @@ typedef struct Segment
 	int			position;		/* of the result that comes next */
 	int			failed;			/* position of the culprit; -1: none */
 	PGresult   *error;			/* its result */
-	bool		limited;		/* position 0 is a time limit's, not a call's */
 	bool		telling;		/* the result that comes next is of settings, and then that of the position */
 	int			count;
 	DbCall	   *calls[];
@@ -72,7 +71,7 @@ typedef enum DbConnState
 {
 	DBC_DOWN,					/* no connection; the timer tells when to try */
 	DBC_CONNECTING,
-	DBC_SETTING_UP,				/* db_session_sql runs */
+	DBC_SETTING_UP,				/* db_session_sql (database_conn.c) runs */
 	DBC_IDLE,
 	DBC_BUSY
 } DbConnState;
