@@ -21,6 +21,7 @@ class Beside(threading.Thread):
         self.connect = connect
         self.link = connect()
         self.aside = []         # connections that stay open to the end
+        self.made = 0           # leases, on objects of its own
         self.over = threading.Event()
         self.trouble = None
 
@@ -62,6 +63,7 @@ class Reclaimer(Beside):
     pause = (0.0, 0.1)
     MOST_ASIDE = 8
     CAUGHT = """DO $$ DECLARE d bigint; BEGIN
+        PERFORM gt_release(gt_lease_create('r' || random(), 'aside', cleanup => 'hist_aside'));
         BEGIN CALL gt_reclaim(NULL, d); EXCEPTION WHEN query_canceled OR lock_not_available THEN NULL; END; END $$"""
 
     def step(self, cursor):
@@ -77,9 +79,10 @@ class Reclaimer(Beside):
             cursor.execute("ROLLBACK TO s" if random.random() < 0.3 else "RELEASE s")
             cursor.execute(random.choice(("COMMIT", "ROLLBACK")))
         else:
-            cursor.execute(f"SET statement_timeout = {random.choice((1, 2, 5))}")
+            cursor.execute(f"SET statement_timeout = {random.choice((5, 10, 15))}")
             try:
                 cursor.execute(self.CAUGHT)
+                self.made += 1
             finally:
                 cursor.execute("SET statement_timeout = 0")
             if len(self.aside) < self.MOST_ASIDE and random.random() < 0.3:

@@ -94,6 +94,7 @@ SELECT gt_handler_create('hist_batch', 'sql_batch',
     'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT i, o, l, f, a, gt_clock()
      FROM unnest($1, $5, $7, $8, $9) AS u (o, l, f, a, i) WHERE hist.coin()', retry_delay => '10 ms');
 SELECT gt_handler_create('hist_queue', 'queue', retry_delay => '10 ms');
+SELECT gt_handler_create('hist_aside', 'sql', 'SELECT pg_sleep(0.02)');
 """
 
 PREPARED = """
@@ -585,7 +586,7 @@ def record(cluster, dbname, clients=8, seconds=20, besides=()):
         history += gather(cursor)
         cursor.execute("SELECT lease_id::text FROM hist.guard")
         history += [{"t": "guard", "lease": row[0]} for row in cursor.fetchall()]
-    left["created"] = created(link) - counted
+    left["created"] = created(link) - counted - sum(b.made for b in besides)
     link.close()
     if any(troubles):
         raise RuntimeError("\n".join(t for t in troubles if t))
