@@ -529,10 +529,10 @@ class Http(Test):
             return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
 
         with Server(answer) as server, Sidecar() as sidecar:
-            many("http_endpoint", 60, f"http://127.0.0.1:{server.port}/hang/")
+            many("http_endpoint", 24, f"http://127.0.0.1:{server.port}/hang/")
             self.until(lambda: len(server.seen) >= 2, "some hang", sidecar)
             many("http_endpoint", 190, f"http://127.0.0.1:{server.port}/good/")
-            self.until(lambda: left("http_endpoint") == 60, f"the good ones are done: {left('http_endpoint')}", sidecar)
+            self.until(lambda: left("http_endpoint") == 24, f"the good ones are done: {left('http_endpoint')}", sidecar)
             self.assertLessEqual(sidecar.stats()["http"]["in_flight"], 16)
             sidecar.child.kill()
         clear()
