@@ -235,6 +235,7 @@ be_self(Runs *runs)
 static void
 stop_being_role(Runs *runs)
 {
+	SetUserIdAndSecContext(runs->user, runs->sec_context);	/* "role" can not be set back in a restricted operation */
 	AtEOXact_GUC(false, runs->guc_level);
 	be_self(runs);
 }
