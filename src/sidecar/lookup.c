@@ -175,10 +175,9 @@ static bool
 has_name(const char *hosts)
 {
 	char		host[300];
-	int			n;
 	const char *at = hosts;
 
-	for (n = 0; at != NULL; n++)
+	while (at != NULL)
 	{
 		snprintf(host, sizeof(host), "%.*s", (int) strcspn(at, ","), at);
 		if (is_name(host))
