@@ -571,7 +571,7 @@ class Http(Test):
 def clear():
     """Discards what a test leaves behind, so that the next one finds an idle queue."""
     def discard():
-        query(admin, "SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE state = 'claimed'")
+        query(admin, "SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE state IN ('claimed', 'dead')")
         query(admin, """SELECT gt_ack(c.cleanup_id, c.attempt) FROM
             (SELECT array_agg(cleanup_id) AS ids, array_agg(DISTINCT handler) AS handlers
              FROM (SELECT cleanup_id, handler FROM gt_garbage LIMIT 1000) g) w, gt_claim(w.handlers, 1000, '1 minute', w.ids) c
