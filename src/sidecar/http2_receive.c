@@ -273,7 +273,8 @@ receive_bytes(Conn *conn, const uint8_t *data, size_t len)
 	size_t		fed = 0;
 	size_t		at = 0;
 
-	if (!session->heard && is_http1(data, len))
+	/* who was silent for long has been told of in HTTP/2 already */
+	if (!session->heard && !session->settings_sent && is_http1(data, len))
 		answer_http1(session);
 	session->heard = true;
 	session->last_received_us = loop_now();
