@@ -72,7 +72,7 @@
 
 static GtDatabase *database;
 static GtCleaner *cleaner = NULL;
-static int64 busy_delay = 0;
+static TimestampTz busy_since = 0;	/* leases that were over have all been locked */
 static TimestampTz trim_at = GT_NEVER;	/* nothing may happen here until the history wants to be trimmed */
 
 /* what a transaction shall do */
@@ -299,6 +299,7 @@ expire(void)
 {
 	TimestampTz now;
 	TimestampTz next;
+	int64		busy_delay;
 
 	if (!begin_pass())
 		return GT_NEVER;
@@ -309,7 +310,10 @@ expire(void)
 
 	now = gt_now();
 	next = expiry.more && !handed_on ? now : expiry.next;
-	busy_delay = expiry.busy == 0 ? 0 : Min(2 * busy_delay + BUSY_DELAY, (int64) gt_naptime * USECS_PER_SEC);
+	/* the wait grows with the time for which nothing but locked rows was found, not with the number of looks */
+	if (expiry.busy == 0 || expiry.ended > 0 || busy_since == 0)
+		busy_since = now;
+	busy_delay = Min(Max(now - busy_since, BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
 	all_busy = expiry.busy > 0 && expiry.ended == 0;
 	if (all_busy || (expiry.busy > 0 && !expiry.more))
 		next = Min(next == now ? GT_NEVER : next, now + busy_delay);
