@@ -377,23 +377,13 @@ static bool
 mend_child(Datum key, const GtFinding *f)
 {
 	GtTable		leases;
-	GtTable		orphans;
 	GtRow		row;
 	bool		done;
 
 	gt_open(&leases, GT_LEASE, AccessShareLock);
-	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
 	done = !gt_fetch(&leases, GT_LEASE_PKEY, 1, &key, &row);
 	if (done)
-	{
-		gt_row_init(&row);
-		GT_SET(&row, P_PARENT, key);
-		GT_SET(&row, P_EXPIRED, BoolGetDatum(true));
-		GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(gt_now()));
-		(void) gt_insert_unique(&orphans, &row, GT__ORPHAN_PKEY);
-		gt_due_after_commit(gt_now());
-	}
-	gt_close(&orphans);
+		gt_orphan_add(key, true, gt_now());
 	gt_close(&leases);
 	return done;
 }

@@ -105,6 +105,23 @@ keep_spec(GtRow *object, const GtRow *lease, MemoryContext context)
 	GT_SET_NULL(object, O_SPEC_LEASE);
 }
 
+/* See lease.h. */
+void
+gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at)
+{
+	GtTable		orphans;
+	GtRow		row;
+
+	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
+	gt_row_init(&row);
+	GT_SET(&row, P_PARENT, parent);
+	GT_SET(&row, P_EXPIRED, BoolGetDatum(expired));
+	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(ended_at));
+	(void) gt_insert_unique(&orphans, &row, GT__ORPHAN_PKEY);
+	gt_close(&orphans);
+	gt_due_after_commit(gt_now());
+}
+
 static bool orphaned;			/* the pass in progress has left children to be ended */
 
 /* The lease has ended: children that it has will be ended by the worker. */
@@ -112,20 +129,12 @@ static void
 orphan_children(GtTable *leases, const pg_uuid_t *parent, bool expired, TimestampTz ended_at)
 {
 	Datum		id = UUIDPGetDatum(parent);
-	GtTable		orphans;
 	GtRow		row;
 
 	if (!gt_fetch(leases, GT_LEASE_PARENT, 1, &id, &row))
 		return;
-	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
-	gt_row_init(&row);
-	GT_SET(&row, P_PARENT, id);
-	GT_SET(&row, P_EXPIRED, BoolGetDatum(expired));
-	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(ended_at));
-	(void) gt_insert_unique(&orphans, &row, GT__ORPHAN_PKEY);
-	gt_close(&orphans);
+	gt_orphan_add(id, expired, ended_at);
 	orphaned = true;
-	gt_due_after_commit(gt_now());
 }
 
 /* The worker's `check_at` was a lower bound: the lease lives on. Returns 1 where nobody may judge it yet. */

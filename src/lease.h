@@ -53,6 +53,7 @@ extern bool gt_check_regrant_delay(Interval *delay, int64 *us, GtFail *f);
 extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
 
 /* transaction.c */
+extern void gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at);	/* its children are to be ended by the worker */
 extern void gt_lease_restarted(const pg_uuid_t *id, TimestampTz now, int64 duration);	/* it has been given this duration, from now on */
 /* This transaction has created a lease; now: GT_NEVER for a child, which has no deadline */
 extern void gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration);
