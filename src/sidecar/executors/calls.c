@@ -211,9 +211,8 @@ call_fail(Context *context, Call *call, bool timed_out)
 		context->stats.kind[call->kind].timed_out++;
 	if (call->state == CALL_RUNNING)
 		observe(context, call);
-	/* nothing at all was answered in all that time */
-	if (timed_out && call->host->answered_at < call->started_at && call->host->limit > 4)
-		call->host->limit = call->host->limit / 2;
+	if (timed_out)
+		host_timed_out(call->host, call->started_at);
 	exec_sanitize(call->error, EXEC_ERROR_SIZE - 1);
 	exec_log(context, EXEC_LOG_DEBUG, "cleanup %lld attempt %d of %s failed: %s",
 			 (long long) call->cleanup_id, call->attempt, call->handler, call->error);

@@ -448,6 +448,9 @@ extern int64_t host_patience(const Host *host);
 /* It has answered a call that took so long. */
 extern void host_answered(const Context *context, Host *host, int64_t took);
 
+/* A call that began then has timed out. */
+extern void host_timed_out(Host *host, int64_t started_at);
+
 /* When a call for which there is no room shall be due again, from now on. */
 extern int64_t host_back_off(Host *host);
 

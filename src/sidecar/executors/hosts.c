@@ -218,6 +218,14 @@ host_answered(const Context *context, Host *host, int64_t took)
 		host->limit++;
 }
 
+void
+host_timed_out(Host *host, int64_t started_at)
+{
+	/* nothing at all was answered in all that time */
+	if (host->answered_at < started_at && host->limit > FLOOR_LIMIT)
+		host->limit = host->limit / 2;
+}
+
 int64_t
 host_back_off(Host *host)
 {
