@@ -91,17 +91,28 @@ gt_us_interval(int64 us)
 	return i;
 }
 
-/* Microseconds of an interval; false: not between min and max, which `range` tells in words. */
-bool
-gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const char *range, int64 *us, GtFail *f)
+/* Microseconds of an interval; false: not between min and max. */
+static bool
+interval_within(Interval *i, int64 min, int64 max, int64 *us)
 {
 	bool		ok;
 
 	*us = interval_us(i, &ok);
-	if (!ok || *us < min || *us > max)
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s %s is out of range: it must be %s", what,
-					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i))), range);
-	return true;
+	return ok && *us >= min && *us <= max;
+}
+
+static bool
+out_of_range(const char *what, Interval *i, const char *range, GtFail *f)
+{
+	return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s %s is out of range: it must be %s", what,
+				   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i))), range);
+}
+
+/* The same, and what is wrong; `range` tells min and max in words. */
+bool
+gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const char *range, int64 *us, GtFail *f)
+{
+	return interval_within(i, min, max, us) || out_of_range(what, i, range, f);
 }
 
 /* See garbagetruck.h. */
@@ -133,31 +144,38 @@ gt_check_retry_delay(Interval *retry_delay, int64 *us, GtFail *f)
 	return gt_check_interval("retry_delay", retry_delay, 0, GT_MAX_RETRY_DELAY, GT_RETRY_DELAY_RANGE, us, f);
 }
 
+/* A setting as SHOW tells it. Not for the way that every request goes: it costs as much as an index entry. */
+static char *
+shown_setting(const char *name)
+{
+	return GetConfigOptionByName(name, NULL, false);
+}
+
 /* Microseconds of a lease's duration, judged by the settings; false: out of range, or no duration. */
 bool
 gt_check_duration(Interval *duration, int64 *us, GtFail *f)
 {
-	char	   *range = psprintf("between %s and %s",
-								 GetConfigOptionByName("garbagetruck.min_lease_duration", NULL, false),
-								 GetConfigOptionByName("garbagetruck.max_lease_duration", NULL, false));
+	int64		min = (int64) gt_min_duration * 1000;
+	int64		max = (int64) gt_max_duration * USECS_PER_SEC;
+	char	   *range;
 
-	if ((int64) gt_min_duration > (int64) gt_max_duration * 1000)
-	{
-		gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "no duration is allowed: it would have to be %s", range);
-		f->hint = pstrdup("garbagetruck.min_lease_duration must not be longer than garbagetruck.max_lease_duration.");
-		return false;
-	}
-	return gt_check_interval("duration", duration, (int64) gt_min_duration * 1000,
-							 (int64) gt_max_duration * USECS_PER_SEC, range, us, f);
+	if (interval_within(duration, min, max, us))
+		return true;
+	range = psprintf("between %s and %s", shown_setting("garbagetruck.min_lease_duration"),
+					 shown_setting("garbagetruck.max_lease_duration"));
+	if (min <= max)
+		return out_of_range("duration", duration, range, f);
+	gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "no duration is allowed: it would have to be %s", range);
+	f->hint = pstrdup("garbagetruck.min_lease_duration must not be longer than garbagetruck.max_lease_duration.");
+	return false;
 }
 
 /* The same of its regrant_delay. */
 bool
 gt_check_regrant_delay(Interval *delay, int64 *us, GtFail *f)
 {
-	char	   *range = psprintf("between 0 and %s", GetConfigOptionByName("garbagetruck.max_lease_duration", NULL, false));
-
-	return gt_check_interval("regrant_delay", delay, 0, (int64) gt_max_duration * USECS_PER_SEC, range, us, f);
+	return interval_within(delay, 0, (int64) gt_max_duration * USECS_PER_SEC, us) ||
+		out_of_range("regrant_delay", delay, psprintf("between 0 and %s", shown_setting("garbagetruck.max_lease_duration")), f);
 }
 
 /* payload and metadata together, as text */
