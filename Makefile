@@ -97,13 +97,17 @@ all install installdirs uninstall clean:
 	@exit 1
 endif
 
-.PHONY: demo test bench history attacks sanitize assertions majors sidecar install-sidecar
+.PHONY: demo test lint bench history attacks sanitize assertions majors sidecar install-sidecar
 
 demo:
 	@test/demo/run
 
 test:
 	@test/run
+
+# What the linters say; make test asks them, too.
+lint:
+	@test/lint/run
 
 # The figures against home-made equivalents: minutes to hours, and a machine of one's own.
 bench:

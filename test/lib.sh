@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154
 # Shell functions of the tests, the demo and the figures. Sourced from a script whose $top is the source tree.
 
 # PostgreSQL does not run as root: as root, the server's side steps down to postgres; else it runs as it is.

@@ -59,7 +59,7 @@ static void
 environment_name(const char *name, char *out, size_t size)
 {
 	size_t		n = strlen(ENV_PREFIX);
-	
+
 	memcpy(out, ENV_PREFIX, n);
 	for (; *name != '\0' && n + 1 < size; name++)
 		out[n++] = *name == '-' ? '_' : (char) toupper((unsigned char) *name);

@@ -132,7 +132,7 @@ read_cleanup(GrpcCall *call, const DistributedGc__CleanupConfig *config, const c
 	}
 	else
 		params[CREATE_HANDLER] = cleanup_of_type(type_name);
-	if (params[CREATE_URL] != NULL && 
+	if (params[CREATE_URL] != NULL &&
 		!executors_judge_url(params[CREATE_URL] == config->cleanup_http_endpoint ? EXEC_HTTP : EXEC_GRPC,
 							 services_allow_list(), params[CREATE_URL], why, sizeof(why)))
 	{

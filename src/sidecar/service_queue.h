@@ -30,7 +30,7 @@ typedef struct CleanupRow
 	Google__Protobuf__Timestamp claimed_until;
 } CleanupRow;
 
-extern void cleanup_read(const PGresult *result, int row, CleanupRow *out);
+extern void cleanup_read(const PGresult *result, int i, CleanupRow *row);
 
 /*
  * The handlers to claim of, as an array's text, or NULL for all; the caller

@@ -126,7 +126,7 @@ def own_locks_around_the_handler(t):
     t.sql("mallory", f"CREATE TABLE m.locked_{t.n} (x text)")
     t.afterwards("mallory", f"DROP TABLE m.locked_{t.n}")
     names = [t.handler(t.name(f"locked{i}"), "sql", f"INSERT INTO m.locked_{t.n} SELECT $1", timeout="1 hour") for i in range(5)]
-    t.holding("mallory", f"LOCK TABLE m.locked_{t.n}", f"SELECT gt_lease_create_many(ARRAY(SELECT 'l' || i FROM generate_series(1, 500) i), 'm_many')")
+    t.holding("mallory", f"LOCK TABLE m.locked_{t.n}", "SELECT gt_lease_create_many(ARRAY(SELECT 'l' || i FROM generate_series(1, 500) i), 'm_many')")
     for name in names:
         t.garbage(name, 20)
     t.holding("mallory", f"SELECT gt_pause('{names[4]}')", f"SELECT gt_handler_grant('{names[3]}', 'bob')",

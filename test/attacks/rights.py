@@ -92,7 +92,7 @@ def handlers_search_path_of_the_caller(t):
     t.sql("victim", "SET search_path = v, pg_catalog, public")
     t.handler(name, "sql", "INSERT INTO v.seen (n) SELECT -1 WHERE lower($1::varchar) IS NOT NULL", role="victim")
     t.sql("victim", "SELECT gt_handler_grant(%s, 'mallory')", name)
-    plant(t, "mallory", f"spy_mallory")
+    plant(t, "mallory", "spy_mallory")
     t.sql("mallory", "SET search_path = spy_mallory, pg_catalog, public")
     t.garbage(name)
     t.ran(name)

@@ -9,7 +9,7 @@ import unittest
 
 import psycopg2
 
-from harness import GC, V1, WORK, Clock, Sidecar, call, method, start_cluster, until_serving, wait_until
+from harness import GC, V1, WORK, Clock, Sidecar, call, method, start_cluster, until_serving
 import distributed_gc_pb2 as gc
 import garbagetruck_v1_pb2 as v1
 import health_pb2

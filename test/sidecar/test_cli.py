@@ -318,6 +318,7 @@ class Failures(CliTest):
 
     def test_a_hint_of_the_server_is_shown(self):
         from google.protobuf import any_pb2
+
         def field(number, data):
             return bytes([number << 3 | 2]) + (bytes([len(data)]) if len(data) < 128 else bytes([len(data) & 127 | 128, len(data) >> 7])) + data
         info = field(1, b"42501") + field(2, b"garbagetruck") + field(3, field(1, b"sqlstate") + field(2, b"42501")) \

@@ -14,7 +14,6 @@ import hmac
 import http.server
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -869,7 +868,7 @@ class Redis(Test):
                     (f"redis://:word@{here}/0/k", None, [["AUTH", "word"]]),
                     ("redis://{payload.h}/0/k", {"h": here}, []),
                     ("{payload.u}", {"u": f"redis://{here}/0/k"}, []),
-                    (f"redis://127.0.0.1:{{payload.p}}/0/k", {"p": server.port}, [])):
+                    ("redis://127.0.0.1:{payload.p}/0/k", {"p": server.port}, [])):
                 del server.seen[:]
                 h = handler("redis", target, retry_delay="1 h")
                 garbage(h, None, payload)
@@ -1529,7 +1528,7 @@ class Database(Test):
         """What we lack ourselves is no attempt."""
         with Server() as server, Sidecar(wrap=["sh", "-c", "ulimit -n 24; exec \"$@\"", "sh"]) as sidecar:
             server.answer = server.hang
-            h = handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", max_attempts=1, timeout="3 s")
+            handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", max_attempts=1, timeout="3 s")
             with contextlib.ExitStack() as others:
                 more = [others.enter_context(Server()) for _ in range(40)]
                 for other in more:
@@ -1584,7 +1583,7 @@ class Database(Test):
                 query(link, "CREATE EXTENSION garbagetruck; SELECT gt_allow('sidecar')")
                 query(link, "SELECT gt_handler_create('h', 'http', %s, retry_delay => '1 h')", (f"http://127.0.0.1:{server.port}/{{object_id}}",))
                 query(link, "SELECT gt_handler_grant('h', 'sidecar', 'claim')")
-                query(link, f"SELECT gt_release(gt_lease_create(E'caf\\xe9', cleanup => 'h'))")
+                query(link, "SELECT gt_release(gt_lease_create(E'caf\\xe9', cleanup => 'h'))")
                 for object_id in ("good", "bad"):
                     query(link, "SELECT gt_release(gt_lease_create(%s, cleanup => 'h'))", (object_id,))
                 with Sidecar(dsn=cluster.dsn(dbname=name, user="sidecar")) as sidecar:

@@ -11,15 +11,12 @@ import subprocess
 import threading
 import time
 import unittest
-import urllib.error
-import urllib.request
 
 import grpc
 
 from harness import BINARY, GC, V1, WORK, Clock, Sidecar, call, method, start_cluster, until_serving, wait_until
 import distributed_gc_pb2 as gc
 import garbagetruck_v1_pb2 as v1
-import health_pb2
 
 cluster = None
 

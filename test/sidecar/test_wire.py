@@ -731,7 +731,6 @@ class GarbageTruckTest(unittest.TestCase):
         health = ask1("Health", empty_pb2.Empty(), v1.HealthResponse)
         self.assertIn("preloaded", [c.name for c in health.checks])
 
-
     def test_a_forecast_that_fits_no_answer(self):
         name = "n" * 255
         sql(f"SELECT gt_handler_create('{name}', 'queue')")

@@ -32,9 +32,8 @@ append_to_file("$dir/pgbouncer.ini", join "\n", '[databases]', 'postgres = host=
 $node->run_log([ $program, '-q', '-d', "$dir/pgbouncer.ini" ]) or die 'could not start pgbouncer';
 END
 {
-	my $status = $?;
+	local $?;
 	kill 'INT', slurp_file("$dir/pgbouncer.pid") + 0 if defined $dir && -e "$dir/pgbouncer.pid";
-	$? = $status;
 }
 
 my $through = 'host=' . $node->host . " port=$port dbname=postgres user=$user";

@@ -185,10 +185,10 @@ read_status(const char *line, size_t len)
 		size_t		at = 0;
 
 		/* d is a digit */
-		while (form[at] != '\0' && at < len &&
+		while (at < len && form[at] != '\0' &&
 			   (form[at] == 'd' ? isdigit((unsigned char) line[at]) : line[at] == form[at]))
 			at++;
-		if (form[at] == '\0' && at < len && isspace((unsigned char) line[at]))
+		if (at < len && form[at] == '\0' && isspace((unsigned char) line[at]))
 			return (line[at - 3] - '0') * 100 + (line[at - 2] - '0') * 10 + line[at - 1] - '0';
 	}
 	return -1;
