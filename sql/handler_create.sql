@@ -152,6 +152,17 @@ SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_lease_list(object_type => '
 SELECT gt_handler_drop('h_sql');
 SELECT gt_handler_drop('h_sql');
 
+-- of many users nobody wants to know the number
+SELECT gt_handler_create('h_many', 'queue');
+SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT 'many ' || n FROM generate_series(1, 1001) n), 'h_file', cleanup => 'h_many'));
+SELECT gt_handler_drop('h_many');
+SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_lease_list(object_type => 'h_file', max_rows => 1000)));
+SELECT gt_handler_drop('h_many');
+SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_lease_list(object_type => 'h_file')));
+SELECT gt_handler_drop('h_many');
+SELECT gt_ack_many(array_agg(cleanup_id), array_agg(attempts)) FROM gt_garbage WHERE handler = 'h_many';
+SELECT gt_handler_drop('h_many');
+
 -- the lease of a handler that is gone or foreign
 SELECT gt_lease_create('1', 'h_file', cleanup => 'h_sql');
 SET ROLE regress_h_other;

@@ -42,6 +42,7 @@ PG_FUNCTION_INFO_V1(gt__handler_restored);
 #define MAX_GRACE			(INT64CONST(3650) * USECS_PER_DAY)
 #define MAX_COMMAND			(64 * 1024) /* bytes: its plan takes many times as much in each worker */
 
+#define MANY_USERS		1000	/* of a handler: there is no need to know how many more */
 #define MAX_HANDLERS		10000	/* of one role; superusers aside */
 
 #define IS_NOTIFY(kind)		((kind) == GT_KIND_NOTIFY || (kind) == GT_KIND_NOTIFY_ONLY)
@@ -127,18 +128,19 @@ command_argument(FunctionCallInfo fcinfo, int arg, GtKind kind)
 /* ---------------------------------------------------------------- create, drop */
 
 /*
- * How many leases and how many pieces of garbage need the handler; the caller
- * has locked gt_handler_hold() out.  Where no lease names it, an object that is
+ * How many leases and how many pieces of garbage need the handler, MANY_USERS and
+ * one more standing for all beyond.  Where no lease names it, an object that is
  * held may owe it to one that has ended: then the leases of that count.
  */
 static void
 count_users(int id, int64 *leases, int64 *garbage)
 {
-	const char *schema = quote_identifier(get_namespace_name(gt_own_schema()));
-	char	   *sql = psprintf("SELECT coalesce(nullif((SELECT count(*) FROM %1$s.gt_lease WHERE handler = $1), 0),"
-							   " (SELECT sum(leases) FROM %1$s.gt_object WHERE handler = $1 AND state = 'h'), 0),"
-							   " (SELECT count(*) FROM %1$s.gt_object WHERE handler = $1 AND state IN ('w', 'c', 'd'))",
-							   schema);
+	char	   *sql = psprintf("SELECT coalesce(nullif((SELECT count(*) FROM (SELECT FROM %1$s.gt_lease WHERE handler = $1 LIMIT %2$d) l), 0),"
+							   " (SELECT sum(leases) FROM (SELECT leases FROM %1$s.gt_object WHERE handler = $1 AND state = 'h' LIMIT %2$d) o), 0),"
+							   " (SELECT count(*) FROM (SELECT FROM %1$s.gt_object WHERE handler = $1 AND due_at IS NOT NULL"
+							   " AND state IN ('w', 'c') LIMIT %2$d) o)"
+							   " + (SELECT count(*) FROM (SELECT FROM %1$s.gt_object WHERE handler = $1 AND state = 'd' LIMIT %2$d) o)",
+							   quote_identifier(get_namespace_name(gt_own_schema())), MANY_USERS + 1);
 	Oid			types[1] = {INT4OID};
 	Datum		values[1];
 	bool		isnull;
@@ -158,20 +160,35 @@ count_users(int id, int64 *leases, int64 *garbage)
 	gt_become_user(&save);
 }
 
+/* For people. */
+static const char *
+count_in_words(int64 n)
+{
+	return n > MANY_USERS ? psprintf("more than %d", MANY_USERS) : psprintf(INT64_FORMAT, n);
+}
+
 static void
-must_be_unused(const GtHandler *h, const char *what)
+must_have_no_users(const GtHandler *h, const char *what)
 {
 	int64		leases;
 	int64		garbage;
 
-	LockDatabaseObject(gt_relid(GT__HANDLER), (Oid) h->id, 0, AccessExclusiveLock);
 	count_users(h->id, &leases, &garbage);
 	if (leases > 0 || garbage > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot %s handler \"%s\": " INT64_FORMAT " leases and " INT64_FORMAT " objects of garbage use it",
-						what, h->name, leases, garbage),
+				 errmsg("cannot %s handler \"%s\": %s leases and %s objects of garbage use it",
+						what, h->name, count_in_words(leases), count_in_words(garbage)),
 				 errhint("Wait until they are gone; gt_ack discards garbage that waits or is dead.")));
+}
+
+/* Looked at before creates are kept waiting, for that takes as long as there are leases; then for good. */
+static void
+must_be_unused(const GtHandler *h, const char *what)
+{
+	must_have_no_users(h, what);
+	LockDatabaseObject(gt_relid(GT__HANDLER), (Oid) h->id, 0, AccessExclusiveLock);
+	must_have_no_users(h, what);
 }
 
 /* A command that runs as `role` is registered by whoever could become it, and by no one else. */
