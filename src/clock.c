@@ -77,11 +77,14 @@ typedef struct Start
 	TimestampTz at;
 	int64		grace;			/* the larger of the two */
 	bool		rearmed;		/* no time of an earlier run is ahead, see rearm.c */
+	bool		adopts;			/* a copy has become an original */
 } Start;
 
 static Start recorded;			/* committed; only without preload */
+static uint64 recorded_at;		/* good for as long as gt_epoch() is what it was: another session may adopt a copy */
 static Start recording;			/* by this very transaction */
 static SubTransactionId recording_subid;
+static bool published;			/* it has, before its commit */
 
 static int64
 monotonic_us(void)
@@ -247,7 +250,7 @@ merge(Start *known, const Start *more)
 		*known = *more;
 }
 
-/* It has committed. */
+/* Tells all processes of it. */
 static void
 publish(const Start *start)
 {
@@ -255,29 +258,54 @@ publish(const Start *start)
 	bool		same;
 
 	if (db == NULL)
-	{
-		merge(&recorded, start);
 		return;
-	}
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	same = db->started == start->table;
 	db->started = InvalidOid;
 	pg_write_barrier();
 	db->started_at = same ? Max(db->started_at, start->at) : start->at;
 	db->grace = same ? Max(db->grace, start->grace) : start->grace;
-	db->rearmed = (same && db->rearmed) || start->rearmed;
+	db->rearmed = (same && !start->adopts && db->rearmed) || start->rearmed;
 	pg_write_barrier();
 	db->started = start->table;
 	LWLockRelease(gt_shared->lock);
 }
 
+/* What was told of has not committed: it is to be looked at again. */
+static void
+take_back(void)
+{
+	GtDatabase *db = gt_my_database();
+
+	if (db == NULL)
+		return;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	db->started = InvalidOid;
+	LWLockRelease(gt_shared->lock);
+}
+
+/*
+ * A record is told of once it has committed.  One by which a copy is adopted is
+ * told of before: else somebody who sees that it has been could still judge by the
+ * old one.  Who judges by it too early lets leases live too long, if anything.
+ */
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
 	if (!recording.known)
 		return;
-	if (event == XACT_EVENT_COMMIT)
+	if (event == XACT_EVENT_COMMIT && recording.adopts)
+		GT_POINT("adopted");
+	if (event == XACT_EVENT_COMMIT || (event == XACT_EVENT_PRE_COMMIT && recording.adopts))
+	{
 		publish(&recording);
+		published = event == XACT_EVENT_PRE_COMMIT;
+	}
+	if (event == XACT_EVENT_ABORT && published)
+	{
+		published = false;
+		take_back();
+	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		recording.known = false;
 }
@@ -326,16 +354,25 @@ find_start(const GtTable *table, const GtRow *rows, int n, Start *result)
 {
 	int			i;
 
-	result->known = false;
+	memset(result, 0, sizeof(Start));
 	for (i = 0; i < n; i++)
 	{
 		Start		start = {true, RelationGetRelid(table->rel), GT_INT64(&rows[i], ST_RUN), GT_TIME(&rows[i], ST_STARTED_AT),
-		Max(GT_INT64(&rows[i], ST_GRACE), GT_INT64(&rows[i], ST_GRACE_BEFORE)), GT_BOOL(&rows[i], ST_REARMED)};
+		Max(GT_INT64(&rows[i], ST_GRACE), GT_INT64(&rows[i], ST_GRACE_BEFORE)), GT_BOOL(&rows[i], ST_REARMED), false};
 
 		if (start.run == gt_run() && !TransactionIdIsCurrentTransactionId(rows[i].xmin))
 			merge(result, &start);
 	}
 	return result->known;
+}
+
+/* It was read in the table. */
+static void
+learn(const Start *start)
+{
+	publish(start);
+	recorded = *start;
+	recorded_at = gt_epoch();
 }
 
 /* Another session may have recorded this run. */
@@ -353,7 +390,7 @@ read_record(void)
 	found = find_start(&table, rows, n, &start);
 	gt_close(&table);
 	if (found)
-		publish(&start);
+		learn(&start);
 	return found;
 }
 
@@ -381,7 +418,7 @@ current_start(Start *start)
 		start->grace = db->grace;
 		return true;
 	}
-	if ((!recorded.known || recorded.run != gt_run() || recorded.table != gt_relid(GT__START)) && !read_record())
+	if ((!recorded.known || recorded_at != gt_epoch() || recorded.table != gt_relid(GT__START)) && !read_record())
 		return false;
 	*start = recorded;
 	return true;
@@ -471,7 +508,7 @@ write_start(GtTable *table, GtRow *rows, int n, int64 grace_before, bool rearmed
 {
 	TimestampTz now = gt_now();
 	int64		grace = (int64) gt_restart_grace * 1000;
-	Start		start = {true, RelationGetRelid(table->rel), gt_run(), now, Max(grace, grace_before), rearmed};
+	Start		start = {true, RelationGetRelid(table->rel), gt_run(), now, Max(grace, grace_before), rearmed, false};
 	GtRow		row;
 	int			i;
 
@@ -507,7 +544,7 @@ gt_start_ensure(void)
 	gt_open(&table, GT__START, RowExclusiveLock);
 	n = read_starts(&table, &rows);
 	if (find_start(&table, rows, n, &start))
-		publish(&start);
+		learn(&start);
 	else
 	{
 		for (i = 0; i < n; i++)
@@ -584,24 +621,14 @@ gt_start_adopt(void)
 {
 	GtTable		table;
 	GtRow	   *rows;
-	GtDatabase *db;
 	int			n;
 
 	gt_clock_settle();
 	gt_open(&table, GT__START, RowExclusiveLock);
 	n = read_starts(&table, &rows);
 	write_start(&table, rows, n, PG_INT64_MAX, false);
+	recording.adopts = true;
 	gt_close(&table);
-
-	/* nobody else judges by the old record from here on; the commit publishes the new one */
-	db = gt_my_database();
-	if (db != NULL)
-	{
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		db->started = InvalidOid;
-		LWLockRelease(gt_shared->lock);
-	}
-	recorded.known = false;
 }
 
 /* G of a lease: how much of its life an absence gives back at most. */

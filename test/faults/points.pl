@@ -40,6 +40,28 @@ is(eventually($node, 'postgres', q{SELECT state, attempts FROM gt_garbage WHERE 
 	'waiting|0', 'an announcement is no attempt');
 is($node->safe_psql('postgres', q{SELECT paused FROM gt_handlers WHERE name = 'hint'}), 'f', 'and nothing to be paused for');
 
+# A copy is adopted, while others call: from the moment at which they can see that, they judge by the record that comes
+# with it, by which its leases run anew.
+$node->safe_psql('template1', 'CREATE DATABASE copied TEMPLATE postgres');
+$node->safe_psql('copied', q{
+	SELECT gt_release(gt_lease_create('recorded'));
+	UPDATE _garbagetruck.gt_lease SET deadline = gt_clock() - interval '1 day' WHERE object_id = 'held 1'});
+my $state = q{SELECT state FROM gt_leases WHERE object_id = 'held 1'};
+is($node->safe_psql('copied', $state), 'expired', 'in a copy a lease is over');
+my $lock = $node->background_psql('copied');
+$lock->query_safe('SELECT pg_advisory_lock(7)');
+my $adopter = in_background($node, 'copied', 'BEGIN; SELECT gt_resume(adopt => true); SELECT pg_advisory_lock(7); COMMIT');
+ok($node->poll_query_until('copied', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}), 'somebody is about to adopt it');
+is($node->safe_psql('copied', "SELECT gt_release(gt_lease_create('meanwhile')); $state"), "t\nexpired", 'others go on as before');
+fault($node, 'adopted', 'wait');
+$lock->query_safe('SELECT pg_advisory_unlock(7)');
+$lock->quit;
+ok(fault_waits($node, 'adopted'), 'it is committed, and hardly anybody knows');
+is($node->safe_psql('copied', "SELECT ok FROM gt_health() WHERE check_name = 'place'; $state"), "t\nactive", 'who sees that judges by the new record');
+no_fault($node, 'adopted');
+finish_background($adopter);
+is($node->safe_psql('copied', $state), 'active', 'and so does everybody');
+
 $node->stop;
 done_testing();
 

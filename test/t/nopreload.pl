@@ -118,5 +118,22 @@ $node->safe_psql('postgres', 'CALL gt_reclaim()');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, _garbagetruck.gt__start s WHERE c.id = 'e' AND c.at >= s.started_at + interval '1 s'}),
 	'1', 'not before the grace');
 
+# A copy is adopted by one session: another, which has judged before, judges anew.
+$node->safe_psql('template1', 'CREATE DATABASE copied TEMPLATE postgres');
+$node->safe_psql('copied', q{UPDATE _garbagetruck.gt_lease SET deadline = gt_clock() - interval '1 day' WHERE object_id = 'promised'});
+my $judge = $node->background_psql('copied');
+my $state = q{SELECT 'state ' || state FROM gt_leases WHERE object_id = 'promised'};
+$judge->query_safe(q{SELECT gt_release(gt_lease_create('recorded'))});
+for (1 .. 100)
+{
+	last if $judge->query_safe($state) =~ /expired/;
+	$judge->query_safe('SELECT pg_sleep(0.1)');
+}
+like($judge->query_safe($state), qr/expired/, 'in a copy a lease is over');
+$node->safe_psql('copied', 'SELECT gt_resume(adopt => true)');
+like($judge->query_safe($state), qr/active/, 'and runs again, for who knew it before, when that is adopted');
+like($judge->query_safe(q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "promised", "exclusive": true}]')}), qr/GT005/, 'and holds its object');
+$judge->quit;
+
 $node->stop;
 done_testing();
