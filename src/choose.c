@@ -125,6 +125,7 @@ look_from(Choice *choice, const GtHandler *h, TimestampTz low, int limit, Look *
 	while (gt_scan_next_brief(scan, &row))
 	{
 		TimestampTz due_at = GT_TIME(&row, O_DUE_AT);
+		TimestampTz busy_until;
 		int64		id;
 
 		*first = Min(*first, due_at);
@@ -138,9 +139,10 @@ look_from(Choice *choice, const GtHandler *h, TimestampTz low, int limit, Look *
 		id = GT_INT64(&row, O_CLEANUP_ID);
 		if (contains(choice->others, choice->nothers, id))
 			continue;			/* in hand elsewhere */
-		if (c->busy_until > until && (c->busy_handler == h->id || contains(c->busy, c->nbusy, id)))
+		busy_until = gt_busy_until(c, h->id, id);
+		if (busy_until > until)
 		{
-			look->rest = Min(look->rest, c->busy_until);
+			look->rest = Min(look->rest, busy_until);
 			continue;
 		}
 		if (GT_BOOL(&row, O_ALONE) && c->alone_from > until)

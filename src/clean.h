@@ -14,7 +14,7 @@
 
 #define GT_MAX_SQL_ITEMS	60	/* of kind sql in one transaction: 64 subtransactions are cached per process */
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
-#define GT_BUSY_FIRST		(20 * 1000) /* us until an object that was locked is tried again; doubles */
+#define GT_BUSY_FIRST		(20 * 1000) /* us at least until an object that was locked is tried again */
 #define GT_MAX_FAILURE		1024	/* bytes of an error's text, and the null */
 #define GT_LOWS				64	/* handlers for which the low end of the queue is remembered */
 
@@ -30,6 +30,14 @@ typedef struct GtLow
 
 #define GT_LOOK_AT_ALL (10 * USECS_PER_SEC)	/* all of a queue is looked at as often */
 extern GtLow *gt_low_of(GtLow *lows, int handler);	/* choose.c: of GT_LOWS, that of this handler, or an unused one */
+
+/* An object that others had locked when it was to be run. */
+typedef struct GtBusy
+{
+	int64		id;				/* first, for gt_by_id() */
+	TimestampTz since;
+	TimestampTz until;			/* it is passed over */
+} GtBusy;
 
 struct GtCleaner
 {
@@ -57,12 +65,11 @@ struct GtCleaner
 	int			current_part;	/* start of the chosen run among these items; -1: it is no part */
 	int64		part_items[GT_MAX_ITEMS];
 
-	/* objects that others had locked, and when to try them again */
+	/* objects that others had locked, sorted */
 	int			nbusy;
-	int64		busy[GT_MAX_ITEMS];
-	TimestampTz busy_until;
+	GtBusy		busy[GT_MAX_ITEMS];
 	int			busy_handler;	/* of which more were locked than there is room for; 0: none */
-	int64		busy_delay;
+	TimestampTz busy_handler_until; /* all of it is passed over */
 
 	TimestampTz alone_from;		/* when objects that were in a crash may start */
 
@@ -71,6 +78,7 @@ struct GtCleaner
 };
 
 extern int	gt_by_id(const void *a, const void *b); /* for qsort() and bsearch() of int64 */
+extern TimestampTz gt_busy_until(const GtCleaner *c, int handler, int64 id);	/* of one that others had locked; else 0 */
 extern void gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass);
 extern void gt_clean_write_record(GtCleaner *c);
 /* Adds what is on record of others, where some of that can not be judged yet; sorted. */

@@ -755,13 +755,67 @@ sweep_own(GtCleaner *c, GtTable *runs)
 	return false;
 }
 
+/* What one of the records of others is judged by, in a subtransaction. */
+typedef struct Judging
+{
+	DeadRecord *dead;
+	bool		only_one;
+	bool		done;
+} Judging;
+
+static void
+judge_other(void *arg)
+{
+	Judging    *judging = arg;
+	DeadRecord *dead = judging->dead;
+	GtTable		runs;			/* of its own: what an abort closes is not to be used again */
+
+	gt_open(&runs, GT__RUN, RowExclusiveLock);
+	judging->done = judge_record(&runs, &dead->row, dead->end, dead->error, judging->only_one);
+	gt_close(&runs);
+}
+
+/* Has it been judged? One that can not be, whatever the cause, keeps no other waiting. */
+static bool
+try_to_judge(DeadRecord *dead, bool only_one)
+{
+	Judging		judging = {dead, only_one, false};
+	ErrorData  *error = gt_try(judge_other, &judging);
+
+	if (error == NULL)
+		return judging.done;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("garbagetruck: an interrupted run can not be judged, and its objects wait: %s", error->message)));
+	return false;
+}
+
+/* What is on record of others can not be judged yet, or no longer is there any. Returns since when that has been so. */
+static TimestampTz
+note_unjudged(bool unjudged)
+{
+	GtDatabase *db = gt_my_database();
+	TimestampTz since = gt_now();
+
+	if (db == NULL)
+		return since;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	if (unjudged && !db->unjudged)
+		db->unjudged_since = since;
+	since = db->unjudged_since;
+	db->unjudged = unjudged;
+	db->sweep = db->sweep || unjudged;
+	LWLockRelease(gt_shared->lock);
+	return since;
+}
+
 /* The first record that can be judged; else they are looked at again in a while. */
 static bool
 sweep_others(GtTable *runs, List *records)
 {
-	GtDatabase *db = gt_my_database();
 	TimestampTz now = gt_now();
-	int64		age = PG_INT64_MAX;
+	int64		waited = (int64) gt_naptime * USECS_PER_SEC;
+	TimestampTz since;
 	int			crashed = 0;
 	ListCell   *lc;
 
@@ -770,24 +824,32 @@ sweep_others(GtTable *runs, List *records)
 		if (((DeadRecord *) lfirst(lc))->end == RUN_CRASHED)
 			crashed++;
 	foreach(lc, records)
-	{
-		DeadRecord *dead = lfirst(lc);
-
-		if (judge_record(runs, &dead->row, dead->end, dead->error, crashed == 1))
+		if (try_to_judge(lfirst(lc), crashed == 1))
 			return true;
-		age = Min(age, now - GT_TIME(&dead->row, RUN_AT));
-	}
-	if (db != NULL)
-	{
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		db->unjudged = records != NIL;
-		db->sweep = db->sweep || db->unjudged;
-		LWLockRelease(gt_shared->lock);
-	}
-	/* the older, the less often; until then their objects are passed over */
+	since = note_unjudged(records != NIL);
+	/* the longer they have waited, the less often; until then their objects are passed over */
+	foreach(lc, records)
+		waited = Min(waited, now - Max(since, GT_TIME(&((DeadRecord *) lfirst(lc))->row, RUN_AT)));
 	if (records != NIL)
-		gt_due_after_commit(now + Max(Min(age, (int64) gt_naptime * USECS_PER_SEC), SWEEP_AGAIN));
+		gt_due_after_commit(now + Max(waited, SWEEP_AGAIN));
 	return false;
+}
+
+/*
+ * See worker.h.  It is on record, like that of another who has gone, and said to
+ * be undone; until it is judged its objects are passed over.
+ */
+void
+gt_clean_disown(GtCleaner *c)
+{
+	if (!gt_clean_has_failed(c))
+		return;
+	gt_clean_undone(c, NULL);
+	(void) note_unjudged(true);
+	c->failure[0] = '\0';
+	c->durable = false;
+	gt_clean_forget(c);
+	gt_slot_release();
 }
 
 /* See garbagetruck.h. */

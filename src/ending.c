@@ -48,6 +48,7 @@
 typedef struct EndGroup
 {
 	bool		locked;
+	bool		busy;			/* another has it locked */
 	bool		changed;
 	GtRow		row;
 	pg_uuid_t	last;			/* of its leases that this batch ended */
@@ -322,8 +323,8 @@ lock_objects(GtTable *objects, GtTable *leases, const GtLeaseKey *keys, EndGroup
 		result = gt_fetch_lock(objects, GT_OBJECT_PKEY, 2, key, &groups[i]->row, LockTupleNoKeyExclusive, skip);
 		groups[i]->locked = result == GT_LOCKED ||
 			(result == GT_GONE && object_is_missing(objects, leases, &keys[i], skip, &groups[i]->row));
-		if (result == GT_BUSY)
-			busy++;
+		groups[i]->busy = result == GT_BUSY;
+		busy += groups[i]->busy;
 		pfree(DatumGetPointer(key[0]));
 		pfree(DatumGetPointer(key[1]));
 	}
@@ -345,6 +346,7 @@ end_leases(GtTable *leases, GtLeaseKey *keys, EndGroup **groups, int nkeys, bool
 	{
 		GtLeaseKey *key = &keys[i];
 
+		key->busy = groups[i]->busy;
 		if (!groups[i]->locked)
 			continue;
 		steps[nsteps++] = (EndStep) {key->id, key, groups[i]};
@@ -359,8 +361,11 @@ end_leases(GtTable *leases, GtLeaseKey *keys, EndGroup **groups, int nkeys, bool
 		/* a batch may hold the same lease twice, next to each other: the second finds no row */
 		if (steps[i].group == NULL)
 			judge_child(leases, steps[i].key);
-		else
-			busy += end_one(leases, steps[i].key, steps[i].group, skip, batch);
+		else if (end_one(leases, steps[i].key, steps[i].group, skip, batch) > 0)
+		{
+			steps[i].key->busy = true;
+			busy++;
+		}
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(batch);
@@ -518,6 +523,15 @@ looked_at_all(LowEnd *end, TimestampTz began)
 	end->changes = gt_table_changes;
 }
 
+/* Others have so many locked of what was to be looked at then. */
+static void
+note_busy(GtExpiry *result, int n, TimestampTz from)
+{
+	result->busy += n;
+	if (n > 0)
+		result->busy_from = Max(result->busy_from, from);
+}
+
 /* Ends up to `limit` children of leases that have ended, of those from `low` on. Returns how many of those it saw. */
 static int
 expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first, GtExpiry *result)
@@ -547,7 +561,7 @@ expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first,
 			*first = *DatumGetUUIDP(orphan.v[P_PARENT]);
 		if (gt_lock(&orphans, &orphan, LockTupleExclusive, true) != GT_LOCKED)
 		{
-			result->busy++;		/* another worker is at it */
+			note_busy(result, 1, GT_TIME(&orphan, P_ENDED_AT));	/* another worker is at it */
 			continue;
 		}
 		keys = palloc(limit * sizeof(GtLeaseKey));
@@ -566,7 +580,7 @@ expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first,
 		}
 		gt_scan_end(children);
 		busy = gt_end(keys, n, GT_BOOL(&orphan, P_EXPIRED) ? GT_END_EXPIRED : GT_END_RELEASED, true);
-		result->busy += busy;
+		note_busy(result, busy, GT_TIME(&orphan, P_ENDED_AT));
 		for (i = 0; i < n; i++)
 			if (keys[i].ended)
 				result->ended++;
@@ -813,12 +827,14 @@ gt_expire_pass(int limit, bool own, const GtInHand *in_hand, void (*on_more) (Gt
 	GT_POINT("lease_chosen");
 	result->looked_at = n;
 	orphaned = false;
-	result->busy += gt_end(keys, n, GT_END_EXPIRED, true);
+	gt_end(keys, n, GT_END_EXPIRED, true);
 	if (orphaned)
 		result->more = true;
 	PopActiveSnapshot();
 	for (i = 0; i < n; i++)
-		if (keys[i].ended)
-			result->ended++;
+	{
+		result->ended += keys[i].ended;
+		note_busy(result, keys[i].busy, GT_TIME(keys[i].row, L_CHECK_AT));
+	}
 	GT_POINT("ended");
 }

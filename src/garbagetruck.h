@@ -341,6 +341,7 @@ typedef struct GtDatabase
 	char		error[256];
 	bool		sweep;			/* a worker ended with a run on record. Under lock */
 	bool		unjudged;		/* a run on record can not be judged yet: somebody has its rows. Under lock */
+	TimestampTz unjudged_since;
 	bool		denied;			/* due work waits for a run elsewhere to end. Under lock */
 	Oid			waits;			/* a role with work that nobody here may do, or does; InvalidOid: none. Under lock */
 	TimestampTz waits_since;
@@ -621,6 +622,7 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	bool		over;			/* known to be over, not judged again: child of an ended parent */
 	TimestampTz ended_at;		/* of such a child; out: when the lease was over */
 	bool		ended;			/* out: this call ended it */
+	bool		busy;			/* out: it could not, for somebody else has a row of it locked */
 	GtEndReason reason;			/* of gt_end(): how this one ends */
 	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
 } GtLeaseKey;
@@ -637,6 +639,7 @@ typedef struct GtExpiry
 	int			ended;
 	int			looked_at;
 	int			busy;			/* locked by others: look again soon */
+	TimestampTz busy_from;		/* when the last of those was to be looked at; 0: there are none */
 	bool		more;			/* there is more that is due now */
 	TimestampTz next;			/* else when the next is due; GT_NEVER */
 	GtInHand	in_hand;		/* by those before, and chosen */

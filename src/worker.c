@@ -237,7 +237,7 @@ sweep(void)
 	static int64 delay = 0;
 	bool		wanted;
 
-	if ((database->sweep || gt_clean_has_failed(cleaner)) && gt_now() < not_before)
+	if (database->sweep && !gt_clean_has_failed(cleaner) && gt_now() < not_before)
 	{
 		gt_due_at(database, not_before);
 		return;
@@ -254,6 +254,11 @@ sweep(void)
 		/* what fails is tried again, ever more rarely: there is other work */
 		delay = wanted ? 0 : Min(2 * delay + USECS_PER_SEC, TRIM_EVERY);
 		not_before = gt_now() + delay;
+		if (!wanted)
+		{
+			gt_clean_disown(cleaner);
+			gt_due_at(database, not_before);
+		}
 	} while (wanted && again);
 }
 
@@ -310,10 +315,14 @@ expire(void)
 
 	now = gt_now();
 	next = expiry.more && !handed_on ? now : expiry.next;
-	/* the wait grows with the time for which nothing but locked rows was found, not with the number of looks */
+	/*
+	 * The wait grows with the time for which nothing but locked rows was found, not
+	 * with the number of looks; and that of what has just become due is no longer
+	 * for what has been locked since long ago.
+	 */
 	if (expiry.busy == 0 || expiry.ended > 0 || busy_since == 0)
 		busy_since = now;
-	busy_delay = Min(Max(now - busy_since, BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
+	busy_delay = Min(Max(now - Max(busy_since, expiry.busy_from), BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
 	all_busy = expiry.busy > 0 && expiry.ended == 0;
 	if (all_busy || (expiry.busy > 0 && !expiry.more))
 		next = Min(next == now ? GT_NEVER : next, now + busy_delay);

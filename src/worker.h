@@ -30,6 +30,7 @@ extern void gt_leave_pass(GtDatabase *database, GtSlot *slot);	/* its expiry pas
 extern bool gt_clean_is_durable(GtCleaner *c);	/* a run is on record */
 extern bool gt_clean_has_begun(GtCleaner *c);	/* in the transaction in progress the run on record is made */
 extern bool gt_clean_has_failed(GtCleaner *c);	/* a transaction that made it did, and that is to be judged */
+extern void gt_clean_disown(GtCleaner *c);	/* of such a run: it can not be judged, and waits for whoever can */
 extern void gt_clean_forget(GtCleaner *c);	/* at exit: gives the lock back that says that we live */
 
 /* reclaim.c */

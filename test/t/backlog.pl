@@ -49,9 +49,32 @@ my $xacts = q{SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres
 my $before = $node->safe_psql('postgres', $xacts);
 $node->safe_psql('postgres', 'SELECT pg_sleep(3)');
 cmp_ok($node->safe_psql('postgres', $xacts) - $before, '<', 300, 'and the workers do not spin');
+
+# Nor do what somebody has had locked for long, and what passes by meanwhile, make others wait for as long: of a lease
+# and of garbage that are locked for a moment the wait is theirs.
+my $since = $node->safe_psql('postgres', 'SELECT gt_clock()');
+$node->safe_psql('postgres', q{
+	SELECT gt_handler_create('soon', 'sql', 'SELECT public.clean($1, $8)', grace => '300 ms');
+	SELECT gt_release(gt_lease_create('long', cleanup => 'soon'))});
+my $long = $node->background_psql('postgres');
+$long->query_safe(q{BEGIN; SELECT 1 FROM _garbagetruck.gt_object WHERE object_id = 'long' FOR UPDATE});
+$node->safe_psql('postgres', 'SELECT pg_sleep(4)');
+$node->safe_psql('postgres', q{
+	SELECT gt_release(gt_lease_create('brief', cleanup => 'soon'));
+	SELECT gt_lease_create('brief lease', cleanup => 'clean', duration => '300 ms')});
+my $brief = $node->background_psql('postgres');
+$brief->query_safe(q{BEGIN; SELECT 1 FROM _garbagetruck.gt_object WHERE object_id LIKE 'brief%' FOR UPDATE; SELECT pg_sleep(0.5); COMMIT});
+my $until = $node->safe_psql('postgres', 'SELECT gt_clock()');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease', 'what was locked for a moment is done');
+is($node->safe_psql('postgres', qq{SELECT count(*) FROM cleaned WHERE id LIKE 'brief%' AND at - '$until' < ('$until'::timestamptz - '$since') / 2}),
+	'2', 'and has not waited for as long as something else was locked');
+$brief->quit;
+$long->query_safe('COMMIT');
+$long->quit;
 $holder->query_safe('COMMIT');
 $holder->quit;
 is(eventually($node, 'postgres', $left, '0'), '0', 'they end when the lock is gone');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long', 'and what was garbage is cleaned');
 
 # A run that took its worker down cannot be judged while somebody has its handler's row: it is not run again meanwhile,
 # and nobody else waits.
@@ -64,13 +87,30 @@ $holder->query_safe(q{SELECT gt_pause('die')});
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('die', cleanup => 'die'))});
 ok($node->poll_query_until('postgres', 'SELECT is_called FROM tries'), 'a run takes its worker down');
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('others', cleanup => 'clean'))});
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 others', 'others go on while its handler is locked');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long others', 'others go on while its handler is locked');
 $node->safe_psql('postgres', 'SELECT pg_sleep(2)');
 is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), '1', 'it is not run again before it has been judged');
 $holder->query_safe('ROLLBACK');
 $holder->quit;
 is(eventually($node, 'postgres', q{SELECT paused FROM gt_handlers WHERE name = 'die'}, 't'), 't', 'and judged when the lock is gone');
 is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), '2', 'after one more run');
+
+# A run that failed as a whole, of which not even that can be written down: its object waits, and nobody else.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION spoil(id text, error text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+		$$ BEGIN IF id = 'spoilt' AND error IS NOT NULL THEN RAISE 'no entry for %', id; END IF; RETURN 0; END $$;
+	CREATE INDEX spoilt ON _garbagetruck.gt_object (public.spoil(object_id, error));
+	SELECT gt_handler_create('fails', 'sql', 'SELECT 1/(length($1) - 6)');
+	SELECT gt_release(gt_lease_create('spoilt', cleanup => 'fails'))});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM _garbagetruck.gt__run r, _garbagetruck.gt_object o WHERE r.items @> ARRAY[o.cleanup_id] AND o.object_id = 'spoilt'}), 'its run is on record');
+$before = $node->safe_psql('postgres', $xacts);
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('spared', cleanup => 'clean'))});
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long others spared', 'others go on beside what cannot be judged');
+$node->safe_psql('postgres', 'SELECT pg_sleep(3)');
+cmp_ok($node->safe_psql('postgres', $xacts) - $before, '<', 200, 'and the workers do not spin');
+$node->safe_psql('postgres', 'DROP INDEX _garbagetruck.spoilt');
+is(eventually($node, 'postgres', q{SELECT attempts > 0 AND error ~ 'division' FROM gt_garbage WHERE object_id = 'spoilt'}, 't'), 't', 'it is judged when it can be, and tried again');
+$node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE object_id = 'spoilt'});
 
 # An index that was made anew may have what the workers have not seen: they look by themselves.
 $node->safe_psql('postgres', q{SELECT gt_lease_create('unseen', cleanup => 'clean', duration => '1 hour')});
@@ -79,7 +119,7 @@ $node->safe_psql('postgres', q{
 	SET session_replication_role = replica;
 	UPDATE _garbagetruck.gt_lease SET check_at = gt_clock() - interval '1 day', deadline = gt_clock() - interval '1 day' WHERE object_id = 'unseen'});
 $node->safe_psql('postgres', 'REINDEX TABLE _garbagetruck.gt_lease');
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 others unseen', 'after a REINDEX they look at all of it');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long others spared unseen', 'after a REINDEX they look at all of it');
 
 $node->stop;
 done_testing();
