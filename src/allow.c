@@ -32,6 +32,7 @@
 #include "compat.h"
 #include "garbagetruck.h"
 #include "handler.h"
+#include "lease.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(gt_allow);
@@ -254,7 +255,7 @@ right_argument(FunctionCallInfo fcinfo, int arg)
 			return &rights[i];
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown right \"%s\"", name),
+			 errmsg("unknown right \"%s\"", gt_shown(name)),
 			 errhint("The rights are lease, handler, monitor and admin.")));
 	return NULL;				/* keep compiler quiet */
 }

@@ -91,6 +91,13 @@ gt_us_interval(int64 us)
 	return i;
 }
 
+/* See garbagetruck.h.  An array of ids that may be passed is longer than what palloc() gives of something larger. */
+void *
+gt_alloc_array(int n, Size size)
+{
+	return palloc_extended((Size) Max(n, 1) * size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
 /* Microseconds of an interval; false: not between min and max. */
 static bool
 interval_within(Interval *i, int64 min, int64 max, int64 *us)

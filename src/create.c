@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(gt_lease_create_many);
 PG_FUNCTION_INFO_V1(gt_lease_grant_each);
 
 #define MAX_EACH 1000			/* elements of gt_lease_grant_each */
+#define MAX_MANY ((int) ((MaxAllocSize - ARR_OVERHEAD_NONULLS(1)) / UUID_LEN)) /* ids that fit an array */
 
 static void
 grant_of_args(FunctionCallInfo fcinfo, GtGranted *out)
@@ -108,6 +109,7 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	GtGrant    *grants;
 	GtGrant   **sorted;
 	GtGrant   **first;			/* of each object, in order */
+	ArrayType  *objects;
 	Datum	   *ids;
 	bool	   *nulls;
 	Datum	   *result;
@@ -118,11 +120,16 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	gt_must_not_be_null(fcinfo, 0, "object_ids");
 	gt_request_of_args(fcinfo, false, &common);
 	gt_must_not_be_null(fcinfo, 1, "object_type");
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &ids, &nulls, &n);
-	grants = palloc_extended((Size) Max(n, 1) * sizeof(GtGrant), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	sorted = palloc(Max(n, 1) * sizeof(GtGrant *));
-	first = palloc(Max(n, 1) * sizeof(GtGrant *));
-	result = palloc(Max(n, 1) * sizeof(Datum));
+	objects = PG_GETARG_ARRAYTYPE_P(0);
+	n = ArrayGetNItems(ARR_NDIM(objects), ARR_DIMS(objects));
+	if (n > MAX_MANY)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("object_ids has %d elements, the limit is %d", n, MAX_MANY)));
+	deconstruct_array(objects, TEXTOID, -1, false, TYPALIGN_INT, &ids, &nulls, &n);
+	grants = gt_alloc_array(n, sizeof(GtGrant));
+	sorted = gt_alloc_array(n, sizeof(GtGrant *));
+	first = gt_alloc_array(n, sizeof(GtGrant *));
+	result = gt_alloc_array(n, sizeof(Datum));
 	for (i = 0; i < n; i++)
 	{
 		if (nulls[i])
@@ -179,12 +186,78 @@ put_outcome(ReturnSetInfo *rsinfo, int number, const GtGrant *e)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+/* What is granted in one go, in a subtransaction. */
+typedef struct Batch
+{
+	GtGrant   **grants;
+	int			n;
+	bool		one_by_one;
+	GtGrant    *at;				/* which of them an error concerns; NULL: all */
+} Batch;
+
+static void
+grant_batch(void *arg)
+{
+	Batch	   *batch = arg;
+	GtGranter	g;
+
+	batch->at = NULL;
+	gt_granter_open(&g, "gt_lease_grant_each()", false);
+	g.at = &batch->at;
+	g.one_by_one = batch->one_by_one;
+	gt_grant(&g, batch->grants, batch->n);
+	gt_granter_close(&g);
+}
+
+/* May one of a batch fail by this, and not the whole? What others have locked, or have made of its rows. */
+static bool
+is_failure_of_one(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_DATA_CORRUPTED;
+}
+
+/* It has failed: the rest is tried without it. */
+static void
+leave_out(Batch *batch, ErrorData *error)
+{
+	GtGrant    *e = batch->at;
+	int			kept = 0;
+	int			i;
+
+	memset(&e->fail, 0, sizeof(GtFail));
+	e->fail.sqlstate = error->sqlerrcode;
+	e->fail.message = error->message;
+	e->ok = false;
+	for (i = 0; i < batch->n; i++)
+		if (batch->grants[i] != e)
+			batch->grants[kept++] = batch->grants[i];
+	batch->n = kept;
+}
+
+/* Each is granted, or fails by itself. */
+static void
+grant_each(GtGrant **grants, int n)
+{
+	Batch		batch = {grants, n, false, NULL};
+	ErrorData  *error;
+
+	while ((error = gt_try(grant_batch, &batch)) != NULL)
+	{
+		if (!is_failure_of_one(error) || (batch.at == NULL && batch.one_by_one))
+			ReThrowError(error);
+		if (batch.at != NULL)
+			leave_out(&batch, error);
+		else
+			batch.one_by_one = true;
+	}
+}
+
 /* gt_lease_grant_each(requests) returns a row for each, in input order; none raises */
 Datum
 gt_lease_grant_each(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	GtGranter	g;
 	Jsonb	   *requests;
 	JsonbIterator *it;
 	JsonbValue	v;
@@ -218,10 +291,7 @@ gt_lease_grant_each(PG_FUNCTION_ARGS)
 		}
 	qsort(sorted, nsorted, sizeof(GtGrant *), by_object);
 
-	gt_granter_open(&g, "gt_lease_grant_each()", false);
-	gt_grant(&g, sorted, nsorted);
-	gt_granter_close(&g);
-
+	grant_each(sorted, nsorted);
 	for (i = 0; i < n; i++)
 		put_outcome(rsinfo, i + 1, &grants[i]);
 	return (Datum) 0;

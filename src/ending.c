@@ -183,7 +183,7 @@ judge_child(GtTable *leases, GtLeaseKey *key)
 {
 	bool		expired;
 
-	if (key->over || !gt_parent_is_over(leases, &key->parent, &key->ended_at, &expired))
+	if (key->over || !gt_parent_is_over(leases, &key->parent, true, &key->ended_at, &expired))
 		return;
 	key->over = true;
 	if (!expired)
@@ -337,7 +337,7 @@ end_leases(GtTable *leases, GtLeaseKey *keys, EndGroup **groups, int nkeys, bool
 {
 	MemoryContext batch = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(batch, "gt_end", ALLOCSET_DEFAULT_SIZES);
-	EndStep    *steps = palloc_extended(2 * (Size) nkeys * sizeof(EndStep), MCXT_ALLOC_HUGE);
+	EndStep    *steps = gt_alloc_array(nkeys, 2 * sizeof(EndStep));
 	int			nsteps = 0;
 	int			busy = 0;
 	int			i;
@@ -438,7 +438,7 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 	}
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	groups = palloc_extended((Size) nkeys * sizeof(EndGroup *), MCXT_ALLOC_HUGE);
+	groups = gt_alloc_array(nkeys, sizeof(EndGroup *));
 
 	qsort(keys, nkeys, sizeof(GtLeaseKey), by_object);
 	busy = lock_objects(&objects, &leases, keys, groups, nkeys, skip);

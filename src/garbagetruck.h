@@ -205,7 +205,7 @@ typedef enum
 {
 	GT_LOCKED,					/* row holds the newest version, which we have locked */
 	GT_GONE,					/* deleted, or never there */
-	GT_BUSY,					/* another transaction has it (SKIP LOCKED only) */
+	GT_BUSY,					/* another transaction has it (skip only) */
 	GT_REFUSED					/* by the judge (gt_fetch_lock_if only): nothing was locked */
 } GtLockResult;
 
@@ -248,7 +248,9 @@ extern GtLockResult gt_fetch_lock(GtTable *t, GtIndexId index, int nkeys, const 
  */
 typedef bool (*GtJudge) (const GtRow *row, void *arg);
 extern GtLockResult gt_fetch_lock_if(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
-									 GtRow *row, LockTupleMode mode, GtJudge may, void *arg);
+									 GtRow *row, LockTupleMode mode, bool skip, GtJudge may, void *arg);
+/* Is all that keeps others from an update of this version that transactions have locked it FOR SHARE? */
+extern bool gt_is_share_locked(GtTable *t, GtRow *row);
 extern void gt_insert(GtTable *t, GtRow *row);
 /* false: `index` (unique) has these keys already, by a transaction that has committed meanwhile; nothing was written */
 extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
@@ -596,11 +598,13 @@ extern bool gt_lease_running(GtTable *leases, const GtRow *lease, TimestampTz no
 extern bool gt_lease_is_over(const GtRow *lease);	/* one that is no child, now */
 /*
  * Is the parent of a child over, so that it stays so?  Then its row is gone, or
- * locked FOR SHARE.  Waits for a renewal of it that is on its way; one that runs
- * is not locked.  Out: when it was over, and whether it expired.
+ * locked FOR SHARE.  Waits for a renewal of it that is on its way, or else does
+ * not know yet: false; one that runs is not locked.  Out: when it was over, and
+ * whether it expired.
  */
-extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, TimestampTz *over_at, bool *expired);
+extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, TimestampTz *over_at, bool *expired);
 extern Interval *gt_us_interval(int64 us);
+extern void *gt_alloc_array(int n, Size size);	/* zeroed; of what a caller has named, however much that is */
 extern void gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what);	/* 22004 */
 /* us, 22004 or 22023: `range` tells in words what is between min and max */
 extern int64 gt_interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range);

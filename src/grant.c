@@ -25,9 +25,10 @@
  * Everything that can be refused is found out before anything is written, but
  * for a new object row, which is deleted again: so gt_lease_grant_each() needs
  * no subtransaction per element, a thousand of which would overflow the cache of
- * subtransaction ids and slow down every snapshot in the cluster.  A new object
- * row has its handler from the start: so the update that follows when the lease
- * is there touches no index.
+ * subtransaction ids and slow down every snapshot in the cluster.  Only where a
+ * wait for others is given up (lock_timeout, a deadlock) it begins anew, without
+ * the element that waited.  A new object row has its handler from the start: so
+ * the update that follows when the lease is there touches no index.
  *
  *-------------------------------------------------------------------------
  */
@@ -74,6 +75,14 @@ refuse(GtGranter *g, GtGrant *e)
 	if (g->all_or_none)
 		gt_raise(&e->fail);
 	e->open = false;
+}
+
+/* From here on what is raised concerns this one; NULL: no one of them. */
+static void
+set_at(GtGranter *g, GtGrant *e)
+{
+	if (g->at != NULL)
+		*g->at = e;
 }
 
 /* ---------------------------------------------------------------- before anything is locked */
@@ -162,6 +171,18 @@ check_same(const GtRequest *r, const GtRow *lease, GtFail *f)
 	return true;
 }
 
+/* The lease of this request_key, if there is one. */
+static bool
+fetch_request(GtGranter *g, const GtGrant *e, GtRow *lease)
+{
+	Datum		keys[3];
+
+	keys[0] = ObjectIdGetDatum(GetUserId());
+	keys[1] = CStringGetTextDatum(e->request.key_service);
+	keys[2] = CStringGetTextDatum(e->request.request_key);
+	return gt_fetch(&g->leases, GT_LEASE_REQUEST, 3, keys, lease);
+}
+
 /*
  * Looks for a lease of this request_key.  True: it is decided; where the object
  * is held, so that the lease can not end meanwhile, that lease may be the answer.
@@ -170,15 +191,11 @@ check_same(const GtRequest *r, const GtRow *lease, GtFail *f)
 static bool
 find_request(GtGranter *g, GtGrant *e)
 {
-	Datum		keys[3];
 	TimestampTz now = gt_now();
 	GtRow		row;
 
 	e->old = NULL;
-	keys[0] = ObjectIdGetDatum(GetUserId());
-	keys[1] = CStringGetTextDatum(e->request.key_service);
-	keys[2] = CStringGetTextDatum(e->request.request_key);
-	if (!gt_fetch(&g->leases, GT_LEASE_REQUEST, 3, keys, &row))
+	if (!fetch_request(g, e, &row))
 		return false;
 	if (!gt_lease_running(&g->leases, &row, now))
 	{
@@ -212,6 +229,10 @@ begin(GtGranter *g, GtGrant *e)
 
 	e->open = true;
 	e->ok = false;
+	e->handler = NULL;
+	e->parent = NULL;
+	e->object = NULL;
+	e->old = NULL;
 	if (!gt_request_check(r, &e->fail) ||
 		(r->cleanup != NULL && !find_handler(g, r->cleanup, &e->handler, &e->fail)))
 	{
@@ -231,6 +252,77 @@ begin(GtGranter *g, GtGrant *e)
 		}
 	}
 	gt_uuid_v7(&e->granted.id);
+}
+
+/* ---------------------------------------------------------------- what is in the way */
+
+/* until: GT_NEVER where it can not be judged yet, 0 of a lease that is over and can not end yet. Always false. */
+static bool
+leased_already(const GtRequest *r, const char *holder, TimestampTz until, TimestampTz now, GtFail *f)
+{
+	const char *shown = holder == NULL ? "" : gt_caller_covers(holder) ? psprintf("service \"%s\"", gt_shown(holder)) : "another service";
+
+	gt_fail(f, ERRCODE_GT_LEASED, "object \"%s\" of type \"%s\" is already leased", gt_shown(r->object_id), gt_shown(r->object_type));
+	if (holder == NULL)
+		f->detail = psprintf("A lease on it has expired, and its regrant_delay lasts until %s.", timestamptz_to_str(until));
+	else if (until == 0)
+		f->detail = psprintf("Its lease, of %s, is over, but a transaction that has checked the fence is still in progress.", shown);
+	else if (until == GT_NEVER)
+		f->detail = psprintf("It is held by %s; the server has just started and does not judge yet.", shown);
+	else
+		f->detail = psprintf("It is held by %s; retry after %s.", shown, timestamptz_to_str(until));
+	f->hint = pstrdup("gt_lease_grant_each() tries without an error, and has holder and retry_after as columns.");
+	f->holder = holder != NULL && gt_caller_covers(holder) ? holder : NULL;
+	f->retry_after = until == 0 || until == GT_NEVER ? 0 : Max(until - now, 1);
+	return false;
+}
+
+/*
+ * Does a lease on the object stand in the way of this one?  An exclusive lease
+ * is always the only one of its object that has not ended, since creating it
+ * ends the expired: so more than one lease means that none is exclusive.
+ * Expired ones that do are appended to *expired, to be ended.
+ */
+static bool
+check_exclusive(GtGranter *g, const GtRequest *r, const GtRow *object, List **expired, GtFail *f)
+{
+	int			nleases = GT_INT32(object, O_LEASES);
+	GtScan	   *scan;
+	GtRow		lease;
+	TimestampTz now;
+	TimestampTz until = 0;
+	char	   *holder = NULL;
+
+	if (nleases == 0 || (nleases > 1 && !r->exclusive))
+		return true;
+
+	scan = gt_scan_begin(&g->leases, GT_LEASE_OBJECT, 2, &object->v[O_OBJECT_TYPE]);
+	now = gt_now();
+	while (gt_scan_next(scan, &lease))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!r->exclusive && !GT_BOOL(&lease, L_EXCLUSIVE))
+			continue;
+		if (gt_lease_running(&g->leases, &lease, now))
+		{
+			TimestampTz over_at = gt_lease_over_at(&g->leases, &lease);
+
+			if (holder == NULL || over_at > until)
+			{
+				holder = TextDatumGetCString(lease.v[L_SERVICE_ID]);
+				until = over_at;
+			}
+		}
+		else
+		{
+			GtLeaseKey *key = palloc(sizeof(GtLeaseKey));
+
+			gt_lease_key(&lease, key);
+			*expired = lappend(*expired, key);
+		}
+	}
+	gt_scan_end(scan);
+	return holder == NULL || leased_already(r, holder, until, now, f);
 }
 
 /* ---------------------------------------------------------------- objects */
@@ -316,7 +408,33 @@ new_object(GtRow *row, const GtGrant *e, const Datum *key)
 		set_cleanup(row, e);
 }
 
-/* Locks the object of a request, or makes it; false: no right. */
+/* Does a transaction that has checked a fence of the object keep this lease from it, and others that are there, too? */
+static bool
+is_fenced(GtGranter *g, const GtGrant *e, GtRow *object, GtFail *f)
+{
+	List	   *expired = NIL;
+	GtRow		lease;
+	Datum		id;
+
+	if (!gt_is_share_locked(&g->objects, object))
+		return false;
+	if (e->request.request_key != NULL && fetch_request(g, e, &lease) && gt_lease_running(&g->leases, &lease, gt_now()))
+		return false;			/* which is the answer */
+	if (!check_exclusive(g, &e->request, object, &expired, f))
+		return true;
+	if (expired == NIL)
+		return false;
+	id = UUIDPGetDatum(&((GtLeaseKey *) linitial(expired))->id);
+	return gt_fetch(&g->leases, GT_LEASE_PKEY, 1, &id, &lease) &&
+		!leased_already(&e->request, TextDatumGetCString(lease.v[L_SERVICE_ID]), 0, 0, f);
+}
+
+/*
+ * Locks the object of a request, or makes it; false: no right, or its lease is
+ * in use by a transaction that has checked its fence.  Such a transaction lasts
+ * for as long as its client likes, or is stopped: so nobody waits for it who could
+ * not have the object beside that lease anyway.
+ */
 static bool
 hold_object(GtGranter *g, GtGrant *e, HeldObject *object)
 {
@@ -327,16 +445,18 @@ hold_object(GtGranter *g, GtGrant *e, HeldObject *object)
 	key[1] = CStringGetTextDatum(e->request.object_type);
 	for (;;)
 	{
-		switch (gt_fetch_lock_if(&g->objects, GT_OBJECT_PKEY, 2, key, &object->row, LockTupleNoKeyExclusive,
-								 may_lease, &may))
-		{
-			case GT_LOCKED:
-				return true;
-			case GT_REFUSED:
-				return false;
-			default:
-				break;
-		}
+		GtLockResult result = gt_fetch_lock_if(&g->objects, GT_OBJECT_PKEY, 2, key, &object->row,
+											   LockTupleNoKeyExclusive, true, may_lease, &may);
+
+		if (result == GT_BUSY && is_fenced(g, e, &object->row, &e->fail))
+			return false;
+		if (result == GT_BUSY)
+			result = gt_fetch_lock_if(&g->objects, GT_OBJECT_PKEY, 2, key, &object->row,
+									  LockTupleNoKeyExclusive, false, may_lease, &may);
+		if (result == GT_LOCKED)
+			return true;
+		if (result == GT_REFUSED)
+			return false;
 		new_object(&object->row, e, key);
 		object->is_new = gt_insert_unique(&g->objects, &object->row, GT_OBJECT_PKEY);
 		if (object->is_new)
@@ -380,6 +500,7 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 
 		if (w[i].of_old)
 			continue;
+		set_at(g, e);
 		may.request = &e->request;
 		may.fail = &e->fail;
 		if (held ? may_lease(&object->row, &may) : hold_object(g, e, object))
@@ -390,8 +511,12 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 		else
 			refuse(g, e);
 	}
-	for (i = 0; i < n; i++)
-		wanted = wanted || (w[i].of_old && w[i].grant->open);
+	for (i = 0; i < n && !wanted; i++)
+	{
+		wanted = w[i].of_old && w[i].grant->open;
+		if (wanted)
+			set_at(g, w[i].grant);
+	}
 	if (wanted && !held)
 	{
 		Datum		key[2];
@@ -405,7 +530,7 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 static void
 hold_objects(GtGranter *g, GtGrant **grants, int n)
 {
-	Wanted	   *wanted = palloc(2 * n * sizeof(Wanted));
+	Wanted	   *wanted = gt_alloc_array(n, 2 * sizeof(Wanted));
 	int			nwanted = 0;
 	int			first;
 	int			i;
@@ -458,73 +583,7 @@ read_again(GtGranter *g, const GtGrant *e)
 	}
 }
 
-/* ---------------------------------------------------------------- what is in the way */
-
-static bool
-leased_already(const GtRequest *r, const char *holder, TimestampTz until, TimestampTz now, GtFail *f)
-{
-	const char *shown = holder == NULL ? "" : gt_caller_covers(holder) ? psprintf("service \"%s\"", gt_shown(holder)) : "another service";
-
-	gt_fail(f, ERRCODE_GT_LEASED, "object \"%s\" of type \"%s\" is already leased", gt_shown(r->object_id), gt_shown(r->object_type));
-	if (holder == NULL)
-		f->detail = psprintf("A lease on it has expired, and its regrant_delay lasts until %s.", timestamptz_to_str(until));
-	else if (until == GT_NEVER)
-		f->detail = psprintf("It is held by %s; the server has just started and does not judge yet.", shown);
-	else
-		f->detail = psprintf("It is held by %s; retry after %s.", shown, timestamptz_to_str(until));
-	f->hint = pstrdup("gt_lease_grant_each() tries without an error, and has holder and retry_after as columns.");
-	f->holder = holder != NULL && gt_caller_covers(holder) ? holder : NULL;
-	f->retry_after = until == GT_NEVER ? 0 : Max(until - now, 1);
-	return false;
-}
-
-/*
- * Does a lease on the object stand in the way of this one?  An exclusive lease
- * is always the only one of its object that has not ended, since creating it
- * ends the expired: so more than one lease means that none is exclusive.
- * Expired ones that do are appended to *expired, to be ended.
- */
-static bool
-check_exclusive(GtGranter *g, const GtRequest *r, const GtRow *object, List **expired, GtFail *f)
-{
-	int			nleases = GT_INT32(object, O_LEASES);
-	GtScan	   *scan;
-	GtRow		lease;
-	TimestampTz now;
-	TimestampTz until = 0;
-	char	   *holder = NULL;
-
-	if (nleases == 0 || (nleases > 1 && !r->exclusive))
-		return true;
-
-	scan = gt_scan_begin(&g->leases, GT_LEASE_OBJECT, 2, &object->v[O_OBJECT_TYPE]);
-	now = gt_now();
-	while (gt_scan_next(scan, &lease))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!r->exclusive && !GT_BOOL(&lease, L_EXCLUSIVE))
-			continue;
-		if (gt_lease_running(&g->leases, &lease, now))
-		{
-			TimestampTz over_at = gt_lease_over_at(&g->leases, &lease);
-
-			if (holder == NULL || over_at > until)
-			{
-				holder = TextDatumGetCString(lease.v[L_SERVICE_ID]);
-				until = over_at;
-			}
-		}
-		else
-		{
-			GtLeaseKey *key = palloc(sizeof(GtLeaseKey));
-
-			gt_lease_key(&lease, key);
-			*expired = lappend(*expired, key);
-		}
-	}
-	gt_scan_end(scan);
-	return holder == NULL || leased_already(r, holder, until, now, f);
-}
+/* ---------------------------------------------------------------- the state of the object */
 
 /* Is an attempt to clean the object on its way outside of this server? */
 static bool
@@ -565,7 +624,7 @@ static void
 end_expired(List *expired)
 {
 	int			n = list_length(expired);
-	GtLeaseKey *keys = palloc(Max(n, 1) * sizeof(GtLeaseKey));
+	GtLeaseKey *keys = gt_alloc_array(n, sizeof(GtLeaseKey));
 	ListCell   *cell;
 	int			i = 0;
 
@@ -586,6 +645,13 @@ clear_the_way(GtGranter *g, GtGrant **grants, int n)
 	List	   *expired = NIL;
 	int			i;
 
+	set_at(g, n == 1 ? grants[0] : NULL);
+	if (n > 1 && g->one_by_one)
+	{
+		for (i = 0; i < n; i++)
+			clear_the_way(g, &grants[i], 1);
+		return;
+	}
 	if (n == 1 && grants[0]->old == NULL)
 		return;					/* grant_one() has no order to keep */
 	for (i = 0; i < n; i++)
@@ -642,7 +708,7 @@ hold_parent(GtGranter *g, HeldParent *parent)
 
 	for (;;)
 	{
-		switch (gt_fetch_lock_if(&g->leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleKeyShare, may_hold, &may))
+		switch (gt_fetch_lock_if(&g->leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleKeyShare, false, may_hold, &may))
 		{
 			case GT_LOCKED:
 				parent->expires_at = gt_lease_shown_until(&g->leases, &row);
@@ -651,7 +717,7 @@ hold_parent(GtGranter *g, HeldParent *parent)
 				if (!may.over)
 					return false;
 				/* unless a renewal is on its way */
-				if (gt_parent_is_over(&g->leases, &parent->id, &over_at, &expired))
+				if (gt_parent_is_over(&g->leases, &parent->id, true, &over_at, &expired))
 					return gt_fail(&parent->fail, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(&parent->id));
 				break;
 			default:
@@ -682,8 +748,12 @@ hold_parents(GtGranter *g, GtGrant **grants, int n)
 	{
 		HeldParent *parent = lfirst(cell);
 
-		if (parent->ok && parent->wanted)
-			parent->ok = hold_parent(g, parent);
+		if (!parent->ok || !parent->wanted)
+			continue;
+		for (i = 0; i < n && !(grants[i]->open && grants[i]->parent == parent); i++)
+			;
+		set_at(g, grants[i]);
+		parent->ok = hold_parent(g, parent);
 	}
 	for (i = 0; i < n; i++)
 		if (grants[i]->open && grants[i]->parent != NULL && !grants[i]->parent->ok)
@@ -902,13 +972,20 @@ gt_grant(GtGranter *g, GtGrant **grants, int n)
 	int			i;
 
 	for (i = 0; i < n; i++)
+	{
+		set_at(g, grants[i]);
 		begin(g, grants[i]);
+	}
 	hold_objects(g, grants, n);
 	clear_the_way(g, grants, n);
 	hold_parents(g, grants, n);
 	for (i = 0; i < n; i++)
+	{
+		set_at(g, grants[i]);
 		if (grants[i]->open)
 			grant_one(g, grants[i]);
+	}
+	set_at(g, NULL);
 	take_back(g, grants, n);
 }
 

@@ -69,6 +69,8 @@ typedef struct GtGranter
 	GtTable		objects;
 	GtTable		leases;
 	bool		all_or_none;	/* raise what is refused first */
+	bool		one_by_one;		/* clear the way for each by itself, so that `at` says for which it failed */
+	GtGrant   **at;				/* of which there may be something to wait for; or NULL */
 	List	   *handlers;		/* of HeldHandler */
 	List	   *parents;		/* of HeldParent */
 	const char *counted_service;	/* whose leases have been counted, for the quota */

@@ -62,7 +62,7 @@ gt_kind_of(const char *name)
 			return (GtKind) i;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown kind of handler \"%s\"", name),
+			 errmsg("unknown kind of handler \"%s\"", gt_shown(name)),
 			 errhint("The kinds are sql, sql_batch, notify, notify_only, queue, http, grpc, s3, azure_blob, file and redis.")));
 	return GT_NKINDS;			/* keep compiler quiet */
 }
@@ -376,7 +376,7 @@ gt_no_such_handler(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_GT_NO_HANDLER),
-			 errmsg("handler \"%s\" does not exist", name)));
+			 errmsg("handler \"%s\" does not exist", gt_shown(name))));
 }
 
 /* ---------------------------------------------------------------- what SQL functions share */
@@ -414,7 +414,7 @@ gt_lock_handler(GtTable *t, const char *name, LockTupleMode mode, GtHandlerJudge
 	Datum		key = CStringGetTextDatum(name);
 	Asking		asking = {must, verb, h};
 
-	return gt_fetch_lock_if(t, GT__HANDLER_NAME, 1, &key, row, mode, judge_handler, &asking) == GT_LOCKED;
+	return gt_fetch_lock_if(t, GT__HANDLER_NAME, 1, &key, row, mode, false, judge_handler, &asking) == GT_LOCKED;
 }
 
 /* ---------------------------------------------------------------- grant, revoke */
@@ -434,7 +434,7 @@ right_arguments(FunctionCallInfo fcinfo, const char *verb, Datum keys[3])
 	if (strcmp(privilege, "use") != 0 && strcmp(privilege, "claim") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown privilege \"%s\"", privilege),
+				 errmsg("unknown privilege \"%s\"", gt_shown(privilege)),
 				 errhint("The privileges on a handler are use and claim.")));
 	keys[1] = ObjectIdGetDatum(gt_role_argument(fcinfo, 1, "role"));
 	if (!gt_handler_by_name(name, &h))
@@ -630,7 +630,7 @@ gt_resume(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("adopt concerns the whole database, not handler \"%s\"",
-						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+						gt_shown(text_to_cstring(PG_GETARG_TEXT_PP(0))))));
 	if (!PG_ARGISNULL(0))
 		switch_handler(text_to_cstring(PG_GETARG_TEXT_PP(0)), false);
 	else

@@ -90,18 +90,19 @@ judge_parent(const GtRow *lease, void *arg)
 
 /* See garbagetruck.h. */
 bool
-gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, TimestampTz *over_at, bool *expired)
+gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, TimestampTz *over_at, bool *expired)
 {
 	Datum		key = UUIDPGetDatum(parent);
 	GtRow		row;
 
 	*expired = true;
-	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, &row, LockTupleShare, judge_parent, NULL))
+	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, &row, LockTupleShare, !wait, judge_parent, NULL))
 	{
 		case GT_LOCKED:
 			*over_at = gt_effective_deadline(&row);
 			return true;
 		case GT_REFUSED:
+		case GT_BUSY:
 			return false;
 		default:
 			if (!fetch_orphan(parent, over_at, expired))
@@ -183,7 +184,7 @@ gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, G
 		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to another service", gt_uuid_cstring(id));
 	if (service != NULL && strcmp(TextDatumGetCString(lease->v[L_SERVICE_ID]), service) != 0)
 		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to service \"%s\", not \"%s\"",
-					   gt_uuid_cstring(id), TextDatumGetCString(lease->v[L_SERVICE_ID]), service);
+					   gt_uuid_cstring(id), TextDatumGetCString(lease->v[L_SERVICE_ID]), gt_shown(service));
 	return true;
 }
 
@@ -206,7 +207,7 @@ gt_lease_ids_of(ArrayType *array, pg_uuid_t ***ids)
 	int			i;
 
 	deconstruct_array(array, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &values, &nulls, &n);
-	*ids = palloc(Max(n, 1) * sizeof(pg_uuid_t *));
+	*ids = gt_alloc_array(n, sizeof(pg_uuid_t *));
 	for (i = 0; i < n; i++)
 		(*ids)[i] = nulls[i] ? NULL : DatumGetUUIDP(values[i]);
 	return n;

@@ -193,7 +193,7 @@ gt_lease_list(PG_FUNCTION_ARGS)
 	if (f.state != NULL && strcmp(f.state, "active") != 0 && strcmp(f.state, "expired") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("state \"%s\" is not known: it must be active or expired", f.state)));
+				 errmsg("state \"%s\" is not known: it must be active or expired", gt_shown(f.state))));
 	if (f.max_rows < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

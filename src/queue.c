@@ -51,7 +51,7 @@ gt_int8_array(ArrayType *array, int64 **values)
 	int			i;
 
 	deconstruct_array(array, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, &nulls, &n);
-	*values = palloc(Max(n, 1) * sizeof(int64));
+	*values = gt_alloc_array(n, sizeof(int64));
 	for (i = 0; i < n; i++)
 		if (!nulls[i])
 			(*values)[count++] = DatumGetInt64(elements[i]);
@@ -208,7 +208,7 @@ gt_lock_token(GtTable *objects, GtToken *token)
 	if (GT_KIND_IS_CLAIMABLE(token->h->kind) || GT_CHAR(row, O_STATE) != 'w')
 	{
 		token->judged = false;
-		return gt_fetch_lock_if(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleNoKeyExclusive,
+		return gt_fetch_lock_if(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleNoKeyExclusive, false,
 								judge_token, token) == GT_LOCKED;
 	}
 
@@ -470,7 +470,7 @@ parse_tokens(FunctionCallInfo fcinfo, GtTable *objects, List **known, GtToken **
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%d cleanup_ids, but %d attempts", n, nattempts),
 				 errdetail("Each cleanup_id needs its attempt, in the same place.")));
-	*tokens = palloc(Max(n, 1) * sizeof(GtToken *));
+	*tokens = gt_alloc_array(n, sizeof(GtToken *));
 	for (i = 0; i < n; i++)
 	{
 		GtToken	   *token;

@@ -60,7 +60,7 @@ release(pg_uuid_t **ids, int n, bool keep, const char *service)
 {
 	MemoryContext batch = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(batch, "gt_release", ALLOCSET_DEFAULT_SIZES);
-	GtLeaseKey *keys = palloc_extended((Size) Max(n, 1) * sizeof(GtLeaseKey), MCXT_ALLOC_HUGE);
+	GtLeaseKey *keys = gt_alloc_array(n, sizeof(GtLeaseKey));
 	GtTable		leases;
 	GtTable		objects;
 	int			nkeys = 0;

@@ -57,17 +57,25 @@ fail_parent(const GtRow *lease, GtFail *f)
 				   gt_uuid_cstring(DatumGetUUIDP(lease->v[L_ID])), gt_uuid_cstring(DatumGetUUIDP(lease->v[L_PARENT])));
 }
 
-/* A child is kept by its parent: says so, or that it is over. */
+/*
+ * A child is kept by its parent: says so, or that it is over for good.  A renewal
+ * of the parent that is on its way may have been in time.  It is waited for, but
+ * not by who holds other leases, whose renewals must not hang on it: the child is
+ * over for nobody yet, and is called a child.
+ */
 static bool
-fail_child(GtTable *leases, const GtRow *lease, Renewal *r)
+fail_child(GtTable *leases, const GtRow *lease, Renewal *r, bool wait)
 {
-	TimestampTz over_at = gt_lease_over_at(leases, lease);
-	const char *id = gt_uuid_cstring(r->id);
+	TimestampTz over_at;
+	bool		expired;
 
-	if (over_at == 0)
-		return gt_fail_not_found(r->id, &r->fail);
-	if (!gt_lease_running(leases, lease, gt_now()))
-		return gt_fail(&r->fail, ERRCODE_GT_EXPIRED, "lease %s has expired", id);
+	if (!gt_lease_running(leases, lease, gt_now()) &&
+		gt_parent_is_over(leases, DatumGetUUIDP(lease->v[L_PARENT]), wait, &over_at, &expired))
+	{
+		if (gt_lease_over_at(leases, lease) == 0)
+			return gt_fail_not_found(r->id, &r->fail);
+		return gt_fail(&r->fail, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(r->id));
+	}
 	r->child = true;
 	return fail_parent(lease, &r->fail);
 }
@@ -112,9 +120,9 @@ set_deadline(GtRow *lease, TimestampTz now, TimestampTz deadline, int64 duration
 	gt_count_renewed(1);
 }
 
-/* Renews r->id by `duration` (us; 0: its own), or says in r->fail why not. */
+/* Renews r->id by `duration` (us; 0: its own), or says in r->fail why not. wait: see fail_child(). */
 static bool
-renew(GtTable *leases, Renewal *r, int64 duration, const char *service)
+renew(GtTable *leases, Renewal *r, int64 duration, const char *service, bool wait)
 {
 	MayWrite	may = {service, &r->fail};
 	Datum		id = UUIDPGetDatum(r->id);
@@ -125,12 +133,12 @@ renew(GtTable *leases, Renewal *r, int64 duration, const char *service)
 	if (r->id == NULL)
 		return gt_fail_not_found(r->id, &r->fail);
 	r->fail.sqlstate = 0;
-	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleNoKeyExclusive, may_renew, &may))
+	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleNoKeyExclusive, false, may_renew, &may))
 	{
 		case GT_LOCKED:
 			break;
 		case GT_REFUSED:
-			return r->fail.sqlstate != 0 ? false : fail_child(leases, &row, r);
+			return r->fail.sqlstate != 0 ? false : fail_child(leases, &row, r, wait);
 		default:
 			return gt_fail_not_found(r->id, &r->fail);
 	}
@@ -172,7 +180,7 @@ gt_renew(PG_FUNCTION_ARGS)
 	gt_start_ensure();
 	r.id = PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0);
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	if (!renew(&leases, &r, duration, service))
+	if (!renew(&leases, &r, duration, service, true))
 		gt_raise(&r.fail);
 	gt_close(&leases);
 	PG_RETURN_TIMESTAMPTZ(r.deadline);
@@ -222,8 +230,8 @@ gt_renew_many(PG_FUNCTION_ARGS)
 	gt_start_ensure();
 	InitMaterializedSRF(fcinfo, 0);
 	n = gt_lease_ids_of(PG_GETARG_ARRAYTYPE_P(0), &ids);
-	renewals = palloc_extended((Size) Max(n, 1) * sizeof(Renewal), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	sorted = palloc(Max(n, 1) * sizeof(Renewal *));
+	renewals = gt_alloc_array(n, sizeof(Renewal));
+	sorted = gt_alloc_array(n, sizeof(Renewal *));
 	for (i = 0; i < n; i++)
 	{
 		renewals[i].id = ids[i];
@@ -240,7 +248,7 @@ gt_renew_many(PG_FUNCTION_ARGS)
 		if (i > 0 && by_id(&sorted[i], &sorted[i - 1]) == 0)
 			*sorted[i] = *sorted[i - 1];
 		else
-			sorted[i]->ok = renew(&leases, sorted[i], duration, service);
+			sorted[i]->ok = renew(&leases, sorted[i], duration, service, n == 1);
 		MemoryContextSwitchTo(batch);
 		MemoryContextReset(scratch);
 	}
@@ -293,12 +301,12 @@ lock_running(GtTable *leases, const pg_uuid_t *id, const char *service, GtRow *r
 	if (!may_write(row, &may))
 		gt_raise(&f);
 	if (!row->isnull[L_PARENT] && !gt_lease_running(leases, row, gt_now()) &&
-		gt_parent_is_over(leases, DatumGetUUIDP(row->v[L_PARENT]), &over_at, &expired))
+		gt_parent_is_over(leases, DatumGetUUIDP(row->v[L_PARENT]), true, &over_at, &expired))
 	{
 		gt_fail(&f, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(id));
 		gt_raise(&f);
 	}
-	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, row, LockTupleNoKeyExclusive, may_write, &may))
+	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, row, LockTupleNoKeyExclusive, false, may_write, &may))
 	{
 		case GT_LOCKED:
 			break;

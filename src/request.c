@@ -41,7 +41,8 @@ gt_request_check(GtRequest *r, GtFail *f)
 {
 	if (!gt_request_check_object(r, f))
 		return false;
-	r->key_service = r->service_id != NULL ? r->service_id : "";
+	if (r->key_service == NULL) /* else this is not its first try */
+		r->key_service = r->service_id != NULL ? r->service_id : "";
 	if (r->service_id == NULL)
 		r->service_id = application_name != NULL && application_name[0] != '\0' ?
 			application_name : GetUserNameFromId(GetUserId(), false);

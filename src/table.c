@@ -55,6 +55,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -629,17 +630,28 @@ gt_lock(GtTable *t, GtRow *row, LockTupleMode mode, bool skip)
 	return lock_row(t, row, mode, skip, true);
 }
 
-/* Waits for those whose lock or update of this version conflicts with the mode; locks no row. */
-static void
-wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
+/* A transaction that has locked or written a version of a row. */
+typedef struct Holder
+{
+	TransactionId xid;
+	bool		shares;			/* it has locked it FOR SHARE */
+} Holder;
+
+/* Those others whose lock or update of this version conflicts with the mode. Returns how many; they may have ended. */
+static int
+find_holders(GtTable *t, GtRow *row, LockTupleMode mode, Holder **holders)
 {
 	HeapTuple	tuple;
 	Buffer		buffer;
 	TransactionId xmax;
 	uint16		infomask;
+	MultiXactMember *members = NULL;
+	int			nmembers;
+	int			n = 0;
+	int			i;
 
 	if (!table_tuple_fetch_row_version(t->rel, &row->tid, SnapshotAny, t->slot))
-		return;
+		return 0;
 	tuple = ExecFetchSlotHeapTuple(t->slot, false, NULL);
 	buffer = ((BufferHeapTupleTableSlot *) t->slot)->buffer;
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);	/* the two belong together, and others are changing them */
@@ -649,28 +661,63 @@ wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
 	ExecClearTuple(t->slot);
 
 	if (infomask & HEAP_XMAX_INVALID)
-		return;
-	if (infomask & HEAP_XMAX_IS_MULTI)
+		return 0;
+	if (!(infomask & HEAP_XMAX_IS_MULTI))
 	{
-		MultiXactMember *members;
-		int			n = GetMultiXactIdMembers(xmax, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
-		int			i;
-
-		for (i = 0; i < n; i++)
-		{
-			/* an update is as strong as the lock that it takes: modes conflict from KEY SHARE + EXCLUSIVE on */
-			int			strength = members[i].status <= MultiXactStatusForUpdate ? (int) members[i].status :
-				(int) members[i].status - (MultiXactStatusNoKeyUpdate - MultiXactStatusForNoKeyUpdate);
-
-			if (strength + (int) mode >= (int) LockTupleExclusive &&
-				!TransactionIdIsCurrentTransactionId(members[i].xid))
-				XactLockTableWait(members[i].xid, t->rel, &row->tid, XLTW_Lock);
-		}
-		if (n > 0)
-			pfree(members);
+		*holders = palloc(sizeof(Holder));
+		(*holders)->xid = xmax;
+		(*holders)->shares = HEAP_XMAX_IS_LOCKED_ONLY(infomask) && HEAP_XMAX_IS_SHR_LOCKED(infomask);
+		return TransactionIdIsCurrentTransactionId(xmax) ? 0 : 1;
 	}
-	else if (!TransactionIdIsCurrentTransactionId(xmax))
-		XactLockTableWait(xmax, t->rel, &row->tid, XLTW_Lock);
+	nmembers = GetMultiXactIdMembers(xmax, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+	*holders = palloc(Max(nmembers, 1) * sizeof(Holder));
+	for (i = 0; i < nmembers; i++)
+	{
+		/* an update is as strong as the lock that it takes: modes conflict from KEY SHARE + EXCLUSIVE on */
+		int			strength = members[i].status <= MultiXactStatusForUpdate ? (int) members[i].status :
+			(int) members[i].status - (MultiXactStatusNoKeyUpdate - MultiXactStatusForNoKeyUpdate);
+
+		if (strength + (int) mode >= (int) LockTupleExclusive &&
+			!TransactionIdIsCurrentTransactionId(members[i].xid))
+			(*holders)[n++] = (Holder) {members[i].xid, members[i].status == MultiXactStatusForShare};
+	}
+	if (nmembers > 0)
+		pfree(members);
+	return n;
+}
+
+/* Waits for them; locks no row. */
+static void
+wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
+{
+	Holder	   *holders = NULL;
+	int			n = find_holders(t, row, mode, &holders);
+	int			i;
+
+	for (i = 0; i < n; i++)
+		XactLockTableWait(holders[i].xid, t->rel, &row->tid, XLTW_Lock);
+	if (holders != NULL)
+		pfree(holders);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_is_share_locked(GtTable *t, GtRow *row)
+{
+	Holder	   *holders = NULL;
+	int			n = find_holders(t, row, LockTupleNoKeyExclusive, &holders);
+	bool		found = false;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (!TransactionIdIsInProgress(holders[i].xid))
+			continue;
+		found = holders[i].shares;
+		if (!found)
+			break;
+	}
+	return found;
 }
 
 /*
@@ -713,9 +760,9 @@ enter_queue(GtTable *t, const GtRow *row, Queued *queued, LockTupleMode mode)
 /* See garbagetruck.h. */
 GtLockResult
 gt_fetch_lock_if(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
-				 GtRow *row, LockTupleMode mode, GtJudge may, void *arg)
+				 GtRow *row, LockTupleMode mode, bool skip, GtJudge may, void *arg)
 {
-	GtLockResult result = GT_BUSY;
+	GtLockResult result;
 	Queued		queued = {false};
 
 	for (;;)
@@ -728,15 +775,15 @@ gt_fetch_lock_if(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
 		{
 			result = lock_row(t, row, mode, true, false);
 			if (result == GT_GONE)
-				result = GT_BUSY;	/* another version has come: to be judged, too */
-			else if (result == GT_BUSY)
 			{
-				enter_queue(t, row, &queued, mode);
-				wait_for_holders(t, row, mode);
+				CHECK_FOR_INTERRUPTS();
+				continue;		/* another version has come: to be judged, too */
 			}
 		}
-		if (result != GT_BUSY)
+		if (result != GT_BUSY || skip)
 			break;
+		enter_queue(t, row, &queued, mode);
+		wait_for_holders(t, row, mode);
 		CHECK_FOR_INTERRUPTS();
 	}
 	leave_queue(t, &queued, mode);
