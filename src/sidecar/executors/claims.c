@@ -334,6 +334,37 @@ may_claim(const Context *context)
 		context->in_flight + context->waiting < context->settings.max_in_flight + MAX_WAITING;
 }
 
+/*
+ * In turn: a claim, what succeeded, what failed.  While one of them is under way
+ * the others gather, so that each is worth its commit, and none of them keeps
+ * the targets from their next calls.
+ */
+static bool
+send_turn(Context *context, int64_t now)
+{
+	Database   *database = context->database;
+	int			i;
+
+	for (i = 0; i < TURNS; i++)
+	{
+		Turn		turn = (Turn) ((database->turn + i) % TURNS);
+		bool		sent;
+
+		if (turn == TURN_CLAIM)
+			sent = may_claim(context) && now >= database->claim_at && send_claim(context);
+		else if (turn == TURN_ACK)
+			sent = send_outcomes(context, &context->succeeded, STATEMENT_ACK);
+		else
+			sent = send_outcomes(context, &context->failed, STATEMENT_NACK);
+		if (sent)
+		{
+			database->turn = (Turn) ((turn + 1) % TURNS);
+			return true;
+		}
+	}
+	return false;
+}
+
 bool
 claims_send_next(Context *context)
 {
@@ -343,16 +374,11 @@ claims_send_next(Context *context)
 	if (database->claim_pause == 0)
 		database->claim_pause = PAUSE_MIN_MS;
 	/* nothing is said to a database before it is known to be the right one */
-	if (database->ready &&
-		(send_extend(context, now) ||
-		 send_outcomes(context, &context->succeeded, STATEMENT_ACK) ||
-		 send_outcomes(context, &context->failed, STATEMENT_NACK)))
+	if (database->ready && send_extend(context, now))
 		return true;
 	if (now >= database->handlers_at && (!context->draining || !database->ready))
 		return send_handlers(context);
-	if (may_claim(context) && now >= database->claim_at)
-		return send_claim(context);
-	return false;
+	return database->ready && send_turn(context, now);
 }
 
 void

@@ -27,6 +27,12 @@ typedef enum Statement
 	STATEMENT_EXTEND
 } Statement;
 
+/* What takes turns on the connection. */
+typedef enum Turn
+{
+	TURN_CLAIM, TURN_ACK, TURN_NACK, TURNS
+} Turn;
+
 struct Database
 {
 	PGconn	   *conn;
@@ -38,6 +44,7 @@ struct Database
 	bool		told_down;		/* the log knows that it is away */
 
 	Statement	statement;		/* the one under way */
+	Turn		turn;			/* whose is the next one */
 	PGresult   *result;			/* what has come of its answer */
 	int64_t		sent_at;
 	CallList	sending;		/* what its ack or nack is about */
