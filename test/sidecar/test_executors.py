@@ -484,7 +484,7 @@ class Http(Test):
             self.gone(big, sidecar)
             h = handler("http", f"http://127.0.0.1:{free_port()}/", retry_delay="1 h")
             garbage(h, None)
-            self.failed(h, "connect", sidecar)
+            self.failed(h, "could not connect: Connection refused", sidecar)
 
     def test_hanging_target(self):
         """Much garbage of a target that hangs; another target's is cleaned as if nothing were."""
@@ -1536,6 +1536,18 @@ class Database(Test):
                     garbage("http_endpoint", None, {"url": f"http://127.0.0.1:{other.port}/"}, max_attempts=1)
                 self.until(lambda: sidecar.stats()["given_back"] > 0, "some were given back", sidecar)
             self.assertNotIn("descriptor", str(query(admin, "SELECT error FROM gt_dead")))
+
+    def test_no_ports(self):
+        """So it is where all local ports to a target are taken."""
+        flag = os.path.join(work, "no-ports")
+        open(flag, "w").close()
+        with Server() as server, Sidecar(env={"LD_PRELOAD": os.path.join(program, "names.so"), "NO_PORTS": flag}) as sidecar:
+            h = handler("http", f"http://127.0.0.1:{server.port}/", max_attempts=1)
+            garbage(h, None)
+            self.until(lambda: sidecar.stats()["given_back"] > 0 or sidecar.stats()["http"]["failed"] > 0, "it is tried", sidecar)
+            self.assertIsNone(row(h)[1])
+            os.unlink(flag)
+            self.gone(h, sidecar)
 
     def test_locked_row(self):
         """One row that somebody holds makes no other claim lapse."""

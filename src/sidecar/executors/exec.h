@@ -207,6 +207,7 @@ struct Call
 	bool		too_long;
 	int			status;			/* of the last status line, as we read it */
 	bool		refused;		/* the address may not be connected to */
+	int			family;			/* of the address connected to last */
 	char	   *trailer_status; /* grpc-status, grpc-message */
 	char	   *trailer_message;
 	char	   *retry_after;	/* these two of the answer's headers */

@@ -103,6 +103,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	call->refused = false;		/* another address of the name was, perhaps */
+	call->family = address->family;
 	made = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	call->ours = made < 0 && exec_is_shortage(errno);
 	return made;
@@ -370,9 +371,31 @@ transfer_call(CURL *easy)
 	return private != NULL ? ((Transfer *) private)->call : NULL;
 }
 
+/* What the operating system said when there was no connection; 0: nothing. */
+static int
+system_error(const Call *call, CURLcode code)
+{
+	long		error = 0;
+
+	if (code == CURLE_COULDNT_CONNECT && call->easy != NULL)
+		curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &error);
+	return (int) error;
+}
+
+/* Are all ports taken from which the target could be called?  Of IPv6, a machine may have no address that leads there. */
+static bool
+is_out_of_ports(const Call *call, int error)
+{
+	return error == EADDRNOTAVAIL && call->family == AF_INET;
+}
+
 void
 transfer_error(Call *call, CURLcode code)
 {
+	int			error = system_error(call, code);
+
+	if (code == CURLE_OUT_OF_MEMORY || exec_is_shortage(error) || is_out_of_ports(call, error))
+		call->ours = true;
 	if (call->refused)
 		snprintf(call->error, sizeof(call->error),
 				 "%.200s port %d: the host's address may not be connected to (see --allow-target)",
@@ -380,6 +403,9 @@ transfer_error(Call *call, CURLcode code)
 	else if (code == CURLE_OPERATION_TIMEDOUT)
 		snprintf(call->error, sizeof(call->error), "%.200s port %d: no answer within %lld ms",
 				 call->host_name, call->port, (long long) (exec_now() - call->started_at));
+	else if (error != 0)
+		snprintf(call->error, sizeof(call->error), "%.200s port %d: could not connect: %s",
+				 call->host_name, call->port, strerror(error));
 	else
 		snprintf(call->error, sizeof(call->error), "%.200s port %d: %s",
 				 call->host_name, call->port, call->curl_error[0] != '\0' ? call->curl_error : curl_easy_strerror(code));

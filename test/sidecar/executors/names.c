@@ -1,15 +1,20 @@
 /*
  * names.c
- *		Preloaded by the tests: host names under .test resolve as the tests need.
+ *		Preloaded by the tests: host names under .test resolve as the tests need, and
+ *		while the file NO_PORTS is there, no local port is free for a connection.
  *
  * "turn.test" gives another address each time it is asked, as somebody would
  * who hopes that the one that is judged is not the one that is connected to.
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static const char *const names[][2] = {
@@ -44,4 +49,18 @@ getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
 			return real(names[i][1], service, hints, result);
 	}
 	return real(name, service, hints, result);
+}
+
+int
+connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+	int			(*real) (int, const struct sockaddr *, socklen_t) = (int (*) (int, const struct sockaddr *, socklen_t)) dlsym(RTLD_NEXT, "connect");
+	const char *flag = getenv("NO_PORTS");
+
+	if (flag != NULL && address->sa_family == AF_INET && access(flag, F_OK) == 0)
+	{
+		errno = EADDRNOTAVAIL;
+		return -1;
+	}
+	return real(fd, address, len);
 }
