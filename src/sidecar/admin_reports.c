@@ -16,7 +16,7 @@
 #include "log.h"
 #include "loop.h"
 #include "metrics.h"
-#include "serve.h"
+#include "state.h"
 
 #define PLAIN "text/plain; charset=utf-8"
 #define JSON "application/json"
@@ -199,9 +199,9 @@ print_executors(FILE *out)
 {
 	ExecutorsStats stats;
 
-	if (serve_executors() == NULL)
+	if (state.executors == NULL)
 		return;
-	executors_stats(serve_executors(), &stats);
+	executors_stats(state.executors, &stats);
 	print_executor_kinds(out, &stats);
 	print_executor_totals(out, &stats);
 }
@@ -269,7 +269,7 @@ finish_health(AdminAnswer *answer, bool healthy, const char *checks, int len,
 			  char *lacks, const char *problem)
 {
 	FILE	   *out = admin_body(answer);
-	char	   *problems = serve_executors() ? executors_problems(serve_executors()) : NULL;
+	char	   *problems = state.executors ? executors_problems(state.executors) : NULL;
 
 	fprintf(out, "{\"healthy\":%s,\"version\":\"%s\",\"checks\":[{\"name\":\"database\",\"ok\":%s,\"detail\":",
 			healthy ? "true" : "false", GT_VERSION, problem == NULL ? "true" : "false");
@@ -278,7 +278,7 @@ finish_health(AdminAnswer *answer, bool healthy, const char *checks, int len,
 			problem ? "see that PostgreSQL runs, and that --db names it" : "",
 			len > 0 ? "," : "", len, checks);
 	print_lines(out, problems, print_lines(out, lacks, false));
-	fprintf(out, "],\"draining\":%s}\n", serve_stopping() ? "true" : "false");
+	fprintf(out, "],\"draining\":%s}\n", state.stopping ? "true" : "false");
 	free(problems);
 	admin_finish(answer, healthy ? 200 : 503, JSON);
 }
@@ -315,11 +315,11 @@ void
 admin_ready(AdminAnswer *answer)
 {
 	FILE	   *out = admin_body(answer);
-	bool		ready = db_up() && !serve_stopping();
+	bool		ready = db_up() && !state.stopping;
 
 	if (ready)
 		fputs("ready\n", out);
-	else if (serve_stopping())
+	else if (state.stopping)
 		fputs("not ready: the server drains\n", out);
 	else
 		fprintf(out, "not ready: %s\n", db_problem());

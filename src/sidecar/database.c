@@ -129,6 +129,20 @@ db_extension_version(void)
 	return version[0] != '\0' ? version : NULL;
 }
 
+static bool text_is_bytes;
+
+void
+db_note_encoding(bool bytes)
+{
+	text_is_bytes = bytes;
+}
+
+bool
+db_text_is_bytes(void)
+{
+	return text_is_bytes;
+}
+
 void
 db_note_version(const char *text)
 {

@@ -15,7 +15,6 @@
 #include "log.h"
 #include "lookup.h"
 #include "session.h"
-#include "values.h"
 
 #define CONNECT_LIMIT_US 5000000
 #define SILENCE_US 5000000		/* beyond --db-call-limit: no answer will come */
@@ -315,7 +314,7 @@ check_setup(DbConn *conn, const PGresult *result)
 		return false;
 	}
 	db_note_version(PQgetvalue(result, 0, 0));
-	values_are_bytes(PQgetvalue(result, 0, 1)[0] == 't');
+	db_note_encoding(PQgetvalue(result, 0, 1)[0] == 't');
 	return true;
 }
 

@@ -152,6 +152,7 @@ extern int	db_conn_count(void);
 extern DbConn *db_conn_at(int i);
 
 extern void db_note_version(const char *version);
+extern void db_note_encoding(bool bytes);
 
 /* ---- database_conn.c ---- */
 

@@ -31,6 +31,7 @@
 #include "net.h"
 #include "serve.h"
 #include "services.h"
+#include "state.h"
 
 #define DRAIN_CHECK_US 20000
 
@@ -46,7 +47,6 @@ static int64_t shutdown_us;
 static int64_t shutdown_delay_us;
 static const char *executor_list;
 static const char *file_root;
-static const char *expect_identity;
 static OptionList handler_owners;
 static const char *target_tls_ca;
 static int64_t executor_calls;
@@ -72,7 +72,7 @@ static const Option serve_options[] =
 	{"shutdown-timeout", OPTION_DURATION, &shutdown_us, "30s", "D", "how long calls may go on after SIGTERM", 0, 86400000000LL},
 	{"shutdown-delay", OPTION_DURATION, &shutdown_delay_us, "0", "D", "how long after SIGTERM new connections and calls are still taken, while /readyz says 503", 0, 86400000000LL},
 	{"executors", OPTION_TEXT, &executor_list, "http,grpc,s3,azure_blob,file,redis", "LIST", "kinds of cleanups to carry out here, none to leave them to others"},
-	{"expect-identity", OPTION_TEXT, &expect_identity, NULL, "TEXT", "claim nothing, for no client either, from a database whose garbagetruck.identity differs"},
+	{"expect-identity", OPTION_TEXT, &state.expect_identity, NULL, "TEXT", "claim nothing, for no client either, from a database whose garbagetruck.identity differs"},
 	{"file-root", OPTION_TEXT, &file_root, NULL, "DIR", "the directory beneath which the executor `file` may remove files; none by default"},
 	{"target-tls-ca", OPTION_TEXT, &target_tls_ca, NULL, "FILE", "certificates to trust in targets of cleanups (default: the system's)"},
 	{"handler-owner", OPTION_LIST, &handler_owners, NULL, "ROLE", "carry out the handlers of this role, too; repeatable. Without it: those of one's own role and of roles that it is a member of, of superusers and of the extension's owner", 0, 0},
@@ -91,12 +91,8 @@ static const Option serve_options[] =
 static const Option *const all_options[] =
 {serve_options, database_options, services_options, admin_options, http2_options, grpc_options, NULL};
 
-static struct timespec started;
-static bool stopping;			/* a signal came */
-static bool draining;			/* and its delay has passed */
 static Listener *listener;
 static Tls *tls;
-static Executors *executors;
 static Ephemeral ephemeral_server;
 static double
 read_dropped(void)
@@ -110,42 +106,6 @@ static LoopTimer drain_timer;
 static LoopTimer watchdog_timer;
 static int64_t watchdog_us;
 static int64_t drain_until_us;
-
-bool
-serve_stopping(void)
-{
-	return stopping;
-}
-
-bool
-serve_draining(void)
-{
-	return draining;
-}
-
-struct timespec
-serve_started(void)
-{
-	return started;
-}
-
-const char *
-serve_expect_identity(void)
-{
-	return expect_identity;
-}
-
-Executors *
-serve_executors(void)
-{
-	return executors;
-}
-
-const AllowList *
-serve_allow_list(void)
-{
-	return services_allow_list();
-}
 
 /* ---- telling systemd ---- */
 
@@ -239,7 +199,7 @@ check_drained(void *arg)
 	if (loop_now() >= drain_until_us)
 		calls = false;
 	/* The executors have their own limit; until then the admin port answers. */
-	if (!calls && (executors == NULL || executors_finished(executors)))
+	if (!calls && (state.executors == NULL || executors_finished(state.executors)))
 	{
 		loop_stop();
 		return;
@@ -250,7 +210,7 @@ check_drained(void *arg)
 static void
 drain(void *arg)
 {
-	draining = true;
+	state.draining = true;
 	drain_until_us = loop_now() + shutdown_us;
 	listener_stop(listener);
 	listener_each(listener, http2_drain_conn, NULL);
@@ -261,20 +221,20 @@ drain(void *arg)
 static void
 stop(void)
 {
-	if (stopping)
+	if (state.stopping)
 	{
 		log_line(LOG_WARNING, "a second signal: stopped at once");
-		if (!draining)
+		if (!state.draining)
 			listener_stop(listener);
 		admin_stop();
 		_exit(0);
 	}
-	stopping = true;
+	state.stopping = true;
 	log_line(LOG_INFO, "shutting down: calls in progress have %g s to finish", (double) (shutdown_delay_us + shutdown_us) / 1e6);
 	notify("STOPPING=1");
 	health_set_serving(false);
-	if (executors != NULL)
-		executors_drain(executors, (int) ((shutdown_delay_us + shutdown_us) / 1000));
+	if (state.executors != NULL)
+		executors_drain(state.executors, (int) ((shutdown_delay_us + shutdown_us) / 1000));
 	if (shutdown_delay_us > 0)
 		timer_start(&drain_timer, shutdown_delay_us, drain, NULL);
 	else
@@ -425,7 +385,7 @@ start_executors(char *error, size_t error_size)
 	if (config.kinds == 0)
 		return true;
 	config.conninfo = db_conninfo();
-	config.expect_identity = expect_identity;
+	config.expect_identity = state.expect_identity;
 	config.file_root = file_root;
 	config.tls_ca = target_tls_ca;
 	config.handler_owners = (const char *const *) handler_owners.items;
@@ -436,8 +396,8 @@ start_executors(char *error, size_t error_size)
 	config.max_per_host = (int) executor_host_calls;
 	config.visibility_ms = (int) (executor_visibility_us / 1000);
 	config.log = log_executor_line;
-	executors = executors_start(&config, error, error_size);
-	return executors != NULL;
+	state.executors = executors_start(&config, error, error_size);
+	return state.executors != NULL;
 }
 
 static bool
@@ -531,8 +491,8 @@ serve_main(int argc, char **argv)
 	char		error[1024] = "";
 	bool		help;
 
-	clock_gettime(CLOCK_REALTIME, &started);
-	srandom((unsigned) (started.tv_nsec ^ getpid()));
+	clock_gettime(CLOCK_REALTIME, &state.started);
+	srandom((unsigned) (state.started.tv_nsec ^ getpid()));
 	if (!options_parse(all_options, argc, argv, &help, error, sizeof(error)))
 	{
 		json = wants_json(argc, argv);
@@ -566,8 +526,8 @@ serve_main(int argc, char **argv)
 	services_check_cleanups();
 	loop_run();
 
-	if (executors != NULL)
-		executors_stop(executors);
+	if (state.executors != NULL)
+		executors_stop(state.executors);
 	admin_stop();
 	db_stop();
 	loop_remove(signal_watch);

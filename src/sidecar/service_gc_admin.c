@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "distributed_gc.pb-c.h"
-#include "serve.h"
+#include "state.h"
 #include "service_gc.h"
 #include "services.h"
 
@@ -181,7 +181,7 @@ answer_health(GrpcCall *call, bool healthy)
 {
 	DistributedGc__HealthCheckResponse response = DISTRIBUTED_GC__HEALTH_CHECK_RESPONSE__INIT;
 	Google__Protobuf__Timestamp started = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-	struct timespec at = serve_started();
+	struct timespec at = state.started;
 
 	started.seconds = at.tv_sec;
 	started.nanos = (int32_t) at.tv_nsec;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "loop.h"
-#include "serve.h"
+#include "state.h"
 #include "service_poll.h"
 
 #define POLL_FIRST_US 20000
@@ -82,7 +82,7 @@ take_turn(void *arg)
 {
 	Poll	   *poll = arg;
 
-	if (serve_draining() && poll->first->next != NULL)
+	if (state.draining && poll->first->next != NULL)
 		timer_start(&poll->timer, 0, take_turn, poll);
 	poll->asking = poll->first;
 	poll->asking->ask(poll->asking->arg);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "google/protobuf/empty.pb-c.h"
-#include "serve.h"
+#include "state.h"
 #include "service_queue.h"
 
 /* ---- what WatchCleanups uses too ---- */
@@ -61,7 +61,7 @@ claim_came(GrpcCall *call, const DbOutcome *outcome)
 		call_fail_outcome(call, outcome, outcome->message);
 	else if (is_refusal(result))
 		grpc_fail(call, GRPC_FAILED_PRECONDITION, "nothing is claimed: garbagetruck.identity is \"%s\", and --expect-identity says \"%s\"",
-				  get_text_or_empty(result, 0, 4), serve_expect_identity());
+				  get_text_or_empty(result, 0, 4), state.expect_identity);
 	else
 		return true;
 	return false;
@@ -259,7 +259,7 @@ take_turn(void *arg)
 {
 	Claim	   *claim = arg;
 
-	if (serve_draining())
+	if (state.draining)
 		grpc_answer(claim->call, &claim->answer.base);
 	else
 		ask(claim);
@@ -284,7 +284,7 @@ wait_on(Claim *claim)
 
 	if (waits)
 		poll_asked(&claim->poll, false);
-	if (loop_now() >= claim->until_us || serve_draining())
+	if (loop_now() >= claim->until_us || state.draining)
 		return false;
 	if (waits)
 		return true;
@@ -298,7 +298,7 @@ ask(Claim *claim)
 	char		max_items[16],
 				room[24];
 	const char *params[CLAIM_PARAMS] = {claim->handlers, max_items, claim->has_visibility ? claim->visibility : NULL, room,
-		serve_expect_identity()};
+		state.expect_identity};
 	DbHow		how = call_how(claim->call);
 
 	snprintf(max_items, sizeof(max_items), "%u", claim->left);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serve.h"
+#include "state.h"
 #include "service_queue.h"
 
 #define CLAIM_AT_ONCE 100
@@ -195,7 +195,7 @@ take_turn(void *arg)
 	Watch	   *watch = arg;
 
 	/* It has been told to go when the server drains. */
-	if (watch->credit == 0 || serve_draining())
+	if (watch->credit == 0 || state.draining)
 		poll_leave(&watch->poll);
 	else
 		claim_more(watch);
@@ -240,7 +240,7 @@ claim_more(Watch *watch)
 {
 	char		max_items[16],
 				room[24];
-	const char *params[CLAIM_PARAMS] = {watch->handlers, max_items, watch->visibility, room, serve_expect_identity()};
+	const char *params[CLAIM_PARAMS] = {watch->handlers, max_items, watch->visibility, room, state.expect_identity};
 	DbHow		how = call_how(watch->call);
 
 	if (watch->waiting != NULL || watch->credit == 0)

@@ -16,7 +16,7 @@
 #include "database.h"
 #include "executors/executors.h"
 #include "loop.h"
-#include "serve.h"
+#include "state.h"
 #include "status.h"
 
 #define LIMIT_US (5 * INT64_C(1000000))
@@ -168,7 +168,7 @@ write_verdict(Page *page, FILE *out)
 static void
 write_problems(FILE *out)
 {
-	char	   *problems = serve_executors() ? executors_problems(serve_executors()) : NULL;
+	char	   *problems = state.executors ? executors_problems(state.executors) : NULL;
 	char	   *save = NULL;
 	char	   *line = problems ? strtok_r(problems, "\n", &save) : NULL;
 
@@ -196,7 +196,7 @@ write_card(Page *page, FILE *out, SectionName name, const char *title, const cha
 static void
 write_head(FILE *out)
 {
-	struct timespec started = serve_started();
+	struct timespec started = state.started;
 	time_t		now = time(NULL);
 	struct tm	utc;
 	char		clock[32] = "";

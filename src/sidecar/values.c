@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "database.h"
 #include "grpc_status.h"
 #include "memory.h"
 #include "values.h"
@@ -129,14 +130,6 @@ duration_us(const Google__Protobuf__Duration *duration, int64_t *us)
 
 /* ---- results ---- */
 
-static bool bytes_for_text;
-
-void
-values_are_bytes(bool bytes)
-{
-	bytes_for_text = bytes;
-}
-
 const char *
 get_text(const PGresult *result, int row, int column)
 {
@@ -145,7 +138,7 @@ get_text(const PGresult *result, int row, int column)
 	if (PQgetisnull(result, row, column))
 		return NULL;
 	text = PQgetvalue(result, row, column);
-	if (bytes_for_text)
+	if (db_text_is_bytes())
 		utf8_mend(text);
 	return text;
 }
@@ -296,7 +289,7 @@ get_texts(PGresult *result, int row, int column, char **texts, int max)
 	/* libpq ends every value with a NUL of its own. */
 	if (cut != NULL)
 		*cut = '\0';
-	for (count = 0; bytes_for_text && count < n; count++)
+	for (count = 0; db_text_is_bytes() && count < n; count++)
 		utf8_mend(texts[count]);
 	return n;
 }

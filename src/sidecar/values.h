@@ -54,10 +54,7 @@ extern bool duration_us(const Google__Protobuf__Duration *duration, int64_t *us)
 
 /* ---- results, in binary form ---- */
 
-/* Nobody knows what the database's text is (SQL_ASCII): what is no UTF-8 in it becomes ?. */
-extern void values_are_bytes(bool bytes);
-
-/* NULL for NULL; the text ends with a NUL. */
+/* NULL for NULL; the text ends with a NUL; what is no UTF-8 in it becomes ? where the database does not know (SQL_ASCII). */
 extern const char *get_text(const PGresult *result, int row, int column);
 static inline const char *
 get_text_or_empty(const PGresult *result, int row, int column)

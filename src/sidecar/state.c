@@ -1,0 +1,7 @@
+/*
+ * state.c
+ *		See state.h.
+ */
+#include "state.h"
+
+State		state;
