@@ -12,16 +12,18 @@ DATA = garbagetruck--1.0.sql
 
 OBJS = \
 	src/allow.o \
+	src/arguments.o \
 	src/check.o \
 	src/choose.o \
 	src/claim.o \
 	src/clean.o \
 	src/clock.o \
-	src/crash.o \
 	src/consistency.o \
+	src/crash.o \
 	src/create.o \
 	src/database.o \
 	src/ending.o \
+	src/fail.o \
 	src/fence.o \
 	src/forecast.o \
 	src/garbage.o \
@@ -32,6 +34,7 @@ OBJS = \
 	src/ids.o \
 	src/launcher.o \
 	src/lease.o \
+	src/library.o \
 	src/list.o \
 	src/metrics.o \
 	src/notify.o \
@@ -39,6 +42,7 @@ OBJS = \
 	src/path.o \
 	src/place.o \
 	src/plan.o \
+	src/point.o \
 	src/process.o \
 	src/queue.o \
 	src/rearm.o \
@@ -50,11 +54,13 @@ OBJS = \
 	src/request.o \
 	src/rights.o \
 	src/run.o \
+	src/settings.o \
 	src/shmem.o \
 	src/slots.o \
 	src/table.o \
 	src/tally.o \
 	src/tampered.o \
+	src/text.o \
 	src/transaction.o \
 	src/translate.o \
 	src/views.o \

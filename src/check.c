@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * check.c
- *	  Which values are good: names, durations, payloads; and how a bad one is shown.
+ *	  Which values are good: intervals, durations, numbers of attempts, payloads.
  *
  * Every process that serves SQL runs this.  It looks at settings, at no table.
  *
@@ -16,61 +16,6 @@
 
 #include "garbagetruck.h"
 #include "lease.h"
-
-/* See garbagetruck.h. */
-void
-gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
-}
-
-/* Names are shown in errors: no more of a long one than helps. */
-char *
-gt_shown(const char *value)
-{
-	int			len = strlen(value);
-
-	if (len <= 100)
-		return pstrdup(value);
-	return psprintf("%.*s...", pg_mbcliplen(value, len, 100), value);
-}
-
-/* The control character that begins here, also of the upper range in UTF-8 (U+0080 to U+009F); -1: none. */
-static int
-control_at(const char *p)
-{
-	unsigned char c = p[0];
-	unsigned char next = c == '\0' ? 0 : p[1];
-
-	if (c < 0x20 || c == 0x7f)
-		return c;
-	return c == 0xc2 && next >= 0x80 && next < 0xa0 && GetDatabaseEncoding() == PG_UTF8 ? next : -1;
-}
-
-bool
-gt_check_name(const char *what, const char *value, int max_bytes, GtFail *f)
-{
-	size_t		len = strlen(value);
-	int			i;
-
-	if (len == 0)
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s must not be empty", what);
-	if (len > (size_t) max_bytes)
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s \"%s\" is too long: %zu bytes, the limit is %d",
-					   what, gt_shown(value), len, max_bytes);
-	for (i = 0; i < (int) len; i++)
-	{
-		int			control = control_at(value + i);
-
-		if (control >= 0)
-			return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s has a control character (0x%02x) at byte %d",
-						   what, control, i + 1);
-	}
-	return true;
-}
 
 /* Microseconds of an interval; a month is 30 days, a day 24 hours. */
 static int64
@@ -120,19 +65,6 @@ bool
 gt_check_interval(const char *what, Interval *i, int64 min, int64 max, const char *range, int64 *us, GtFail *f)
 {
 	return interval_within(i, min, max, us) || out_of_range(what, i, range, f);
-}
-
-/* See garbagetruck.h. */
-int64
-gt_interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range)
-{
-	int64		us;
-	GtFail		f;
-
-	gt_must_not_be_null(fcinfo, arg, what);
-	if (!gt_check_interval(what, PG_GETARG_INTERVAL_P(arg), min, max, range, &us, &f))
-		gt_raise(&f);
-	return us;
 }
 
 /* The two options on retries, of a handler and of a lease. */

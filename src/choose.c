@@ -29,6 +29,7 @@
 #include "clean.h"
 #include "compat.h"
 #include "handler.h"
+#include "lease.h"
 
 #define COST_FACTOR 20			/* all of a queue is looked at only after so many times what the last such look took, */
 #define CHEAP 1000				/* us: unless that was as little */

@@ -31,6 +31,7 @@
 
 #include "clean.h"
 #include "garbagetruck.h"
+#include "lease.h"
 #include "observe.h"
 #include "queue.h"
 

@@ -35,6 +35,7 @@
 
 #include "clean.h"
 #include "compat.h"
+#include "lease.h"
 #include "worker.h"
 
 #define BUSY_LAST	(2 * USECS_PER_SEC) /* where there are more than can be remembered */
@@ -70,15 +71,6 @@ gt_clean_committed(GtCleaner *c)
 }
 
 /* ---------------------------------------------------------------- the run */
-
-int
-gt_by_id(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y ? 1 : 0;
-}
 
 /* See clean.h. */
 TimestampTz

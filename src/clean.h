@@ -77,7 +77,6 @@ struct GtCleaner
 	GtLow		lows[GT_LOWS];
 };
 
-extern int	gt_by_id(const void *a, const void *b); /* for qsort() and bsearch() of int64 */
 extern TimestampTz gt_busy_until(const GtCleaner *c, int handler, int64 id);	/* of one that others had locked; else 0 */
 extern void gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass);
 extern void gt_clean_write_record(GtCleaner *c);

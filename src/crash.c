@@ -67,6 +67,7 @@
 
 #include "clean.h"
 #include "compat.h"
+#include "lease.h"
 #include "worker.h"
 
 #define MAX_CRASHES 2			/* in a row, of runs alone: the handler is paused */

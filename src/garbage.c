@@ -62,7 +62,6 @@
 #define MAX_EVICTIONS	3		/* in a row: the last one is an attempt */
 #define MAX_CONFLICTS	10		/* in a row: after them each is an attempt */
 #define HANDLER_MEMORY	(100 * INT64CONST(1000))	/* us for which a handler is remembered */
-#define MAX_ERROR		4000	/* bytes that are kept of an error's text */
 
 /* Nobody but gt_claim() starts attempts of these: no worker is to be woken for them. */
 static void
@@ -104,17 +103,6 @@ back_off(int64 retry_delay, int failures)
 		step *= 2;
 	step = Min(step, MAX_STEP);
 	return Max(step / 2 + (int64) (pg_prng_double(&pg_global_prng_state) * (step - step / 2)), LEAST_DELAY);
-}
-
-/* See garbagetruck.h. */
-Datum
-gt_error_text(const char *error)
-{
-	int			len = strlen(error);
-
-	if (len > MAX_ERROR)
-		len = pg_mbcliplen(error, len, MAX_ERROR);
-	return PointerGetDatum(cstring_to_text_with_len(error, len));
 }
 
 static void

@@ -58,8 +58,9 @@ extern int	gt_renewals;			/* GtRenewalMode */
 extern int	gt_renewal_buffer_size; /* kB */
 extern char *gt_identity;
 extern bool gt_in_cleanup;			/* garbagetruck.in_cleanup: only run.c sets it */
-extern bool gt_preloaded;			/* by shared_preload_libraries: there is shared memory */
+extern void gt_settings_init(bool preloaded);	/* from _PG_init */
 
+extern void gt_library_init(void);	/* from _PG_init: it is now as it is loaded */
 extern bool gt_version_is_newer(const char *a, const char *b);	/* than b; as far as they are MAJOR.MINOR */
 extern char *gt_library_changed(void);	/* what became of the library on disk since it was loaded; NULL: nothing */
 

@@ -381,13 +381,6 @@ gt_no_such_handler(const char *name)
 
 /* ---------------------------------------------------------------- what SQL functions share */
 
-Oid
-gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what)
-{
-	gt_must_not_be_null(fcinfo, arg, what);
-	return get_role_oid(NameStr(*PG_GETARG_NAME(arg)), false);
-}
-
 /* Who asks for the row of a handler, and what he would do with it. */
 typedef struct Asking
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ids.c
- *	  Lease ids, and the numbers that fences are made of.
+ *	  Lease ids, the numbers that fences are made of, and cleanup ids.
  *
  * Every process that creates leases runs this.  Nothing is locked or shared: a
  * process never draws a number twice, ids of two processes differ by their
@@ -57,4 +57,13 @@ gt_uuid_v7(pg_uuid_t *id)
 	id->data[6] = 0x70 | (fraction >> 8);
 	id->data[7] = fraction;
 	id->data[8] = 0x80 | (id->data[8] & 0x3f);
+}
+
+int
+gt_by_id(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y ? 1 : 0;
 }

@@ -41,7 +41,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "compat.h"
 #include "worker.h"
@@ -87,26 +86,6 @@ gt_database_failed(GtDatabase *db)
 }
 
 /* ---------------------------------------------------------------- which databases */
-
-/* See worker.h. */
-bool
-gt_is_listed(const char *name)
-{
-	char	   *setting = pstrdup(gt_databases);
-	List	   *names;
-	ListCell   *cell;
-
-	if (!SplitGUCList(setting, ',', &names))
-		return false;			/* checked when it was set */
-	foreach(cell, names)
-	{
-		char	   *listed = lfirst(cell);
-
-		if (strcmp(listed, "*") == 0 || strcmp(listed, name) == 0)
-			return true;
-	}
-	return false;
-}
 
 static bool
 is_eligible(Form_pg_database form)

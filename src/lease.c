@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lease.c
- *	  What all functions on leases share: when a lease is over, who may change it,
- *	  and how something is refused.
+ *	  What all functions on leases share: when a lease is over, and who may change it.
  *
  * Every process that serves SQL, and the workers, run this.  Nothing is locked
  * here, so who must be sure has locked the lease's row before he asks, but for
@@ -15,8 +14,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
@@ -128,41 +125,6 @@ gt__running(PG_FUNCTION_ARGS)
 
 /* ---- refusing ---- */
 
-/* Sets what went wrong, for the caller to raise or to show; always false. */
-bool
-gt_fail(GtFail *f, int sqlstate, const char *fmt,...)
-{
-	va_list		args;
-	StringInfoData buf;
-
-	memset(f, 0, sizeof(GtFail));
-	f->sqlstate = sqlstate;
-	initStringInfo(&buf);
-	for (;;)
-	{
-		int			needed;
-
-		va_start(args, fmt);
-		needed = appendStringInfoVA(&buf, fmt, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&buf, needed);
-	}
-	f->message = buf.data;
-	return false;
-}
-
-void
-gt_raise(const GtFail *f)
-{
-	ereport(ERROR,
-			(errcode(f->sqlstate),
-			 errmsg("%s", f->message),
-			 f->detail ? errdetail("%s", f->detail) : 0,
-			 f->hint ? errhint("%s", f->hint) : 0));
-}
-
 bool
 gt_fail_not_found(const pg_uuid_t *id, GtFail *f)
 {
@@ -186,29 +148,4 @@ gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, G
 		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to service \"%s\", not \"%s\"",
 					   gt_uuid_cstring(id), TextDatumGetCString(lease->v[L_SERVICE_ID]), gt_shown(service));
 	return true;
-}
-
-/* ---- arguments ---- */
-
-/* A text argument; NULL for NULL. */
-char *
-gt_text_arg(FunctionCallInfo fcinfo, int n)
-{
-	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-/* The elements of an array of ids; NULL elements are unknown ids. */
-int
-gt_lease_ids_of(ArrayType *array, pg_uuid_t ***ids)
-{
-	Datum	   *values;
-	bool	   *nulls;
-	int			n;
-	int			i;
-
-	deconstruct_array(array, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &values, &nulls, &n);
-	*ids = gt_alloc_array(n, sizeof(pg_uuid_t *));
-	for (i = 0; i < n; i++)
-		(*ids)[i] = nulls[i] ? NULL : DatumGetUUIDP(values[i]);
-	return n;
 }

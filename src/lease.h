@@ -37,6 +37,7 @@ extern int	gt_lease_ids_of(ArrayType *array, pg_uuid_t ***ids);
 extern char *gt_uuid_cstring(const pg_uuid_t *id);
 extern int64 gt_unique_us(void);	/* microseconds since 1970, never twice in a process */
 extern void gt_uuid_v7(pg_uuid_t *id);
+extern int	gt_by_id(const void *a, const void *b); /* for qsort() and bsearch() of int64 */
 
 /* check.c: false, and why, for what is 22023 */
 extern char *gt_shown(const char *value);	/* in an error: no more of it than helps */

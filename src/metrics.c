@@ -20,14 +20,15 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/json.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "garbagetruck.h"
 #include "health.h"
+#include "lease.h"
 #include "observe.h"
 
 PG_FUNCTION_INFO_V1(gt_metrics);
@@ -111,15 +112,6 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 
 /* ---------------------------------------------------------------- what is overdue */
 
-static int
-by_int64(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* Cleanup ids that processes in this database run now, sorted. */
 int
 gt_running_items(int64 **items)
@@ -139,7 +131,7 @@ gt_running_items(int64 **items)
 		n += slot->nitems;
 	}
 	LWLockRelease(gt_shared->lock);
-	qsort(*items, n, sizeof(int64), by_int64);
+	qsort(*items, n, sizeof(int64), gt_by_id);
 	return n;
 }
 
@@ -160,7 +152,7 @@ overdue_garbage(GtTable *objects, const GtHandler *h, bool all, const int64 *run
 		int64		id = row.isnull[O_CLEANUP_ID] ? 0 : GT_INT64(&row, O_CLEANUP_ID);
 
 		if (id != 0 && (all || gt_acts_for(GT_OID(&row, O_OWNER)) || gt_handler_may_claim(h)) &&
-			(nrunning == 0 || bsearch(&id, running, nrunning, sizeof(int64), by_int64) == NULL))
+			(nrunning == 0 || bsearch(&id, running, nrunning, sizeof(int64), gt_by_id) == NULL))
 			oldest = GT_TIME(&row, O_DUE_AT);
 	}
 	gt_scan_end(scan);

@@ -41,23 +41,6 @@ PG_FUNCTION_INFO_V1(gt_ack_many);
 
 /* ---------------------------------------------------------------- arguments */
 
-int
-gt_int8_array(ArrayType *array, int64 **values)
-{
-	Datum	   *elements;
-	bool	   *nulls;
-	int			n;
-	int			count = 0;
-	int			i;
-
-	deconstruct_array(array, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, &nulls, &n);
-	*values = gt_alloc_array(n, sizeof(int64));
-	for (i = 0; i < n; i++)
-		if (!nulls[i])
-			(*values)[count++] = DatumGetInt64(elements[i]);
-	return count;
-}
-
 int64
 gt_visibility_argument(FunctionCallInfo fcinfo, int arg)
 {

@@ -18,6 +18,7 @@
 
 #include "clean.h"
 #include "garbagetruck.h"
+#include "lease.h"
 #include "queue.h"
 
 PG_FUNCTION_INFO_V1(gt_redrive);

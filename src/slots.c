@@ -42,6 +42,7 @@
 
 #include "clean.h"
 #include "compat.h"
+#include "lease.h"
 #include "observe.h"
 
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
