@@ -21,6 +21,7 @@ OBJS = \
 	src/consistency.o \
 	src/crash.o \
 	src/create.o \
+	src/created.o \
 	src/database.o \
 	src/ending.o \
 	src/fail.o \
@@ -64,7 +65,8 @@ OBJS = \
 	src/transaction.o \
 	src/translate.o \
 	src/views.o \
-	src/worker.o
+	src/worker.o \
+	src/writing.o
 
 OUR_HEADERS = \
 	src/clean.h \

@@ -86,17 +86,12 @@ give_back_pending(XactEvent event, void *arg)
 static Pending *
 pending_of(int handler)
 {
-	static bool registered = false;
 	Pending    *p;
 
 	for (p = pending; p != NULL; p = p->next)
 		if (p->handler == handler)
 			return p;
-	if (!registered)
-	{
-		RegisterXactCallback(give_back_pending, NULL);
-		registered = true;
-	}
+	gt_at_end(GT_AT_END_CLAIMS, give_back_pending, NULL);
 	p = MemoryContextAllocZero(TopTransactionContext, sizeof(Pending));
 	p->handler = handler;
 	p->next = pending;

@@ -325,14 +325,7 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransacti
 static void
 remember(const Start *start)
 {
-	static bool registered = false;
-
-	if (!registered)
-	{
-		RegisterXactCallback(at_end_of_transaction, NULL);
-		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
-		registered = true;
-	}
+	gt_at_end(GT_AT_END_START, at_end_of_transaction, at_end_of_subtransaction);
 	recording = *start;
 	recording_subid = GetCurrentSubTransactionId();
 }

@@ -15,6 +15,7 @@
 #include <signal.h>
 
 #include "access/htup.h"
+#include "access/xact.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
@@ -571,15 +572,29 @@ extern char *gt_handler_grant_hint(const GtHandler *h, const char *privilege);
 extern const char *gt_handler_suspended(const GtHandler *h);
 extern bool gt_database_paused(void);	/* gt_pause() without a handler */
 
-/* ---------------------------------------------------------------- transaction.c: what a transaction that has written owes */
+/* ---------------------------------------------------------------- transaction.c: the end of a transaction */
 
 /*
- * First thing in every writing SQL function: 42501 without the right to it, 25006 in a read-only transaction or
- * on a standby, and remembers that PREPARE TRANSACTION must fail (0A000).
+ * Who has to do something at the end of a transaction, in the order in which
+ * they are called.  Before the commit only GT_AT_END_CREATED does anything.
+ * Whoever wakes others comes last: they find all else done.
  */
-extern void gt_mark_write(const char *function);
-/* Was this lease created by the current transaction? Then it is not over before the commit. */
-extern bool gt_created_here(const pg_uuid_t *id);
+typedef enum
+{
+	GT_AT_END_EPOCH,			/* what was remembered of it is worth nothing any more */
+	GT_AT_END_CREATED,			/* created.c: leases start their life at the commit */
+	GT_AT_END_WRITING,			/* writing.c: what has been written can not be prepared */
+	GT_AT_END_START,			/* start.c: this server run is recorded */
+	GT_AT_END_CLAIMS,			/* claim.c: starts that were reserved are made, or given back */
+	GT_AT_END_COUNTS,			/* counts.c: what is counted */
+	GT_AT_END_ADOPTED,			/* adopt.c: a copy has become an original */
+	GT_AT_END_DUE,				/* due.c: who sleeps is told what is due */
+	GT_AT_END_KINDS
+} GtAtEnd;
+
+/* From now on these are called for it; to call this again changes nothing. of_subtransaction: or NULL. */
+extern void gt_at_end(GtAtEnd who, XactCallback of_transaction, SubXactCallback of_subtransaction);
+
 /*
  * Changes whenever something that this transaction has read or written may be
  * undone: with its end, and with the abort of any subtransaction.  What a
@@ -588,6 +603,13 @@ extern bool gt_created_here(const pg_uuid_t *id);
 extern uint64 gt_epoch(void);
 /* Runs the body in a subtransaction. What it raises is returned, but for a cancellation, which goes on; NULL: nothing. */
 extern ErrorData *gt_try(void (*body) (void *arg), void *arg);
+/*
+ * First thing in every writing SQL function: 42501 without the right to it, 25006 in a read-only transaction or
+ * on a standby, and remembers that PREPARE TRANSACTION must fail (0A000).
+ */
+extern void gt_mark_write(const char *function);
+/* Was this lease created by the current transaction? Then it is not over before the commit. */
+extern bool gt_created_here(const pg_uuid_t *id);
 /* The commit of this transaction is flushed here, whatever synchronous_commit says then. */
 extern void gt_commit_flushed(void);
 

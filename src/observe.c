@@ -481,16 +481,9 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransacti
 static bool
 want_callbacks(void)
 {
-	static bool registered = false;
-
 	if (observe == NULL)
 		return false;
-	if (!registered)
-	{
-		RegisterXactCallback(at_end_of_transaction, NULL);
-		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
-		registered = true;
-	}
+	gt_at_end(GT_AT_END_COUNTS, at_end_of_transaction, at_end_of_subtransaction);
 	return true;
 }
 

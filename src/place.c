@@ -192,14 +192,7 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransacti
 static void
 note_adoption(void)
 {
-	static bool registered = false;
-
-	if (!registered)
-	{
-		RegisterXactCallback(at_end_of_transaction, NULL);
-		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
-		registered = true;
-	}
+	gt_at_end(GT_AT_END_ADOPTED, at_end_of_transaction, at_end_of_subtransaction);
 	adopting = true;
 	adopting_subid = GetCurrentSubTransactionId();
 }

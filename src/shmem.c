@@ -42,7 +42,6 @@ static shmem_startup_hook_type previous_startup = NULL;
 /* what this transaction will have done when it commits */
 static TimestampTz pending_due = GT_NEVER;
 static TimestampTz pending_later = GT_NEVER;	/* of a worker: the earliest that is not due at once */
-static bool callback_registered = false;
 
 static void
 request(void)
@@ -256,11 +255,7 @@ want_callback(void)
 {
 	if (gt_shared == NULL)
 		return false;
-	if (!callback_registered)
-	{
-		RegisterXactCallback(at_end_of_transaction, NULL);
-		callback_registered = true;
-	}
+	gt_at_end(GT_AT_END_DUE, at_end_of_transaction, NULL);
 	return true;
 }
 

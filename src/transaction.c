@@ -1,108 +1,65 @@
 /*-------------------------------------------------------------------------
  *
  * transaction.c
- *	  What a transaction that has written owes at its end.
+ *	  What is done at the end of a transaction, and subtransactions that catch errors.
  *
- * Every process that serves SQL runs this.  A transaction remembers the leases
- * that it has created.  They are not over before it commits, whatever the clock
- * says; just before the commit those with less than half of their duration left
- * get a new deadline, under a lock of their row that nobody else can know yet.
- * A transaction with a writing call can not be prepared: what it has asked of
- * this process (to wake a worker, to count) would be lost.  Nothing is shared,
- * and a crash leaves nothing behind.
+ * Several files keep something for the transaction in progress: what to tell shared
+ * memory once it has committed, what to forget.  They are called here, in the order
+ * of GtAtEnd, for each event of every transaction and subtransaction.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
-#include "utils/uuid.h"
+#include "utils/resowner.h"
 
 #include "garbagetruck.h"
 #include "lease.h"
 
-/* a lease that this transaction has created */
-typedef struct Created
+static struct
 {
-	pg_uuid_t	id;
-	TimestampTz look_at;		/* from when on less than half of its duration may be left; GT_NEVER: a child */
-	SubTransactionId subid;
-} Created;
+	XactCallback transaction;	/* NULL: has nothing to do */
+	SubXactCallback subtransaction;
+}			at_end[GT_AT_END_KINDS];
 
-/* sorted by id, since the ids of a process grow; in TopTransactionContext */
-static Created *created;
-static int	ncreated;
-static int	created_room;
-
-static bool wrote;				/* this transaction has called a function that writes */
-
-static uint64 epoch = 1;
-
-static int
-compare_created(const void *key, const void *element)
-{
-	return memcmp(key, &((const Created *) element)->id, sizeof(pg_uuid_t));
-}
-
-static Created *
-find_created(const pg_uuid_t *id)
-{
-	return ncreated == 0 ? NULL : bsearch(id, created, ncreated, sizeof(Created), compare_created);
-}
-
-bool
-gt_created_here(const pg_uuid_t *id)
-{
-	return find_created(id) != NULL;
-}
-
-/* Before the commit, which an error still prevents: leases with less than half of their life left start it now. */
 static void
-re_stamp(void)
+end_of_transaction(XactEvent event, void *arg)
 {
-	GtTable		leases;
-	bool		opened = false;
 	int			i;
 
-	for (i = 0; i < ncreated; i++)
-	{
-		Created    *c = &created[i];
-		Datum		id = UUIDPGetDatum(&c->id);
-		TimestampTz now;
-		int64		duration;
-		GtRow		row;
-
-		if (c->look_at == GT_NEVER || gt_now() <= c->look_at)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		if (!OidIsValid(gt_extension()))
-			return;				/* dropped since */
-		if (!opened)
-		{
-			PushActiveSnapshot(GetTransactionSnapshot());
-			gt_open(&leases, GT_LEASE, RowExclusiveLock);
-			opened = true;
-		}
-		/* it may have been released, or renewed */
-		if (gt_fetch_lock(&leases, GT_LEASE_PKEY, 1, &id, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED)
-			continue;
-		now = gt_now();
-		duration = GT_INT64(&row, L_DURATION);
-		if (GT_TIME(&row, L_DEADLINE) - now >= duration / 2)
-			continue;
-		GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(now + duration));
-		GT_SET(&row, L_CHECK_AT, row.v[L_DEADLINE]);
-		gt_update(&leases, &row);
-	}
-	if (opened)
-	{
-		gt_close(&leases);
-		PopActiveSnapshot();
-	}
+	for (i = 0; i < GT_AT_END_KINDS; i++)
+		if (at_end[i].transaction != NULL)
+			at_end[i].transaction(event, NULL);
 }
+
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	int			i;
+
+	for (i = 0; i < GT_AT_END_KINDS; i++)
+		if (at_end[i].subtransaction != NULL)
+			at_end[i].subtransaction(event, mine, parent, NULL);
+}
+
+/* See garbagetruck.h. */
+void
+gt_at_end(GtAtEnd who, XactCallback of_transaction, SubXactCallback of_subtransaction)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(end_of_transaction, NULL);
+		RegisterSubXactCallback(end_of_subtransaction, NULL);
+		registered = true;
+	}
+	at_end[who].transaction = of_transaction;
+	at_end[who].subtransaction = of_subtransaction;
+}
+
+static uint64 epoch = 1;
 
 static void
 end_epoch(XactEvent event, void *arg)
@@ -122,111 +79,8 @@ end_epoch_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransa
 uint64
 gt_epoch(void)
 {
-	static bool registered = false;
-
-	if (!registered)
-	{
-		RegisterXactCallback(end_epoch, NULL);
-		RegisterSubXactCallback(end_epoch_of_subtransaction, NULL);
-		registered = true;
-	}
+	gt_at_end(GT_AT_END_EPOCH, end_epoch, end_epoch_of_subtransaction);
 	return epoch;
-}
-
-static void
-at_end_of_transaction(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-			re_stamp();
-			break;
-		case XACT_EVENT_PRE_PREPARE:
-			if (wrote)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has changed leases or garbage")));
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			created = NULL;
-			ncreated = created_room = 0;
-			wrote = false;
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
-{
-	int			i;
-
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		while (ncreated > 0 && created[ncreated - 1].subid >= mine)
-			ncreated--;
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (i = ncreated - 1; i >= 0 && created[i].subid == mine; i--)
-			created[i].subid = parent;
-}
-
-void
-gt_mark_write(const char *function)
-{
-	static bool registered = false;
-
-	gt_must_be_allowed(function);
-	PreventCommandIfReadOnly(function);
-	PreventCommandDuringRecovery(function);
-	if (!registered)
-	{
-		RegisterXactCallback(at_end_of_transaction, NULL);
-		RegisterSubXactCallback(at_end_of_subtransaction, NULL);
-		registered = true;
-	}
-	wrote = true;
-}
-
-void
-gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration)
-{
-	Created    *c;
-
-	if (ncreated == created_room)
-	{
-		created_room = Max(created_room * 2, 16);
-		if (created == NULL)
-			created = MemoryContextAlloc(TopTransactionContext, created_room * sizeof(Created));
-		else
-			created = repalloc_huge(created, created_room * sizeof(Created));
-	}
-	c = &created[ncreated++];
-	c->id = *id;
-	c->look_at = now == GT_NEVER ? GT_NEVER : now + duration / 2;
-	c->subid = GetCurrentSubTransactionId();
-	gt_count_created(1);
-	if (now != GT_NEVER)
-		gt_due_after_commit(now + duration);
-}
-
-/* A shorter duration is looked at sooner; one that a savepoint takes back costs a look in vain. */
-void
-gt_lease_restarted(const pg_uuid_t *id, TimestampTz now, int64 duration)
-{
-	Created    *c = find_created(id);
-
-	if (c != NULL)
-		c->look_at = Min(c->look_at, now + duration / 2);
-}
-
-/* See garbagetruck.h. Workers pin synchronous_commit. */
-void
-gt_commit_flushed(void)
-{
-	if (gt_my_slot == NULL)
-		ForceSyncCommit();
 }
 
 /* See garbagetruck.h. */
