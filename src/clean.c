@@ -38,6 +38,7 @@
 #include "lease.h"
 #include "worker.h"
 
+#define FORGET_AGAIN (10 * 1000)	/* us for each object to be forgotten that others have locked, until the next look */
 #define BUSY_LAST	(2 * USECS_PER_SEC) /* where there are more than can be remembered */
 
 /* See garbagetruck.h. `worker`: of a worker process, else of a session. */
@@ -415,32 +416,48 @@ run_recorded(GtCleaner *c, GtPass *pass)
 	GT_POINT("outcome_written");
 }
 
-/* Objects of which only regrant_at was left go when that is past. */
+/*
+ * Objects of which only regrant_at was left go when that is past.  What others have
+ * locked is not looked at again at once, the less so the more there is of it.
+ */
 static void
 forget_forgotten(GtPass *pass)
 {
+	static TimestampTz not_before = 0;
 	TimestampTz now = gt_now();
 	int			limit = gt_batch_size;
+	int			busy = 0;
+	TimestampTz next = GT_NEVER;
 	GtTable		objects;
 	GtScan	   *scan;
 	GtRow		row;
 
+	if (now < not_before)
+	{
+		pass->next = Min(pass->next, not_before);
+		return;
+	}
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE);
 	while (gt_scan_next(scan, &row))
 	{
+		GtLockResult result;
+
 		if (GT_TIME(&row, O_DUE_AT) > now || --limit < 0)
 		{
-			pass->next = Min(pass->next, GT_TIME(&row, O_DUE_AT));
+			next = GT_TIME(&row, O_DUE_AT);
 			break;
 		}
 		/* it may have been leased meanwhile, and forgotten again until another time */
-		if (gt_lock(&objects, &row, LockTupleExclusive, true) == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'f' &&
-			GT_TIME(&row, O_DUE_AT) <= now)
+		result = gt_lock(&objects, &row, LockTupleExclusive, true);
+		busy += result == GT_BUSY;
+		if (result == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'f' && GT_TIME(&row, O_DUE_AT) <= now)
 			gt_delete(&objects, &row);
 	}
 	gt_scan_end(scan);
 	gt_close(&objects);
+	not_before = now + busy * FORGET_AGAIN;
+	pass->next = Min(pass->next, Max(next, not_before));
 }
 
 /*

@@ -43,6 +43,7 @@
 #define COST_FACTOR 20			/* and where nothing was found after so many times what that took, */
 #define CHEAP		1000		/* us: unless it was as little */
 #define FEW			16			/* leases, of each of which it is looked whether it has children */
+#define BUSY_FACTOR	4			/* of children that others have locked a pass looks at so many times its limit */
 
 /* one object of a batch */
 typedef struct EndGroup
@@ -500,6 +501,22 @@ typedef struct LowEnd
 	uint64		changes;		/* gt_table_changes then */
 } LowEnd;
 
+/*
+ * One role can hold any number of its own leases, more than a pass looks at, and
+ * those of others are not to wait for that.  So where all of the oldest are locked
+ * a round begins: each pass goes on after the one before, to the end of what is due.
+ */
+typedef struct Round
+{
+	bool		begun;
+	GtPlaceInQueue after;
+	int			busy;			/* that were locked, until there; */
+	TimestampTz busy_from;		/* when the newest of those was over */
+} Round;
+
+static Round lease_round;
+static bool behind = false;		/* more leases were due than the last pass could have */
+
 /* When all may be looked at, because nothing was found. */
 static TimestampTz
 all_from(const LowEnd *end)
@@ -532,9 +549,14 @@ note_busy(GtExpiry *result, int n, TimestampTz from)
 		result->busy_from = Max(result->busy_from, from);
 }
 
-/* Ends up to `limit` children of leases that have ended, of those from `low` on. Returns how many of those it saw. */
+/*
+ * Ends up to `limit` children of leases that have ended, of those from `low` on.
+ * Those that others have locked do not count, for one role can hold any number of
+ * its own; but a pass looks at so many only: then *last is where the next one goes
+ * on, else zero.  Returns how many leases that have ended it saw.
+ */
 static int
-expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first, GtExpiry *result)
+expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first, pg_uuid_t *last, GtExpiry *result)
 {
 	GtTable		objects;
 	GtTable		orphans;
@@ -542,7 +564,9 @@ expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first,
 	GtRow		orphan;
 	GtScan	   *scan;
 	int			seen = 0;
+	int			room = BUSY_FACTOR * limit;
 
+	memset(last, 0, sizeof(pg_uuid_t));
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
@@ -554,11 +578,18 @@ expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first,
 		GtRow		child;
 		int			n = 0;
 		int			others = 0;
+		int			ended = 0;
 		int			busy;
 		int			i;
 
 		if (seen++ == 0)
 			*first = *DatumGetUUIDP(orphan.v[P_PARENT]);
+		if (room <= 0)
+		{
+			*last = *DatumGetUUIDP(orphan.v[P_PARENT]);
+			result->more = true;
+			break;
+		}
 		if (gt_lock(&orphans, &orphan, LockTupleExclusive, true) != GT_LOCKED)
 		{
 			note_busy(result, 1, GT_TIME(&orphan, P_ENDED_AT));	/* another worker is at it */
@@ -582,13 +613,14 @@ expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first,
 		busy = gt_end(keys, n, GT_BOOL(&orphan, P_EXPIRED) ? GT_END_EXPIRED : GT_END_RELEASED, true);
 		note_busy(result, busy, GT_TIME(&orphan, P_ENDED_AT));
 		for (i = 0; i < n; i++)
-			if (keys[i].ended)
-				result->ended++;
-		if (n == limit)
+			ended += keys[i].ended;
+		result->ended += ended;
+		if (n == limit && busy < n)
 			result->more = true;
-		else if (busy == 0 && others == 0)
+		else if (n < limit && busy == 0 && others == 0)
 			gt_delete(&orphans, &orphan);
-		limit -= n;
+		limit -= ended;
+		room -= n - ended;
 		pfree(keys);
 	}
 	gt_scan_end(scan);
@@ -604,15 +636,23 @@ expire_orphans(int limit, bool own, GtExpiry *result)
 {
 	static LowEnd end;
 	static pg_uuid_t low;
+	static pg_uuid_t last;		/* what comes before it was locked by others; zero: all is looked at */
 	static const pg_uuid_t least;
 	TimestampTz now = gt_now();
 	bool		all = own || all_is_due(&end, now);
+	pg_uuid_t	first;
 
-	if (!all && expire_orphans_from(&low, limit, own, &low, result) > 0)
+	if (!own && memcmp(&last, &least, sizeof(least)) != 0)
+	{
+		(void) expire_orphans_from(&last, limit, own, &first, &last, result);
+		note_busy(result, 1, result->busy_from);	/* those before */
+		return;
+	}
+	if (!all && expire_orphans_from(&low, limit, own, &low, &last, result) > 0)
 		return;
 	if (all || now >= all_from(&end))
 	{
-		if (expire_orphans_from(&least, limit, own, &low, result) == 0)
+		if (expire_orphans_from(&least, limit, own, &low, own ? &first : &last, result) == 0)
 			memset(&low, 0xff, sizeof(low));
 		looked_at_all(&end, now);
 	}
@@ -758,7 +798,6 @@ choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry 
 {
 	static LowEnd end;
 	static TimestampTz low = PG_INT64_MIN;
-	static bool behind = false; /* there was more than one pass could have */
 	TimestampTz now = gt_now();
 	bool		all = own || all_is_due(&end, now);
 	int			half = behind && limit > 1 ? limit / 2 : limit;
@@ -775,6 +814,8 @@ choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry 
 	choice.in_hand.bottom.check_at = GT_NEVER;
 	if (in_hand != NULL)
 		choice.in_hand = *in_hand;
+	else if (lease_round.begun && !own)
+		choice.in_hand.upto = lease_round.after;
 	result->more = false;
 	gt_open(&choice.objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&choice.leases, GT_LEASE, RowExclusiveLock);
@@ -787,7 +828,7 @@ choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry 
 	}
 	else if (choice.n == 0 && !all)
 		result->next = Min(result->next, all_from(&end));
-	if (in_hand == NULL)
+	if (in_hand == NULL && (own || !lease_round.begun))
 	{
 		if (all)
 			looked_at_all(&end, now);
@@ -802,6 +843,33 @@ choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry 
 	gt_close(&choice.objects);
 	result->in_hand = choice.in_hand;
 	return choice.n;
+}
+
+/* Where does the pass after this one begin?  At the end of a round all that were locked are told of. */
+static void
+go_round(const GtLeaseKey *keys, int n, GtExpiry *result)
+{
+	bool		stuck = true;
+	int			i;
+
+	for (i = 0; i < n && stuck; i++)
+	{
+		GtPlaceInQueue place = place_of(keys[i].row);
+
+		stuck = !keys[i].ended || compare_places(&place, &result->in_hand.upto) > 0;
+	}
+	if (n == 0 || !behind)
+	{
+		note_busy(result, lease_round.busy, lease_round.busy_from);
+		memset(&lease_round, 0, sizeof(lease_round));
+	}
+	else if (stuck || lease_round.begun)
+	{
+		lease_round.begun = true;
+		lease_round.after = result->in_hand.upto;
+		lease_round.busy += result->busy;
+		lease_round.busy_from = Max(lease_round.busy_from, result->busy_from);
+	}
 }
 
 /* See garbagetruck.h. */
@@ -836,5 +904,7 @@ gt_expire_pass(int limit, bool own, const GtInHand *in_hand, void (*on_more) (Gt
 		result->ended += keys[i].ended;
 		note_busy(result, keys[i].busy, GT_TIME(keys[i].row, L_CHECK_AT));
 	}
+	if (!own && in_hand == NULL)
+		go_round(keys, n, result);
 	GT_POINT("ended");
 }

@@ -324,8 +324,10 @@ expire(void)
 		busy_since = now;
 	busy_delay = Min(Max(now - Max(busy_since, expiry.busy_from), BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
 	all_busy = expiry.busy > 0 && expiry.ended == 0;
-	if (all_busy || (expiry.busy > 0 && !expiry.more))
-		next = Min(next == now ? GT_NEVER : next, now + busy_delay);
+	if (expiry.busy > 0 && !expiry.more)
+		next = Min(next, now + busy_delay);
+	else if (all_busy && others_in_pass)
+		next = now + BUSY_DELAY;	/* theirs is not gone beyond */
 	return end_pass() ? now : next;
 }
 
