@@ -162,7 +162,8 @@ reserve(GtTable *objects, const GtHandler *h, int want, TimestampTz now)
 
 	gt_observe_lock();
 	entry = gt_handler_entry(h);
-	if (entry == NULL && (h->rate_limit > 0 || h->concurrency > 0))
+	if ((entry == NULL && (h->rate_limit > 0 || h->concurrency > 0)) ||
+		(entry != NULL && mine != NULL && !gt_handler_may_be_held(entry)))
 		n = 0;					/* who has so many in use waits until some are not */
 	if (entry != NULL)
 	{

@@ -13,7 +13,8 @@
  * The tables of handlers and of services have an end.  Where one is full, what was
  * used longest ago makes room: what is whoever asks' own, if that is a good part of
  * the table already (one role of one database), else anybody's.  So nobody's are
- * pushed out by one role, however many handlers it makes and names it invents.
+ * pushed out by one role, however many handlers it makes and names it invents, nor
+ * by what its open transactions have claimed, which can not be taken out.
  *
  * The gauges leases, garbage and dead start with one counting pass over the
  * tables in each server run, by whoever asks first, and are kept by the commits
@@ -227,6 +228,22 @@ make_room(Oid owner)
 	if (oldest != NULL)
 		(void) hash_search(handlers, &oldest->key, HASH_REMOVE, NULL);
 	return oldest != NULL;
+}
+
+/* See observe.h. Nothing is counted as long as there is room for everybody. */
+bool
+gt_handler_may_be_held(const GtHandlerEntry *entry)
+{
+	HASH_SEQ_STATUS scan;
+	GtHandlerEntry *other;
+	int			held = 0;
+
+	if (observe == NULL || entry->pending > 0 || hash_get_num_entries(handlers) < GT_MAX_HANDLERS / 2)
+		return true;
+	hash_seq_init(&scan, handlers);
+	while ((other = hash_seq_search(&scan)) != NULL)
+		held += other->pending > 0 && other->owner == entry->owner && other->key.database == MyDatabaseId;
+	return held < GT_MAX_HANDLERS / SHARE;
 }
 
 /* See observe.h. */

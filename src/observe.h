@@ -87,6 +87,8 @@ typedef struct GtDatabaseEntry
  * where there is none; NULL: its owner has too many in use, nothing is known.
  */
 extern GtHandlerEntry *gt_handler_entry(const GtHandler *h);
+/* May it be held by an open transaction? One role's may not be without number. */
+extern bool gt_handler_may_be_held(const GtHandlerEntry *entry);
 extern GtHandlerEntry *gt_handler_known(int handler);	/* NULL: there is none */
 extern GtDatabaseEntry *gt_database_entry(void);	/* NULL: not preloaded */
 extern void gt_observe_lock(void);
