@@ -393,6 +393,8 @@ typedef struct GtTurn
 	Oid			role;			/* InvalidOid: what is of no role */
 	TimestampTz at;
 	int			workers;		/* out of gt_slot_turns(): of others that serve it */
+	int			lines;			/* that its failures may still write into the log, as of: */
+	TimestampTz logged_at;
 } GtTurn;
 
 typedef struct GtCounters		/* of one database; added to by observe.c */
@@ -787,6 +789,7 @@ extern TimestampTz gt_handler_served_at(int handler);	/* when a run of it was ch
 extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
 extern bool gt_slot_is_for(Oid role);	/* may this process run SQL of this role? */
 extern void gt_slot_turns(int n, const Oid *roles, GtTurn *turns);	/* of each of these roles */
+extern bool gt_role_may_log(Oid role);	/* a failure of its SQL: all processes share so many lines */
 /* A worker: SQL of this role is due, which another one has to run; InvalidOid: by a look begun then there was no such role. */
 extern void gt_role_waits(Oid role, TimestampTz looked_at);
 extern bool gt_slot_take_look(void);	/* has another worker told us so? */

@@ -28,7 +28,8 @@
  * loses the worker, and one that catches it and returns has failed none the less.
  * A second timer does the same to a run that has become slow where the slow may
  * not be (see slots.c); that run did not happen, unless it does not heed it.
- * A session in gt_reclaim() goes the same way, and is told whose doing it is.
+ * A session in gt_reclaim() goes the same way, and is told whose doing it is; so it
+ * does where its own statement_timeout has fired, and the handler has caught that.
  *
  * A run that calls gt_snooze() is rolled back at its end, whatever became of it.
  *
@@ -69,6 +70,7 @@
 #define MIN_SNOOZE		(100 * INT64CONST(1000))	/* us */
 #define MAX_SNOOZE		(30 * USECS_PER_DAY)
 #define LOG_BURST		10		/* failures of a handler that are logged at once; then one a second */
+#define PATIENCE_S		5		/* after the caller's statement_timeout, in gt_reclaim() */
 
 PG_FUNCTION_INFO_V1(gt_snooze);
 
@@ -86,6 +88,7 @@ typedef struct Runs
 	Oid			role;			/* and whom SET ROLE had made of it; InvalidOid: nobody */
 	bool		role_is_superuser;
 	bool		in_block;		/* of somebody's transaction, in which other things may be open */
+	bool		caller_waits;	/* only so long: gt_reclaim() was called under a statement_timeout */
 	bool		in_cleanup;
 	LockData   *held_before;	/* in a block: where the session holds advisory locks of its own; else NULL */
 	List	   *cursors_before; /* in a block: names of those that are open */
@@ -110,6 +113,13 @@ static volatile sig_atomic_t given_back = false;
 
 /* ---------------------------------------------------------------- the timer */
 
+/* Has the statement_timeout of gt_reclaim()'s caller fired?  The handler may have caught that. */
+static bool
+caller_has_gone(const Runs *runs)
+{
+	return runs != NULL && runs->caller_waits && !get_timeout_active(STATEMENT_TIMEOUT);
+}
+
 /* In the signal handler: first the cancellation, at the next turns termination. */
 static void
 on_timeout(void)
@@ -121,6 +131,28 @@ on_timeout(void)
 		return;
 	}
 	timed_out = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+/* In a session, each second: who does not heed its caller's timeout is told once more, and loses the session. */
+static void
+on_second(void)
+{
+	static int	seconds;
+
+	if (!caller_has_gone(current_runs))
+	{
+		seconds = 0;
+		return;
+	}
+	if (seconds++ > PATIENCE_S)
+	{
+		gt_run_overran = true;
+		kill(MyProcPid, SIGTERM);
+		return;
+	}
 	QueryCancelPending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
@@ -152,13 +184,15 @@ start_timer(int64 timeout)
 	if (!run_timeout_registered)
 	{
 		run_timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
-		slow_timeout = RegisterTimeout(USER_TIMEOUT, on_slow);
+		slow_timeout = RegisterTimeout(USER_TIMEOUT, gt_my_slot != NULL ? on_slow : on_second);
 		run_timeout_registered = true;
 	}
 	timed_out = given_back = false;
 	enable_timeout_every(run_timeout, now + timeout, KILL_AFTER_MS);
 	if (gt_my_slot != NULL)
 		enable_timeout_every(slow_timeout, now + GT_SLOW, KILL_AFTER_MS);
+	else if (current_runs->caller_waits)
+		enable_timeout_every(slow_timeout, now + USECS_PER_SEC, 1000);
 }
 
 /* Afterwards timed_out tells whether it had fired; a cancellation that was not noticed is withdrawn. */
@@ -478,6 +512,15 @@ execute_plan(Runs *runs, ParamListInfo params)
 				 errmsg("it affected no row")));
 }
 
+/* What the handler has caught is the end of the call none the less. */
+static void
+cancel_the_call(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("canceling statement due to statement timeout")));
+}
+
 /* The body of a run, in its subtransaction, as its role. */
 static void
 do_run(Runs *runs, GtItem *items, int n)
@@ -491,6 +534,8 @@ do_run(Runs *runs, GtItem *items, int n)
 	constraints_immediate();
 	close_cursors(runs);
 	stop_timer();
+	if (caller_has_gone(runs))
+		cancel_the_call();
 	if (timed_out || given_back)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
@@ -547,40 +592,40 @@ is_foreign_cancel(const ErrorData *error)
 
 /*
  * May this failure be logged?  A handler that fails all the time must not fill
- * the log: gt_history has each attempt.  *left_out: how many since the last line.
+ * the log, nor may many of one role, in turn: gt_history has each attempt.  *left_out:
+ * how many since the last line.
  */
 static bool
-may_log(int handler, int *left_out)
+may_log(int handler, Oid role, int *left_out)
 {
-	static struct
+	static struct LogRoom
 	{
 		int			handler;
-		int			room;
-		int			left_out;
+		int			lines;		/* that may still be written */
+		int			left_out;	/* failures since the last one */
 		TimestampTz at;
-	}			logged[16];
-	int			i = handler % (int) lengthof(logged);
+	}			logs[16];
+	struct LogRoom *log = &logs[handler % (int) lengthof(logs)];
 	TimestampTz now = gt_now();
 
-	if (logged[i].handler != handler)
+	if (log->handler != handler)
 	{
-		memset(&logged[i], 0, sizeof(logged[i]));
-		logged[i].handler = handler;
-		logged[i].at = now - LOG_BURST * USECS_PER_SEC;
+		memset(log, 0, sizeof(*log));
+		log->handler = handler;
 	}
-	if (now - logged[i].at >= USECS_PER_SEC)
+	if (now - log->at >= USECS_PER_SEC)
 	{
-		logged[i].room = Min(logged[i].room + (int) Min((now - logged[i].at) / USECS_PER_SEC, LOG_BURST), LOG_BURST);
-		logged[i].at = now;
+		log->lines = Min(log->lines + (int) Min((now - log->at) / USECS_PER_SEC, LOG_BURST), LOG_BURST);
+		log->at = now;
 	}
-	*left_out = logged[i].left_out;
-	if (logged[i].room == 0)
+	*left_out = log->left_out;
+	if (log->lines == 0 || !gt_role_may_log(role))
 	{
-		logged[i].left_out++;
+		log->left_out++;
 		return false;
 	}
-	logged[i].room--;
-	logged[i].left_out = 0;
+	log->lines--;
+	log->left_out = 0;
 	return true;
 }
 
@@ -592,7 +637,7 @@ log_failure(Runs *runs, const GtItem *items, int n)
 	char	   *id = TextDatumGetCString(item->row.v[O_OBJECT_ID]);
 	int			left_out;
 
-	if (!may_log(runs->h->id, &left_out))
+	if (!may_log(runs->h->id, runs->h->run_as, &left_out))
 		return;
 	ereport(LOG,
 			(n == 1 ?
@@ -632,6 +677,8 @@ note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 
 	if (foreign && gt_my_slot == NULL)
 		ReThrowError(error);
+	if (caller_has_gone(runs))
+		cancel_the_call();
 	MemoryContextSwitchTo(runs->caller);
 	if (runs->snooze >= 0 && !timed_out && !foreign)
 	{
@@ -654,7 +701,7 @@ tell_overrun(void *arg)
 {
 	if (gt_run_overran)
 	{
-		errdetail("Handler \"%s\" went on for over %d s after its timeout: nothing else stops it.",
+		errdetail("Handler \"%s\" went on for over %d s after it was canceled: nothing else stops it.",
 				  ((Runs *) arg)->h->name, KILL_AFTER_MS / 1000);
 		errhint("Its owner or a superuser can: SELECT gt_pause(%s);", quote_literal_cstr(((Runs *) arg)->h->name));
 	}
@@ -790,6 +837,7 @@ gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
 	memset(&runs, 0, sizeof(runs));
 	runs.h = h;
 	runs.in_block = in_block;
+	runs.caller_waits = gt_my_slot == NULL && get_timeout_active(STATEMENT_TIMEOUT);
 	runs.caller = CurrentMemoryContext;
 	runs.scratch = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck run", ALLOCSET_DEFAULT_SIZES);
 	runs.in_cleanup = gt_in_cleanup;

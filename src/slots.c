@@ -45,6 +45,9 @@
 #include "lease.h"
 #include "observe.h"
 
+#define LOG_RATE		10		/* failures a second of one role's SQL that are logged, */
+#define LOG_BURST		30		/* and so many at once */
+
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
 #define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of one without: */
 #define RAMP_FREE_START	20.0	/* runs per second at first, those of one second at once, */
@@ -243,6 +246,8 @@ turn_of(Oid role)
 	oldest->database = MyDatabaseId;
 	oldest->role = role;
 	oldest->at = 0;
+	oldest->logged_at = 0;
+	oldest->lines = 0;
 	return oldest;
 }
 
@@ -271,6 +276,29 @@ gt_slot_turns(int n, const Oid *roles, GtTurn *turns)
 		}
 	}
 	LWLockRelease(gt_shared->lock);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_role_may_log(Oid role)
+{
+	TimestampTz now = gt_now();
+	GtTurn	   *turn;
+	bool		result;
+
+	if (gt_shared == NULL)
+		return true;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	turn = turn_of(role);
+	if (now - turn->logged_at >= USECS_PER_SEC)
+	{
+		turn->lines = (int) Min(turn->lines + (now - turn->logged_at) / USECS_PER_SEC * LOG_RATE, LOG_BURST);
+		turn->logged_at = now;
+	}
+	result = turn->lines > 0;
+	turn->lines -= result;
+	LWLockRelease(gt_shared->lock);
+	return result;
 }
 
 /* See garbagetruck.h. */
