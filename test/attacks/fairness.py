@@ -5,6 +5,7 @@ import town
 from rights import attack
 
 OTHERS = 3          # workers that one role's handlers can have: all but one
+MB = 1 << 20
 
 
 def hanging(t, name, count=1, **options):
@@ -12,6 +13,22 @@ def hanging(t, name, count=1, **options):
     t.sql("mallory", "CREATE OR REPLACE FUNCTION m.hang() RETURNS void LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN PERFORM pg_sleep(3600);"
                      " EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$")
     return t.handler(name, "sql", "SELECT m.hang()", **{"timeout": "1 hour", **options})
+
+
+def watched(t):
+    """A database of its own that workers serve, with nothing in it but two roles, and what the victim's handler has seen."""
+    t.admin("CREATE DATABASE defaults")
+    t.afterwards("postgres", "DROP DATABASE defaults WITH (FORCE)")
+    there = dict(database="defaults")
+    t.admin("CREATE EXTENSION garbagetruck; CREATE SCHEMA v AUTHORIZATION victim; SELECT gt_allow(r), gt_allow(r, 'handler')"
+            " FROM unnest('{victim,mallory}'::name[]) r", **there)
+    t.sql("victim", "CREATE TABLE v.seen (t text); SELECT gt_handler_create('v_see', 'sql', 'INSERT INTO v.seen SELECT $1')", **there)
+    return there
+
+
+def reads(t, table):
+    """Entries of the indexes of this table that were read."""
+    return t.admin("SELECT pg_stat_clear_snapshot(), sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relname = %s", table)[0][1]
 
 
 # --- row locks
@@ -165,6 +182,61 @@ def prepared_and_left(t):
             t.sql("mallory", f"COMMIT PREPARED 'left_{t.n}'")
 
 
+@attack(alone=True)
+def expired_leases_held_in_bulk(t):
+    """a role holds more expired leases than a pass looks at: who has one lease that ends later is served when it does"""
+    there = watched(t)
+    t.sql("mallory", "SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT 'l' || i FROM generate_series(1, 1500) i), 'm_held',"
+                     " duration => '1 s')) l", **there)
+    link = t.holding("mallory", "SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases))", **there)
+    # looks come ever more rarely while there is nothing but what is locked
+    mine = t.sql("victim", "SELECT gt_lease_create('mine', 'v_mine', duration => '15 s', cleanup => 'v_see')", **there)[0][0]
+    t.until("its time is not over", lambda: t.sql("victim", "SELECT gt_lease_list.state FROM gt_lease_list()", **there) != [("active",)])
+    if not town.cluster.wait_until(lambda: t.sql("victim", "SELECT 1 FROM v.seen", **there), 5):
+        t.fault("the victim's lease is not ended while mallory holds those of her own")
+    t.same(t.sql("victim", "SELECT count(*) FROM gt_lease_get(%s)", mine, **there), [(0,)], "the victim's lease")
+    yield
+    link.close()
+
+
+@attack
+def children_held_in_bulk(t):
+    """a role holds the children of its ended parent, more than a pass looks at: another's children end"""
+    name = t.handler(t.name("orphans"), "queue", None)
+    parent = t.value("mallory", "SELECT gt_lease_create(%s, %s)", name, name)
+    t.sql("mallory", "SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT %s || i FROM generate_series(1, 1500) i), %s,"
+                     " parent => %s, cleanup => %s)) AS l", name, name, parent, name)
+    link = t.holding("mallory", f"SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases WHERE parent = '{parent}'))")
+    t.sql("mallory", "SELECT gt_release(%s)", parent)
+    yield
+    seen = t.handler(f"v_child_{t.n}", "sql", "INSERT INTO v.seen (n) SELECT -3", role="victim")
+    mine = t.value("victim", "SELECT gt_lease_create(%s, 'v_parent')", f"{town.HIDDEN}parent-{t.n}")
+    t.sql("victim", "SELECT gt_lease_create(%s, 'v_child', parent => %s, cleanup => %s)", f"{town.HIDDEN}child-{t.n}", mine, seen)
+    t.sql("victim", "SELECT gt_release(%s)", mine)
+    t.ran(seen)
+    yield
+    link.close()
+
+
+@attack(alone=True)
+def forgotten_objects_held_in_bulk(t):
+    """a role holds objects that are only remembered for their regrant_delay, more than a pass looks at: nothing spins"""
+    kind = t.name("forgotten")
+    t.sql("mallory", "SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT 'f' || i FROM generate_series(1, 1500) i), %s,"
+                     " duration => '100 ms', exclusive => true, regrant_delay => '3 s')) l", kind)
+    t.until("they do not end", lambda: not t.admin("SELECT 1 FROM gt_leases WHERE object_type = %s", kind))
+    link = t.holding("mallory", f"SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT 'f' || i FROM generate_series(1, 1500) i), '{kind}')) l")
+    t.sql("mallory", "SELECT pg_sleep(3)")
+    yield
+    before = reads(t, "gt_object")
+    t.sql("mallory", "SELECT pg_sleep(2)")
+    if reads(t, "gt_object") > before + 30000:
+        t.fault("the workers read them again and again")
+    yield
+    link.close()
+    t.until("they stay", lambda: not t.admin("SELECT 1 FROM _garbagetruck.gt_object WHERE object_type = %s AND state = 'f'", kind))
+
+
 # --- worker slots
 
 @attack
@@ -232,6 +304,93 @@ def heaps_of_handlers(t):
     t.sql("mallory", "SELECT count(gt_handler_create(%s || i, 'queue')) FROM generate_series(1, %s) i", t.name("idle"), count)
     yield
     t.sql("mallory", "SELECT count(gt_handler_drop(%s || i)) FROM generate_series(1, %s) i", t.name("idle"), count)
+
+
+@attack
+def claims_of_many_handlers(t):
+    """an open transaction that has claims of as many handlers as there are places for rates takes nobody's"""
+    count = 2100
+    prefix = t.name("pinned")
+    t.sql("mallory", "SELECT count(gt_handler_create(%s || i, 'queue', concurrency => 1)) FROM generate_series(1, %s) i", prefix, count)
+    try:
+        t.sql("mallory", "SELECT gt_release_many(ARRAY(SELECT gt_lease_create(%s || i, %s, cleanup => %s || i) FROM generate_series(1, %s) i))",
+              prefix, prefix, prefix, count)
+        link = t.holding("mallory", "SELECT count(*) FROM gt_claim(NULL, 10000, '1 minute')")
+        names = [t.handler(f"v_limit{i}_{t.n}", "queue", None, role="victim", rate_limit=1) for i in range(12)]
+        for name in names:
+            t.garbage(name, 5, role="victim")
+        began = time.monotonic()
+        claimed = [len(t.sql("victim", "SELECT 1 FROM gt_claim(ARRAY[%s], 100, '1 minute')", name)) for name in names + names]
+        allowed = len(names) * (1 + int(time.monotonic() - began))
+        if sum(claimed) > allowed or 0 in claimed[:len(names)]:
+            t.fault(f"claims {claimed} of handlers with rate_limit 1")
+        quick = t.handler(f"v_slowly_{t.n}", "sql", "SELECT $1", role="victim", rate_limit=5)
+        t.garbage(quick, role="victim")
+        t.ran(quick)
+        yield
+        link.close()
+    finally:
+        t.admin("SELECT gt_ack_many(array_agg(cleanup_id), array_agg(attempts + 1)) FROM gt_garbage WHERE object_type = %s", prefix)
+        t.sql("mallory", "SELECT count(gt_handler_drop(%s || i)) FROM generate_series(1, %s) i", prefix, count)
+
+
+@attack
+def services_that_come_and_go(t):
+    """renewals under thousands of names push nobody else's out of what monitors see"""
+    def watched_margin():
+        return t.admin("SELECT 1 FROM gt_metrics() WHERE name = 'garbagetruck_renewal_margin_ratio' AND labels->>'service_id' = 'watcher'")
+
+    t.until("the victim's margin is not seen", watched_margin)
+    t.sql("mallory", "SELECT gt_renew(gt_lease_create('s' || i, %s, service_id => 's ' || i, duration => '1 s')) FROM generate_series(1, 1500) i",
+          t.name("service"))
+    t.same(watched_margin(), [(1,)], "the victim's renewal margin")
+    yield
+
+
+@attack
+def plans_of_many_handlers(t):
+    """the plans of a role's long commands do not fill its workers' memory"""
+    t.refused("mallory", "22023", "SELECT gt_handler_create(%s, 'sql', 'SELECT 1 /*' || repeat('x', 400000) || '*/')", t.name("long"))
+    command = "SELECT " + " + ".join(f"(length($1)::bigint + {i})" for i in range(2200))
+    names = [t.handler(t.name(f"plan{i}"), "sql", command) for i in range(40)]
+    most = 0
+
+    def own_memory():
+        """Of the largest worker; what it shares is not its own."""
+        sizes = [0]
+        for pid, in t.admin("SELECT pid FROM gt_workers WHERE role = 'worker'"):
+            try:
+                with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+                    sizes += [int(line.split()[1]) * 1024 for line in f if line.startswith("RssAnon")]
+            except OSError:
+                pass
+        return max(sizes)
+
+    for name in names:
+        t.garbage(name)
+        t.ran(name)
+        most = max(most, own_memory())
+    if most > 100 * MB:
+        t.fault(f"a worker has {most // MB} MB of its own")
+    yield
+
+
+@attack
+def lines_in_the_log(t):
+    """handlers of one role that fail in turn do not fill the server's log"""
+    names = [t.handler(t.name(f"noise{i}"), "sql", "SELECT 1/(length($1) - length($1))", retry_delay="0", max_attempts=50) for i in range(33)]
+    with open(t.server.log, "rb") as log:
+        log.seek(0, 2)
+        began = time.monotonic()
+        for name in names:
+            t.garbage(name, 20)
+        for name in names:
+            t.ran(name, "failures", 40)
+        yield
+        lines = sum(b'handler "m_noise' in line for line in log)
+    failures = sum(t.seen_by(name, "failures") for name in names)
+    if lines > 100 + 20 * (time.monotonic() - began):
+        t.fault(f"{lines} lines in the log of {failures} failures in {time.monotonic() - began:.0f} s")
 
 
 @attack

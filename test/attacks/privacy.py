@@ -1,4 +1,6 @@
 """Attacks on other people's data: to read it, or to tell what there is. What trespassers are told is searched by town.py."""
+import json
+
 import town
 from rights import attack
 
@@ -144,3 +146,87 @@ def long_names_in_other_encodings(t):
     t.execute("postgres", latin, "SELECT length(handler), handler, name FROM gt_workers, gt_handlers", ())
     yield
     t.admin("SELECT pg_terminate_backend(pid) FROM gt_workers WHERE handler LIKE 'éé%'")
+
+
+@attack
+def notifications_overheard(t):
+    """who listens on the channel of a handler hears of its garbage, as README says, and can do nothing with the token"""
+    channel = f"v_channel_{t.n}"
+    name = t.handler(f"v_notify_{t.n}", "notify", channel, role="victim")
+    large = t.handler(f"v_large_{t.n}", "notify", channel, role="victim")
+    link = t.session("bob", f"LISTEN {channel}")
+    t.garbage(name, role="victim", payload='{"n": 1}')
+    t.garbage(large, role="victim", payload=json.dumps({"pw": town.SECRET, "more": "x" * 8000}))
+
+    def heard():
+        link.poll()
+        return [json.loads(n.payload) for n in link.notifies] if len(link.notifies) >= 2 else None
+
+    t.until("nothing is announced", heard)
+    for said in heard():
+        t.same("payload" in said, said["handler"] == name, "a payload in the announcement")
+        t.same(said.get("truncated", False), said["handler"] == large, "truncated")
+        for sql in ("SELECT gt_ack(%s, %s)", "SELECT gt_nack(%s, %s, 'x')", "SELECT gt_extend(%s, %s, '1 day')"):
+            t.same(t.sql("bob", sql, said["cleanup_id"], said["attempt"]), [(False,)], sql)
+        t.same(t.sql("bob", "SELECT * FROM gt_claim(cleanup_ids => ARRAY[%s::bigint])", said["cleanup_id"]), [], "gt_claim")
+        t.same(t.sql("bob", "SELECT * FROM gt_lease_get(%s)", said["lease_id"]), [], "gt_lease_get")
+    yield
+
+
+@attack
+def namesake_of_a_role_that_is_gone(t):
+    """a role of the name of one that was dropped is told that, gets nothing of that one's, and no hint that sends it in circles"""
+    role = f"newbie_{t.n}"
+    handler, kind = t.name("left"), t.name("left_type")
+    make = f"CREATE ROLE {role} LOGIN; SELECT gt_allow('{role}'), gt_allow('{role}', 'handler')"
+    drop = f"DROP OWNED BY {role}; DROP ROLE {role}"
+    t.admin(make)
+    t.sql(role, "SELECT gt_handler_create(%s, 'queue')", handler)
+    lease = t.value(role, "SELECT gt_lease_create('left', %s, cleanup => %s, payload => '{\"a\": 1}')", kind, handler)
+    t.sql(role, "SELECT gt_release(gt_lease_create('left too', %s, cleanup => %s))", kind, handler)
+    one = t.admin("SELECT cleanup_id FROM gt_garbage WHERE handler = %s", handler)[0][0]
+    t.links.pop((role, "shop")).close()
+    t.admin(drop)
+    t.admin(make)
+    t.afterwards("postgres", drop)
+    for sql in (f"SELECT gt_handler_create('{handler}', 'queue')", f"SELECT gt_handler_drop('{handler}')", f"SELECT gt_pause('{handler}')",
+                f"SELECT gt_handler_grant('{handler}', '{role}')", f"SELECT * FROM gt_claim('{{{handler}}}')",
+                f"SELECT gt_lease_create('x', cleanup => '{handler}')", f"SELECT gt_lease_create('left', '{kind}')", f"SELECT gt_renew('{lease}')"):
+        t.refused(role, "42501", sql)
+        told = refusal(t, role, sql)
+        if f"role \"{role}\"" in told and "is gone" not in told or f"gt_handler_grant('{handler}', '{role}'" in told:
+            t.fault(f"{role} is told {told!r} by {sql}")
+    t.same(t.sql(role, "SELECT gt_ack(%s, 1)", one), [(False,)], "gt_ack")
+    for sql in ("SELECT * FROM gt_lease_list()", "SELECT * FROM gt_leases", "SELECT * FROM gt_garbage", "SELECT * FROM gt_handlers WHERE kind = 'queue'",
+                "SELECT * FROM gt_history"):
+        t.same(t.sql(role, sql), [], sql)
+    yield
+    t.links.pop((role, "shop")).close()
+    t.admin("SELECT gt_release(%s)", lease)
+    t.handlers.append(("postgres", handler))
+
+
+def refusal(t, role, sql):
+    """All that the error says."""
+    try:
+        t.sql(role, sql)
+    except town.psycopg2.Error as e:
+        return str(e)
+    return ""
+
+
+@attack
+def types_that_go(t):
+    """types that a handler's parameters had are altered and dropped, and types that are none are refused: no internal error"""
+    t.refused("mallory", "42P18 22023", "SELECT gt_handler_create(%s, 'sql', 'SELECT $1::unknown')", t.name("unknown"))
+    kind, table = f"m.mood_{t.n}", f"m.moods_{t.n}"
+    t.sql("mallory", f"CREATE TYPE {kind} AS ENUM ('a'); CREATE TABLE {table} (x {kind})")
+    t.afterwards("mallory", f"DROP TABLE {table}")
+    name = t.handler(t.name("typed"), "sql", f"DELETE FROM {table} WHERE x = $1", max_attempts=3)
+    t.sql("mallory", "SELECT gt_release(gt_lease_create('a', %s, cleanup => %s))", name, name)
+    t.ran(name)
+    t.sql("mallory", f"ALTER TABLE {table} ALTER x TYPE text; DROP TYPE {kind}")
+    t.sql("mallory", "SELECT gt_release(gt_lease_create('a', %s, cleanup => %s))", name, name)
+    t.ran(name, count=2)
+    yield
+    t.same(t.sql("mallory", "SELECT error FROM gt_history WHERE handler = %s", name), [], "errors of runs after the types were changed")

@@ -244,6 +244,39 @@ def foreground_beside_other_work(t):
 
 
 @attack(alone=True)
+def administrators_time(t):
+    """a handler that takes no for no answer does not spend the time of the administrator's gt_reclaim, and others have their turn"""
+    quiet = dict(database="quiet")
+    t.sql("mallory", "CREATE FUNCTION m.stay() RETURNS void LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN PERFORM pg_sleep(3600);"
+                     " EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;"
+                     "CREATE FUNCTION m.shrug() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600);"
+                     " EXCEPTION WHEN query_canceled THEN NULL; END $$", **quiet)
+    for body in ("stay", "shrug"):
+        t.sql("mallory", f"SELECT gt_handler_create('m_{body}', 'sql', 'SELECT m.{body}()', timeout => '30 s'),"
+                         f" gt_release(gt_lease_create('1', 'm_{body}', cleanup => 'm_{body}'))", **quiet)
+        t.sql("victim", "SELECT gt_handler_create('v_after', 'sql', 'INSERT INTO v.seen (n) SELECT -4'),"
+                        " gt_release(gt_lease_create('1', 'v_after', cleanup => 'v_after'))", **quiet)
+        runs = t.admin("SELECT runs FROM gt_handlers WHERE name = 'v_after'", **quiet)[0][0]
+        for _ in range(2):
+            link = t.session("postgres", "SET statement_timeout = '1 s'", **quiet)
+            try:
+                t.execute("postgres", link, "CALL gt_reclaim()", ())
+            except town.psycopg2.Error as e:
+                if not link.closed:
+                    t.same(e.pgcode, "57014", "CALL gt_reclaim() with a statement_timeout")
+                elif f"gt_pause('m_{body}')" not in t.server.log_tail():
+                    t.fault("the administrator's session went, and he is not told whose doing it is")
+            link.close()
+        t.same(t.admin("SELECT runs FROM gt_handlers WHERE name = 'v_after'", **quiet)[0][0], runs + 1, f"runs of the victim's handler beside {body}")
+        t.same(t.admin("SELECT count(*) FROM gt_history WHERE error ~ 'timeout of'", **quiet), [(0,)], f"runs of {body} to the end of their own timeout")
+        t.admin(f"SELECT gt_pause('m_{body}')", **quiet)
+        yield
+    t.admin("SELECT gt_ack(cleanup_id, attempts), gt_ack(cleanup_id, attempts + 1) FROM gt_garbage", **quiet)
+    t.admin("SELECT gt_handler_drop('m_stay'), gt_handler_drop('m_shrug'), gt_handler_drop('v_after')", **quiet)
+    t.sql("mallory", "DROP FUNCTION m.stay(), m.shrug()", **quiet)
+
+
+@attack(alone=True)
 def wrapper_of_the_administrator(t):
     """a SECURITY DEFINER function around gt_reclaim fires nothing that its caller has deferred"""
     quiet = dict(database="quiet")
