@@ -1,6 +1,6 @@
 /*
  * database.c
- *		SQL calls: which connection takes them, and what their callers are told.
+ *		SQL calls: what goes into the queues (database_queue.c), and what callers are told.
  *
  * Three lanes.  Calls go in batches over a few connections; the same object or
  * lease always over the same one, so that our own batches do not wait for each
@@ -17,17 +17,12 @@
 #include "log.h"
 #include "memory.h"
 
-#define WAITING_CONNECTIONS 2
 #define LARGE_BYTES ((size_t) 4 * 1024 * 1024)	/* of a result, at most, and little more */
 #define LARGE_PAUSE_US 5000		/* until there may be room for it; doubled each time */
 #define LARGE_PAUSE_MOST_US 500000
 #define RETRY_US 2000			/* first pause after a deadlock, doubled each time */
 #define HOT_ROUTES 64
 #define HOT_US 1000000
-#define FAILURES_BORNE 3
-#define PROBE_US 5000000
-#define FIRST_PROBE_US 500000	/* tells the database's clock */
-#define PROBE_LIMIT_US 3000000
 
 int64_t		db_batch_max;
 int64_t		db_lock_wait_us;
@@ -48,20 +43,8 @@ const Option database_options[] =
 	OPTION_END
 };
 
-static DbConn *conns;
-static int	conn_count;
-static int	queued_total;
 static int	statement_count;
 static DbStatement *statements[MAX_STATEMENTS];
-static bool up;
-static bool answering = true;
-static char problem[600] = "not connected yet";
-static char version[32];
-static void (*watchers[8]) (bool up);
-static int	watcher_count;
-static LoopTimer probe_timer;
-static bool probe_sent;
-static int64_t clock_ahead_us;	/* the database's is so much before ours */
 
 /* Routes that met a lock a moment ago. */
 static struct
@@ -71,18 +54,11 @@ static struct
 }			hot_routes[HOT_ROUTES];
 
 static double
-read_up(void)
-{
-	return db_up();
-}
-
-static double
 read_queued(void)
 {
-	return queued_total;
+	return db_queued();
 }
 
-static Metric up_metric = {"database_up", METRIC_GAUGE, "Whether PostgreSQL answers.", .read = read_up};
 static Metric queued_metric = {"database_queued_calls", METRIC_GAUGE, "SQL calls that wait for a connection.", .read = read_queued};
 
 const char *
@@ -109,285 +85,7 @@ db_route(const void *data, size_t len)
 	return hash != 0 ? hash : 1;
 }
 
-/* ---- up or down ---- */
-
-bool
-db_up(void)
-{
-	return up && answering;
-}
-
-const char *
-db_problem(void)
-{
-	return up ? "PostgreSQL does not answer" : problem;
-}
-
-const char *
-db_extension_version(void)
-{
-	return version[0] != '\0' ? version : NULL;
-}
-
-static bool text_is_bytes;
-
-void
-db_note_encoding(bool bytes)
-{
-	text_is_bytes = bytes;
-}
-
-bool
-db_text_is_bytes(void)
-{
-	return text_is_bytes;
-}
-
-void
-db_note_version(const char *text)
-{
-	snprintf(version, sizeof(version), "%s", text);
-}
-
-void
-db_watch(void (*changed) (bool up))
-{
-	if (watcher_count < 8)
-		watchers[watcher_count++] = changed;
-}
-
-static void
-tell_watchers(bool was)
-{
-	int			i;
-
-	if (db_up() == was)
-		return;
-	log_line(was ? LOG_WARNING : LOG_INFO, was ? "PostgreSQL is away: %s" : "PostgreSQL answers%s", was ? db_problem() : "");
-	for (i = 0; i < watcher_count; i++)
-		watchers[i] (!was);
-}
-
-int
-db_conn_count(void)
-{
-	return conn_count;
-}
-
-DbConn *
-db_conn_at(int i)
-{
-	return &conns[i];
-}
-
-static bool
-conn_is_up(const DbConn *conn)
-{
-	return (conn->state == DBC_IDLE || conn->state == DBC_BUSY) && !conn->stuck;
-}
-
-/*
- * Is it up, or will it be in a moment?  Calls on the other lanes can go nowhere
- * else: there an attempt or two to connect may fail while PostgreSQL answers.
- */
-static bool
-is_usable(const DbConn *conn)
-{
-	return conn_is_up(conn) || conn->failures == 0 ||
-		(conn->lane != LANE_CALLS && up && !conn->stuck && conn->failures <= FAILURES_BORNE);
-}
-
-/* A usable connection on the lane; NULL: none. */
-static DbConn *
-usable_conn(DbLane lane, uint64_t route)
-{
-	DbConn	   *best = NULL;
-	int			of_lane = 0;
-	int			nth;
-	int			i;
-
-	for (i = 0; i < conn_count; i++)
-		of_lane += conns[i].lane == lane;
-	nth = route != 0 ? (int) (route % (uint64_t) of_lane) : -1;
-	for (i = 0; i < conn_count; i++)
-	{
-		DbConn	   *conn = &conns[i];
-
-		if (conn->lane != lane)
-			continue;
-		if (nth-- == 0 && is_usable(conn))
-			return conn;
-		if (!is_usable(conn))
-			continue;
-		if (best == NULL || (conn_is_up(conn) && !conn_is_up(best)) ||
-			(conn_is_up(conn) == conn_is_up(best) && conn->queued + (conn->state == DBC_BUSY) < best->queued + (best->state == DBC_BUSY)))
-			best = conn;
-	}
-	return best;
-}
-
-void
-conn_state_changed(DbConn *conn, const char *why)
-{
-	static bool told;			/* the log has said something of it */
-	bool		was = db_up();
-	bool		was_up = up;
-	DbCall	   *call;
-	DbCall	   *all = NULL;
-	int			i;
-
-	if (why != NULL)
-		snprintf(problem, sizeof(problem), "%s", why);
-	up = false;
-	for (i = 0; i < conn_count; i++)
-		up = up || (conns[i].lane == LANE_CALLS && conn_is_up(&conns[i]));
-	if (conn->lane == LANE_CALLS && conn_is_up(conn))
-		answering = true;
-	tell_watchers(was);
-	for (i = 0; up && !was_up && i < conn_count; i++)
-		dbconn_hurry(&conns[i]);
-	/* At the start it may be away without ever having been there. */
-	if (!told && !was && !up && why != NULL)
-		log_line(LOG_WARNING, "PostgreSQL is away: %s", problem);
-	told = told || up || why != NULL;
-	if (conn_is_up(conn) || conn->failures == 0)
-		return;
-
-	/* It can not be had: its queue goes elsewhere, or nowhere. */
-	while ((call = queue_pop(conn)) != NULL)
-	{
-		call->next = all;
-		all = call;
-	}
-	while ((call = all) != NULL)
-	{
-		all = call->next;
-		dbcall_queue(call);
-	}
-}
-
-/* ---- queues ---- */
-
-static void
-unlink_call(DbCall *call)
-{
-	DbConn	   *conn = call->conn;
-
-	if (call->prev != NULL)
-		call->prev->next = call->next;
-	else
-		conn->first = call->next;
-	if (call->next != NULL)
-		call->next->prev = call->prev;
-	else
-		conn->last = call->prev;
-	call->next = call->prev = NULL;
-	call->conn = NULL;
-	conn->queued--;
-	queued_total--;
-}
-
-DbCall *
-queue_pop(DbConn *conn)
-{
-	DbCall	   *call = conn->first;
-
-	if (call != NULL)
-		unlink_call(call);
-	return call;
-}
-
-/*
- * May it wait for a lock now?  Who waits for the same object would only wait
- * behind that call, and in the way of others.
- */
-static bool
-may_wait(const DbCall *call)
-{
-	int			of_party = 0;
-	int			i;
-
-	for (i = 0; i < conn_count; i++)
-	{
-		const DbConn *conn = &conns[i];
-
-		if (conn->lane != LANE_WAITING || !conn->waits)
-			continue;
-		if (call->route != 0 && conn->wait_route == call->route)
-			return false;
-		of_party += call->party != NULL && conn->wait_party == call->party;
-	}
-	return of_party < (call->party != NULL && call->party->named ? WAITING_CONNECTIONS - 1 : WAITING_CONNECTIONS);
-}
-
-DbCall *
-queue_pop_waiter(DbConn *conn)
-{
-	int			i;
-
-	for (i = 0; i < conn_count; i++)
-	{
-		/* Its own queue first, then what the others have no place for. */
-		DbConn	   *from = &conns[(conn->number + i) % conn_count];
-		DbCall	   *call;
-
-		if (from->lane != LANE_WAITING)
-			continue;
-		for (call = from->first; call != NULL; call = call->next)
-		{
-			if (!may_wait(call))
-				continue;
-			unlink_call(call);
-			return call;
-		}
-	}
-	return NULL;
-}
-
-void
-dbconn_waits(DbConn *conn, const DbCall *call)
-{
-	int			i;
-
-	conn->waits = call != NULL;
-	conn->wait_route = call != NULL ? call->route : 0;
-	conn->wait_party = call != NULL ? call->party : NULL;
-	/* One that did not may go now. */
-	for (i = 0; call == NULL && i < conn_count; i++)
-	{
-		if (conns[i].lane == LANE_WAITING)
-			pump_soon(&conns[i]);
-	}
-}
-
-bool
-db_somebody_waits(void)
-{
-	int			i;
-
-	for (i = 0; i < conn_count; i++)
-	{
-		if (conns[i].lane == LANE_WAITING && conns[i].first != NULL)
-			return true;
-	}
-	return false;
-}
-
-void
-dbcall_queue_on(DbCall *call, DbConn *conn)
-{
-	call->conn = conn;
-	call->next = NULL;
-	call->prev = conn->last;
-	if (conn->last != NULL)
-		conn->last->next = call;
-	else
-		conn->first = call;
-	conn->last = call;
-	conn->queued++;
-	queued_total++;
-	pump_soon(conn);
-}
+/* ---- into a queue ---- */
 
 static bool
 is_hot(uint64_t route)
@@ -442,7 +140,7 @@ dbcall_queue(DbCall *call)
 	}
 	if (call->statement->flags & DB_ALONE)
 		lane = LANE_CONTROL;
-	conn = usable_conn(lane, lane == LANE_CALLS ? call->route : 0);
+	conn = db_usable_conn(lane, lane == LANE_CALLS ? call->route : 0);
 	if (conn == NULL)
 	{
 		/* Not at once: the caller has not seen the call yet. */
@@ -592,10 +290,11 @@ enter(DbCall *call, const DbHow *how)
 {
 	Party	   *party = how != NULL ? how->party : NULL;
 	size_t		bytes = sizeof(DbCall) + call->bytes;
+	int			queued = db_queued();
 
-	if (queued_total >= queue_max)
+	if (queued >= queue_max)
 		timer_start(&call->again, 0, fail_as_overloaded, call);
-	else if (party != NULL && !party_may_take(party->queued, queued_total, queue_max))
+	else if (party != NULL && !party_may_take(party->queued, queued, queue_max))
 		timer_start(&call->again, 0, fail_as_greedy, call);
 	else if (!party_charge(party, bytes))
 		timer_start(&call->again, 0, fail_as_full, call);
@@ -668,71 +367,13 @@ db_forget(DbCall *call)
 	if (call->in_flight)
 		return;
 	if (call->conn != NULL)
-		unlink_call(call);
+		queue_remove(call);
 	free_call(call);
-}
-
-/* ---- is anybody there? ---- */
-
-/* On the lane of calls: what is slow elsewhere says nothing about them. */
-static DbStatement probe_statement = {"gt_probe", "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint", 0, DB_REPEATABLE};
-static void probe(void *arg);
-
-static int64_t
-own_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-int64_t
-db_clock(void)
-{
-	return own_clock() + clock_ahead_us;
-}
-
-static void
-probe_answered(void *arg, const DbOutcome *outcome)
-{
-	bool		was = db_up();
-
-	probe_sent = false;
-	if (outcome->result != NULL)
-		clock_ahead_us = strtoll(PQgetvalue(outcome->result, 0, 0), NULL, 10) - own_clock();
-	answering = outcome->result != NULL || !up;
-	tell_watchers(was);
-	timer_start(&probe_timer, PROBE_US, probe, NULL);
-}
-
-/*
- * A server that hangs keeps its connections.  The probe that is late stays in
- * flight: its answer tells that the server is back.
- */
-static void
-probe(void *arg)
-{
-	bool		was = db_up();
-	int			i;
-
-	for (i = 0; i < conn_count; i++)
-		dbconn_check(&conns[i]);
-	timer_start(&probe_timer, PROBE_LIMIT_US, probe, NULL);
-	if (probe_sent)
-	{
-		answering = false;
-		tell_watchers(was);
-		return;
-	}
-	probe_sent = true;
-	db_call(&probe_statement, NULL, NULL, probe_answered, NULL);
 }
 
 static void
 register_metrics(void)
 {
-	metric_register(&up_metric);
 	metric_register(&queued_metric);
 	metric_register(&db_calls_metric);
 	metric_register(&db_batches_metric);
@@ -762,9 +403,7 @@ db_start(char *error, size_t error_size)
 		}
 		PQconninfoFree(parsed);
 	}
-	conn_count = (int) connections + WAITING_CONNECTIONS + 1;
-	conns = calloc((size_t) conn_count, sizeof(DbConn));
-	if (conns == NULL)
+	if (!db_lanes_make((int) connections))
 	{
 		snprintf(error, error_size, "out of memory");
 		return false;
@@ -772,14 +411,9 @@ db_start(char *error, size_t error_size)
 	/* Numbers start at 1: 0 is a statement that has none yet. */
 	statement_count = 1;
 	register_metrics();
-	for (i = 0; i < conn_count; i++)
-	{
-		conns[i].number = i;
-		conns[i].lane = i < connections ? LANE_CALLS : i < conn_count - 1 ? LANE_WAITING : LANE_CONTROL;
-	}
-	for (i = 0; i < conn_count; i++)
-		dbconn_start(&conns[i]);
-	timer_start(&probe_timer, FIRST_PROBE_US, probe, NULL);
+	for (i = 0; i < db_conn_count(); i++)
+		dbconn_start(db_conn_at(i));
+	db_up_start();
 	return true;
 }
 
@@ -788,9 +422,11 @@ db_idle(void)
 {
 	int			i;
 
-	for (i = 0; i < conn_count; i++)
+	for (i = 0; i < db_conn_count(); i++)
 	{
-		if (conns[i].state == DBC_BUSY || conns[i].first != NULL)
+		const DbConn *conn = db_conn_at(i);
+
+		if (conn->state == DBC_BUSY || conn->first != NULL)
 			return false;
 	}
 	return true;
@@ -801,7 +437,7 @@ db_stop(void)
 {
 	int			i;
 
-	timer_stop(&probe_timer);
-	for (i = 0; i < conn_count; i++)
-		dbconn_close(&conns[i]);
+	db_up_stop();
+	for (i = 0; i < db_conn_count(); i++)
+		dbconn_close(db_conn_at(i));
 }

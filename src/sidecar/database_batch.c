@@ -21,7 +21,6 @@
 #include "memory.h"
 
 #define BATCH_BYTES (1024 * 1024)
-#define MAX_ATTEMPTS 5
 #define TURN_MS 3000			/* to wait for a lock, before others have their turn */
 
 Metric		db_calls_metric = {"database_calls_total", METRIC_COUNTER, "SQL calls sent to PostgreSQL, repetitions too."};
@@ -49,13 +48,6 @@ make_segment(int size)
 
 	segment->failed = -1;
 	return segment;
-}
-
-static void
-free_segment(Segment *segment)
-{
-	PQclear(segment->error);
-	free(segment);
 }
 
 static void
@@ -287,7 +279,7 @@ send_batch(void *arg)
 		if (segment->count > 0)
 			ok = send_segment(conn, segment);
 		else
-			free_segment(segment);
+			segment_free(segment);
 	}
 	if (ok && (segment = gather(conn)) != NULL)
 		ok = send_segment(conn, segment);
@@ -462,7 +454,7 @@ take_result(DbConn *conn, PGresult *result)
 		if (conn->in_flight == NULL)
 			conn->in_flight_end = &conn->in_flight;
 		finish_segment(conn, segment);
-		free_segment(segment);
+		segment_free(segment);
 		return;
 	}
 	if (status == PGRES_FATAL_ERROR && segment->error == NULL && sqlstate_of(result)[0] != '\0')
@@ -528,81 +520,4 @@ batch_receive(DbConn *conn)
 		}
 		pump_soon(conn);
 	}
-}
-
-/*
- * A call of a segment that was cut off.  When the server had reported an error
- * in that segment, its transaction did not commit; otherwise nobody knows.
- */
-static void
-sort_lost_call(DbCall *call, bool rolled_back, const char *why)
-{
-	char		message[600];
-
-	call->in_flight = false;
-	PQclear(call->result);
-	call->result = NULL;
-	if (call->done != NULL && (rolled_back || call->repeatable || (call->statement->flags & DB_REPEATABLE)) &&
-		++call->attempts < MAX_ATTEMPTS)
-	{
-		metric_add(&db_retries_metric, 1);
-		dbcall_queue(call);
-		return;
-	}
-	snprintf(message, sizeof(message), "the connection to PostgreSQL was lost while the call was in flight; it may have succeeded%s%.400s",
-			 why[0] != '\0' ? ": " : "", why);
-	dbcall_fail(call, "08007", message, !rolled_back);
-}
-
-/* What was to be sent again was rolled back before. */
-static void
-sort_unsent(DbConn *conn, const char *why)
-{
-	Segment    *again = conn->again;
-	Segment    *segment;
-	int			i;
-
-	conn->again = NULL;
-	while ((segment = again) != NULL)
-	{
-		again = segment->next;
-		for (i = 0; i < segment->count; i++)
-			sort_lost_call(segment->calls[i], true, why);
-		free_segment(segment);
-	}
-}
-
-void
-batch_give_up(DbConn *conn, const char *why)
-{
-	char		message[200];
-	Segment    *segment;
-	int			i;
-
-	snprintf(message, sizeof(message), "%s; the call may have succeeded", why);
-	for (segment = conn->in_flight; segment != NULL; segment = segment->next)
-	{
-		for (i = 0; i < segment->count; i++)
-			dbcall_give_up(segment->calls[i], "08007", message);
-	}
-	sort_unsent(conn, why);
-}
-
-void
-batch_lost(DbConn *conn, const char *why)
-{
-	Segment    *segment;
-	Segment    *flying = conn->in_flight;
-	int			i;
-
-	conn->in_flight = NULL;
-	conn->in_flight_end = &conn->in_flight;
-	while ((segment = flying) != NULL)
-	{
-		flying = segment->next;
-		for (i = 0; i < segment->count; i++)
-			sort_lost_call(segment->calls[i], segment->error != NULL, why);
-		free_segment(segment);
-	}
-	sort_unsent(conn, why);
 }

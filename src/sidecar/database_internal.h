@@ -2,9 +2,10 @@
  * database_internal.h
  *		What the files database*.c share.
  *
- * database.c has the calls and decides over which connection they go;
- * database_conn.c keeps the connections up; database_batch.c sends what waits
- * and sorts out what comes back.
+ * database.c has the calls, and what their callers are told; database_queue.c
+ * decides over which connection they go; database_batch.c sends what waits and
+ * sorts out what comes back, database_lost.c what never will; database_conn.c
+ * keeps the connections up, and database_up.c knows whether they are.
  */
 #ifndef GT_DATABASE_INTERNAL_H
 #define GT_DATABASE_INTERNAL_H
@@ -14,7 +15,9 @@
 #include "metrics.h"
 
 #define MAX_STATEMENTS 96
+#define MAX_ATTEMPTS 5			/* of a call, at most */
 #define MAX_CONNECTIONS 64
+#define WAITING_CONNECTIONS 2
 
 typedef struct DbConn DbConn;
 
@@ -126,15 +129,6 @@ extern void dbcall_answer(DbCall *call, PGresult *result);
 
 /* Put it into the queue of a connection, chosen anew. */
 extern void dbcall_queue(DbCall *call);
-extern void dbcall_queue_on(DbCall *call, DbConn *conn);
-extern DbCall *queue_pop(DbConn *conn);
-
-/* Of those who wait for locks the next one that may, for this connection; NULL: none. */
-extern DbCall *queue_pop_waiter(DbConn *conn);
-
-/* The connection waits with this call, or (NULL) no longer. */
-extern void dbconn_waits(DbConn *conn, const DbCall *call);
-extern bool db_somebody_waits(void);
 
 /* Its result would be too much beside what its party has not taken: again after a while. */
 extern bool dbcall_postpone_large(DbCall *call);
@@ -145,11 +139,41 @@ extern void dbcall_retry(DbCall *call);
 /* It met a lock: wait for that where nobody else has to. */
 extern void dbcall_wait_for_lock(DbCall *call);
 
-/* A connection came up or went down, and why. */
-extern void conn_state_changed(DbConn *conn, const char *problem);
 
+/* ---- database_queue.c ---- */
+
+/* So many connections for calls, and those for what waits or may be slow; false: no memory. */
+extern bool db_lanes_make(int connections);
 extern int	db_conn_count(void);
 extern DbConn *db_conn_at(int i);
+extern bool dbconn_is_up(const DbConn *conn);
+
+/* Is a connection for calls up? */
+extern bool db_lane_is_up(void);
+
+/* A usable connection on the lane; NULL: none. */
+extern DbConn *db_usable_conn(DbLane lane, uint64_t route);
+
+/* The calls that wait for a connection, whichever. */
+extern int	db_queued(void);
+extern void dbcall_queue_on(DbCall *call, DbConn *conn);
+extern void queue_remove(DbCall *call);
+extern DbCall *queue_pop(DbConn *conn);
+
+/* Of those who wait for locks the next one that may, for this connection; NULL: none. */
+extern DbCall *queue_pop_waiter(DbConn *conn);
+
+/* The connection waits with this call, or (NULL) no longer. */
+extern void dbconn_waits(DbConn *conn, const DbCall *call);
+extern bool db_somebody_waits(void);
+
+/* ---- database_up.c ---- */
+
+extern void db_up_start(void);
+extern void db_up_stop(void);
+
+/* A connection came up or went down, and why. */
+extern void conn_state_changed(DbConn *conn, const char *problem);
 
 extern void db_note_version(const char *version);
 extern void db_note_encoding(bool bytes);
@@ -178,11 +202,15 @@ extern void pump_soon(DbConn *conn);
 /* Results came. */
 extern void batch_receive(DbConn *conn);
 
+/* ---- database_lost.c ---- */
+
 /* The server does not answer: the calls in flight fail, though it may still carry them out. */
 extern void batch_give_up(DbConn *conn, const char *why);
 
 /* The connection is gone: sort the calls that were in flight. */
 extern void batch_lost(DbConn *conn, const char *why);
+
+extern void segment_free(Segment *segment);
 
 extern Metric db_calls_metric;
 extern Metric db_batches_metric;
