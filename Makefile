@@ -23,6 +23,7 @@ OBJS = \
 	src/create.o \
 	src/created.o \
 	src/database.o \
+	src/due.o \
 	src/ending.o \
 	src/fail.o \
 	src/fence.o \

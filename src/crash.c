@@ -427,12 +427,19 @@ gt_clean_forget_marks(Oid database)
 	remove_marks(database, NULL);
 }
 
-/* See garbagetruck.h. Its promotion begins another timeline, and what is marked here is undone by that. */
-void
-gt_clean_start(void)
+/* Postmaster: what a standby has of marks means nothing; its promotion begins another timeline, and undoes what is marked here. */
+static void
+start(bool first)
 {
-	if (access("standby.signal", F_OK) == 0)
+	if (first && access("standby.signal", F_OK) == 0)
 		remove_marks(InvalidOid, NULL);
+}
+
+/* See garbagetruck.h. */
+void
+gt_clean_init(void)
+{
+	gt_shmem_part(0, start);
 }
 
 /* ---------------------------------------------------------------- the sweep */

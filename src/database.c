@@ -42,7 +42,6 @@
 #define WAIT_FOR_EXIT	(5 * USECS_PER_SEC)
 #define TOLD_BY_THEN	USECS_PER_SEC	/* a commit wakes whom it has to before it tells everybody's caches */
 
-static shmem_startup_hook_type previous_startup = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 
 /* Ends our workers in a database, and waits until they are gone. */
@@ -334,11 +333,9 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 }
 
 static void
-startup(void)
+start(bool first)
 {
-	if (previous_startup)
-		previous_startup();
-	if (!IsUnderPostmaster)
+	if (first)
 		gt_shared->restored = gt_note_restore();
 }
 
@@ -346,8 +343,7 @@ startup(void)
 void
 gt_database_init(void)
 {
-	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = startup;
+	gt_shmem_part(0, start);
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
 }

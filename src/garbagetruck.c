@@ -31,6 +31,8 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		gt_shmem_init();
+		gt_observe_init();
+		gt_clean_init();
 		gt_launcher_init();
 		gt_database_init();
 	}

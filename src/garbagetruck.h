@@ -425,7 +425,11 @@ typedef struct GtShared
 } GtShared;
 
 extern GtShared *gt_shared;		/* NULL: not preloaded */
-extern void gt_shmem_init(void);	/* from _PG_init */
+extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
+extern void gt_shmem_init(void);	/* from _PG_init, before the files that have parts of it */
+/* From _PG_init: so much more, and what is called when it is there; first: by the postmaster, at its start or after a crash. */
+typedef void (*GtShmemStart) (bool first);
+extern void gt_shmem_part(Size size, GtShmemStart start);
 /* The entry of a database; made when `create` and there is room, else NULL. Takes the lock. */
 extern GtDatabase *gt_database(Oid database, bool create);
 extern GtDatabase *gt_my_database(void);	/* cached; NULL: not preloaded */
@@ -444,7 +448,6 @@ extern void gt_wake_procno(int procno);
  * is none.
  */
 extern bool gt_wake_idle(Oid database);
-extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
 /* What this worker's commits have asked for, for it to publish: the earliest, and the earliest that was not due at once. */
 extern TimestampTz gt_worker_due;
 extern TimestampTz gt_worker_later;
@@ -838,7 +841,7 @@ extern bool gt_clean_sweep(GtCleaner *c);
 extern void gt_clean_watch(void);	/* signals that tell us of another process's death leave a mark, from here on */
 extern void gt_clean_unwatch(void);
 extern void gt_clean_forget_marks(Oid database);
-extern void gt_clean_start(void);	/* postmaster: what a standby has of marks means nothing any more */
+extern void gt_clean_init(void);	/* from _PG_init */
 
 /* ---------------------------------------------------------------- queue.c: gt_claim and its kin, notify kinds */
 
@@ -869,8 +872,7 @@ extern PGDLLEXPORT void gt_worker_main(Datum arg);
 
 /* ---------------------------------------------------------------- observe.c: what was seen, for metrics */
 
-extern void gt_observe_init(void);	/* its shared memory; from gt_shmem_init's hooks */
-extern Size gt_observe_shmem_size(void);
+extern void gt_observe_init(void);	/* from _PG_init: its shared memory */
 extern void gt_observe_forget(Oid database);	/* it was dropped */
 extern void gt_observe_dropped(int handler);	/* if this (sub)transaction commits; 0: the extension and all of them */
 extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */

@@ -113,8 +113,8 @@ static Dropped *dropped = NULL; /* likewise */
 
 /* ---------------------------------------------------------------- shared memory */
 
-Size
-gt_observe_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return add_size(MAXALIGN(sizeof(Observe)),
 					add_size(hash_estimate_size(GT_MAX_HANDLERS, sizeof(GtHandlerEntry)),
@@ -129,8 +129,8 @@ describe_handlers(HASHCTL *control)
 	control->entrysize = sizeof(GtHandlerEntry);
 }
 
-void
-gt_observe_init(void)
+static void
+start(bool first)
 {
 	bool		found;
 	static int	tranche = 0;
@@ -153,6 +153,12 @@ gt_observe_init(void)
 	control.entrysize = sizeof(Service);
 	services = ShmemInitHash("garbagetruck_services", MAX_SERVICES, MAX_SERVICES, &control,
 							 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+}
+
+void
+gt_observe_init(void)
+{
+	gt_shmem_part(shmem_size(), start);
 }
 
 void

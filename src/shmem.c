@@ -1,20 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * shmem.c
- *	  What all processes share, and what is done when a transaction commits.
+ *	  What all processes share.
  *
  * GtShared is there only when the library is preloaded; without it gt_shared is
  * NULL and every function here does nothing.  Nothing in it must survive a
  * crash: the tables are the truth, this is who sleeps until when.
- *
- * Lost wake-ups.  next_due of a database is the earliest time at which work is
- * known to be due there.  A worker that looks for work first sets it to
- * GT_NEVER, then looks with a new snapshot, then lowers it to what it found.  A
- * commit lowers it in its commit callback, which runs after the commit has
- * become visible.  So work that the worker's snapshot could not see is lowered
- * in afterwards, whoever comes first.  Whoever lowers it wakes an idle worker of
- * that database, or the launcher.  What a worker's own commits ask for it keeps to
- * itself (gt_worker_due) until it knows that it is not going to look at it next.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,8 +14,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
@@ -33,15 +22,14 @@
 
 GtShared   *gt_shared = NULL;
 GtSlot	   *gt_my_slot = NULL;
-TimestampTz gt_worker_due = GT_NEVER;
-TimestampTz gt_worker_later = GT_NEVER;
 
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
 
-/* what this transaction will have done when it commits */
-static TimestampTz pending_due = GT_NEVER;
-static TimestampTz pending_later = GT_NEVER;	/* of a worker: the earliest that is not due at once */
+/* what other files keep there */
+static GtShmemStart parts[8];
+static int	nparts = 0;
+static Size parts_size = 0;
 
 static void
 request(void)
@@ -49,7 +37,7 @@ request(void)
 	if (previous_request)
 		previous_request();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(GtShared)));
-	RequestAddinShmemSpace(gt_observe_shmem_size());
+	RequestAddinShmemSpace(parts_size);
 	RequestNamedLWLockTranche("garbagetruck", 1);
 }
 
@@ -71,7 +59,6 @@ startup(void)
 		if (!pg_strong_random(&gt_shared->run, sizeof(gt_shared->run)))
 			ereport(ERROR, (errmsg("could not draw a random number for this server run")));
 		gt_shared->clock_base = gt_clock_anchor(&gt_shared->clock_before, &gt_shared->ended);
-		gt_clean_start();
 		pg_atomic_init_u64(&gt_shared->serial, 1);
 		pg_atomic_init_u64(&gt_shared->slots_missing, 0);
 		pg_atomic_init_u64(&gt_shared->slots_missing_at, 0);
@@ -87,7 +74,8 @@ startup(void)
 		for (i = 0; i < GT_SLOTS; i++)
 			gt_shared->slots[i].procno = -1;
 	}
-	gt_observe_init();
+	for (i = 0; i < nparts; i++)
+		parts[i] (!found);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -145,129 +133,11 @@ gt_database(Oid database, bool create)
 	return create ? unused : NULL;
 }
 
-/* The entry of the database that this process is connected to; made when it is not there. */
-GtDatabase *
-gt_my_database(void)
-{
-	static GtDatabase *mine = NULL;
-
-	/* DROP DATABASE frees entries, but not that of a database somebody is connected to */
-	if (mine == NULL || mine->oid != MyDatabaseId)
-		mine = gt_database(MyDatabaseId, false);
-	if (mine == NULL)
-	{
-		/* nobody knew of this database: there may be work */
-		mine = gt_database(MyDatabaseId, true);
-		gt_due_at(mine, gt_now());
-	}
-	return mine;
-}
-
-/* Sets the latch of a process; one that has gone in the meantime does no harm. */
-void
-gt_wake_procno(int procno)
-{
-	if (procno >= 0 && procno < (int) ProcGlobal->allProcCount)
-		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
-}
-
-void
-gt_wake_launcher(void)
-{
-	/* read without the lock: a stale number wakes a process that looks again and sleeps on */
-	if (gt_shared != NULL)
-		gt_wake_procno(gt_shared->launcher_procno);
-}
-
 /* See garbagetruck.h. */
-bool
-gt_wake_idle(Oid database)
-{
-	int			i;
-
-	for (i = 0; i < GT_MAX_WORKERS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot->state == GT_SLOT_IDLE && slot->database == database)
-		{
-			gt_wake_procno(slot->procno);
-			return true;
-		}
-	}
-	return false;
-}
-
-/* There is work at this time: lowers next_due and wakes whoever can do it. Safe in a commit callback. */
 void
-gt_due_at(GtDatabase *db, TimestampTz when)
+gt_shmem_part(Size size, GtShmemStart start)
 {
-	uint64		old;
-
-	if (gt_shared == NULL || db == NULL || when == GT_NEVER)
-		return;
-	old = pg_atomic_read_u64(&db->next_due);
-	do
-	{
-		if ((int64) old <= when)
-			return;
-	} while (!pg_atomic_compare_exchange_u64(&db->next_due, &old, (uint64) when));
-
-	if (!gt_wake_idle(db->oid))
-		gt_wake_launcher();
-}
-
-static void
-forget_pending(void)
-{
-	pending_due = pending_later = GT_NEVER;
-}
-
-static void
-at_end_of_transaction(XactEvent event, void *arg)
-{
-	GtDatabase *db;
-
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			db = pending_due != GT_NEVER ? gt_my_database() : NULL;
-			if (db != NULL && gt_my_slot != NULL)
-			{
-				gt_worker_due = Min(gt_worker_due, pending_due);
-				gt_worker_later = Min(gt_worker_later, pending_later);
-			}
-			else if (db != NULL)
-				gt_due_at(db, pending_due);
-			forget_pending();
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			forget_pending();
-			break;
-		default:
-			break;
-	}
-}
-
-static bool
-want_callback(void)
-{
-	if (gt_shared == NULL)
-		return false;
-	gt_at_end(GT_AT_END_DUE, at_end_of_transaction, NULL);
-	return true;
-}
-
-/* See garbagetruck.h. What an aborted subtransaction has asked for costs one look in vain. */
-void
-gt_due_after_commit(TimestampTz when)
-{
-	if (gt_my_slot != NULL && when < pending_later && when > gt_now())
-		pending_later = when;
-	if (want_callback() && when < pending_due)
-	{
-		pending_due = when;
-		(void) gt_my_database();	/* the entry must not have to be made in the callback */
-	}
+	Assert(nparts < (int) lengthof(parts));
+	parts[nparts++] = start;
+	parts_size = add_size(parts_size, MAXALIGN(size));
 }
