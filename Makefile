@@ -19,6 +19,7 @@ OBJS = \
 	src/clean.o \
 	src/clock.o \
 	src/consistency.o \
+	src/counts.o \
 	src/crash.o \
 	src/create.o \
 	src/created.o \
@@ -38,6 +39,7 @@ OBJS = \
 	src/lease.o \
 	src/library.o \
 	src/list.o \
+	src/margins.o \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \

@@ -161,7 +161,7 @@ reserve(GtTable *objects, const GtHandler *h, int want, TimestampTz now)
 	Pending    *mine = h->concurrency > 0 ? pending_of(h->id) : NULL;
 
 	gt_observe_lock();
-	entry = gt_handler_entry(h);
+	entry = gt_handler_entry(h->id, h->owner);
 	if ((entry == NULL && (h->rate_limit > 0 || h->concurrency > 0)) ||
 		(entry != NULL && mine != NULL && !gt_handler_may_be_held(entry)))
 		n = 0;					/* who has so many in use waits until some are not */

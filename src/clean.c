@@ -350,7 +350,7 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 		{
 			runs++;
 			failures += !item->done;
-			gt_observe_cleanup(h, item->done, item->took, lag);
+			gt_observe_cleanup(h->id, h->owner, item->done, item->took, lag);
 		}
 		/* the handler may have leased the object, or ended it, by itself */
 		if (!touched || still_ours(run, item))

@@ -517,7 +517,7 @@ charge_attempt(GtTable *objects, GtRow *object, Crash *crash)
 		gt_update(objects, object);
 	}
 	gt_tally(&crash->h, 1, 1, error);
-	gt_observe_cleanup(&crash->h, false, 0, -1);
+	gt_observe_cleanup(crash->h.id, crash->h.owner, false, 0, -1);
 	return true;
 }
 

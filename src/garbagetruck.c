@@ -15,6 +15,7 @@
 
 #include "garbagetruck.h"
 #include "lease.h"
+#include "observe.h"
 
 PG_MODULE_MAGIC;
 
@@ -32,6 +33,7 @@ _PG_init(void)
 	{
 		gt_shmem_init();
 		gt_observe_init();
+		gt_margins_init();
 		gt_clean_init();
 		gt_launcher_init();
 		gt_database_init();

@@ -875,7 +875,7 @@ extern PGDLLEXPORT void gt_worker_main(Datum arg);
 extern void gt_observe_init(void);	/* from _PG_init: its shared memory */
 extern void gt_observe_forget(Oid database);	/* it was dropped */
 extern void gt_observe_dropped(int handler);	/* if this (sub)transaction commits; 0: the extension and all of them */
-extern void gt_observe_cleanup(const GtHandler *h, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
+extern void gt_observe_cleanup(int handler, Oid owner, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
 extern void gt_observe_lag(int64 lag);	/* of an attempt that gt_claim starts; gt_observe_cleanup() has its own */
 extern void gt_observe_gauges(int leases, int garbage, int dead);	/* so many more, if this (sub)transaction commits */
 extern void gt_count_created(int n);	/* counters, and the gauge of leases with them, if this (sub)transaction commits */

@@ -140,7 +140,7 @@ sent(GtTable *objects, GtItem *item, const GtHandler *h)
 	item->done = true;
 	if (h->kind == GT_KIND_NOTIFY_ONLY)
 	{
-		gt_observe_cleanup(h, true, -1, GT_INT32(row, O_ATTEMPTS) == 0 ? gt_garbage_lag(row, h) : -1);
+		gt_observe_cleanup(h->id, h->owner, true, -1, GT_INT32(row, O_ATTEMPTS) == 0 ? gt_garbage_lag(row, h) : -1);
 		gt_garbage_done(objects, row, h, item->attempt, -1);
 		return;
 	}

@@ -86,11 +86,13 @@ typedef struct GtDatabaseEntry
  * Locked, they are valid until gt_observe_unlock().  gt_handler_entry() makes one
  * where there is none; NULL: its owner has too many in use, nothing is known.
  */
-extern GtHandlerEntry *gt_handler_entry(const GtHandler *h);
+extern GtHandlerEntry *gt_handler_entry(int handler, Oid owner);
 /* May it be held by an open transaction? One role's may not be without number. */
 extern bool gt_handler_may_be_held(const GtHandlerEntry *entry);
 extern GtHandlerEntry *gt_handler_known(int handler);	/* NULL: there is none */
 extern GtDatabaseEntry *gt_database_entry(void);	/* NULL: not preloaded */
+extern void gt_handler_forget(int handler); /* of this database; it was dropped */
+extern void gt_handlers_forget(Oid database);	/* see gt_observe_forget() */
 extern void gt_observe_lock(void);
 extern void gt_observe_unlock(void);
 
@@ -100,6 +102,8 @@ typedef struct GtMargin
 	char	   *service_id;
 	double		ratio;
 } GtMargin;
+extern void gt_margins_init(void);	/* from _PG_init */
+extern void gt_margins_forget(Oid database);	/* see gt_observe_forget() */
 extern List *gt_observe_margins(void);	/* of GtMargin * */
 extern TimestampTz gt_observe_overdue(bool all);	/* since when the oldest work is due that should have begun; GT_NEVER */
 

@@ -261,7 +261,7 @@ acknowledge(GtTable *objects, GtToken *token)
 	if (is_current(token))
 	{
 		gt_garbage_done(objects, &token->row, token->h, token->attempt, -1);
-		gt_observe_cleanup(token->h, true, -1, -1);
+		gt_observe_cleanup(token->h->id, token->h->owner, true, -1, -1);
 		return CLEANED;
 	}
 	if (is_at_rest(token))
@@ -328,7 +328,7 @@ gt_nack(PG_FUNCTION_ARGS)
 	else if (result)
 	{
 		gt_garbage_failed(&objects, &token.row, token.h, token.attempt, error, retry_after, -1);
-		gt_observe_cleanup(token.h, false, -1, -1);
+		gt_observe_cleanup(token.h->id, token.h->owner, false, -1, -1);
 		gt_tally(token.h, 1, 1, error);
 	}
 	gt_close(&objects);

@@ -102,7 +102,7 @@ gt_rate_allows(const GtHandler *h, int want, TimestampTz *when)
 	if (rate <= 0)
 		return want;
 	gt_observe_lock();
-	state = gt_handler_entry(h);
+	state = gt_handler_entry(h->id, h->owner);
 	if (state == NULL)
 	{
 		want = 0;
@@ -129,7 +129,7 @@ serve(const GtHandler *h, int n)
 	GtHandlerEntry *state;
 
 	gt_observe_lock();
-	state = gt_handler_entry(h);
+	state = gt_handler_entry(h->id, h->owner);
 	if (state != NULL)
 	{
 		state->served_at = now;
@@ -148,7 +148,7 @@ gt_handler_ran(const GtHandler *h, bool slow)
 	GtHandlerEntry *state;
 
 	gt_observe_lock();
-	state = gt_handler_entry(h);
+	state = gt_handler_entry(h->id, h->owner);
 	if (state != NULL)
 		state->speed = slow ? GT_SPEED_SLOW : GT_SPEED_QUICK;
 	gt_observe_unlock();

@@ -1,0 +1,374 @@
+/*-------------------------------------------------------------------------
+ *
+ * counts.c
+ *	  What a transaction has done, counted when it commits.
+ *
+ * Every process keeps what it counts until the transaction in progress, or the
+ * subtransaction, has ended, and adds it then to what observe.c has in shared memory:
+ * so nothing rolled back is counted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "garbagetruck.h"
+#include "observe.h"
+
+const double gt_bounds[GT_NBOUNDS] = {
+	0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600
+};
+
+/* What this transaction did with one handler, whose entry there is. */
+typedef struct Ran
+{
+	int			handler;
+	uint64		cleaned;
+	uint64		failed;
+	GtHistogram took;
+	struct Ran *next;
+} Ran;
+
+/* A handler that this transaction has dropped; 0: all of this database, with the extension. */
+typedef struct Dropped
+{
+	int			handler;
+	int			level;
+	struct Dropped *next;
+} Dropped;
+
+/* What a (sub)transaction has done: it counts for the one around it when it commits, and for nothing when it aborts. */
+typedef struct Delta
+{
+	int			level;
+	int64		leases;			/* to the gauges */
+	int64		garbage;
+	int64		dead;
+	uint64		created;		/* counters */
+	uint64		renewed;
+	uint64		released;
+	uint64		expired;
+	GtHistogram lag;
+	Ran		   *ran;
+	struct Delta *next;			/* of the one around it */
+} Delta;
+
+static Delta *deltas = NULL;	/* the innermost; in TopTransactionContext */
+static Dropped *dropped = NULL; /* likewise */
+
+static void
+observe_value(GtHistogram *histogram, int64 us)
+{
+	double		seconds = (double) us / USECS_PER_SEC;
+	int			i = 0;
+
+	while (i < GT_NBOUNDS && seconds > gt_bounds[i])
+		i++;
+	histogram->bucket[i]++;
+	histogram->count++;
+	histogram->sum += seconds;
+}
+
+static void
+add_histogram(GtHistogram *to, const GtHistogram *from)
+{
+	int			i;
+
+	for (i = 0; i <= GT_NBOUNDS; i++)
+		to->bucket[i] += from->bucket[i];
+	to->count += from->count;
+	to->sum += from->sum;
+}
+
+static void
+add_up(const Delta *done)
+{
+	GtDatabase *mine = gt_my_database();	/* may make the entry, under another lock */
+	GtDatabaseEntry *database;
+	Ran		   *r;
+
+	if (mine != NULL)
+	{
+		GtCounters *counters = &gt_shared->counters[mine - gt_shared->databases];
+
+		pg_atomic_fetch_add_u64(&counters->created, done->created);
+		pg_atomic_fetch_add_u64(&counters->renewed, done->renewed);
+		pg_atomic_fetch_add_u64(&counters->released, done->released);
+		pg_atomic_fetch_add_u64(&counters->expired, done->expired);
+	}
+	if (done->ran == NULL && done->lag.count == 0 && done->leases == 0 && done->garbage == 0 && done->dead == 0)
+		return;
+	gt_observe_lock();
+	database = gt_database_entry();
+	for (r = done->ran; r != NULL; r = r->next)
+	{
+		GtHandlerEntry *entry = gt_handler_known(r->handler);
+
+		if (database != NULL && r->cleaned > 0)
+			database->progress_at = gt_now();
+		if (entry == NULL)
+			continue;
+		entry->cleaned += r->cleaned;
+		entry->failed += r->failed;
+		add_histogram(&entry->took, &r->took);
+	}
+	if (database != NULL)
+	{
+		database->leases += done->leases;
+		database->garbage += done->garbage;
+		database->dead += done->dead;
+		add_histogram(&database->lag, &done->lag);
+	}
+	gt_observe_unlock();
+}
+
+/* A database was dropped, or the extension in it. */
+void
+gt_observe_forget(Oid database)
+{
+	gt_handlers_forget(database);
+	gt_margins_forget(database);
+}
+
+static void
+forget_dropped(void)
+{
+	for (; dropped != NULL; dropped = dropped->next)
+	{
+		if (dropped->handler == 0)
+			gt_observe_forget(MyDatabaseId);
+		else
+			gt_handler_forget(dropped->handler);
+	}
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (event == XACT_EVENT_COMMIT)
+		forget_dropped();
+	dropped = NULL;
+	if (event == XACT_EVENT_COMMIT && deltas != NULL)
+		add_up(deltas);
+	deltas = NULL;
+}
+
+/* What was done with one handler, in this delta. */
+static Ran *
+ran_of(Delta *delta, int handler)
+{
+	Ran		   *r;
+
+	for (r = delta->ran; r != NULL && r->handler != handler; r = r->next)
+		;
+	if (r == NULL)
+	{
+		r = MemoryContextAllocZero(TopTransactionContext, sizeof(Ran));
+		r->handler = handler;
+		r->next = delta->ran;
+		delta->ran = r;
+	}
+	return r;
+}
+
+static void
+merge(Delta *to, const Delta *from)
+{
+	const Ran  *r;
+
+	to->leases += from->leases;
+	to->garbage += from->garbage;
+	to->dead += from->dead;
+	to->created += from->created;
+	to->renewed += from->renewed;
+	to->released += from->released;
+	to->expired += from->expired;
+	add_histogram(&to->lag, &from->lag);
+	for (r = from->ran; r != NULL; r = r->next)
+	{
+		Ran		   *sum = ran_of(to, r->handler);
+
+		sum->cleaned += r->cleaned;
+		sum->failed += r->failed;
+		add_histogram(&sum->took, &r->took);
+	}
+}
+
+static void
+follow_dropped(SubXactEvent event, int level)
+{
+	Dropped    *d;
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		while (dropped != NULL && dropped->level >= level)
+			dropped = dropped->next;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		for (d = dropped; d != NULL && d->level >= level; d = d->next)
+			d->level = level - 1;
+}
+
+static void
+at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	Delta	   *done = deltas;
+
+	follow_dropped(event, GetCurrentTransactionNestLevel());
+	if (done == NULL || done->level < GetCurrentTransactionNestLevel())
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB && (done->next == NULL || done->next->level < done->level - 1))
+		done->level--;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		deltas = done->next;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			merge(deltas, done);
+		while (done->ran != NULL)
+		{
+			Ran		   *r = done->ran;
+
+			done->ran = r->next;
+			pfree(r);
+		}
+		pfree(done);
+	}
+}
+
+/* false: there is nowhere to add up to. */
+static bool
+want_callbacks(void)
+{
+	if (gt_shared == NULL)
+		return false;
+	gt_at_end(GT_AT_END_COUNTS, at_end_of_transaction, at_end_of_subtransaction);
+	return true;
+}
+
+/* What is known of this handler goes when this (sub)transaction commits; 0: of all, with the extension. */
+void
+gt_observe_dropped(int handler)
+{
+	Dropped    *d;
+
+	if (!want_callbacks())
+		return;
+	d = MemoryContextAlloc(TopTransactionContext, sizeof(Dropped));
+	d->handler = handler;
+	d->level = GetCurrentTransactionNestLevel();
+	d->next = dropped;
+	dropped = d;
+}
+
+/* Of the current (sub)transaction; NULL: there is nowhere to add it up to. */
+static Delta *
+delta_here(void)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (!want_callbacks())
+		return NULL;
+	if (deltas == NULL || deltas->level < level)
+	{
+		Delta	   *delta = MemoryContextAllocZero(TopTransactionContext, sizeof(Delta));
+
+		delta->level = level;
+		delta->next = deltas;
+		deltas = delta;
+	}
+	return deltas;
+}
+
+/* So many more leases, so much more garbage, so much more of it dead, if this (sub)transaction commits. */
+void
+gt_observe_gauges(int leases, int garbage, int dead)
+{
+	Delta	   *delta = leases == 0 && garbage == 0 && dead == 0 ? NULL : delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->leases += leases;
+	delta->garbage += garbage;
+	delta->dead += dead;
+}
+
+void
+gt_count_created(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->created += n;
+	delta->leases += n;
+}
+
+void
+gt_count_renewed(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta != NULL)
+		delta->renewed += n;
+}
+
+void
+gt_count_released(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->released += n;
+	delta->leases -= n;
+}
+
+void
+gt_count_expired(int n)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta == NULL)
+		return;
+	delta->expired += n;
+	delta->leases -= n;
+}
+
+/* An attempt starts, so long after it could have. */
+void
+gt_observe_lag(int64 lag)
+{
+	Delta	   *delta = delta_here();
+
+	if (delta != NULL)
+		observe_value(&delta->lag, Max(lag, 0));
+}
+
+/* An attempt is over. took < 0: not known; lag < 0: it was not the first, or has been observed already. */
+void
+gt_observe_cleanup(int handler, Oid owner, bool ok, int64 took, int64 lag)
+{
+	Delta	   *delta = delta_here();
+	Ran		   *r;
+
+	if (delta == NULL)
+		return;
+	if (lag >= 0)
+		gt_observe_lag(lag);
+	r = ran_of(delta, handler);
+	gt_observe_lock();
+	(void) gt_handler_entry(handler, owner);	/* made now, and not in the callback */
+	gt_observe_unlock();
+	if (ok)
+		r->cleaned++;
+	else
+		r->failed++;
+	if (took >= 0)
+		observe_value(&r->took, took);
+}

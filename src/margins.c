@@ -1,0 +1,193 @@
+/*-------------------------------------------------------------------------
+ *
+ * margins.c
+ *	  Renewal margins: how much of its duration a lease had left when it was renewed.
+ *
+ * The smallest of the last minutes is kept of each service, noted at once by whoever
+ * renews, in shared memory under the lock of observe.c.  Where the table is full, what
+ * was used longest ago makes room: what is whoever asks' own, if that is a good part
+ * of the table already, else anybody's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "garbagetruck.h"
+#include "observe.h"
+
+#define SHARE			8		/* whoever has this part of a full table gets no more of it, but for what was its own */
+#define MAX_SERVICES	1000	/* whose renewal margin is kept, of all databases */
+#define SERVICE_SIZE	256
+#define MARGIN_WINDOW	(5 * USECS_PER_MINUTE)	/* the smallest margin of this one and the one before is shown */
+#define WHOLE			1000	/* margins are thousandths of the duration */
+#define UNSEEN			1001
+
+typedef struct ServiceKey
+{
+	Oid			database;
+	char		name[SERVICE_SIZE]; /* filled up with zeros */
+} ServiceKey;
+
+typedef struct Service
+{
+	ServiceKey	key;			/* first, for the hash */
+	Oid			role;			/* that renewed first */
+	TimestampTz used_at;
+	int64		window;			/* number of the current one */
+	int			margin[2];		/* smallest, thousandths of the duration: of this window and the one before */
+} Service;
+
+static HTAB *services = NULL;			/* of Service */
+
+static void
+start(bool first)
+{
+	HASHCTL		control;
+
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(ServiceKey);
+	control.entrysize = sizeof(Service);
+	services = ShmemInitHash("garbagetruck_services", MAX_SERVICES, MAX_SERVICES, &control,
+							 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+}
+
+/* See observe.h. */
+void
+gt_margins_init(void)
+{
+	gt_shmem_part(hash_estimate_size(MAX_SERVICES, sizeof(Service)), start);
+}
+
+/* See observe.h. */
+void
+gt_margins_forget(Oid database)
+{
+	HASH_SEQ_STATUS scan;
+	Service    *service;
+
+	if (services == NULL)
+		return;
+	gt_observe_lock();
+	hash_seq_init(&scan, services);
+	while ((service = hash_seq_search(&scan)) != NULL)
+		if (service->key.database == database)
+			(void) hash_search(services, &service->key, HASH_REMOVE, NULL);
+	gt_observe_unlock();
+}
+
+/* The table of services is full: takes out what has been unused for longest. */
+static void
+make_room_for_service(void)
+{
+	HASH_SEQ_STATUS scan;
+	Service    *service;
+	Service    *own = NULL;
+	Service    *oldest = NULL;
+	int			nown = 0;
+
+	hash_seq_init(&scan, services);
+	while ((service = hash_seq_search(&scan)) != NULL)
+	{
+		bool		is_own = service->role == GetUserId() && service->key.database == MyDatabaseId;
+
+		nown += is_own;
+		if (is_own && (own == NULL || service->used_at < own->used_at))
+			own = service;
+		if (oldest == NULL || service->used_at < oldest->used_at)
+			oldest = service;
+	}
+	if (nown >= MAX_SERVICES / SHARE)
+		oldest = own;
+	(void) hash_search(services, &oldest->key, HASH_REMOVE, NULL);
+}
+
+/* The entry of a service. Lock held. */
+static Service *
+service_entry(const char *name)
+{
+	Service    *service;
+	ServiceKey	key;
+
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	strlcpy(key.name, name, SERVICE_SIZE);
+	service = hash_search(services, &key, HASH_FIND, NULL);
+	if (service != NULL)
+		return service;
+	if (hash_get_num_entries(services) >= MAX_SERVICES)
+		make_room_for_service();
+	service = hash_search(services, &key, HASH_ENTER, NULL);
+	service->role = GetUserId();
+	service->window = 0;
+	service->margin[0] = service->margin[1] = UNSEEN;
+	return service;
+}
+
+static void
+move_window(Service *service, int64 window)
+{
+	if (service->window == window)
+		return;
+	service->margin[1] = service->window == window - 1 ? service->margin[0] : UNSEEN;
+	service->margin[0] = UNSEEN;
+	service->window = window;
+}
+
+/* A lease of this service was renewed with so much of its duration left, us. */
+void
+gt_observe_renewal(const char *service_id, int64 left, int64 duration)
+{
+	int			margin;
+	Service    *service;
+
+	if (services == NULL || duration <= 0)
+		return;
+	margin = (int) (Max(Min((double) left / duration, 1.0), 0.0) * WHOLE);
+	gt_observe_lock();
+	service = service_entry(service_id);
+	service->used_at = gt_now();
+	move_window(service, service->used_at / MARGIN_WINDOW);
+	service->margin[0] = Min(service->margin[0], margin);
+	gt_observe_unlock();
+}
+
+/* What services of this database renewed with lately, at worst. */
+List *
+gt_observe_margins(void)
+{
+	List	   *result = NIL;
+	int64		window = gt_now() / MARGIN_WINDOW;
+	GtMargin   *found = palloc(MAX_SERVICES * sizeof(GtMargin));
+	char	   *names = palloc(MAX_SERVICES * SERVICE_SIZE);
+	HASH_SEQ_STATUS scan;
+	Service    *service;
+	int			n = 0;
+	int			i;
+
+	/* memory first: nothing may fail under the lock, in the middle of a look at the table */
+	gt_observe_lock();
+	hash_seq_init(&scan, services);
+	while ((service = hash_seq_search(&scan)) != NULL)
+	{
+		int			margin;
+
+		if (service->key.database != MyDatabaseId)
+			continue;
+		move_window(service, window);
+		margin = Min(service->margin[0], service->margin[1]);
+		if (margin < 0 || margin > WHOLE)
+			continue;
+		found[n].service_id = strcpy(names + n * SERVICE_SIZE, service->key.name);
+		found[n++].ratio = (double) margin / WHOLE;
+	}
+	gt_observe_unlock();
+	for (i = 0; i < n; i++)
+		result = lappend(result, &found[i]);
+	return result;
+}
