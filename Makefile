@@ -43,6 +43,7 @@ OBJS = \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \
+	src/owner.o \
 	src/path.o \
 	src/place.o \
 	src/plan.o \

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * allow.c
- *	  gt_allow and gt_disallow: what makes up a right, and who has it.
+ *	  gt_allow and gt_disallow: what makes up a right, who has it, and who is an
+ *	  administrator.
  *
  * Every process that serves SQL runs this; it owns no table.  A right is EXECUTE
  * on its mark, a function of the schema _garbagetruck; pg_dump keeps it as any
@@ -178,6 +179,18 @@ gt_has_right(int bits)
 {
 	return OidIsValid(gt_extension()) &&
 		(rights_of(GetUserId(), bits) != 0 || rights_of(GetUserId(), GT_RIGHT_ADMIN) != 0);
+}
+
+bool
+gt_is_admin(void)
+{
+	return superuser() || has_privs_of_role(GetUserId(), gt_owner()) || gt_has_right(GT_RIGHT_ADMIN);
+}
+
+bool
+gt_is_monitor(void)
+{
+	return gt_has_right(GT_RIGHT_MONITOR) || gt_is_admin();	/* pg_monitor was given it by the script */
 }
 
 /* For an error: the first right in a set that 'admin' always belongs to. */

@@ -164,18 +164,6 @@ gt_acts_for_object(const GtRow *object)
 		(!object->isnull[O_CALLER] && gt_caller_covers(TextDatumGetCString(object->v[O_CALLER])));
 }
 
-bool
-gt_is_admin(void)
-{
-	return superuser() || has_privs_of_role(GetUserId(), gt_owner()) || gt_has_right(GT_RIGHT_ADMIN);
-}
-
-bool
-gt_is_monitor(void)
-{
-	return gt_has_right(GT_RIGHT_MONITOR) || gt_is_admin();	/* pg_monitor was given it by the script */
-}
-
 /* Has owner shared objects of this type with user, or with a role that user is a member of? */
 bool
 gt_shared_with(Oid owner, const char *object_type, Oid user)
@@ -274,41 +262,6 @@ gt_role_name(Oid role)
 
 /* ---------------------------------------------------------------- as the extension's owner */
 
-/* Until gt_become_user(), or the end of the (sub)transaction, whatever runs is the owner's doing. */
-void
-gt_become_owner(GtSwitch *save)
-{
-	Oid			owner = gt_owner();
-
-	GetUserIdAndSecContext(&save->user, &save->sec_context);
-	save->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(owner, save->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-}
-
-void
-gt_become_user(GtSwitch *save)
-{
-	AtEOXact_GUC(false, save->guc_level);
-	SetUserIdAndSecContext(save->user, save->sec_context);
-}
-
-/* One GRANT or REVOKE, as the extension's owner. */
-void
-gt_execute_as_owner(const char *sql)
-{
-	GtSwitch	save;
-
-	gt_become_owner(&save);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to the SPI");
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not execute \"%s\"", sql);
-	SPI_finish();
-	gt_become_user(&save);
-}
-
 /*
  * Gives every row of a role the OID that the role's name has in this cluster.
  * Where there is no such role, leases and objects come to belong to OID 0, which
@@ -319,8 +272,13 @@ gt_execute_as_owner(const char *sql)
 void
 gt_roles_translate(void)
 {
+	ListCell   *lc;
+
 	n_noted = 0;
-	gt_translate_rows();
+	/* who owns something here is known by the name that it has here */
+	foreach(lc, gt_translate_rows())
+		if (GetUserNameFromId(lfirst_oid(lc), true) != NULL)
+			gt_note_role(lfirst_oid(lc));
 	n_noted = 0;
 }
 

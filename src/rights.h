@@ -8,6 +8,8 @@
 #ifndef GT_RIGHTS_H
 #define GT_RIGHTS_H
 
+#include "nodes/pg_list.h"
+
 #define GT_RIGHT_LEASE		0x1
 #define GT_RIGHT_HANDLER	0x2
 #define GT_RIGHT_MONITOR	0x4
@@ -16,6 +18,6 @@
 
 extern bool gt_has_right(int bits); /* allow.c: current_user has one of these, or 'admin' */
 extern void gt_execute_as_owner(const char *sql);	/* rights.c */
-extern void gt_translate_rows(void);	/* translate.c: what gt_roles_translate() does */
+extern List *gt_translate_rows(void);	/* translate.c, for gt_roles_translate(): OIDs of all who own something here */
 
 #endif

@@ -220,25 +220,27 @@ translate_keys(HTAB *moved, GtTableId table, GtIndexId index, int column, int ot
 	gt_close(&t);
 }
 
-/* Who owns something here is known by the name that it has here. */
-static void
-note_owners(HTAB *owners)
+/* The roles that own something here, as a list of OIDs. */
+static List *
+list_owners(HTAB *owners)
 {
+	List	   *result = NIL;
 	HASH_SEQ_STATUS status;
 	Oid		   *owner;
 
 	hash_seq_init(&status, owners);
 	while ((owner = hash_seq_search(&status)) != NULL)
-		if (GetUserNameFromId(*owner, true) != NULL)
-			gt_note_role(*owner);
+		result = lappend_oid(result, *owner);
+	return result;
 }
 
 /* See rights.h. */
-void
+List *
 gt_translate_rows(void)
 {
 	HTAB	   *moved = find_moved_roles();
 	HTAB	   *owners = hash_of_oids(sizeof(Oid));
+	List	   *result;
 	int			i;
 
 	for (i = 0; i < (int) lengthof(places); i++)
@@ -246,7 +248,8 @@ gt_translate_rows(void)
 	translate_keys(moved, GT__SHARE, GT__SHARE_PKEY, S_OWNER, S_ROLE);
 	translate_keys(moved, GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, HR_ROLE, HR_ROLE);
 	forget_names(moved);
-	note_owners(owners);
+	result = list_owners(owners);
 	hash_destroy(moved);
 	hash_destroy(owners);
+	return result;
 }
