@@ -40,6 +40,7 @@ OBJS = \
 	src/library.o \
 	src/list.o \
 	src/margins.o \
+	src/may.o \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \
