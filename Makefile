@@ -44,6 +44,7 @@ OBJS = \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \
+	src/overdue.o \
 	src/owner.o \
 	src/path.o \
 	src/place.o \

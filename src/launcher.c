@@ -47,7 +47,6 @@
 
 /* A database whose workers are all busy gets another one when its work has waited for so long: most turns are shorter. */
 #define PATIENCE		(10 * 1000)
-#define FIRST_RETRY		USECS_PER_SEC
 #define START_LIMIT		(60 * USECS_PER_SEC)	/* a worker that has not come by then never will */
 
 /* What we know of the workers we have started; the slots in shared memory are the truth. */
@@ -73,16 +72,6 @@ gt_launcher_init(void)
 	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "garbagetruck launcher");
 	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "garbagetruck launcher");
 	RegisterBackgroundWorker(&worker);
-}
-
-/* See worker.h. */
-void
-gt_database_failed(GtDatabase *db)
-{
-	int64		delay = FIRST_RETRY << Min(db->failures, 10);
-
-	db->failures++;
-	db->retry_at = gt_now() + Min(delay, (int64) gt_naptime * USECS_PER_SEC);
 }
 
 /* ---------------------------------------------------------------- which databases */
@@ -257,7 +246,7 @@ no_slot(void)
 
 	pg_atomic_fetch_add_u64(&gt_shared->slots_missing, 1);
 	pg_atomic_write_u64(&gt_shared->slots_missing_at, (uint64) now);
-	no_slot_delay = Min(no_slot_delay == 0 ? FIRST_RETRY : 2 * no_slot_delay, (int64) gt_naptime * USECS_PER_SEC);
+	no_slot_delay = Min(no_slot_delay == 0 ? GT_FIRST_RETRY : 2 * no_slot_delay, (int64) gt_naptime * USECS_PER_SEC);
 	no_slot_until = now + no_slot_delay;
 	if (no_slot_logged != 0 && now < no_slot_logged + 60 * USECS_PER_SEC)
 		return;

@@ -32,7 +32,6 @@
 #include "storage/pmsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -372,3 +371,12 @@ gt_in_transaction(void (*body) (void), const char *activity)
 	return ok;
 }
 
+/* See worker.h. */
+void
+gt_database_failed(GtDatabase *db)
+{
+	int64		delay = GT_FIRST_RETRY << Min(db->failures, 10);
+
+	db->failures++;
+	db->retry_at = gt_now() + Min(delay, (int64) gt_naptime * USECS_PER_SEC);
+}

@@ -11,6 +11,7 @@
 #include "garbagetruck.h"
 
 /* launcher.c */
+#define GT_FIRST_RETRY USECS_PER_SEC
 extern void gt_database_failed(GtDatabase *db); /* a worker could not work there: wait before the next. Lock held */
 
 extern bool gt_is_listed(const char *name); /* is this database among those of the setting? */
