@@ -11,6 +11,7 @@ MODULE_big = garbagetruck
 DATA = garbagetruck--1.0.sql
 
 OBJS = \
+	src/adopt.o \
 	src/allow.o \
 	src/arguments.o \
 	src/check.o \
@@ -47,6 +48,7 @@ OBJS = \
 	src/overdue.o \
 	src/owner.o \
 	src/path.o \
+	src/pause.o \
 	src/place.o \
 	src/plan.o \
 	src/point.o \

@@ -859,6 +859,7 @@ typedef enum
 
 extern GtPlace gt_place(char **why);	/* why: of a copy; may be NULL */
 extern void gt_place_ensure(void);	/* from create: stamps an empty database */
+extern void gt_place_stamp(bool adopted);	/* writes that we live here */
 extern void gt_place_adopt(void);
 extern void gt_place_advance_sequences(void);	/* beyond all ids that are known */
 extern int64 gt_note_restore(void); /* at the postmaster's start: GtShared.restored */

@@ -35,7 +35,6 @@
 #include "access/genam.h"
 #include "access/sysattr.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
@@ -63,8 +62,6 @@ static uint64 known_at = 0;
 static GtPlace known_place;
 static char *known_why = NULL;
 
-static bool adopting = false;	/* this transaction has made a copy an original */
-static SubTransactionId adopting_subid;
 static Oid	stamped = InvalidOid;	/* gt__place of the database that is known to be stamped, by who has committed */
 
 /* ---------------------------------------------------------------- archive recovery */
@@ -157,45 +154,6 @@ restored_name(void)
 }
 
 /* ---------------------------------------------------------------- the place */
-
-static void
-at_end_of_transaction(XactEvent event, void *arg)
-{
-	GtDatabase *db;
-
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-		return;
-	if (adopting && event == XACT_EVENT_COMMIT && (db = gt_my_database()) != NULL)
-	{
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		db->place = GT_PLACE_OURS;
-		db->retry_at = 0;
-		db->warned = false;
-		LWLockRelease(gt_shared->lock);
-		gt_due_at(db, gt_now());
-	}
-	adopting = false;
-}
-
-static void
-at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
-{
-	if (!adopting || adopting_subid != mine)
-		return;
-	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		adopting_subid = parent;
-	else if (event == SUBXACT_EVENT_ABORT_SUB)
-		adopting = false;
-}
-
-/* The commit of this (sub)transaction makes a copy an original. */
-static void
-note_adoption(void)
-{
-	gt_at_end(GT_AT_END_ADOPTED, at_end_of_transaction, at_end_of_subtransaction);
-	adopting = true;
-	adopting_subid = GetCurrentSubTransactionId();
-}
 
 /* The name of this cluster; palloc'd. */
 static char *
@@ -384,8 +342,8 @@ ids_of(const GtRow *rows, int n)
  * or is replaced by what the new row says, should another be deleting it too and
  * roll back.
  */
-static void
-stamp(bool adopted)
+void
+gt_place_stamp(bool adopted)
 {
 	const char *restored = restored_name();
 	Snapshot	snapshot = RegisterSnapshot(gt_newest_snapshot());
@@ -424,94 +382,5 @@ gt_place_ensure(void)
 	if (OidIsValid(stamped) && stamped == gt_relid(GT__PLACE))
 		return;
 	if (gt_place(NULL) == GT_PLACE_NONE)
-		stamp(false);
-}
-
-/* Claims that were made at the original: their consumers know nothing of us. */
-static void
-end_claims(void)
-{
-	GtTable		objects;
-	ListCell   *cell;
-
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	foreach(cell, gt_handler_list())
-	{
-		GtHandler  *h = lfirst(cell);
-		Datum		key = Int32GetDatum(h->id);
-		GtScan	   *scan;
-		GtRow		row;
-
-		if (!GT_KIND_IS_CLAIMABLE(h->kind))
-			continue;
-		scan = gt_scan_begin(&objects, GT_OBJECT_DUE, 1, &key);
-		while (gt_scan_next(scan, &row))
-		{
-			if (GT_CHAR(&row, O_STATE) != 'c' ||
-				gt_lock(&objects, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED ||
-				GT_CHAR(&row, O_STATE) != 'c')
-				continue;
-			if (gt_garbage_lapsed(&objects, &row, h))
-				gt_garbage_wait(&row, h, gt_now());
-			GT_SET_NULL(&row, O_CLAIMED_UNTIL);
-			GT_SET_NULL(&row, O_FLIGHT_UNTIL);
-			GT_SET_NULL(&row, O_FLIGHT_BEFORE);
-			gt_update(&objects, &row);
-		}
-		gt_scan_end(scan);
-	}
-	gt_close(&objects);
-}
-
-/* What was running at the original did not run here. */
-static void
-forget_runs(void)
-{
-	GtTable		runs;
-	GtRow		row;
-	GtScan	   *scan;
-
-	gt_open(&runs, GT__RUN, RowExclusiveLock);
-	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);
-	while (gt_scan_next(scan, &row))
-		if (gt_lock(&runs, &row, LockTupleExclusive, false) == GT_LOCKED)
-			gt_delete(&runs, &row);
-	gt_scan_end(scan);
-	gt_close(&runs);
-}
-
-/*
- * A subscriber has received ids that its own sequences know nothing of: they go
- * on behind what is there, also in what only tells of them.
- */
-void
-gt_place_advance_sequences(void)
-{
-	static const char *const steps[] = {
-		"SELECT pg_catalog.setval('_garbagetruck.gt__cleanup_id', m.top) FROM (SELECT greatest("
-		"(SELECT max(cleanup_id) FROM _garbagetruck.gt_object), (SELECT max(cleanup_id) FROM _garbagetruck.gt__history)) AS top) m"
-		" WHERE m.top >= (SELECT last_value FROM _garbagetruck.gt__cleanup_id)",
-		"SELECT pg_catalog.setval('_garbagetruck.gt__handler_id', m.top) FROM (SELECT max(id)::bigint AS top FROM"
-		" (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT handler FROM _garbagetruck.gt__handler_right"
-		" UNION ALL SELECT handler FROM _garbagetruck.gt__tally UNION ALL SELECT handler_id FROM _garbagetruck.gt__history"
-		" UNION ALL SELECT handler FROM _garbagetruck.gt_object UNION ALL SELECT handler FROM _garbagetruck.gt_lease) h) m"
-		" WHERE m.top >= (SELECT last_value FROM _garbagetruck.gt__handler_id)"
-	};
-	int			i;
-
-	for (i = 0; i < (int) lengthof(steps); i++)
-		gt_execute_as_owner(steps[i]);
-}
-
-/* See garbagetruck.h. The caller has the rights. */
-void
-gt_place_adopt(void)
-{
-	gt_roles_translate();
-	stamp(true);
-	gt_place_advance_sequences();
-	end_claims();
-	forget_runs();
-	gt_start_adopt();
-	note_adoption();
+		gt_place_stamp(false);
 }
