@@ -35,11 +35,13 @@ OBJS = \
 	src/grant.o \
 	src/handler.o \
 	src/health.o \
+	src/history.o \
 	src/ids.o \
 	src/launcher.o \
 	src/lease.o \
 	src/library.o \
 	src/list.o \
+	src/low.o \
 	src/margins.o \
 	src/may.o \
 	src/metrics.o \
@@ -72,6 +74,7 @@ OBJS = \
 	src/text.o \
 	src/transaction.o \
 	src/translate.o \
+	src/trim.o \
 	src/views.o \
 	src/worker.o \
 	src/writing.o

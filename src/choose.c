@@ -80,33 +80,6 @@ contains(const int64 *ids, int n, int64 id)
 	return n > 0 && bsearch(&id, ids, n, sizeof(int64), gt_by_id) != NULL;
 }
 
-/* See clean.h. */
-GtLow *
-gt_low_of(GtLow *lows, int handler)
-{
-	GtLow	   *oldest = &lows[0];
-	int			i;
-
-	for (i = 0; i < GT_LOWS; i++)
-	{
-		if (lows[i].handler == handler && lows[i].changes == gt_table_changes)
-			return &lows[i];
-		if (lows[i].handler == handler)
-		{
-			oldest = &lows[i];
-			break;
-		}
-		if (lows[i].looked_at_all < oldest->looked_at_all)
-			oldest = &lows[i];
-	}
-	oldest->handler = handler;
-	oldest->low = PG_INT64_MIN;
-	oldest->looked_at_all = 0;
-	oldest->cost = 0;
-	oldest->changes = gt_table_changes;
-	return oldest;
-}
-
 /* Looks at the queue of a handler from due time `low` on. *first: due time of the first object there. */
 static void
 look_from(Choice *choice, const GtHandler *h, TimestampTz low, int limit, Look *look, TimestampTz *first)

@@ -170,88 +170,6 @@ forget_object(GtTable *objects, GtRow *row)
 	gt_due_after_commit(GT_TIME(row, O_REGRANT_AT));
 }
 
-/* ---------------------------------------------------------------- the history */
-
-/* Is this event kept, by the setting? */
-static bool
-history_wants(const char *event)
-{
-	static const char *const errors[] = {"failed", "dead", "redriven", "discarded"};
-	int			i;
-
-	if (gt_history != GT_HISTORY_ERRORS)
-		return gt_history == GT_HISTORY_ALL;
-	for (i = 0; i < (int) lengthof(errors); i++)
-		if (strcmp(event, errors[i]) == 0)
-			return true;
-	return false;
-}
-
-static void
-set_interval(GtRow *row, int column, int64 us)
-{
-	if (us >= 0)
-		GT_SET(row, column, PointerGetDatum(gt_us_interval(us)));
-}
-
-static void
-copy_column(GtRow *to, int column, const GtRow *from, int source)
-{
-	to->v[column] = from->v[source];
-	to->isnull[column] = from->isnull[source];
-}
-
-/* As gt_history_add(); h: whose version is kept, with the rows that its statement affected (< 0: not known). */
-static void
-add_event(const char *event, const GtRow *object, const char *handler, int attempt,
-		  int64 lag, int64 took, const char *error, const GtHandler *h, int64 rows)
-{
-	GtTable		history;
-	GtRow		row;
-
-	if (!history_wants(event))
-		return;
-	gt_row_init(&row);
-	GT_SET(&row, HI_AT, TimestampTzGetDatum(gt_now()));
-	GT_SET(&row, HI_EVENT, CStringGetTextDatum(event));
-	copy_column(&row, HI_OBJECT_TYPE, object, O_OBJECT_TYPE);
-	copy_column(&row, HI_OBJECT_ID, object, O_OBJECT_ID);
-	copy_column(&row, HI_OWNER, object, O_OWNER);
-	copy_column(&row, HI_CLEANUP_ID, object, O_CLEANUP_ID);
-	copy_column(&row, HI_LEASE_ID, object, O_LEASE_ID);
-	copy_column(&row, HI_SERVICE_ID, object, O_SERVICE_ID);
-	copy_column(&row, HI_HANDLER_ID, object, O_HANDLER);
-	if (attempt >= 0)
-		GT_SET(&row, HI_ATTEMPT, Int32GetDatum(attempt));
-	if (handler != NULL)
-		GT_SET(&row, HI_HANDLER, CStringGetTextDatum(handler));
-	GT_SET(&row, HI_ID, gt_random_id());
-	set_interval(&row, HI_LAG, lag);
-	set_interval(&row, HI_TOOK, took);
-	if (error != NULL)
-		GT_SET(&row, HI_ERROR, gt_error_text(error));
-	if (h != NULL)
-		GT_SET(&row, HI_HANDLER_VERSION, Int32GetDatum(h->version));
-	if (rows >= 0)
-		GT_SET(&row, HI_AFFECTED, Int64GetDatum(rows));
-
-	gt_open(&history, GT__HISTORY, RowExclusiveLock);
-	gt_insert(&history, &row);
-	gt_close(&history);
-}
-
-/*
- * Keeps an event in gt_history, if the setting says so.  lease_id and service_id
- * are those of the object's row; handler NULL, attempt < 0, times < 0, error
- * NULL: do not apply.
- */
-void
-gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt,
-			   int64 lag, int64 took, const char *error)
-{
-	add_event(event, object, handler, attempt, lag, took, error, NULL, -1);
-}
-
 /* ---------------------------------------------------------------- what becomes of it */
 
 static int64
@@ -383,7 +301,7 @@ gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, i
 void
 gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item)
 {
-	add_event("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h), item->took, NULL, h, item->rows);
+	gt_history_add_attempt("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h), item->took, NULL, h, item->rows);
 	remove_garbage(objects, row);
 }
 
@@ -502,7 +420,7 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 		try_again(row, h, retry_after == GT_BACK_OFF ? back_off(gt_retry_delay_of(row, h), failures) : retry_after);
 	else if (GT_CHAR(row, O_STATE) != 'd')
 		die(row);
-	add_event(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error, h, -1);
+	gt_history_add_attempt(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error, h, -1);
 	gt_update(objects, row);
 }
 

@@ -749,6 +749,9 @@ extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
 extern TimestampTz gt_history_newest(TimestampTz upto);	/* when the last entry until then was made; 0: there is none */
 extern TimestampTz gt_history_trim_at(void);	/* when the oldest entry is too old (see reclaim.c); GT_NEVER: there is none */
 extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
+/* The same; h: whose version is kept (NULL: none), with the rows that its statement affected (< 0: not known). */
+extern void gt_history_add_attempt(const char *event, const GtRow *object, const char *handler, int attempt,
+								   int64 lag, int64 took, const char *error, const GtHandler *h, int64 rows);
 
 extern Datum gt_error_text(const char *error);	/* as it is kept: bounded, on the border of a character */
 
