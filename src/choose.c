@@ -205,6 +205,7 @@ take(GtCleaner *c, const GtHandler *h, Look *look, TimestampTz *when)
 	for (i = 0; i < n; i++)
 		c->tids[i] = ((Found *) bsearch(&c->items[i], look->found, look->n, sizeof(Found), gt_by_id))->tid;
 	c->nitems = n;
+	c->changes = gt_table_changes;
 	c->handler = h->id;
 	c->alone = look->alone;
 	c->current_part = -1;

@@ -138,13 +138,13 @@ note_busy(GtCleaner *c, const int64 *tried, int ntried, const int64 *ids, int n)
 	qsort(c->busy, c->nbusy, sizeof(GtBusy), gt_by_id);
 }
 
-/* Where it was when it was chosen, if it still is there; else by its id. */
+/* Where it was when it was chosen (NULL: that is not known), if it still is there; else by its id. */
 static GtLockResult
 lock_item(GtTable *objects, int64 id, ItemPointer tid, GtRow *row)
 {
 	Datum		key = Int64GetDatum(id);
 
-	if (ItemPointerIsValid(tid) && gt_fetch_version(objects, tid, row) &&
+	if (tid != NULL && ItemPointerIsValid(tid) && gt_fetch_version(objects, tid, row) &&
 		!row->isnull[O_CLEANUP_ID] && GT_INT64(row, O_CLEANUP_ID) == id)
 		return gt_lock(objects, row, LockTupleExclusive, true);
 	return gt_fetch_lock(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleExclusive, true);
@@ -174,7 +174,7 @@ lock_items(GtCleaner *c, const GtHandler *h, GtTable *objects, int n, GtItem *it
 	{
 		GtItem	   *item = &items[locked];
 		GtRow	   *row = &item->row;
-		GtLockResult result = lock_item(objects, c->items[i], &c->tids[i], row);
+		GtLockResult result = lock_item(objects, c->items[i], c->changes == gt_table_changes ? &c->tids[i] : NULL, row);
 
 		if (result == GT_BUSY)
 			busy[nbusy++] = c->items[i];

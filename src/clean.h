@@ -57,6 +57,7 @@ struct GtCleaner
 	int			nitems;
 	int64		items[GT_MAX_ITEMS];
 	ItemPointerData tids[GT_MAX_ITEMS]; /* where they were; invalid: not known */
+	uint64		changes;		/* gt_table_changes then: a table that was rewritten since has them elsewhere */
 
 	/* what is left of a failed batch, in parts; the last is next */
 	int			nparts;

@@ -248,6 +248,7 @@ be_role(Runs *runs, const GtHandler *h, bool as_session)
 	set_for_runs("session_replication_role", "origin");
 	set_for_runs("row_security", "on");
 	set_for_runs("lock_timeout", "0");	/* the handler's timeout covers its waits */
+	set_for_runs("garbagetruck.caller", "");	/* it acts for its role */
 	SetUserIdAndSecContext(h->run_as, runs->sec_context | SECURITY_RESTRICTED_OPERATION);
 }
 

@@ -44,6 +44,18 @@ ok(fault_waits($node, 'outcome_written', 'error'), 'and once more');
 cleaned_once('excused');
 is($node->safe_psql('postgres', $charged), '0', 'that was no attempt');
 
+# The table is rewritten between a choice and its run: the objects lie elsewhere then, or nowhere in the file.
+$node->safe_psql('postgres', q{SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT 'pad ' || i FROM generate_series(1, 2000) i), duration => '1 hour'))});
+fault($node, 'clean_committed', 'wait');
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('moved', cleanup => 'once'))});
+ok(fault_waits($node, 'clean_committed'), 'a run is on record');
+my $log = -s $node->logfile;
+$node->safe_psql('postgres', q{SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases WHERE object_id LIKE 'pad %'))});
+$node->safe_psql('postgres', 'VACUUM FULL _garbagetruck.gt_object');
+no_fault($node, 'clean_committed');
+cleaned_once('moved');
+unlike(slurp_file($node->logfile, $log), qr/could not read|interrupted/, 'it is found all the same');
+
 # Another backend is killed while a run goes on, three times: the server goes down, the handler has nothing to do with it.
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('gate of others', cleanup => 'once'))});
 for my $round (1 .. 3)

@@ -10,7 +10,7 @@ my $node = truck('pins');
 set_up($node);
 $node->safe_psql('postgres', q{
 	CREATE ROLE nobody;
-	CREATE TABLE seen (id text, isolation text, read_only text, sync text, path text, role name);
+	CREATE TABLE seen (id text, isolation text, read_only text, sync text, path text, role name, caller text DEFAULT current_setting('garbagetruck.caller'));
 	SELECT gt_handler_create('see', 'sql', $$INSERT INTO public.seen SELECT $1, current_setting('transaction_isolation'),
 		current_setting('transaction_read_only'), current_setting('synchronous_commit'), current_setting('search_path'), current_user$$);});
 
@@ -45,7 +45,8 @@ my %spoilt = (
 	default_tablespace => 'pg_default',
 	constraint_exclusion => 'off',
 	enable_indexscan => 'off',
-	event_triggers => 'off');
+	event_triggers => 'off',
+	'garbagetruck.caller' => 'somebody');
 my @there = grep { $node->safe_psql('postgres', "SELECT count(*) FROM pg_settings WHERE name = '$_'") eq '1' || $_ eq 'role' } sort keys %spoilt;
 my $n = 0;
 for my $whose ('DATABASE postgres', 'ROLE ' . $node->safe_psql('postgres', 'SELECT current_user'))
@@ -60,7 +61,7 @@ for my $whose ('DATABASE postgres', 'ROLE ' . $node->safe_psql('postgres', 'SELE
 		SELECT gt_lease_create('expired $n', cleanup => 'see', duration => '100 ms');
 		SELECT gt_release(gt_lease_create('bad $n', cleanup => 'clean', max_attempts => 2))});
 	is(eventually($node, 'postgres', qq{SELECT count(*), bool_and(isolation = 'read committed'), bool_and(read_only = 'off'), bool_and(sync <> 'off'),
-			bool_and(path NOT LIKE '%nowhere%'), bool_and(role <> 'nobody') FROM seen WHERE id LIKE '% $n'}, '2|t|t|t|t|t'), '2|t|t|t|t|t',
+			bool_and(path NOT LIKE '%nowhere%'), bool_and(role <> 'nobody' AND caller = '') FROM seen WHERE id LIKE '% $n'}, '2|t|t|t|t|t'), '2|t|t|t|t|t',
 		"$whose spoils nothing");
 	is(eventually($node, 'postgres', qq{SELECT attempts FROM gt_dead WHERE object_id = 'bad $n' AND error LIKE 'can not clean%'}, '2'), '2',
 		'and a handler that fails costs its attempts, not the worker');
