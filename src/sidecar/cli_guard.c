@@ -39,6 +39,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -50,9 +51,9 @@
 #include "cli_tree.h"
 
 #define LINGER_MS 1000			/* for what COMMAND has left to end by itself */
-#define SHORT_NAP_MS 10			/* between two rounds of SIGKILL, at first */
+#define SHORT_NAP_MS 1			/* between two rounds of SIGKILL, at first */
 #define LONG_NAP_MS 1000
-#define IDLE_ROUNDS 6
+#define IDLE_ROUNDS 10
 #define NEVER INT64_MAX
 
 typedef enum Phase
@@ -126,28 +127,27 @@ guard_hear(int fd, GuardMessage *message)
 }
 
 /* Is there a child yet?  Those that have ended are no more. */
-static void
+static bool
 reap_all(void *arg)
 {
 	pid_t		pid;
 
+	(void) arg;
 	do
 		pid = waitpid(-1, NULL, WNOHANG);
 	while (pid > 0 || (pid < 0 && errno == EINTR));
-	*(bool *) arg = pid == 0;
+	return pid == 0;
 }
 
 int
-guard_kill_all(void)
+guard_kill_all(pid_t command)
 {
 	int			nap = SHORT_NAP_MS;
-	bool		any;
 
-	for (reap_all(&any); any; reap_all(&any))
+	while (reap_all(NULL))
 	{
-		TreeCount	count = tree_signal(SIGKILL, 0);
+		TreeCount	count = tree_kill(command, reap_all, NULL);
 
-		tree_kill_children(reap_all, &any);
 		if (count.signalled == 0 && count.denied > 0)
 			return count.denied;
 		poll(NULL, 0, nap);
@@ -211,21 +211,13 @@ say(const Guard *guard, GuardWord word, int number, pid_t pid)
 }
 
 /* Everything that COMMAND has started, and itself. */
-static TreeCount
+static void
 signal_all(const Guard *guard, int signo)
 {
-	TreeCount	others;
-
-	if (guard->ended)
-		return tree_signal(signo, 0);
 	/* To all of the group together, as long as its number cannot be another's. */
-	if (kill(-guard->command, signo) == 0)
-	{
-		others = tree_signal(signo, signo == SIGKILL ? 0 : guard->command);
-		others.signalled++;
-		return others;
-	}
-	return tree_signal(signo, 0);
+	bool		together = !guard->ended && kill(-guard->command, signo) == 0;
+
+	tree_signal(signo, together ? guard->command : 0);
 }
 
 /* SIGTERM for all, and SIGKILL after kill_after, or when the lease demands it. */
@@ -251,8 +243,8 @@ command_ended(Guard *guard, int status, int64_t now)
 	guard->due = now + LINGER_MS;
 }
 
-/* What has become of our children, among them all that have lost their parents. */
-static void
+/* What has become of our children, among them all that have lost their parents; false: there are none. */
+static bool
 reap(void *arg)
 {
 	Guard	   *guard = arg;
@@ -266,22 +258,25 @@ reap(void *arg)
 		if (pid < 0)
 		{
 			guard->empty = true;
-			return;
+			return false;
 		}
 		if (pid == guard->command && WIFSTOPPED(status))
 			say(guard, GUARD_STOPPED, WSTOPSIG(status), 0);
 		else if (pid == guard->command && !guard->ended)
 			command_ended(guard, status, boot_ms());
 	}
+	return true;
 }
 
 /* SIGKILL for all, and when to do it again. */
 static void
-kill_round(Guard *guard, int64_t now)
+kill_round(Guard *guard)
 {
 	guard->phase = KILLING;
-	guard->denied = signal_all(guard, SIGKILL);
-	tree_kill_children(reap, guard);
+	/* As one, as long as its number cannot be another's. */
+	if (!guard->ended)
+		kill(-guard->command, SIGKILL);
+	guard->denied = tree_kill(guard->command, reap, guard);
 	if (guard->empty)
 		return;
 	guard->idle_rounds = guard->denied.signalled > 0 ? 0 : guard->idle_rounds + 1;
@@ -291,7 +286,8 @@ kill_round(Guard *guard, int64_t now)
 		guard->empty = true;
 		guard->denied.denied += guard->denied.denied == 0;
 	}
-	guard->due = now + guard->nap;
+	/* Those that are left need the processor more than we do. */
+	guard->due = boot_ms() + guard->nap;
 	guard->nap = guard->nap * 2 < LONG_NAP_MS ? guard->nap * 2 : LONG_NAP_MS;
 }
 
@@ -372,7 +368,7 @@ act(Guard *guard, int64_t now)
 	}
 	if ((guard->phase == STOPPING && (now >= guard->due || now >= guard->times.kill_at)) ||
 		(guard->phase == KILLING && now >= guard->due))
-		kill_round(guard, now);
+		kill_round(guard);
 }
 
 static int64_t
@@ -490,6 +486,8 @@ guard_main(const GuardPlan *plan, int socket)
 		_exit(1);
 	}
 	close_inherited(plan);
+	/* To be in time where many want to run; root may, and COMMAND does not inherit it. */
+	setpriority(PRIO_PROCESS, 0, -20);
 	say(&guard, GUARD_STARTED, 0, guard.command);
 	watch(&guard);
 	say(&guard, GUARD_DONE, guard.denied.denied, guard.denied.denied_pid);

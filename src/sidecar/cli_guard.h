@@ -71,7 +71,10 @@ extern void guard_tell(int fd, const GuardMessage *message);
 /* Hear one message: 1, 0 when there is none now, -1 when the other one is gone. */
 extern int	guard_hear(int fd, GuardMessage *message);
 
-/* Kill all descendants of this process, and wait until they are gone; what could not be signalled is counted. */
-extern int	guard_kill_all(void);
+/*
+ * Kill all descendants of this process, `command` and its group among them, and
+ * wait until they are gone; what could not be signalled is counted.
+ */
+extern int	guard_kill_all(pid_t command);
 
 #endif							/* GT_CLI_GUARD_H */

@@ -9,7 +9,7 @@
  * has started before that, whatever becomes of this process.
  *
  * The deadline that counts is our own: the moment the last renewal was *sent*
- * plus the time it bought, by CLOCK_BOOTTIME.  A tenth of that time (a second
+ * plus the time it bought, by CLOCK_BOOTTIME.  A sixth of that time (a second
  * at most) is kept back, for SIGKILL to do its work in; before that COMMAND has
  * --kill-after, a third of the time at most, to stop by SIGTERM.
  *
@@ -225,7 +225,7 @@ guard_gone(Hold *hold)
 	hold->guard = -1;
 	if (hold->done)
 		return;
-	hold->denied = guard_kill_all();
+	hold->denied = guard_kill_all(hold->command);
 	hold->done = true;
 	hold_lose(hold);
 	cli_error(hold->cli->json, "ABORTED", "the process that guards %s was killed, and %s with it",

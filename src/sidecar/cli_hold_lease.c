@@ -42,7 +42,7 @@ bought(Hold *hold, int64_t sent, int64_t ttl_ms)
 	hold->ttl_ms = ttl_ms;
 	hold->deadline = sent + ttl_ms;
 	hold->times.kill_after = kill_after(hold);
-	hold->times.kill_at = hold->deadline - least(ttl_ms / 10, 1000);
+	hold->times.kill_at = hold->deadline - least(ttl_ms / 6, 1000);
 	hold->times.stop_at = hold->times.kill_at - hold->times.kill_after;
 	/* A third, but with time for more than one try. */
 	hold->next_renewal = sent + least(ttl_ms / 3, (hold->times.stop_at - sent) / 2);

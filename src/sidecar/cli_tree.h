@@ -23,14 +23,17 @@ extern bool tree_open(void);
 
 /*
  * Send a signal to every descendant that lives; 0 only counts them.  Members of
- * the process group `except` are left out, if it is not 0.
+ * the process group `except` are left out, if it is not 0.  Of those who fork
+ * all the time some may be missed.
  */
 extern TreeCount tree_signal(int signo, pid_t except);
 
 /*
- * Kill the children of this process, at once and again as long as there are
- * any, for a moment; `reap` fetches those that have ended.
+ * Kill every descendant, and again as long as there are new ones, for a moment;
+ * `reap` fetches those that have ended, and is false when nobody is left.  The
+ * process group `group` is ours alone.  The count is the last round's: who was
+ * killed counts until it is reaped.
  */
-extern void tree_kill_children(void (*reap) (void *arg), void *arg);
+extern TreeCount tree_kill(pid_t group, bool (*reap) (void *arg), void *arg);
 
 #endif							/* GT_CLI_TREE_H */

@@ -5,6 +5,7 @@ The command starts processes that ignore SIGTERM, that have sessions and users o
 are stopped. hold is stopped, killed, cut off from the server, or cannot write. A contender tries to get the lock all the
 time through another sidecar, and looks at /proc the moment that it has it.
 """
+import concurrent.futures
 import fcntl
 import os
 import pty
@@ -18,7 +19,7 @@ import uuid
 
 import grpc
 
-from harness import BINARY, V1, WORK, Clock, Sidecar, call, start_cluster, until_serving, wait_until
+from harness import BINARY, HERE, V1, WORK, Clock, Sidecar, call, start_cluster, until_serving, wait_until
 import garbagetruck_v1_pb2 as v1  # made by harness
 
 ROOT = os.geteuid() == 0
@@ -92,11 +93,12 @@ class HoldTest(unittest.TestCase):
         self.server = None
         self.addCleanup(self.sweep)
 
-    def sweep(self):
-        for pid, _ in alive(self.mark):
+    def sweep(self, mark=None):
+        mark = mark or self.mark
+        for pid, _ in alive(mark):
             os.kill(pid, signal.SIGKILL)
         for pid in processes():
-            if self.mark.encode() in read(pid, "environ") and is_hold(pid):
+            if mark.encode() in read(pid, "environ") and is_hold(pid):
                 os.kill(pid, signal.SIGKILL)
 
     def own_server(self):
@@ -118,8 +120,8 @@ class HoldTest(unittest.TestCase):
         how.setdefault("stderr", subprocess.PIPE)
         child = subprocess.Popen(words, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  process_group=0, **how)
-        self.addCleanup(child.wait)
-        self.addCleanup(self.sweep)
+        self.addCleanup(child.wait, 60)
+        self.addCleanup(self.sweep, self.mark)
         self.addCleanup(child.stdout.close)
         if child.stderr is not None:
             self.addCleanup(child.stderr.close)
@@ -129,18 +131,33 @@ class HoldTest(unittest.TestCase):
         self.assertEqual(child.stdout.readline(), b"begun\n")
         os.set_blocking(child.stdout.fileno(), False)
 
-    def get_lock(self, limit=20):
+    def get_lock(self, limit=20, mark=None):
         """As the contender; what of the command was alive then."""
         channel = contender.channel()
-        request = v1.CreateRequest(object_id=self.object, service_id="contender", exclusive=True)
+        request = v1.CreateRequest(object_id=mark or self.object, service_id="contender", exclusive=True)
         for _ in iter(lambda: Clock(limit), None):
             try:
                 call(channel, V1 + "Create", request, v1.Grant)
-                return alive(self.mark)
+                return alive(mark or self.mark)
             except grpc.RpcError as error:
                 self.assertIn(error.code(), (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.ABORTED), error.details())
             time.sleep(0.01)
         raise AssertionError("the contender did not get the lock")
+
+    def full_pipe(self):
+        """The end for writing of one that nobody reads."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        self.addCleanup(os.close, writer)
+        for size in (65536, 1):
+            fcntl.fcntl(writer, fcntl.F_SETFL, os.O_NONBLOCK)
+            try:
+                while True:
+                    os.write(writer, b"x" * size)
+            except BlockingIOError:
+                pass
+        fcntl.fcntl(writer, fcntl.F_SETFL, 0)
+        return writer
 
     def release(self):
         """As an administrator would."""
@@ -203,37 +220,27 @@ class Broken(HoldTest):
         child.send_signal(signal.SIGCONT)
         self.assertEqual(child.wait(60), 1)
 
-    @unittest.skipUnless(os.path.exists(f"/proc/self/task/{os.getpid()}/children"), "the kernel lists no children")
     def test_who_forks_and_ends_all_the_time(self):
-        """In a new session each time, and gone before anybody has looked at it: what tells of it is the file that it writes."""
-        beat = os.path.join(WORK, self.mark)
-        program = ("import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-                   "if os.fork() == 0:\n    while True:\n        os.setsid()\n        if os.fork():\n            os._exit(0)\n"
-                   f"        open({beat!r}, 'a').write('x')\n"
-                   "print('begun', flush=True)\ntime.sleep(1000)\n")
+        """Gone before anybody has looked at it: what tells of it is the file that it writes."""
+        storm = os.path.join(WORK, "storm")
+        subprocess.run(["gcc", "-O2", "-pthread", "-o", storm, os.path.join(HERE, "storm.c")], check=True)
         self.own_server()
-        child = self.start("/usr/bin/python3", "-c", program)
-        self.begun(child)
-        self.assertTrue(wait_until(lambda: os.path.exists(beat) and os.path.getsize(beat) > 20, 20))
-        self.server.signal(signal.SIGSTOP)
-        self.assert_exclusive()
-        written = os.path.getsize(beat)
-        time.sleep(0.3)
-        self.assertEqual(os.path.getsize(beat), written)
+        for how in ("s", "g", "sl", "slll", "t", "", "sss"):
+            with self.subTest(how):
+                self.server.signal(signal.SIGCONT)
+                beat = os.path.join(WORK, f"{self.mark}-beat-{how}")
+                self.object = f"{self.mark}-{how}"
+                child = self.start(storm, beat, how)
+                self.begun(child)
+                self.assertTrue(wait_until(lambda: os.path.exists(beat) and os.path.getsize(beat) > 20, 20))
+                self.server.signal(signal.SIGSTOP)
+                self.assert_exclusive()
+                written = os.path.getsize(beat)
+                time.sleep(0.3)
+                self.assertEqual(os.path.getsize(beat), written)
 
     def test_stderr_full(self):
-        reader, writer = os.pipe()
-        self.addCleanup(os.close, reader)
-        self.addCleanup(os.close, writer)
-        for size in (65536, 1):
-            fcntl.fcntl(writer, fcntl.F_SETFL, os.O_NONBLOCK)
-            try:
-                while True:
-                    os.write(writer, b"x" * size)
-            except BlockingIOError:
-                pass
-        fcntl.fcntl(writer, fcntl.F_SETFL, 0)
-        child = self.broken_by(lambda child: self.server.signal(signal.SIGSTOP), stderr=writer, more=("--kill-after", "1m"))
+        child = self.broken_by(lambda child: self.server.signal(signal.SIGSTOP), stderr=self.full_pipe(), more=("--kill-after", "1m"))
         self.assertEqual(child.wait(60), 1)
 
     def test_stderr_closed(self):
@@ -258,12 +265,14 @@ class Broken(HoldTest):
 
 class Ends(HoldTest):
     def test_lease_released_by_somebody(self):
-        child = self.start(more=("--kill-after", "100ms"))
-        self.begun(child)
-        self.release()
-        self.assertEqual(child.wait(60), 1)
-        self.assertEqual(alive(self.mark), [])
-        self.assertIn(b"the lease is lost", child.stderr.read())
+        for stderr in (subprocess.PIPE, self.full_pipe()):
+            child = self.start(more=("--kill-after", "100ms"), stderr=stderr)
+            self.begun(child)
+            self.release()
+            self.assertEqual(child.wait(60), 1)
+            self.assertEqual(alive(self.mark), [])
+            if child.stderr is not None:
+                self.assertIn(b"the lease is lost", child.stderr.read())
 
     def test_what_the_command_leaves(self):
         child = self.start("sh", "-c", NASTY.replace("while :; do sleep 0.02; done", "exit 3"), more=("--kill-after", "100ms"))
@@ -376,9 +385,7 @@ class Waiting(HoldTest):
         self.assert_exclusive()
 
 
-class Terminal(HoldTest):
-    """hold in a terminal, alone and under an interactive shell."""
-
+class TerminalTest(HoldTest):
     def spawn(self, words):
         fd, terminal = pty.openpty()  # not pty.fork(): grpcio may have fork() wait until it is idle, which is never
         name = os.ttyname(terminal)
@@ -419,6 +426,10 @@ class Terminal(HoldTest):
     def run_in(self, fd, *command, **how):
         words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in self.words(*command, **how))
         os.write(fd, (words + "\n").encode())
+
+
+class Terminal(TerminalTest):
+    """hold in a terminal, alone and under an interactive shell."""
 
     def test_pipeline_of_a_lost_lease(self):
         pid, fd = self.spawn(self.words("sh", "-c", "echo begun; (while :; do sleep 1; done) | cat"))
@@ -498,6 +509,18 @@ class Terminal(HoldTest):
         left = [p for p in self.get_lock() if b"bash" not in p[1]]
         self.assertEqual(left, [])
 
+    def test_hangup(self):
+        """The terminal goes away; who lives on does so under the lease."""
+        self.own_server()
+        pid, fd = self.spawn(self.words("sh", "-c", NASTY))
+        self.wait_for(fd, "begun")
+        with os.fdopen(os.dup(fd)):
+            os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), fd)
+        time.sleep(0.5)
+        self.server.signal(signal.SIGSTOP)
+        self.assert_exclusive()
+        self.exit_code(pid)
+
     def test_background(self):
         pid, fd = self.shell()
         os.write(fd, b"set -m; stty tostop\n")
@@ -553,6 +576,76 @@ class ProcessOne(HoldTest):
         self.assertTrue(wait_until(lambda: not [p for p in processes() if state(p)[0] == "Z" and state(p)[1] in parents], 30))
         os.kill(holder, signal.SIGTERM)
         self.assertEqual(child.wait(60), 143)
+
+
+class Everywhere(TerminalTest):
+    """The nasty command wherever hold may run, all of them at once, and all that may become of it there."""
+
+    def place(self, name):
+        nasty = ("sh", "-c", NASTY)
+        if name == "terminal":
+            self.spawn(self.words(*nasty, duration=6))
+        elif name == "background":
+            words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in self.words(*nasty, duration=6))
+            os.write(self.shell()[1], (words + " &\n").encode())
+        elif name == "setsid":
+            self.start(duration=6, before=("setsid",))
+        elif name == "another user":
+            self.start(duration=6, before=("setpriv", "--reuid=65534", "--clear-groups"))
+        elif name == "command of another user":
+            self.start("setpriv", "--reuid=65534", "--clear-groups", *nasty, duration=6)
+        elif name == "process 1":
+            self.start(duration=6, before=("unshare", "--pid", "--fork"))
+        elif name == "stderr full":
+            self.start(duration=6, stderr=self.full_pipe())
+        elif name == "stderr closed":
+            self.start(duration=6, before=("sh", "-c", 'exec "$@" 2>&-', "sh"), stderr=None)
+        elif name == "under another hold":
+            self.start(*[word if word != self.object else f"inner {word}" for word in self.words(*nasty, duration=60)], duration=6)
+        else:
+            self.start(duration=6)
+
+    def holder(self, mark):
+        for pid in processes():
+            if mark.encode() in read(pid, "environ") and is_hold(pid) and read(pid, "comm") != b"gt-guard\n" and not is_hold(state(pid)[1]):
+                return pid
+
+    def contend(self, held):
+        name, mark = held
+        left = [process for process in self.get_lock(60, mark) if b"bash" not in process[1]]
+        return f"{name}: {left}" if left else None
+
+    def everywhere(self, act):
+        self.own_server()
+        places = ["plain", "terminal", "background", "setsid", "stderr full", "stderr closed", "under another hold"]
+        if ROOT:
+            places += ["another user", "command of another user"]
+        if can_unshare():
+            places.append("process 1")
+        held = []
+        for name in places:
+            self.object = self.mark = f"mark-{uuid.uuid4()}"
+            self.place(name)
+            self.addCleanup(self.sweep, self.mark)
+            held.append((name, self.mark))
+        for name, mark in held:
+            self.assertTrue(wait_until(lambda mark=mark: len(alive(mark)) > 6, 20), f"{name}: {alive(mark)} {self.screen}")
+        for name, mark in held:
+            act(self.holder(mark))
+        with concurrent.futures.ThreadPoolExecutor(len(held)) as pool:
+            self.assertEqual([problem for problem in pool.map(self.contend, held) if problem], [])
+
+    def test_server_stopped(self):
+        self.everywhere(lambda holder: self.server.signal(signal.SIGSTOP))
+
+    def test_hold_killed(self):
+        self.everywhere(lambda holder: os.kill(holder, signal.SIGKILL))
+
+    def test_hold_stopped(self):
+        self.everywhere(lambda holder: os.kill(holder, signal.SIGSTOP))
+
+    def test_guard_killed(self):
+        self.everywhere(lambda holder: os.kill(guard_of(holder), signal.SIGKILL))
 
 
 if __name__ == "__main__":
