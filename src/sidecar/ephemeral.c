@@ -40,6 +40,7 @@
 #define DEBIAN_ROOT "/usr/lib/postgresql"
 
 static char error_text[1024];
+static int	lifeline = -1;		/* of the keeper */
 
 static bool __attribute__((format(printf, 1, 2)))
 fail(const char *format,...)
@@ -166,6 +167,9 @@ run(const Ephemeral *server, const struct passwd *user, char *const argv[])
 	sigset_t	none;
 	int			log;
 
+	/* With all that it starts, it can be killed at once. */
+	if (pid >= 0)
+		setpgid(pid, pid);
 	if (pid != 0)
 		return pid;
 	snprintf(path, sizeof(path), "%s/log", server->directory);
@@ -215,6 +219,33 @@ last_log_line(const Ephemeral *server)
 	return line;
 }
 
+/* Pass 20 ms; false: the sidecar is gone. */
+static bool
+pass_time(void)
+{
+	struct pollfd broken = {lifeline, POLLIN, 0};
+
+	return poll(&broken, 1, 20) <= 0;
+}
+
+/* For a program to end, if the sidecar lives as long: its status, or -1. */
+static int
+wait_for(pid_t pid)
+{
+	int			status = -1;
+	pid_t		ended;
+
+	while ((ended = waitpid(pid, &status, WNOHANG)) == 0 || (ended < 0 && errno == EINTR))
+	{
+		if (pass_time())
+			continue;
+		kill(-pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return -1;
+	}
+	return ended == pid ? status : -1;
+}
+
 static bool
 init_database(const Ephemeral *server, const struct passwd *user, const char *bindir)
 {
@@ -226,13 +257,12 @@ init_database(const Ephemeral *server, const struct passwd *user, const char *bi
 		"--no-locale", "--no-sync", NULL
 	};
 	pid_t		pid;
-	int			status = -1;
 	FILE	   *file;
 
 	snprintf(program, sizeof(program), "%s/initdb", bindir);
 	snprintf(data, sizeof(data), "%s/data", server->directory);
 	pid = run(server, user, argv);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+	if (pid < 0 || wait_for(pid) != 0)
 		return fail("%s failed: %s", program, last_log_line(server));
 
 	snprintf(conf, sizeof(conf), "%s/postgresql.conf", data);
@@ -274,7 +304,11 @@ connect_when_up(const Ephemeral *server, pid_t postmaster)
 				 START_LIMIT_S, last_log_line(server));
 			return NULL;
 		}
-		poll(NULL, 0, 20);
+		if (!pass_time())
+		{
+			fail("the sidecar has ended");
+			return NULL;
+		}
 	}
 }
 
@@ -326,24 +360,38 @@ stop_server(pid_t postmaster)
 	}
 }
 
-/* What the sidecar has opened must not stay open here: a port that nobody serves any more would still take connections. */
+/*
+ * What the sidecar has opened must not stay open here: a port that nobody serves
+ * any more would still take connections, and who reads the sidecar's output
+ * would wait for the keeper's end.
+ */
 static void
 close_others(int one, int other)
 {
-	unsigned	low = (unsigned) (one < other ? one : other);
-	unsigned	high = (unsigned) (one < other ? other : one);
+	DIR		   *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+	int			nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int			fd;
 
-	if (low > STDERR_FILENO + 1)
-		close_range(STDERR_FILENO + 1, low - 1, 0);
-	if (high > low + 1)
-		close_range(low + 1, high - 1, 0);
-	close_range(high + 1, ~0U, 0);
+	for (fd = 0; nowhere >= 0 && fd <= STDERR_FILENO; fd++)
+		dup2(nowhere, fd);
+	while (dir != NULL && (entry = readdir(dir)) != NULL)
+	{
+		fd = atoi(entry->d_name);
+		if (fd > STDERR_FILENO && fd != one && fd != other && fd != dirfd(dir))
+			close(fd);
+	}
+	if (dir != NULL)
+		closedir(dir);
+	else
+		for (fd = STDERR_FILENO + 1; fd < sysconf(_SC_OPEN_MAX); fd++)
+			if (fd != one && fd != other)
+				close(fd);
 }
 
 /* All that the keeper does.  It reports on `report`: "+", or why not. */
 static void
-keep(const Ephemeral *server, const struct passwd *user, const char *bindir,
-	 int lifeline, int report)
+keep(const Ephemeral *server, const struct passwd *user, const char *bindir, int report)
 {
 	char		program[640];
 	char		data[512];
@@ -405,16 +453,32 @@ make_directory(Ephemeral *server, const struct passwd *user)
 	return true;
 }
 
+/* Is a signal that ends us waiting until somebody fetches it? */
+static bool
+told_to_end(void)
+{
+	sigset_t	set;
+
+	return sigpending(&set) == 0 && (sigismember(&set, SIGINT) || sigismember(&set, SIGTERM));
+}
+
 /* Read the keeper's report to its end.  Silence means that it died. */
 static bool
 read_report(int fd)
 {
+	struct pollfd readable = {fd, POLLIN, 0};
 	size_t		len = 0;
-	ssize_t		got;
+	ssize_t		got = 1;
 
-	while ((got = read(fd, error_text + len, sizeof(error_text) - 1 - len)) > 0 ||
-		   (got < 0 && errno == EINTR))
+	while (got > 0)
+	{
+		if (told_to_end())
+			return fail("ended by a signal while PostgreSQL was being started");
+		if (poll(&readable, 1, 100) <= 0)
+			continue;
+		got = read(fd, error_text + len, sizeof(error_text) - 1 - len);
 		len += got > 0 ? (size_t) got : 0;
+	}
 	while (len > 0 && error_text[len - 1] == '\n')
 		len--;
 	error_text[len] = '\0';
@@ -428,7 +492,7 @@ ephemeral_start(Ephemeral *server, const char *bindir, const char **error)
 {
 	char		programs[512];
 	struct passwd *user = NULL;
-	int			lifeline[2];
+	int			ends[2];
 	int			report[2];
 	bool		ok;
 
@@ -438,7 +502,7 @@ ephemeral_start(Ephemeral *server, const char *bindir, const char **error)
 		return false;
 	if (geteuid() == 0 && (user = getpwnam("postgres")) == NULL)
 		return fail("PostgreSQL does not run as root, and there is no user postgres: run this as another user");
-	if (pipe2(lifeline, O_CLOEXEC) != 0 || pipe2(report, O_CLOEXEC) != 0)
+	if (pipe2(ends, O_CLOEXEC) != 0 || pipe2(report, O_CLOEXEC) != 0)
 		return fail("could not make a pipe: %s", strerror(errno));
 	if (!make_directory(server, user))
 		return false;
@@ -451,13 +515,14 @@ ephemeral_start(Ephemeral *server, const char *bindir, const char **error)
 	}
 	if (server->keeper == 0)
 	{
-		close(lifeline[1]);
+		close(ends[1]);
 		close(report[0]);
-		keep(server, user, programs, lifeline[0], report[1]);
+		lifeline = ends[0];
+		keep(server, user, programs, report[1]);
 	}
-	close(lifeline[0]);
+	close(ends[0]);
 	close(report[1]);
-	server->lifeline = lifeline[1];
+	server->lifeline = ends[1];
 	ok = read_report(report[0]);
 	close(report[0]);
 	if (ok)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import unittest
@@ -231,20 +232,45 @@ class Secured(ServerTest):
 
 
 class Ephemeral(unittest.TestCase):
-    def test_slow_start_and_sudden_end(self):
-        """What takes long before the loop turns starts no timer too early, and the keeper keeps no port open."""
-        programs = Path(WORK) / "slow"
+    def programs(self, name, before):
+        """PostgreSQL's, with something that initdb does before."""
+        programs = Path(WORK) / name
         programs.mkdir()
         for program in Path(cluster.bindir).iterdir():
             (programs / program.name).symlink_to(program)
         (programs / "initdb").unlink()
-        (programs / "initdb").write_text(f'#!/bin/sh\nsleep 5.5\nexec {cluster.bindir}/initdb "$@"\n')
+        (programs / "initdb").write_text(f'#!/bin/sh\n{before}\nexec {cluster.bindir}/initdb "$@"\n')
         (programs / "initdb").chmod(0o755)
         os.chmod(WORK, 0o755)
-        sidecar = Sidecar(cluster, "--ephemeral", "--pg-bindir", str(programs), dsn="")
+        return str(programs)
+
+    def test_ended_while_it_starts(self):
+        """It ends at once, and leaves nothing."""
+        for number, code in ((signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGKILL, -9)):
+            place = Path(WORK) / f"hanging-{number}"
+            place.mkdir()
+            os.chmod(place, 0o777)
+            programs = self.programs(f"hangs-{number}", f"touch {place}/begun; sleep 1000")
+            child = subprocess.Popen([BINARY, "serve", "--ephemeral", "--pg-bindir", programs, "--listen", "127.0.0.1:0", "--admin", ""],
+                                     stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(place)})
+            self.addCleanup(child.kill)
+            self.assertTrue(wait_until((place / "begun").exists, 20))
+            child.send_signal(number)
+            self.assertEqual(child.wait(20), code)
+            said = child.communicate()[1]
+            self.assertEqual("ended by a signal" in said, code == 1, said)
+            self.assertTrue(wait_until(lambda: os.listdir(place) == ["begun"], 20), os.listdir(place))
+            self.assertTrue(wait_until(lambda number=number: subprocess.run(["pgrep", "-f", f"/hangs-{number}/"], stdout=subprocess.DEVNULL).returncode, 20))
+
+    def test_slow_start_and_sudden_end(self):
+        """What takes long before the loop turns starts no timer too early, and the keeper keeps no port open."""
+        sidecar = Sidecar(cluster, "--ephemeral", "--pg-bindir", self.programs("slow", "sleep 5.5"), dsn="")
         self.addCleanup(sidecar.kill)
         self.assertTrue(wait_until(lambda: "PostgreSQL answers" in sidecar.log(), 60), sidecar.log())
         self.assertNotIn("took too long", sidecar.log())
+        keeper, = Path(f"/proc/{sidecar.process.pid}/task/{sidecar.process.pid}/children").read_text().split()
+        kept = [os.readlink(f"/proc/{keeper}/fd/{fd}") for fd in os.listdir(f"/proc/{keeper}/fd")]
+        self.assertEqual([kind.split(":")[0] for kind in sorted(kept)], ["/dev/null"] * 3 + ["pipe"])
         sidecar.kill()
         with socket.socket() as client:
             self.assertRaises(ConnectionRefusedError, client.connect, ("127.0.0.1", sidecar.port))
