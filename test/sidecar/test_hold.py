@@ -6,6 +6,7 @@ are stopped. hold is stopped, killed, cut off from the server, or cannot write. 
 time through another sidecar, and looks at /proc the moment that it has it.
 """
 import concurrent.futures
+import contextlib
 import fcntl
 import os
 import pty
@@ -91,15 +92,15 @@ class HoldTest(unittest.TestCase):
     def setUp(self):
         self.object = self.mark = f"mark-{uuid.uuid4()}"
         self.server = None
+        self.children = []
         self.addCleanup(self.sweep)
 
     def sweep(self, mark=None):
-        mark = mark or self.mark
-        for pid, _ in alive(mark):
-            os.kill(pid, signal.SIGKILL)
+        mark = (mark or self.mark).encode()
         for pid in processes():
-            if mark.encode() in read(pid, "environ") and is_hold(pid):
-                os.kill(pid, signal.SIGKILL)
+            if mark in read(pid, "environ") and (is_hold(pid) or state(pid)[0] not in "ZX"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def own_server(self):
         """A sidecar that this test may stop."""
@@ -120,6 +121,7 @@ class HoldTest(unittest.TestCase):
         how.setdefault("stderr", subprocess.PIPE)
         child = subprocess.Popen(words, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  process_group=0, **how)
+        self.children.append(child)
         self.addCleanup(child.wait, 60)
         self.addCleanup(self.sweep, self.mark)
         self.addCleanup(child.stdout.close)
@@ -610,6 +612,13 @@ class Everywhere(TerminalTest):
             if mark.encode() in read(pid, "environ") and is_hold(pid) and read(pid, "comm") != b"gt-guard\n" and not is_hold(state(pid)[1]):
                 return pid
 
+    def said(self, mark):
+        child = next((child for child in self.children if mark in child.args), None)
+        if child is None or child.stderr is None:
+            return self.screen
+        os.set_blocking(child.stderr.fileno(), False)
+        return f"{child.poll()} {child.stderr.read()}"
+
     def contend(self, held):
         name, mark = held
         left = [process for process in self.get_lock(60, mark) if b"bash" not in process[1]]
@@ -629,7 +638,7 @@ class Everywhere(TerminalTest):
             self.addCleanup(self.sweep, self.mark)
             held.append((name, self.mark))
         for name, mark in held:
-            self.assertTrue(wait_until(lambda mark=mark: len(alive(mark)) > 6, 20), f"{name}: {alive(mark)} {self.screen}")
+            self.assertTrue(wait_until(lambda mark=mark: len(alive(mark)) > 6, 20), f"{name}: {alive(mark)} {self.said(mark)}")
         for name, mark in held:
             act(self.holder(mark))
         with concurrent.futures.ThreadPoolExecutor(len(held)) as pool:
