@@ -129,44 +129,49 @@ rows_by_id(const void *a, const void *b)
 				  DatumGetUUIDP((*(GtRow *const *) b)->v[L_ID]), sizeof(pg_uuid_t));
 }
 
-/* The leases of one object; of every type that has one of this name, where no type is given. */
+/* Adds the leases of the object with this key, (type, id). */
+static List *
+add_rows_of(List *rows, GtTable *leases, const Datum *key, const Filter *f)
+{
+	GtScan	   *scan = gt_scan_begin(leases, GT_LEASE_OBJECT, 2, key);
+	GtRow		row;
+
+	while (gt_scan_next(scan, &row))
+		if (matches(leases, &row, f))
+			rows = lappend(rows, memcpy(palloc(sizeof(GtRow)), &row, sizeof(GtRow)));
+	gt_scan_end(scan);
+	return rows;
+}
+
+/*
+ * The leases of one object; of every type that has one of this name, where no type
+ * is given.  Those are asked of the objects: of types there may be any number.
+ */
 static List *
 rows_of_object(GtTable *leases, const Filter *f)
 {
 	List	   *rows = NIL;
 	Datum		key[2];
-	bool		more = true;
+	GtTable		objects;
+	GtScan	   *scan;
+	GtRow		object;
 
-	key[0] = CStringGetTextDatum(f->type != NULL ? f->type : "");
 	key[1] = CStringGetTextDatum(f->object);
-	while (more)
+	if (f->type != NULL)
 	{
-		GtRow		row;
-		GtScan	   *scan;
-
-		if (f->type == NULL)
-		{
-			/* the next type there is */
-			scan = gt_scan_begin_bound(leases, GT_LEASE_OBJECT, 0, NULL, BTGreaterStrategyNumber, key[0]);
-			more = gt_scan_next(scan, &row);
-			gt_scan_end(scan);
-			if (!more)
-				break;
-			key[0] = row.v[L_OBJECT_TYPE];
-		}
-		else
-			more = false;
-		scan = gt_scan_begin(leases, GT_LEASE_OBJECT, 2, key);
-		while (gt_scan_next(scan, &row))
-			if (matches(leases, &row, f))
-			{
-				GtRow	   *copy = palloc(sizeof(GtRow));
-
-				*copy = row;
-				rows = lappend(rows, copy);
-			}
-		gt_scan_end(scan);
+		key[0] = CStringGetTextDatum(f->type);
+		return add_rows_of(rows, leases, key, f);
 	}
+	gt_open(&objects, GT_OBJECT, AccessShareLock);
+	scan = gt_scan_begin(&objects, GT_OBJECT_PKEY, 1, &key[1]);
+	while (gt_scan_next(scan, &object))
+	{
+		CHECK_FOR_INTERRUPTS();
+		key[0] = object.v[O_OBJECT_TYPE];
+		rows = add_rows_of(rows, leases, key, f);
+	}
+	gt_scan_end(scan);
+	gt_close(&objects);
 	return rows;
 }
 

@@ -352,6 +352,27 @@ def services_that_come_and_go(t):
 
 
 @attack
+def types_by_the_thousand(t):
+    """a role with leases of thousands of object types does not lengthen what others do with one object of theirs"""
+    kind, mine = t.name("kind"), f"{town.HIDDEN}typed-{t.n}"
+    t.sql("mallory", "SELECT count(gt_lease_create('x', %s || i, duration => '1 minute')) FROM generate_series(1, 2000) i", kind)
+    lease = t.value("victim", "SELECT gt_lease_create(%s, 'v_typed', duration => '1 minute')", mine)
+    link = t.holding("victim")
+    for call in ("gt_lease_list(object_id => '%s')", "gt_lease_list(object_id => '%s', object_type => 'v_typed')",
+                 "gt_lease_create('%s', 'v_typed')", "gt_fence_check('%s', 'v_typed', 1)"):
+        looks = "SELECT sum(coalesce(idx_scan, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_all_tables WHERE schemaname = '_garbagetruck'"
+        before = t.execute("victim", link, looks, ())[0][0] or 0
+        t.same(len(t.execute("victim", link, f"SELECT * FROM {call % mine}", ())), 1, call)
+        after = t.execute("victim", link, looks, ())[0][0] or 0
+        if after - before > 200:
+            t.fault(f"{after - before} looks at indexes for {call}")
+    yield
+    link.close()
+    t.sql("victim", "SELECT gt_release(%s)", lease)
+    t.sql("mallory", "SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases WHERE starts_with(object_type, %s)))", kind)
+
+
+@attack
 def plans_of_many_handlers(t):
     """the plans of a role's long commands do not fill its workers' memory"""
     t.refused("mallory", "22023", "SELECT gt_handler_create(%s, 'sql', 'SELECT 1 /*' || repeat('x', 400000) || '*/')", t.name("long"))
