@@ -94,11 +94,30 @@ check_identity(char **newval, void **extra, GucSource source)
 	return check_name("identity", *newval, 1024);
 }
 
+/*
+ * For whom a call is made is said with each call: as a default of a database or a
+ * role, which its owner may set, it would shut all others out of what is theirs.
+ */
+static bool
+is_of_the_session(GucSource source)
+{
+	if (source == PGC_S_DEFAULT || source == PGC_S_CLIENT || source == PGC_S_OVERRIDE || source == PGC_S_SESSION)
+		return true;
+	GUC_check_errdetail("It can not be a default of a database or a role.");
+	return false;
+}
+
 /* It is kept with each object, and the services that it acts for begin with it. */
 static bool
 check_caller(char **newval, void **extra, GucSource source)
 {
-	return check_name("caller", *newval, 255);
+	return ((*newval)[0] == '\0' || is_of_the_session(source)) && check_name("caller", *newval, 255);
+}
+
+static bool
+check_newest_first(bool *newval, void **extra, GucSource source)
+{
+	return !*newval || is_of_the_session(source);
 }
 
 /* See garbagetruck.h. */
@@ -183,7 +202,7 @@ gt_settings_init(bool preloaded)
 							 "A server whose clients expect that sets it, with SET LOCAL.",
 							 &gt_newest_first, false, PGC_USERSET,
 							 GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
-							 NULL, NULL, NULL);
+							 check_newest_first, NULL, NULL);
 	DefineCustomBoolVariable("garbagetruck.in_cleanup",
 							 "On while a handler's SQL runs, so that triggers can tell.",
 							 NULL,

@@ -152,6 +152,44 @@ def own_locks_around_the_handler(t):
     yield
 
 
+@attack(alone=True)
+def administrators_switches(t):
+    """an administrator's calls on all handlers, rights and objects do not wait for a role's open transaction on its own"""
+    name = t.handler(t.name("switch"), "queue", None)
+    gone = t.handler(t.name("gone"), "queue", None)
+    t.garbage(name, 3)
+    lease = t.value("mallory", "SELECT gt_lease_create('held', %s)", name)
+    t.holding("mallory", f"SELECT gt_pause('{name}'), gt_handler_grant('{name}', 'bob'), gt_share('bob')", f"SELECT * FROM gt_claim('{{{name}}}')",
+              f"SELECT gt_lease_update('{lease}', payload => '1')", f"SELECT gt_handler_drop('{gone}')", "SELECT gt_lease_create('new', 'm_new')")
+    t.admin("SET lock_timeout = '5 s'")
+    t.admin("SELECT gt_pause(), gt_resume()")
+    t.admin("SELECT * FROM gt_health()")
+    t.admin("SELECT * FROM gt_check()")
+    t.admin("SELECT count(*) FROM gt_metrics(), gt_forecast(), gt_handlers, gt_garbage, gt_leases")
+    t.admin("SELECT gt_allow('nobody'), gt_disallow('nobody')")
+    t.handler(f"v_switch_{t.n}", "queue", None, role="victim")
+    yield
+
+
+@attack
+def judgement_of_a_strangers_object(t):
+    """a refused call on an object whose run was interrupted keeps nobody from judging that"""
+    table = f"v.sleep_{t.n}"
+    t.sql("victim", f"CREATE TABLE {table} AS SELECT 3600 AS s")
+    t.afterwards("victim", f"DROP TABLE {table}")
+    name = t.handler(f"v_sleeper_{t.n}", "sql", f"SELECT pg_sleep(s) FROM {table}", role="victim", timeout="1 hour")
+    t.garbage(name, role="victim")
+    t.running(name)
+    t.sql("victim", f"DELETE FROM {table}")
+    refused = f"SELECT sqlstate FROM gt_lease_grant_each('[{{\"object_id\": \"{name}-1\", \"object_type\": \"{name}\"}}]')"
+    for role in ("bob", "mallory"):
+        link = t.holding(role, "SET lock_timeout = '1 s'", refused)
+        t.same(t.execute(role, link, refused, ()), [("42501",)], "the refused call")
+    t.admin("SELECT pg_terminate_backend(pid) FROM gt_workers WHERE handler = %s", name)
+    t.until("it is not tried again", lambda: not t.admin("SELECT 1 FROM gt_garbage WHERE handler = %s", name))
+    yield
+
+
 @attack
 def garbage_held_in_bulk(t):
     """hundreds of due objects of a role, all held by its open transaction, let the workers serve the others"""

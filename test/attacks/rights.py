@@ -456,3 +456,20 @@ def sign_of_a_run(t):
         t.refused("bob", "55P02 42501 22023", sql)
     t.refused("mallory", "55000", "SELECT gt_snooze('1 s')")
     yield
+
+
+@attack(alone=True)
+def callers_by_default(t):
+    """the database's owner can not make everybody a caller of one name, nor turn their lists round"""
+    for sql in ("ALTER DATABASE shop SET garbagetruck.caller = 'x'", "ALTER DATABASE shop SET garbagetruck.newest_first = on"):
+        t.afterwards("dbo", "ALTER DATABASE shop RESET ALL")
+        t.refused("dbo", "22023 42501", sql)
+        link = t.session("victim")
+        mine = t.execute("victim", link, "SELECT gt_lease_create(%s, 'v_caller'), current_setting('garbagetruck.caller'),"
+                                         " current_setting('garbagetruck.newest_first')", (f"{town.HIDDEN}caller-{t.n}",))
+        t.same(mine[0][1:], ("", "off"), "what the victim's session calls as")
+        t.execute("victim", link, "SELECT gt_release(%s)", (mine[0][0],))
+    yield
+    link = t.session("victim")
+    t.same(t.execute("victim", link, "SELECT set_config('garbagetruck.caller', 'x', true), set_config('garbagetruck.newest_first', 'on', true)", ()),
+           [("x", "on")], "what a session may set for itself")
