@@ -706,6 +706,34 @@ class File(Test):
             garbage(h, "a")
             self.failed(h, "not the directory", sidecar)
 
+    def test_unmounted(self):
+        """Where a file system was mounted that is not any more, the empty directory beneath it says nothing."""
+        if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("needs a mount namespace")
+        root = os.path.join(work, "with volumes")
+        at_start, later = os.path.join(root, "a b", "vol"), os.path.join(root, "later")
+        os.makedirs(at_start)
+        os.makedirs(later)
+        wrap = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$1" && shift && exec "$@"', "sh", at_start]
+        with Sidecar("--file-root", root + "/", wrap=wrap) as sidecar:
+            def inside(*command):
+                subprocess.run(["nsenter", "-t", str(sidecar.child.pid), "-m", *command], check=True)
+
+            h = handler("file", "{object_id}", retry_delay="1 h")
+            self.until(lambda: sidecar.stats()["connected"], "it has started", sidecar)
+            inside("mount", "-t", "tmpfs", "none", later)
+            garbage(h, "later/gone")
+            self.gone(h, sidecar)
+            inside("umount", at_start)
+            inside("umount", later)
+            for path in ("a b/vol/x", "later/x", "a b//vol/y", os.path.join(later, "d/y")):
+                h = handler("file", "{object_id}", retry_delay="1 h")
+                garbage(h, path)
+                self.failed(h, "mounted", sidecar)
+            h = handler("file", "{object_id}", retry_delay="1 h")
+            garbage(h, "gone")
+            self.gone(h, sidecar)
+
     def test_private_tmp(self):
         """A /tmp of the sidecar's own (PrivateTmp= of systemd) has none of the files: its handler is left to others."""
         if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode != 0:

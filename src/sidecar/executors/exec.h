@@ -494,9 +494,10 @@ extern bool file_withdraw(Context *context, const Call *call);
 
 /*
  * Remove one file beneath root.  True: it is gone, or was not there, while the
- * directory that it would be in is; else `error` says why not.
+ * directory that it would be in is; else `error` says why not.  What is mounted
+ * on the way is noted in `mounts`, and must be mounted from then on.
  */
-extern bool file_remove(const char *root, const char *path,
+extern bool file_remove(const char *root, Buffer *mounts, const char *path,
 						char *error, size_t error_size);
 
 /* One RESP2 reply.  Returns its length, 0: not all there, -1: no reply. */

@@ -11,6 +11,10 @@
  * The path is walked one component at a time with O_NOFOLLOW, each relative to
  * the directory before it, so that neither ".." nor a symbolic link, nor one
  * put there meanwhile, leads out of the root.
+ *
+ * That a file is not there counts as removed, so the place must be the right one:
+ * the root that it was at the start, and beneath it a mount wherever there has
+ * been one since.  An empty directory on which nothing is mounted any more is not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +45,7 @@ struct FileThread
 	CURLM	   *multi;			/* to wake the executors */
 	char	   *root;
 	struct stat root_info;		/* as it was at the start */
+	Buffer		mounts;			/* beneath the root, see is_mounted(); the thread's own once it runs */
 
 	/* guarded by lock */
 	FileJob    *given;			/* in their order */
@@ -83,12 +88,74 @@ relative_path(const char *root, const char *path)
 	return path + len;
 }
 
+/* Is "/a/b" one of the mounts that are known?  Each of them is followed by a line end, which can be in none of them. */
+static bool
+is_known_mount(const Buffer *mounts, const char *path, size_t len)
+{
+	const char *at = mounts->data;
+
+	while (at != NULL && *at != '\0')
+	{
+		size_t		line = strcspn(at, "\n");
+
+		if (line == len && memcmp(at, path, len) == 0)
+			return true;
+		at += line + 1;
+	}
+	return false;
+}
+
+static void
+add_mount(Buffer *mounts, const char *path, size_t len)
+{
+	if (memchr(path, '\n', len) != NULL || is_known_mount(mounts, path, len))
+		return;
+	buffer_add(mounts, path, len);
+	buffer_text(mounts, "\n");
+}
+
+/* False: something was mounted on this directory, and is not any more.  What is mounted there is noted. */
+static bool
+is_mounted(Buffer *mounts, int directory, const Buffer *path)
+{
+	struct statx info;
+
+	/* a system that can not tell says nothing */
+	if (statx(directory, "", AT_EMPTY_PATH, 0, &info) != 0 || (info.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) == 0)
+		return true;
+	if ((info.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0)
+		return !is_known_mount(mounts, path->data, path->len);
+	add_mount(mounts, path->data, path->len);
+	return true;
+}
+
+/* The next directory on the way, whose path from the root is `path`; -1: there is none that we would go to. */
+static int
+open_component(int parent, const char *component, const Buffer *path, Buffer *mounts, char *error, size_t error_size)
+{
+	int			opened = openat(parent, component, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (opened >= 0 && is_mounted(mounts, opened, path))
+		return opened;
+	if (opened >= 0)
+		snprintf(error, error_size, "nothing is mounted any more on \"%.200s\" beneath --file-root", path->data);
+	else if (errno == ENOENT)
+		snprintf(error, error_size, "the directory \"%.200s\" in the path is not there: is something not mounted?", component);
+	else
+		snprintf(error, error_size, "\"%.200s\" in the path is no directory, or a symbolic link: %s",
+				 component, strerror(errno));
+	if (opened >= 0)
+		close(opened);
+	return -1;
+}
+
 /* Walk down to the last component; *rest is moved to it. */
 static int
-open_parent(const char *root, char **rest, char *error, size_t error_size)
+open_parent(const char *root, Buffer *mounts, char **rest, char *error, size_t error_size)
 {
 	char	   *component = *rest + strspn(*rest, "/");
 	int			directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	Buffer		path = {NULL, 0, 0};
 
 	if (directory < 0)
 		snprintf(error, error_size, "could not open --file-root \"%.200s\": %s", root, strerror(errno));
@@ -101,16 +168,13 @@ open_parent(const char *root, char **rest, char *error, size_t error_size)
 		if (*next == '\0')
 			break;
 		component[len] = '\0';
-		opened = openat(directory, component, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (opened < 0 && errno == ENOENT)
-			snprintf(error, error_size, "the directory \"%.200s\" in the path is not there: is something not mounted?", component);
-		else if (opened < 0)
-			snprintf(error, error_size, "\"%.200s\" in the path is no directory, or a symbolic link: %s",
-					 component, strerror(errno));
+		buffer_printf(&path, "/%s", component);
+		opened = open_component(directory, component, &path, mounts, error, error_size);
 		close(directory);
 		directory = opened;
 		component = next;
 	}
+	buffer_free(&path);
 	*rest = component;
 	return directory;
 }
@@ -147,7 +211,7 @@ plain_path(const char *root, const char *path, char *error, size_t error_size)
 }
 
 bool
-file_remove(const char *root, const char *path, char *error, size_t error_size)
+file_remove(const char *root, Buffer *mounts, const char *path, char *error, size_t error_size)
 {
 	const char *relative = plain_path(root, path, error, error_size);
 	char	   *copy;
@@ -160,7 +224,7 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 	copy = exec_strdup(relative);
 	name = copy;
 	snprintf(error, error_size, "%s", "");
-	directory = open_parent(root, &name, error, error_size);
+	directory = open_parent(root, mounts, &name, error, error_size);
 	if (directory >= 0)
 	{
 		removed = remove_entry(directory, name, error, error_size);
@@ -170,36 +234,81 @@ file_remove(const char *root, const char *path, char *error, size_t error_size)
 	return removed;
 }
 
-/*
- * Is the root on a /tmp or /var/tmp that only this process sees?  Under systemd's
- * PrivateTmp= it is empty, and everything in it would seem removed.  The source
- * of the mount that it is on tells: not that of another one.
- */
-static bool
-is_private_tmp(const char *root)
+/* In the table of mounts a blank, a tab, a line end and a backslash are written in octal. */
+static void
+decode_octal(char *text)
 {
-	char		line[4096];
+	char	   *to = text;
+
+	for (; *text != '\0'; text++)
+	{
+		if (text[0] == '\\' && strspn(text + 1, "01234567") >= 3)
+		{
+			*to++ = (char) ((text[1] - '0') * 64 + (text[2] - '0') * 8 + text[3] - '0');
+			text += 3;
+		}
+		else
+			*to++ = *text;
+	}
+	*to = '\0';
+}
+
+/* The number of the mount that a directory is on, and its path as the table of mounts would spell it; -1: not to be had. */
+static int
+mount_of(const char *root, char *real, size_t real_size)
+{
+	char		line[256];
 	char		path[64];
 	FILE	   *file;
+	ssize_t		len;
 	int			directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int			wanted = -1;
-	int			id;
-	bool		is_private = false;
+	int			id = -1;
 
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", directory);
+	len = readlink(path, real, real_size - 1);
+	real[len > 0 ? len : 0] = '\0';
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", directory);
 	file = directory >= 0 ? fopen(path, "re") : NULL;
-	while (file != NULL && fgets(line, sizeof(line), file) != NULL && sscanf(line, "mnt_id: %d", &wanted) != 1)
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL && sscanf(line, "mnt_id: %d", &id) != 1)
 		;
-	if (file != NULL)
-		fclose(file);
-	file = wanted >= 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
-	while (file != NULL && !is_private && fgets(line, sizeof(line), file) != NULL)
-		is_private = sscanf(line, "%d", &id) == 1 && id == wanted && strstr(line, "/systemd-private-") != NULL;
 	if (file != NULL)
 		fclose(file);
 	if (directory >= 0)
 		close(directory);
-	return is_private;
+	return id;
+}
+
+/*
+ * Read the table of mounts: those beneath the root are noted, and whether the
+ * root is on a /tmp or /var/tmp that only this process sees.  Under systemd's
+ * PrivateTmp= that is empty, and everything in it would seem removed.  The source
+ * of the mount that it is on tells: not that of another one.
+ */
+static void
+read_mounts(const char *root, Buffer *mounts, bool *is_private)
+{
+	char		line[8192];
+	char		source[4096];
+	char		point[4096];
+	char		real[4096];
+	int			wanted = mount_of(root, real, sizeof(real));
+	size_t		len = strcmp(real, "/") == 0 ? 0 : strlen(real);
+	FILE	   *file = wanted >= 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
+	int			id;
+
+	*is_private = false;
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+	{
+		if (sscanf(line, "%d %*d %*s %4095s %4095s", &id, source, point) != 3)
+			continue;
+		decode_octal(point);
+		if (id == wanted)
+			*is_private = strstr(source, "/systemd-private-") != NULL;
+		else if (strncmp(point, real, len) == 0 && point[len] == '/' && point[len + 1] != '\0')
+			add_mount(mounts, point + len, strlen(point + len));
+	}
+	if (file != NULL)
+		fclose(file);
 }
 
 bool
@@ -283,7 +392,7 @@ file_thread(void *arg)
 		pthread_mutex_unlock(&files->lock);
 		errno = 0;
 		job->removed = is_same_root(files, job->error, sizeof(job->error)) &&
-			file_remove(files->root, job->path, job->error, sizeof(job->error));
+			file_remove(files->root, &files->mounts, job->path, job->error, sizeof(job->error));
 		if (!job->removed && exec_is_shortage(errno))
 			job->shortage = errno;
 		pthread_mutex_lock(&files->lock);
@@ -305,8 +414,8 @@ file_thread_start(Context *context)
 
 	if (context->settings.file_root == NULL)
 		return NULL;
-	context->settings.private_root = is_private_tmp(context->settings.file_root);
 	files = exec_alloc(sizeof(*files));
+	read_mounts(context->settings.file_root, &files->mounts, &context->settings.private_root);
 	files->root = exec_strdup(context->settings.file_root);
 	if (stat(files->root, &files->root_info) != 0)
 		memset(&files->root_info, 0, sizeof(files->root_info)); /* none is the same */
@@ -316,6 +425,7 @@ file_thread_start(Context *context)
 	pthread_cond_init(&files->changed, NULL);
 	if (pthread_create(&files->thread, NULL, file_thread, files) == 0)
 		return files;
+	buffer_free(&files->mounts);
 	free(files->root);
 	free(files);
 	return NULL;
@@ -343,6 +453,7 @@ file_thread_stop(FileThread *files)
 	pthread_join(files->thread, NULL);
 	jobs_free(files->given);
 	jobs_free(files->done);
+	buffer_free(&files->mounts);
 	free(files->root);
 	free(files);
 }

@@ -484,8 +484,11 @@ static bool
 removes(const char *root, const char *path)
 {
 	char		error[EXEC_ERROR_SIZE];
+	Buffer		mounts = {NULL, 0, 0};
+	bool		removed = file_remove(root, &mounts, path, error, sizeof(error));
 
-	return file_remove(root, path, error, sizeof(error));
+	buffer_free(&mounts);
+	return removed;
 }
 
 static void
