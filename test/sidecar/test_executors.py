@@ -1065,10 +1065,11 @@ class S3(Test):
 
     def test_endpoint_is_no_url(self):
         keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-        with Sidecar(env=dict(keys, AWS_ENDPOINT_URL_S3="minio.internal:9000")) as sidecar:
-            h = handler("s3", "s3://b/{object_id}")
-            garbage(h, None)
-            self.left_to_others(h, "AWS_ENDPOINT_URL_S3", sidecar)
+        for endpoint in ("minio.internal:9000", "http:/minio.internal:9000", "http://me:word@minio.internal:9000", "http://minio.internal?x"):
+            with Sidecar(env=dict(keys, AWS_ENDPOINT_URL_S3=endpoint)) as sidecar:
+                h = handler("s3", "s3://b/{object_id}")
+                garbage(h, None)
+                self.all_left([(h, "AWS_ENDPOINT_URL_S3")], sidecar)
 
     def test_not_there(self):
         """That the key is not there is success; that the bucket, or the store, is not is none."""
@@ -1348,6 +1349,35 @@ class Azure(Test):
                 self.gone(h, sidecar)
                 self.assertEqual(good.seen[-1][2].get("x-ms-delete-snapshots"), expected)
 
+    def test_own_urls(self):
+        """The account's credentials go with URLs of its endpoint, however they are spelt, and with no others."""
+        with Server() as server:
+            own = f"http://localhost:{server.port}/acc"
+            for proof, connection in (("key", f"AccountName=acc;AccountKey={KEY};BlobEndpoint={own}"),
+                                      ("sas", f"BlobEndpoint={own}/;SharedAccessSignature=sv=1&sig=x")):
+                with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": connection}, allow=("localhost", "127.0.0.1")) as sidecar:
+                    h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
+                    for url, proven in ((f"{own}/box/a", True), (f"HTTP://LOCALHOST:0{server.port}/acc/box/a", True),
+                                        (f"{own}/box/a?timeout=3#fragment", True), (f"{own}/box/a#?sig=1", True),
+                                        (f"{own}?/box/a", False), (f"{own}er/box/a", False), (f"http://localhost:{server.port}/ACC/box/a", False),
+                                        (f"http://127.0.0.1:{server.port}/acc/box/a", False), (f"http://u:p@localhost:{server.port}/acc/box/a", False)):
+                        del server.seen[:]
+                        garbage(h, None, {"url": url})
+                        self.gone(h, sidecar)
+                        _, path, headers, _ = server.seen[0]
+                        self.assertEqual("sig=x" in path or headers.get("Authorization", "").startswith("SharedKey"), proven, (proof, url, path))
+                    bad = handler("azure_blob", "{payload.url}", retry_delay="1 h")
+                    garbage(bad, None, {"url": f"http:/localhost:{server.port}/acc/box/a"})
+                    self.failed(bad, "URL", sidecar)
+
+    def test_key_is_none(self):
+        """A key that can sign nothing uses up no attempts."""
+        connection = "AccountName=acc;AccountKey=%%%%;BlobEndpoint=http://127.0.0.1:9/acc"
+        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": connection}) as sidecar:
+            h = handler("azure_blob", "azure://box/{object_id}")
+            garbage(h, None)
+            self.left_to_others(h, "base64", sidecar)
+
     def test_credentials_stay(self):
         """Another host than the account's gets neither signature nor SAS."""
         with Server() as server:
@@ -1418,7 +1448,7 @@ class Grpc(Test):
 
         def answer(request, context):
             if b"status" in request:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now")
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now: 100 % é")
             if b"false" in request:
                 return field(2, b"busy")
             if b"rubbish" in request:
@@ -1430,7 +1460,7 @@ class Grpc(Test):
             return b""
 
         with self.server(answer) as port, Server() as web, Sidecar() as sidecar:
-            for object_id, text in (("status", "not now"), ("false", "busy"), ("rubbish", "CleanupObjectResponse"),
+            for object_id, text in (("status", "grpc-status 8: not now: 100 % é"), ("false", "busy"), ("rubbish", "CleanupObjectResponse"),
                                     ("large", "too long"), ("slow", "no answer within"), ("none", "success is false")):
                 h = handler("grpc", f"http://127.0.0.1:{port}", retry_delay="1 h", timeout="1 s")
                 garbage(h, object_id)

@@ -20,6 +20,7 @@
 #include "exec.h"
 
 #define API_VERSION "2020-10-02"
+#define KEY_MAX 256
 
 /* What the emulators of the service have built in. */
 #define EMULATOR_ACCOUNT "devstoreaccount1"
@@ -138,16 +139,42 @@ read_account(Account *account)
 		account->endpoint[len - 1] = '\0';
 }
 
-/* Is this URL one of the account's own? */
+/* Is this URL one of the account's own, however it is spelt? */
 static bool
 is_own(const Account *account, const char *url)
 {
+	Url			own;
+	Url			other;
 	size_t		len;
+	bool		same;
 
-	if (account->endpoint == NULL)
+	if (account->endpoint == NULL || !url_parse(account->endpoint, &own))
 		return false;
-	len = strlen(account->endpoint);
-	return strncasecmp(url, account->endpoint, len) == 0 && url[len] == '/';
+	len = strlen(own.path);
+	same = url_parse(url, &other);
+	if (same)
+	{
+		same = own.tls == other.tls && own.port == other.port && strcasecmp(own.host, other.host) == 0 &&
+			!other.user && strncmp(own.path, other.path, len) == 0 && other.path[len] == '/';
+		url_free(&other);
+	}
+	url_free(&own);
+	return same;
+}
+
+/* The bytes of the account's key; -1: it is no base64. */
+static int
+key_bytes(const Account *account, uint8_t *key, size_t size)
+{
+	size_t		len = strlen(account->key);
+	int			count;
+
+	if (len > size || (count = EVP_DecodeBlock(key, (const uint8_t *) account->key, (int) len)) < 0)
+		return -1;
+	/* the padding counts as bytes there */
+	while (len > 0 && account->key[--len] == '=')
+		count--;
+	return count;
 }
 
 /* A URL may carry its own credentials, and a placeholder may become one. */
@@ -155,16 +182,22 @@ static bool
 azure_lacks(Context *context, const char *command, char *why, size_t why_size)
 {
 	Account		account;
+	uint8_t		key[KEY_MAX];
 	bool		known;
+	bool		usable;
 
 	if (strncmp(command, "azure://", 8) != 0)
 		return false;
 	read_account(&account);
 	known = account.endpoint != NULL;
+	usable = account.sas != NULL || account.key == NULL || key_bytes(&account, key, sizeof(key)) >= 0;
+	OPENSSL_cleanse(key, sizeof(key));
 	account_free(&account);
 	if (!known)
 		snprintf(why, why_size, "set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT in the sidecar's environment");
-	return !known;
+	else if (!usable)
+		snprintf(why, why_size, "the account's key in the sidecar's environment is no base64");
+	return !known || !usable;
 }
 
 /* "azure://container/blob" becomes a URL of the account's endpoint. */
@@ -227,7 +260,10 @@ azure_prepare(Context *context, Call *call)
 	if (name_form)
 		valid = url_of_name(call, &account);
 	else
+	{
 		call->url = exec_strdup(call->target.text.data);
+		call->url[strcspn(call->url, "#")] = '\0';	/* never sent, nor what is added behind it */
+	}
 	account_free(&account);
 	call->method = "DELETE";
 	if (valid && !transfer_split_url(call))
@@ -314,17 +350,14 @@ shared_key(const Account *account, const char *path, bool snapshots, const char 
 {
 	size_t		path_len = strcspn(path, "?#");
 	Buffer		text = {NULL, 0, 0};
-	uint8_t		key[256];
+	uint8_t		key[KEY_MAX];
 	uint8_t		signature[32];
 	uint8_t		base64[64];
-	size_t		len = strlen(account->key);
-	int			key_len;
+	int			key_len = key_bytes(account, key, sizeof(key));
 	bool		done;
 
-	if (len > sizeof(key) || (key_len = EVP_DecodeBlock(key, (const uint8_t *) account->key, (int) len)) < 0)
+	if (key_len < 0)
 		return false;
-	while (len > 0 && account->key[--len] == '=')
-		key_len--;
 	buffer_printf(&text, "DELETE\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:%s\n%sx-ms-version:" API_VERSION "\n/%s%.*s",
 				  date, snapshots ? "x-ms-delete-snapshots:include\n" : "", account->name, (int) path_len, path);
 	if (path[path_len] == '?')

@@ -463,7 +463,21 @@ extern void transfer_end(Context *context, Call *call);
 /* The call that a handle of libcurl works for. */
 extern Call *transfer_call(CURL *easy);
 
-/* Split call->url; false when it is none of http or https. */
+/* A URL of http or https, as libcurl reads it and nobody reads it otherwise. */
+typedef struct Url
+{
+	bool		tls;
+	bool		user;			/* it has one in it */
+	char	   *host;			/* without brackets */
+	int			port;
+	const char *path;			/* in the text, with the query; perhaps "" */
+} Url;
+
+/* False: it is none.  To be freed otherwise. */
+extern bool url_parse(const char *text, Url *parts);
+extern void url_free(Url *parts);
+
+/* Set host_name and port by call->url; false when it is none of http or https. */
 extern bool transfer_split_url(Call *call);
 
 /* Text for a request that failed before there was an answer. */

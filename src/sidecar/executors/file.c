@@ -329,7 +329,7 @@ file_prepare(Context *context, Call *call)
 		snprintf(call->error, sizeof(call->error), "the sidecar was started without --file-root");
 		return false;
 	}
-	call->host_name = exec_strdup("file");
+	call->host_name = exec_strdup("/");	/* no host's name */
 	return call_expand(call, call->command, TARGET_FILE) &&
 		plain_path(context->settings.file_root, call->target.text.data, call->error, sizeof(call->error)) != NULL;
 }

@@ -149,14 +149,24 @@ unpack_answer(Call *call)
 	return success;
 }
 
+/* As the answer tells it, which is percent-encoded. */
+static void
+tell_status(Call *call)
+{
+	char	   *message = curl_easy_unescape(NULL, call->trailer_message != NULL ? call->trailer_message : "", 0, NULL);
+
+	snprintf(call->error, sizeof(call->error), "%.150s port %d: grpc-status %.10s: %.250s", call->host_name, call->port,
+			 call->trailer_status, message != NULL ? message : "");
+	curl_free(message);
+}
+
 static bool
 grpc_judge(Context *context, Call *call, long status)
 {
 	if (status == 200 && call->trailer_status != NULL && strcmp(call->trailer_status, "0") == 0)
 		return unpack_answer(call);
 	if (call->trailer_status != NULL)
-		snprintf(call->error, sizeof(call->error), "%.150s port %d: grpc-status %.10s: %.250s", call->host_name, call->port,
-				 call->trailer_status, call->trailer_message != NULL ? call->trailer_message : "");
+		tell_status(call);
 	else
 		snprintf(call->error, sizeof(call->error), "%.200s port %d: no gRPC answer, HTTP status %ld",
 				 call->host_name, call->port, status);

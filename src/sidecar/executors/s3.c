@@ -159,7 +159,7 @@ s3_prepare(Context *context, Call *call)
 	call->target.lease_host = false;	/* the host is the endpoint's */
 	bucket = call->target.text.data;
 	if (strncmp(bucket, "s3://", 5) != 0 || (key = strchr(bucket + 5, '/')) == NULL ||
-		key == bucket + 5 || key[1] == '\0')
+		key == bucket + 5 || key[1] == '\0' || bucket[5 + strspn(bucket + 5, ".")] == '/')
 	{
 		snprintf(call->error, sizeof(call->error), "the target is no s3://bucket/key");
 		return false;
@@ -172,9 +172,9 @@ s3_prepare(Context *context, Call *call)
 	buffer_encoded(&url, bucket + 5, strlen(bucket + 5), "/");
 	call->url = url.data;
 	call->method = "DELETE";
-	if ((endpoint == NULL || strpbrk(endpoint, "?#") == NULL) && transfer_split_url(call))
+	if ((endpoint == NULL || strpbrk(endpoint, "?#@") == NULL) && transfer_split_url(call))
 		return true;
-	snprintf(call->error, sizeof(call->error), "AWS_ENDPOINT_URL_S3 is no URL of http or https without a query");
+	snprintf(call->error, sizeof(call->error), "AWS_ENDPOINT_URL_S3 is no URL of http or https without user and query");
 	return false;
 }
 

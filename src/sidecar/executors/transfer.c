@@ -34,43 +34,79 @@ url_part(CURLU *url, CURLUPart part, unsigned flags)
 	return copy;
 }
 
+/*
+ * The path behind "http[s]://authority", as everybody reads it: libcurl also takes
+ * one slash or three, and a backslash where others see the end of the host.
+ */
+static const char *
+path_of(const char *text, bool *tls)
+{
+	const char *authority = strstr(text, "://");
+	size_t		len;
+
+	if (authority == NULL)
+		return NULL;
+	*tls = authority - text == 5 && strncasecmp(text, "https", 5) == 0;
+	if (!*tls && (authority - text != 4 || strncasecmp(text, "http", 4) != 0))
+		return NULL;
+	authority += 3;
+	len = strcspn(authority, "/?#");
+	return len > 0 && memchr(authority, '\\', len) == NULL ? authority + len : NULL;
+}
+
+bool
+url_parse(const char *text, Url *parts)
+{
+	CURLU	   *url = curl_url();
+	char	   *user = NULL;
+	char	   *port = NULL;
+	char	   *host = NULL;
+
+	memset(parts, 0, sizeof(*parts));
+	parts->path = path_of(text, &parts->tls);
+	if (url != NULL && parts->path != NULL && curl_url_set(url, CURLUPART_URL, text, CURLU_PATH_AS_IS) == CURLUE_OK)
+	{
+		user = url_part(url, CURLUPART_USER, 0);
+		host = url_part(url, CURLUPART_HOST, 0);
+		port = url_part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+	}
+	curl_url_cleanup(url);
+	parts->user = user != NULL;
+	parts->port = port != NULL ? atoi(port) : 0;
+	/* an IPv6 address is written in brackets */
+	if (host != NULL && host[0] == '[')
+	{
+		host[strcspn(host, "]")] = '\0';
+		memmove(host, host + 1, strlen(host));
+	}
+	free(user);
+	free(port);
+	parts->host = host;
+	if (host != NULL && host[0] != '\0' && parts->port > 0)
+		return true;
+	url_free(parts);
+	return false;
+}
+
+void
+url_free(Url *parts)
+{
+	free(parts->host);
+	memset(parts, 0, sizeof(*parts));
+}
+
 bool
 transfer_split_url(Call *call)
 {
-	CURLU	   *url = curl_url();
-	char	   *scheme = NULL;
-	char	   *port = NULL;
-	char	   *host = NULL;
-	bool		valid = false;
+	Url			parts;
 
-	if (url == NULL)
+	if (!url_parse(call->url, &parts))
 		return false;
-	if (curl_url_set(url, CURLUPART_URL, call->url, CURLU_PATH_AS_IS) == CURLUE_OK)
-	{
-		scheme = url_part(url, CURLUPART_SCHEME, 0);
-		host = url_part(url, CURLUPART_HOST, 0);
-		port = url_part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
-		valid = scheme != NULL && host != NULL && host[0] != '\0' && port != NULL &&
-			(strcasecmp(scheme, "http") == 0 || strcasecmp(scheme, "https") == 0);
-	}
-	curl_url_cleanup(url);
-	if (valid)
-	{
-		/* an IPv6 address is written in brackets */
-		if (host[0] == '[')
-		{
-			host[strcspn(host, "]")] = '\0';
-			memmove(host, host + 1, strlen(host));
-		}
-		free(call->host_name);
-		call->host_name = host;
-		call->port = atoi(port);
-		host = NULL;
-	}
-	free(scheme);
-	free(host);
-	free(port);
-	return valid;
+	free(call->host_name);
+	call->host_name = exec_strdup(parts.host);
+	call->port = parts.port;
+	url_free(&parts);
+	return true;
 }
 
 /* The transfer that a libcurl callback is about, and where it belongs. */

@@ -349,6 +349,13 @@ command(ExecutorKind kind, const char *text, bool expected)
 static void
 test_commands(void)
 {
+	/* what others would take for another host, or for none, than libcurl does */
+	static const char *const odd[] = {
+		"http:/h/x", "https:/h/c/b", "http:///h/x", "http:////h/x", "http:h/x", "//h/x", "h/x", "http://h\\@h/x", "http:\\\\h/x",
+		"http://h\\x@h/", "http://x\\@h/", "http://h:1x/", "http://h:0/", "http://h:65536/", "http://h%00/", "http://h%09/",
+		"http://h\t/", "http://h@x@h/", "http://h:1:1/", "http://[h]/", "http://[::1]h/", "http://h../", "http://\xef\xbd\x88/",
+	};
+	size_t		i;
 	char		error[EXEC_ERROR_SIZE];
 	AllowList  *list = allow_create();
 
@@ -374,6 +381,8 @@ test_commands(void)
 	command(EXEC_S3, "s3://{payload.bucket}/{payload.key}", true);
 	command(EXEC_S3, "s3://b", false);
 	command(EXEC_S3, "nonsense", false);
+	command(EXEC_S3, "s3://../{object_id}", false);
+	command(EXEC_S3, "s3://./{object_id}", false);
 	command(EXEC_FILE, "{payload.dir}/{object_id}", true);
 	command(EXEC_FILE, "/srv/tmp/{object_id}", true);
 	command(EXEC_FILE, "/elsewhere/{object_id}", false);
@@ -393,6 +402,12 @@ test_commands(void)
 	check(executors_judge_url(EXEC_HTTP, list, "http://h:1/x", error, sizeof(error)), "http with a path");
 	check(!executors_judge_url(EXEC_HTTP, list, "http://i/", error, sizeof(error)) && strstr(error, "--allow-target") != NULL, "another host");
 	check(!executors_judge_url(EXEC_HTTP, list, "http://h/ x", error, sizeof(error)), "a space");
+	for (i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+	{
+		check(!executors_judge_url(EXEC_HTTP, list, odd[i], error, sizeof(error)), odd[i]);
+		check(!executors_judge_url(EXEC_GRPC, list, odd[i], error, sizeof(error)), odd[i]);
+		check(!executors_judge_url(EXEC_AZURE_BLOB, list, odd[i], error, sizeof(error)), odd[i]);
+	}
 	allow_free(list);
 }
 
