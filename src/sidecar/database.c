@@ -426,7 +426,7 @@ db_idle(void)
 	{
 		const DbConn *conn = db_conn_at(i);
 
-		if (conn->state == DBC_BUSY || conn->first != NULL)
+		if (conn->state == DBC_BUSY || conn->turns != NULL)
 			return false;
 	}
 	return true;

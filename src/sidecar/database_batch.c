@@ -35,7 +35,7 @@ static void send_batch(void *arg);
 void
 pump_soon(DbConn *conn)
 {
-	if (conn->state == DBC_IDLE && (conn->first != NULL || conn->again != NULL ||
+	if (conn->state == DBC_IDLE && (conn->turns != NULL || conn->again != NULL ||
 									(conn->lane == LANE_WAITING && db_somebody_waits())))
 		task_defer(&conn->pump, send_batch, conn);
 }
@@ -243,9 +243,10 @@ gather(DbConn *conn)
 	Segment    *segment = NULL;
 	size_t		bytes = 0;
 
+	turns_begin_batch(conn);
 	while ((segment == NULL || segment->count < most) && bytes < BATCH_BYTES)
 	{
-		DbCall	   *call = conn->lane == LANE_WAITING ? queue_pop_waiter(conn) : queue_pop(conn);
+		DbCall	   *call = queue_pop(conn);
 
 		if (call == NULL)
 			break;

@@ -20,11 +20,13 @@
 #define WAITING_CONNECTIONS 2
 
 typedef struct DbConn DbConn;
+typedef struct DbTurn DbTurn;
 
 struct DbCall
 {
 	DbCall	   *next,
-			   *prev;			/* in the queue of its connection */
+			   *prev;			/* of its party, in the queue of its connection */
+	DbTurn	   *turn;			/* there */
 	DbConn	   *conn;			/* where it is queued or in flight */
 	DbStatement *statement;
 	DbDone		done;			/* NULL: forgotten */
@@ -100,9 +102,11 @@ struct DbConn
 	uint64_t	wait_route;
 	const Party *wait_party;	/* compared, never looked into */
 	int			failures;		/* attempts in a row to connect that failed */
-	DbCall	   *first,
-			   *last;			/* queue */
+	DbTurn	   *turns,
+			   *last_turn;		/* queue; see database_turns.c */
 	int			queued;
+	const Party *last_party;	/* of the last call that was taken for a batch; compared, never looked into */
+	int64_t		shared_until_us;	/* several parties take turns */
 	Segment    *again;			/* to be sent before the queue */
 	Segment    *in_flight;
 	Segment   **in_flight_end;
@@ -158,14 +162,28 @@ extern DbConn *db_usable_conn(DbLane lane, uint64_t route);
 extern int	db_queued(void);
 extern void dbcall_queue_on(DbCall *call, DbConn *conn);
 extern void queue_remove(DbCall *call);
+
+/* What the connection's next batch takes next, of each caller in turn, and of those who wait for locks who may; NULL: none. */
 extern DbCall *queue_pop(DbConn *conn);
 
-/* Of those who wait for locks the next one that may, for this connection; NULL: none. */
-extern DbCall *queue_pop_waiter(DbConn *conn);
+/* The first of its queue, for another one; NULL: none. */
+extern DbCall *queue_pop_any(DbConn *conn);
 
 /* The connection waits with this call, or (NULL) no longer. */
 extern void dbconn_waits(DbConn *conn, const DbCall *call);
 extern bool db_somebody_waits(void);
+
+/* ---- database_turns.c ---- */
+
+extern void turns_add(DbConn *conn, DbCall *call);
+extern void turns_remove(DbConn *conn, DbCall *call);
+
+/* The first call that may be taken (NULL: any), of those whose turn it is first; NULL: none. */
+extern DbCall *turns_take_if(DbConn *conn, bool (*may) (const DbCall *call));
+
+/* A batch is gathered: the next call for it; NULL: it has enough of whom there is. */
+extern void turns_begin_batch(DbConn *conn);
+extern DbCall *turns_take_for_batch(DbConn *conn);
 
 /* ---- database_up.c ---- */
 

@@ -106,33 +106,29 @@ db_usable_conn(DbLane lane, uint64_t route)
 	return best;
 }
 
+/* It is in no queue any more. */
+static DbCall *
+taken(DbCall *call)
+{
+	if (call != NULL)
+	{
+		call->conn = NULL;
+		queued_total--;
+	}
+	return call;
+}
+
 void
 queue_remove(DbCall *call)
 {
-	DbConn	   *conn = call->conn;
-
-	if (call->prev != NULL)
-		call->prev->next = call->next;
-	else
-		conn->first = call->next;
-	if (call->next != NULL)
-		call->next->prev = call->prev;
-	else
-		conn->last = call->prev;
-	call->next = call->prev = NULL;
-	call->conn = NULL;
-	conn->queued--;
-	queued_total--;
+	turns_remove(call->conn, call);
+	taken(call);
 }
 
 DbCall *
-queue_pop(DbConn *conn)
+queue_pop_any(DbConn *conn)
 {
-	DbCall	   *call = conn->first;
-
-	if (call != NULL)
-		queue_remove(call);
-	return call;
+	return taken(turns_take_if(conn, NULL));
 }
 
 /*
@@ -158,28 +154,27 @@ may_wait(const DbCall *call)
 	return of_party < (call->party != NULL && call->party->named ? WAITING_CONNECTIONS - 1 : WAITING_CONNECTIONS);
 }
 
-DbCall *
-queue_pop_waiter(DbConn *conn)
+static DbCall *
+pop_waiter(DbConn *conn)
 {
+	DbCall	   *call;
 	int			i;
 
 	for (i = 0; i < conn_count; i++)
 	{
 		/* Its own queue first, then what the others have no place for. */
 		DbConn	   *from = &conns[(conn->number + i) % conn_count];
-		DbCall	   *call;
 
-		if (from->lane != LANE_WAITING)
-			continue;
-		for (call = from->first; call != NULL; call = call->next)
-		{
-			if (!may_wait(call))
-				continue;
-			queue_remove(call);
+		if (from->lane == LANE_WAITING && (call = turns_take_if(from, may_wait)) != NULL)
 			return call;
-		}
 	}
 	return NULL;
+}
+
+DbCall *
+queue_pop(DbConn *conn)
+{
+	return taken(conn->lane == LANE_WAITING ? pop_waiter(conn) : turns_take_for_batch(conn));
 }
 
 void
@@ -205,7 +200,7 @@ db_somebody_waits(void)
 
 	for (i = 0; i < conn_count; i++)
 	{
-		if (conns[i].lane == LANE_WAITING && conns[i].first != NULL)
+		if (conns[i].lane == LANE_WAITING && conns[i].turns != NULL)
 			return true;
 	}
 	return false;
@@ -215,14 +210,7 @@ void
 dbcall_queue_on(DbCall *call, DbConn *conn)
 {
 	call->conn = conn;
-	call->next = NULL;
-	call->prev = conn->last;
-	if (conn->last != NULL)
-		conn->last->next = call;
-	else
-		conn->first = call;
-	conn->last = call;
-	conn->queued++;
+	turns_add(conn, call);
 	queued_total++;
 	pump_soon(conn);
 }

@@ -99,6 +99,7 @@ conn_state_changed(DbConn *conn, const char *why)
 	bool		was_up = up;
 	DbCall	   *call;
 	DbCall	   *all = NULL;
+	DbCall	  **end = &all;
 	int			i;
 
 	if (why != NULL)
@@ -117,10 +118,10 @@ conn_state_changed(DbConn *conn, const char *why)
 		return;
 
 	/* It can not be had: its queue goes elsewhere, or nowhere. */
-	while ((call = queue_pop(conn)) != NULL)
+	while ((call = queue_pop_any(conn)) != NULL)
 	{
-		call->next = all;
-		all = call;
+		*end = call;
+		end = &call->next;
 	}
 	while ((call = all) != NULL)
 	{

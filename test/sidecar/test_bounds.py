@@ -9,7 +9,7 @@ import unittest
 
 import psycopg2
 
-from harness import GC, V1, WORK, Clock, Sidecar, call, method, start_cluster, until_serving
+from harness import GC, V1, WORK, Clock, Sidecar, call, method, start_cluster, until_serving, wait_until
 import distributed_gc_pb2 as gc
 import garbagetruck_v1_pb2 as v1
 import health_pb2
@@ -144,6 +144,20 @@ class StrangersTest(unittest.TestCase):
             self.flood()
         self.serves()
         create(self.sidecar.channel(**{"grpc.use_local_subchannel_pool": 1}), "t-t", "of T")
+
+    def test_small_headers_that_stand_for_large_ones(self):
+        """What is in the table once, and named a thousand times, is not looked at a thousand times."""
+        flood = self.flood()
+        value = b"v" * 3000
+        length = bytes((0x7f, 0x80 | (len(value) - 127) % 128, (len(value) - 127) // 128))
+        flood.send(h2_frame(1, 5, 1, b"\x83\x86\x40\1a" + length + value + b"\xbe" * 10000)
+                   + headers(3, V1 + "Create", flags=5))
+        flood.socket.settimeout(10)
+        got, clock, reset, answer = b"", Clock(20), h2_frame(3, 0, 1, b"\0\0\0\2"), struct.pack(">I", 3)
+        while clock and not (reset in got and b"\1\5" + answer in got):
+            got += flood.socket.recv(65536)
+        self.assertTrue(clock)
+        self.serves()
 
     def test_refused_streams_of_who_does_not_read(self):
         before = self.sidecar.rss_kb()
@@ -280,6 +294,20 @@ class CallersTest(unittest.TestCase):
                                metadata=meta, timeout=60) for n in range(20)]
         while not all(one.done() for one in batches):
             create(channel, "t-s", "beside W")
+        self.assertTrue(all(len(one.result().items) == 1000 for one in batches))
+
+    def test_callers_take_turns(self):
+        """Who comes with one call does not wait for all that another one has in the queue."""
+        own = until_serving(Sidecar(cluster, "--token-file", tokens))
+        self.addCleanup(own.stop)
+        channel = own.channel()
+        stub = method(channel, V1 + "CreateBatch", v1.CreateBatchResponse)
+        batches = [stub.future(v1.CreateBatchRequest(requests=[v1.CreateRequest(object_id="turns%d-%d" % (n, i)) for i in range(1000)]),
+                               metadata=(("authorization", "Bearer t-w"),), timeout=60) for n in range(12)]
+        self.assertTrue(wait_until(lambda: sql("SELECT count(*) > 0 FROM gt_leases WHERE object_id LIKE 'turns%'") == "t", 20))
+        for i in range(10):
+            create(channel, "t-s", "in turn %d" % i)
+        self.assertLess(sum(one.done() for one in batches), 6)
         self.assertTrue(all(len(one.result().items) == 1000 for one in batches))
 
     def test_waits_for_locks_are_of_one_object(self):
