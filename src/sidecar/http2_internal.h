@@ -69,6 +69,7 @@ struct Http2
 	size_t		skip;			/* bytes until the next frame's header */
 	uint8_t		header[FRAME_HEADER];	/* of a frame, as far as it came */
 	unsigned	header_len;
+	size_t		block_bytes;	/* of the header block that comes, as far as it came */
 	bool		ending;			/* close once all is sent */
 	int32_t		reset_ids[RESET_IDS];	/* streams that we reset last */
 	unsigned	reset_count;

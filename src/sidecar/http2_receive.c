@@ -9,6 +9,7 @@
 #include "log.h"
 
 #define MAX_PING_STRIKES 2
+#define MOST_HEADER_BYTES (4 * MAX_HEADER_BYTES)	/* are looked at in one block */
 
 /* ---- receiving ---- */
 
@@ -18,6 +19,7 @@ on_begin_headers(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg
 	Http2	   *session = arg;
 	Http2Stream *stream;
 
+	session->block_bytes = 0;
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
 	if (session->stream_count >= http2_max_streams || (stream = stream_add(session, frame->hd.stream_id)) == NULL)
@@ -49,13 +51,22 @@ grow_headers(Http2Stream *stream, size_t needed)
 	return true;
 }
 
+/*
+ * A byte of a header block may stand for thousands, which were sent once and
+ * are in the table: what is too large for an answer that says so is not looked
+ * at to its end.  The stream is reset, and nghttp2 skips the rest.
+ */
 static int
 on_header(nghttp2_session *nghttp2, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
 		  const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
 {
+	Http2	   *session = arg;
 	Http2Stream *stream = nghttp2_session_get_stream_user_data(nghttp2, frame->hd.stream_id);
 	size_t		needed = name_len + value_len + 2;
 
+	session->block_bytes += needed;
+	if (session->block_bytes > MOST_HEADER_BYTES)
+		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	/* Trailers of a request say nothing in gRPC. */
 	if (stream == NULL || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;

@@ -18,7 +18,8 @@
 #include "net_internal.h"
 
 #define READ_SIZE (64 * 1024)
-#define READS_PER_EVENT 4
+#define FIRST_READ (4 * 1024)
+#define READ_US 500				/* for one connection in a turn */
 #define FINISH_US 10000000
 #define LINGER_US 1000000		/* for the peer to close, once all is sent */
 
@@ -321,16 +322,16 @@ shake_hands(Conn *conn)
 	}
 }
 
-/* Read once: bytes, 0 at the end of file, -1 would block, -2 failed. */
+/* Read once, at most so much: bytes, 0 at the end of file, -1 would block, -2 failed. */
 static ssize_t
-receive_bytes(Conn *conn)
+receive_bytes(Conn *conn, size_t size)
 {
 	ssize_t		n;
 
 	if (conn->ssl != NULL)
 	{
 		ERR_clear_error();
-		n = SSL_read(conn->ssl, read_buffer, READ_SIZE);
+		n = SSL_read(conn->ssl, read_buffer, (int) size);
 		if (n > 0)
 			return n;
 		switch (SSL_get_error(conn->ssl, (int) n))
@@ -344,22 +345,27 @@ receive_bytes(Conn *conn)
 				return -2;
 		}
 	}
-	n = recv(conn->fd, read_buffer, READ_SIZE, 0);
+	n = recv(conn->fd, read_buffer, size, 0);
 	if (n < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? -1 : -2;
 	return n;
 }
 
+/*
+ * As much as others can wait for: small frames take long for their bytes, so
+ * it begins with few, and more are read at once while they take little time.
+ */
 static void
 receive(Conn *conn)
 {
 	const ConnHandlers *handlers = conn->listener->options.handlers;
-	int			i;
+	int64_t		until = loop_clock() + READ_US;
+	size_t		size;
 
-	for (i = 0; (i < READS_PER_EVENT || (conn->ssl != NULL && SSL_pending(conn->ssl) > 0)) &&
-		 conn->state != CONN_CLOSED && !conn->paused; i++)
+	for (size = FIRST_READ; (size == FIRST_READ || loop_clock() < until || (conn->ssl != NULL && SSL_pending(conn->ssl) > 0)) &&
+		 conn->state != CONN_CLOSED && !conn->paused; size = size < READ_SIZE ? 2 * size : READ_SIZE)
 	{
-		ssize_t		n = receive_bytes(conn);
+		ssize_t		n = receive_bytes(conn, size);
 
 		if (n == -1)
 			return;
@@ -383,7 +389,7 @@ receive(Conn *conn)
 		}
 		if (conn->state == CONN_OPEN)
 			handlers->received(conn, read_buffer, (size_t) n);
-		if (conn->ssl == NULL && n < READ_SIZE)
+		if (conn->ssl == NULL && (size_t) n < size)
 			return;
 	}
 }
