@@ -116,7 +116,7 @@ all install installdirs uninstall clean:
 	@exit 1
 endif
 
-.PHONY: demo test lint bench history attacks sanitize assertions majors sidecar install-sidecar
+.PHONY: demo test lint bench history attacks sidecar-soak sanitize assertions majors sidecar install-sidecar
 
 demo:
 	@test/demo/run
@@ -139,6 +139,10 @@ history:
 # The attacks of one role on another, longer than in make test: all of them again and again, in random order, side by side.
 attacks:
 	@test/run attacks-long
+
+# Honest clients of the sidecar beside clients and cleanup targets that misbehave in every way; MINUTES=30.
+sidecar-soak:
+	@test/sidecar/run soak --minutes $(or $(MINUTES),30)
 
 # The tests of functions, workers and the wire alone, under the address and undefined behaviour sanitizers.
 sanitize:
