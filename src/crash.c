@@ -711,7 +711,8 @@ gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems)
 	GtScan	   *scan;
 	GtRow		row;
 
-	if (db == NULL || !db->unjudged)
+	/* without shared memory nobody tells: then what has been swept and is still there */
+	if (db != NULL ? !db->unjudged : c->unrecorded)
 		return;
 	gt_open(&runs, GT__RUN, AccessShareLock);
 	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);

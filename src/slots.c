@@ -786,7 +786,7 @@ gt_slot_others(int *n)
 
 	*n = 0;
 	if (gt_shared == NULL)
-		return NULL;
+		return palloc(sizeof(int64));
 	for (i = 0; i < GT_SLOTS; i++)
 		if (gt_shared->slots[i].database == MyDatabaseId)
 			room += lengthof(gt_shared->slots[i].items);

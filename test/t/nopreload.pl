@@ -118,6 +118,21 @@ $node->safe_psql('postgres', 'CALL gt_reclaim()');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM cleaned c, _garbagetruck.gt__start s WHERE c.id = 'e' AND c.at >= s.started_at + interval '1 s'}),
 	'1', 'not before the grace');
 
+# What failed and can not be judged is not run again before it has been, and keeps nobody else waiting.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION spoil(id text, error text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+		$$ BEGIN IF id = 'spoilt' AND error IS NOT NULL THEN RAISE 'no entry for %', id; END IF; RETURN 0; END $$;
+	CREATE INDEX spoilt ON _garbagetruck.gt_object (public.spoil(object_id, error));
+	CREATE SEQUENCE tries;
+	SELECT gt_handler_create('fails', 'sql', $$SELECT nextval('tries') / (length($1) - 6)$$);
+	SELECT gt_release(gt_lease_create('spoilt', cleanup => 'fails'))});
+isnt($node->psql('postgres', 'CALL gt_reclaim()'), 0, 'a run fails as a whole');
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('spared', cleanup => 'note'))});
+$node->safe_psql('postgres', 'CALL gt_reclaim(); CALL gt_reclaim()');
+is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM cleaned WHERE id = 'spared'), last_value FROM tries}), '1|1', 'others go on, and it waits');
+$node->safe_psql('postgres', 'DROP INDEX _garbagetruck.spoilt; CALL gt_reclaim()');
+is($node->safe_psql('postgres', q{SELECT error ~ 'no entry' FROM gt_garbage WHERE object_id = 'spoilt'}), 't', 'until it can be judged');
+
 # A copy is adopted by one session: another, which has judged before, judges anew.
 $node->safe_psql('template1', 'CREATE DATABASE copied TEMPLATE postgres');
 $node->safe_psql('copied', q{UPDATE _garbagetruck.gt_lease SET deadline = gt_clock() - interval '1 day' WHERE object_id = 'promised'});

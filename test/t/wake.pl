@@ -63,6 +63,14 @@ is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT role, ' ' ORDER BY 
 is($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ' ORDER BY check_name) FROM gt_health() WHERE check_name IN ('preloaded', 'launcher', 'workers', 'overdue', 'place') AND ok}),
 	'launcher overdue place preloaded workers', 'gt_health finds them well');
 
+# a name that is too long for that is cut between two characters
+my $long = 'ü' x 40;
+$node->safe_psql('postgres', qq{SELECT gt_handler_create('$long', 'sql', 'SELECT public.clean(\$1, \$8)'); SELECT gt_release(gt_lease_create('gate', cleanup => '$long'))});
+gate_is_waiting($node, 'postgres');
+is($node->safe_psql('postgres', q{SELECT (SELECT bool_and(convert_to(handler, 'UTF8') = convert_to(repeat('ü', length(handler)), 'UTF8')) FROM gt_workers WHERE handler <> ''),
+	(SELECT count(length(query)) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%' AND query LIKE '%cleaning with%')}), 't|t', 'a long name of a handler is cut between characters');
+$node->safe_psql('postgres', 'INSERT INTO gate VALUES (true)');
+
 # a database without the extension is looked at once
 $node->safe_psql('postgres', 'CREATE DATABASE bare');
 my $looks = q{SELECT xact_commit > 0 FROM pg_stat_database WHERE datname = 'bare'};
