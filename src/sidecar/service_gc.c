@@ -147,6 +147,11 @@ read_cleanup(GrpcCall *call, const DistributedGc__CleanupConfig *config, const c
 	}
 	if (!check_seconds(call, "retry_delay_seconds", config->retry_delay_seconds))
 		return false;
+	if (params[CREATE_HANDLER] == NULL && config->cleanup_payload[0] != '\0')
+	{
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "cleanup_payload: it needs a cleanup_http_endpoint or a cleanup_endpoint to be sent to");
+		return false;
+	}
 	if (params[CREATE_HANDLER] == NULL)
 		return true;
 	params[CREATE_PAYLOAD] = params[CREATE_URL] != NULL ? config->cleanup_payload : text_or_null(config->cleanup_payload);

@@ -277,6 +277,15 @@ class DistributedGCTest(unittest.TestCase):
         made = create("config2", cleanup_config=gc.CleanupConfig(cleanup_endpoint="http://127.0.0.1:9"))
         self.assertEqual(sql(f"SELECT cleanup FROM gt_leases WHERE lease_id = '{made.lease_id}'"), "grpc_endpoint")
 
+    def test_cleanup_config_without_endpoint(self):
+        """Nothing is sent to nowhere: that is told, but what clients always fill in says nothing."""
+        for config in (gc.CleanupConfig(), gc.CleanupConfig(max_retries=3, retry_delay_seconds=1)):
+            made = create("config3", cleanup_config=config)
+            self.assertEqual(sql(f"SELECT cleanup IS NULL FROM gt_leases WHERE lease_id = '{made.lease_id}'"), "t")
+        self.create_refused(Code.INVALID_ARGUMENT, "cleanup_payload", cleanup_config=gc.CleanupConfig(cleanup_payload="x"))
+        made = create("config4", object_type=gc.TEMPORARY_FILE, cleanup_config=gc.CleanupConfig(cleanup_payload="x", max_retries=3))
+        self.assertEqual(sql(f"SELECT cleanup, payload, max_attempts FROM gt_leases WHERE lease_id = '{made.lease_id}'"), 'tidy|{"payload": "x"}|4')
+
     def test_targets_must_be_allowed(self):
         for url in ("http://127.0.0.1:10/", "http://169.254.169.254/", "http://example.com/"):
             self.create_refused(Code.INVALID_ARGUMENT, "--allow-target",
