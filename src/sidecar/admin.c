@@ -329,7 +329,7 @@ went_idle(void *arg)
 	if (admin->answer == NULL && !admin->finishing)
 		conn_close(admin->conn);
 	else
-		timer_start(&admin->idle, IDLE_US, went_idle, admin);
+		timer_start_patient(&admin->idle, IDLE_US, went_idle, admin);
 }
 
 /* Take the next request out of the buffer, if it is complete. */
@@ -351,7 +351,7 @@ next_request(void *arg)
 		conn_pause(admin->conn, false);
 		/* Who sends a byte now and then does not gain time by it. */
 		if (admin->used == 0 || !admin->begun)
-			timer_start(&admin->idle, admin->used == 0 ? IDLE_US : REQUEST_US, went_idle, admin);
+			timer_start_patient(&admin->idle, admin->used == 0 ? IDLE_US : REQUEST_US, went_idle, admin);
 		admin->begun = admin->used > 0;
 		return;
 	}
@@ -391,7 +391,7 @@ on_opened(Conn *conn)
 	}
 	admin->conn = conn;
 	conn_set_data(conn, admin);
-	timer_start(&admin->idle, REQUEST_US, went_idle, admin);
+	timer_start_patient(&admin->idle, REQUEST_US, went_idle, admin);
 }
 
 static void

@@ -205,7 +205,7 @@ connect_to(DbConn *conn, const LookedUp *found)
 		connecting_failed(conn, "could not watch the connection's socket");
 		return;
 	}
-	timer_start(&conn->timer, CONNECT_LIMIT_US, took_too_long, conn);
+	timer_start_patient(&conn->timer, CONNECT_LIMIT_US, took_too_long, conn);
 }
 
 static void
@@ -233,7 +233,7 @@ begin_connecting(void *arg)
 	DbConn	   *conn = arg;
 
 	conn->state = DBC_CONNECTING;
-	timer_start(&conn->timer, CONNECT_LIMIT_US, took_too_long, conn);
+	timer_start_patient(&conn->timer, CONNECT_LIMIT_US, took_too_long, conn);
 	switch (lookup_start(db_conninfo(), looked_up))
 	{
 		case LOOKUP_NOT_NEEDED:

@@ -132,6 +132,7 @@ conn_state_changed(DbConn *conn, const char *why)
 
 /* On the lane of calls: what is slow elsewhere says nothing about them. */
 static DbStatement probe_statement = {"gt_probe", "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint", 0, DB_REPEATABLE};
+static int64_t probe_at_us;		/* when it was sent, by our own clock */
 static void probe(void *arg);
 
 static int64_t
@@ -149,6 +150,19 @@ db_clock(void)
 	return own_clock() + clock_ahead_us;
 }
 
+/* It was read some time between the question and now, between which this process may have been stopped. */
+static void
+note_clock(int64_t read)
+{
+	int64_t		least = read - own_clock();
+	int64_t		most = read - probe_at_us;
+
+	if (clock_ahead_us < least)
+		clock_ahead_us = least;
+	if (clock_ahead_us > most)
+		clock_ahead_us = most;
+}
+
 static void
 probe_answered(void *arg, const DbOutcome *outcome)
 {
@@ -156,7 +170,7 @@ probe_answered(void *arg, const DbOutcome *outcome)
 
 	probe_sent = false;
 	if (outcome->result != NULL)
-		clock_ahead_us = strtoll(PQgetvalue(outcome->result, 0, 0), NULL, 10) - own_clock();
+		note_clock(strtoll(PQgetvalue(outcome->result, 0, 0), NULL, 10));
 	answering = outcome->result != NULL || !up;
 	tell_watchers(was);
 	timer_start(&probe_timer, PROBE_US, probe, NULL);
@@ -174,7 +188,7 @@ probe(void *arg)
 
 	for (i = 0; i < db_conn_count(); i++)
 		dbconn_check(db_conn_at(i));
-	timer_start(&probe_timer, PROBE_LIMIT_US, probe, NULL);
+	timer_start_patient(&probe_timer, PROBE_LIMIT_US, probe, NULL);
 	if (probe_sent)
 	{
 		answering = false;
@@ -182,6 +196,7 @@ probe(void *arg)
 		return;
 	}
 	probe_sent = true;
+	probe_at_us = own_clock();
 	db_call(&probe_statement, NULL, NULL, probe_answered, NULL);
 }
 

@@ -71,7 +71,7 @@ receive_data(Http2Stream *stream, const uint8_t *data, size_t len)
 
 	grpc_hold(call);
 	if (len > 0 && !call->finished && !timer_running(&call->unfinished))
-		timer_start(&call->unfinished, UNFINISHED_US, stays_unfinished, call);
+		timer_start_patient(&call->unfinished, UNFINISHED_US, stays_unfinished, call);
 	while (len > 0 && !call->finished)
 	{
 		if (unary && call->messages > 0)
@@ -100,7 +100,7 @@ receive_data(Http2Stream *stream, const uint8_t *data, size_t len)
 		/* The next one has its time. */
 		timer_stop(&call->unfinished);
 		if (len > 0 && !call->finished)
-			timer_start(&call->unfinished, UNFINISHED_US, stays_unfinished, call);
+			timer_start_patient(&call->unfinished, UNFINISHED_US, stays_unfinished, call);
 	}
 	grpc_release(call);
 }

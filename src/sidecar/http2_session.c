@@ -77,7 +77,7 @@ keep_alive(void *arg)
 		session->ping_sent = true;
 		session_submitted(session, nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, (const uint8_t *) "keepaliv"));
 		session_send_soon(session);
-		timer_start(&session->timer, keepalive_timeout_us, keep_alive, session);
+		timer_start_patient(&session->timer, keepalive_timeout_us, keep_alive, session);
 		return;
 	}
 	session->ping_sent = false;
@@ -208,7 +208,7 @@ opened(Conn *conn)
 	conn_set_data(conn, session);
 	session_submitted(session, nghttp2_submit_settings(session->nghttp2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0])));
 	session_submitted(session, nghttp2_session_set_local_window_size(session->nghttp2, NGHTTP2_FLAG_NONE, 0, SESSION_WINDOW));
-	timer_start(&session->timer, PREFACE_US, keep_alive, session);
+	timer_start_patient(&session->timer, PREFACE_US, keep_alive, session);
 	if (max_age_us > 0)
 		timer_start(&session->age, max_age_us - max_age_us / 10 + random() % (max_age_us / 5 + 1), reached_max_age, session);
 	metric_add(&sessions_opened, 1);

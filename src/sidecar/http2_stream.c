@@ -166,7 +166,7 @@ reap(void *arg)
 		}
 	}
 	if (more)
-		timer_start(&session->reap, REAP_US, reap, session);
+		timer_start_patient(&session->reap, REAP_US, reap, session);
 }
 
 static void
@@ -175,7 +175,7 @@ note_finished(Http2Stream *stream)
 	stream->finished = true;
 	stream->finished_us = loop_now();
 	if (!timer_running(&stream->session->reap))
-		timer_start(&stream->session->reap, REAP_US, reap, stream->session);
+		timer_start_patient(&stream->session->reap, REAP_US, reap, stream->session);
 }
 
 void
@@ -226,7 +226,7 @@ session_weigh(Http2 *session)
 	if (frames > FRAMES_MARK && !timer_running(&session->stalled))
 	{
 		conn_pause(session->conn, true);
-		timer_start(&session->stalled, STALLED_US, give_up, session);
+		timer_start_patient(&session->stalled, STALLED_US, give_up, session);
 	}
 	else if (frames < FRAMES_MARK / 2 && timer_running(&session->stalled))
 	{

@@ -92,7 +92,7 @@ add_conn(Listener *listener, int fd, const struct sockaddr_storage *address)
 	listener->first = conn;
 	listener->connections++;
 	if (conn->ssl != NULL)
-		timer_start(&conn->timer, listener->options.handshake_us, conn_close_now, conn);
+		timer_start_patient(&conn->timer, listener->options.handshake_us, conn_close_now, conn);
 	else
 		conn_opened(conn);
 }

@@ -3,7 +3,12 @@
  *		The event loop: epoll, a heap of timers, a list of deferred tasks.
  *
  * One turn: wait until the first timer is due at the latest, handle the
- * events, fire the timers, run the tasks.  Watches that are removed while
+ * events, fire the timers, run the tasks.  When a timer is much too late this
+ * process did not run (SIGSTOP, a machine without time for it): then all that
+ * has come meanwhile is dealt with first, so that nobody is called late whose
+ * word is here already, and who had no chance to speak gets his time again.
+ *
+ * Watches that are removed while
  * events are being handled are freed at the end of the turn, as later events
  * of the same turn may still point to them.
  */
@@ -19,6 +24,8 @@
 #include "memory.h"
 
 #define EVENTS_PER_TURN 256
+#define LATE_US 1000000
+#define CATCH_UP_TURNS 100
 
 struct LoopFd
 {
@@ -213,6 +220,7 @@ timer_start(LoopTimer *timer, int64_t delay_us, void (*fire) (void *arg), void *
 	timer_stop(timer);
 	/* Not from the turn's beginning: what came before in it may have taken longer than the delay. */
 	timer->due_us = loop_clock() + (delay_us > 0 ? delay_us : 0);
+	timer->patience_us = 0;
 	timer->fire = fire;
 	timer->arg = arg;
 	if (heap_used + 1 >= heap_size)
@@ -226,13 +234,31 @@ timer_start(LoopTimer *timer, int64_t delay_us, void (*fire) (void *arg), void *
 	heap_up(++heap_used, timer);
 }
 
+void
+timer_start_patient(LoopTimer *timer, int64_t delay_us, void (*fire) (void *arg), void *arg)
+{
+	timer_start(timer, delay_us, fire, arg);
+	timer->patience_us = delay_us;
+}
+
+static bool
+is_late(void)
+{
+	return heap_used > 0 && now_us - heap[1]->due_us > LATE_US;
+}
+
 static void
-fire_timers(void)
+fire_timers(bool late)
 {
 	while (heap_used > 0 && heap[1]->due_us <= now_us)
 	{
 		LoopTimer  *timer = heap[1];
 
+		if (late && timer->patience_us > 0)
+		{
+			timer_start_patient(timer, timer->patience_us, timer->fire, timer->arg);
+			continue;
+		}
 		timer_stop(timer);
 		timer->fire(timer->arg);
 	}
@@ -303,34 +329,67 @@ wait_milliseconds(void)
 	return delay > 60000 ? 60000 : (int) delay;
 }
 
+/* Wait for events, and handle those that have come: their number, or -1. */
+static int
+handle_events(int milliseconds)
+{
+	struct epoll_event events[EVENTS_PER_TURN];
+	int			n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, milliseconds);
+	int			i;
+
+	if (n < 0 && errno != EINTR)
+	{
+		log_line(LOG_ERROR, "could not wait for events: %s", strerror(errno));
+		return -1;
+	}
+	now_us = loop_clock();
+	for (i = 0; i < n; i++)
+	{
+		LoopFd	   *watch = events[i].data.ptr;
+
+		if (watch->handler != NULL)
+			watch->handler(watch->arg, events[i].events);
+	}
+	return n > 0 ? n : 0;
+}
+
+static void
+finish_turn(void)
+{
+	run_tasks();
+	free_dead_watches();
+}
+
+/* All that has come while this process did not run. */
+static void
+catch_up(int n)
+{
+	int			i;
+
+	for (i = 0; n > 0 && i < CATCH_UP_TURNS && !stopping; i++)
+	{
+		finish_turn();
+		n = handle_events(0);
+	}
+}
+
 void
 loop_run(void)
 {
-	struct epoll_event events[EVENTS_PER_TURN];
-
 	run_tasks();
 	now_us = loop_clock();
 	turning = true;
 	while (!stopping)
 	{
-		int			n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, wait_milliseconds());
-		int			i;
+		int			n = handle_events(wait_milliseconds());
+		bool		late;
 
-		if (n < 0 && errno != EINTR)
-		{
-			log_line(LOG_ERROR, "could not wait for events: %s", strerror(errno));
+		if (n < 0)
 			return;
-		}
-		now_us = loop_clock();
-		for (i = 0; i < n; i++)
-		{
-			LoopFd	   *watch = events[i].data.ptr;
-
-			if (watch->handler != NULL)
-				watch->handler(watch->arg, events[i].events);
-		}
-		fire_timers();
-		run_tasks();
-		free_dead_watches();
+		late = is_late();
+		if (late)
+			catch_up(n);
+		fire_timers(late);
+		finish_turn();
 	}
 }

@@ -46,6 +46,7 @@ extern void loop_remove(LoopFd *watch);
 typedef struct LoopTimer
 {
 	int64_t		due_us;
+	int64_t		patience_us;	/* see timer_start_patient(); else 0 */
 	int			slot;			/* place in the heap, from 1; 0: not running */
 	void		(*fire) (void *arg);
 	void	   *arg;
@@ -54,6 +55,13 @@ typedef struct LoopTimer
 extern void timer_start(LoopTimer *timer, int64_t delay_us,
 						void (*fire) (void *arg), void *arg);
 extern void timer_stop(LoopTimer *timer);
+
+/*
+ * One that says how long somebody else may take.  When this process itself did
+ * not run (stopped, or the machine was), it begins anew instead of firing.
+ */
+extern void timer_start_patient(LoopTimer *timer, int64_t delay_us,
+								void (*fire) (void *arg), void *arg);
 static inline bool
 timer_running(const LoopTimer *timer)
 {

@@ -259,7 +259,7 @@ conn_finish(Conn *conn)
 	if (conn->state != CONN_OPEN)
 		return;
 	conn->state = CONN_FINISHING;
-	timer_start(&conn->timer, FINISH_US, conn_close_now, conn);
+	timer_start_patient(&conn->timer, FINISH_US, conn_close_now, conn);
 	task_defer(&conn->flush, flush_conn, conn);
 }
 

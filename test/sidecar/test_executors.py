@@ -1691,6 +1691,17 @@ class Database(Test):
                 self.gone("http_endpoint", other)
             self.assertEqual(len(server.spans), 30)
 
+    def test_stopped_for_a_moment(self):
+        """The target answered in time, and nobody was there to see it: that is no failure of its."""
+        with self.counting(0.5) as server, Sidecar() as sidecar:
+            h = handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", max_attempts=1, timeout="2 s")
+            garbage(h, None)
+            self.until(lambda: sidecar.stats()["http"]["in_flight"], "it is called", sidecar)
+            os.kill(sidecar.child.pid, signal.SIGSTOP)
+            time.sleep(4)
+            os.kill(sidecar.child.pid, signal.SIGCONT)
+            self.gone(h, sidecar)
+
     def test_drain(self):
         """The end in order: what is claimed is finished, nothing stays claimed."""
         with self.counting(0.2) as server, Sidecar() as sidecar:

@@ -5,6 +5,7 @@ import http.client
 import os
 import queue
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -178,6 +179,66 @@ class SignalsTest(unittest.TestCase):
         while told.recv(200) != b"READY=1":
             pass
         told.close()
+
+
+class StoppedTest(unittest.TestCase):
+    """SIGSTOP, or a machine that was suspended: what others had to say meanwhile is heard before they are called silent."""
+
+    CONNECTIONS = 600  # more than the loop takes in one turn
+    PATIENCE = 2
+
+    def answer_pings(self, sockets):
+        """As clients that take a second for it."""
+        due = self.due
+        poll = select.epoll()
+        for fd in sockets:
+            poll.register(fd, select.EPOLLIN)
+        buffers = dict.fromkeys(sockets, b"")
+        while not self.over.is_set():
+            for fd, _ in poll.poll(0.05):
+                try:
+                    data = sockets[fd].recv(4096)
+                except ConnectionResetError:
+                    data = b""
+                if not data:
+                    self.ended.append(fd)
+                    poll.unregister(fd)
+                    continue
+                data = buffers[fd] + data
+                while len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big"):
+                    length, kind, flags = int.from_bytes(data[:3], "big"), data[3], data[4]
+                    if kind == 6 and not flags & 1:
+                        due.append((time.monotonic() + self.PATIENCE / 2, fd, b"\0\0\x08\x06\x01\0\0\0\0" + data[9:17]))
+                    data = data[9 + length:]
+                buffers[fd] = data
+            while due and due[0][0] <= time.monotonic():
+                _, fd, answer = due.pop(0)
+                if fd not in self.ended:
+                    sockets[fd].sendall(answer)
+
+    def test_clients_are_not_called_silent(self):
+        sidecar = until_serving(Sidecar(cluster, "--keepalive-time", "1s", "--keepalive-timeout", f"{self.PATIENCE}s"))
+        self.addCleanup(sidecar.stop)
+        sockets = {}
+        for _ in range(self.CONNECTIONS):
+            connection = socket.create_connection(("127.0.0.1", sidecar.port))
+            self.addCleanup(connection.close)
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+            sockets[connection.fileno()] = connection
+        self.over = threading.Event()
+        self.ended = []
+        self.due = []
+        answers = threading.Thread(target=self.answer_pings, args=(sockets,))
+        answers.start()
+        self.addCleanup(answers.join)
+        self.addCleanup(self.over.set)
+        self.assertTrue(wait_until(lambda: len(self.due) > self.CONNECTIONS * 2 // 3, 30))
+        self.assertEqual(self.ended, [])
+        sidecar.signal(signal.SIGSTOP)
+        time.sleep(2 * self.PATIENCE)
+        sidecar.signal(signal.SIGCONT)
+        time.sleep(2 * self.PATIENCE)
+        self.assertEqual(len(self.ended), 0)
 
 
 class NamesTest(unittest.TestCase):

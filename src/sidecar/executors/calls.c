@@ -219,6 +219,15 @@ call_fail(Context *context, Call *call, bool timed_out)
 	finish(context, call, &context->failed);
 }
 
+/* Its time is over; but was it the target that took it, or did we not run (SIGSTOP, a suspended machine)? */
+static void
+call_late(Context *context, Call *call, bool timed_out)
+{
+	if (timed_out && call->started_at < context->stalled_at)
+		call->ours = true;
+	call_fail(context, call, timed_out);
+}
+
 void
 call_give_back(Context *context, Call *call, int64_t after_ms, const char *why)
 {
@@ -353,7 +362,7 @@ take_result(Context *context, Call *call, CURLcode code)
 		snprintf(call->error, sizeof(call->error), "%.200s port %d: the answer is too long", call->host_name, call->port);
 	else
 		transfer_error(call, code);
-	call_fail(context, call, code == CURLE_OPERATION_TIMEDOUT);
+	call_late(context, call, code == CURLE_OPERATION_TIMEDOUT);
 }
 
 void
@@ -458,7 +467,7 @@ calls_check_times(Context *context)
 		if (call->kind == EXEC_REDIS && now >= call->deadline)
 		{
 			transfer_error(call, CURLE_OPERATION_TIMEDOUT);
-			call_fail(context, call, true);
+			call_late(context, call, true);
 		}
 		else if (is_cut_off(context, call, now))
 			call_give_back(context, call, 0, "the sidecar stops");

@@ -370,6 +370,7 @@ struct Context
 	int			handler_count;
 
 	bool		draining;
+	int64_t		stalled_at;		/* when this process last went on after it had not run for a while */
 	int64_t		start_until;	/* what waits then is given back */
 	int64_t		drain_until;	/* what runs then is left to its claim */
 

@@ -16,6 +16,7 @@
 #include "claims.h"
 
 #define MAX_TURN_MS 1000		/* the longest wait */
+#define STALL_MS 1000			/* after which a turn was late */
 #define END_MS		5000		/* for telling the last outcomes */
 #define MAX_IDLE_CONNECTIONS 64L	/* kept for the next call to the host */
 
@@ -201,6 +202,7 @@ wait_for_events(Context *context)
 	struct curl_waitfd *fds;
 	int			room = context->running.count + 1;
 	int			count = 0;
+	int64_t		began = exec_now();
 
 	fds = exec_alloc((size_t) room * sizeof(*fds));
 	if (database_wants_poll(context, &fds[0]))
@@ -208,6 +210,8 @@ wait_for_events(Context *context)
 	count += calls_poll_fds(context, fds + count, room - count);
 	curl_multi_poll(context->multi, fds, (unsigned) count, turn_timeout(context), NULL);
 	free(fds);
+	if (exec_now() - began > MAX_TURN_MS + STALL_MS)
+		context->stalled_at = exec_now();
 }
 
 /* Draining is over: all is told, or there is no more time for it. */
