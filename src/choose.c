@@ -55,6 +55,7 @@ typedef struct Candidate
 {
 	GtHandler	h;
 	Oid			role;			/* whose SQL it runs; InvalidOid: none */
+	Oid			whose;			/* turn it is; where it runs none, its owner's */
 	bool		ours;			/* this process may run it */
 	int			workers;		/* others that serve its role */
 	TimestampTz turn;			/* when that was served last, */
@@ -241,8 +242,8 @@ by_turn(const void *a, const void *b)
 		return x->workers < y->workers ? -1 : 1;
 	if (x->turn != y->turn)
 		return x->turn < y->turn ? -1 : 1;
-	if (x->role != y->role)
-		return x->role < y->role ? -1 : 1;
+	if (x->whose != y->whose)
+		return x->whose < y->whose ? -1 : 1;
 	if (x->served_at != y->served_at)
 		return x->served_at < y->served_at ? -1 : 1;
 	return x->h.id < y->h.id ? -1 : x->h.id > y->h.id;
@@ -261,19 +262,19 @@ put_in_order(Candidate **candidates, int n)
 
 	for (i = 0; i < n; i++)
 	{
-		for (j = 0; j < nroles && roles[j] != candidates[i]->role; j++)
+		for (j = 0; j < nroles && roles[j] != candidates[i]->whose; j++)
 			;
 		if (j == nroles)
-			roles[nroles++] = candidates[i]->role;
+			roles[nroles++] = candidates[i]->whose;
 	}
 	gt_slot_turns(nroles, roles, turns);
 	for (i = 0; i < n; i++)
 	{
-		for (j = 0; roles[j] != candidates[i]->role; j++)
+		for (j = 0; roles[j] != candidates[i]->whose; j++)
 			;
 		candidates[i]->turn = turns[j].at;
 		/* who has a role serves it in turn with what is of none, whoever else does */
-		candidates[i]->workers = bound && candidates[i]->ours ? 0 : turns[j].workers;
+		candidates[i]->workers = !OidIsValid(candidates[i]->role) || (bound && candidates[i]->ours) ? 0 : turns[j].workers;
 	}
 	qsort(candidates, n, sizeof(Candidate *), by_turn);
 }
@@ -351,6 +352,7 @@ find_candidates(Choice *choice, int *n)
 		if (!find_handler(choice, keys[i].handler, &candidate->h))
 			continue;
 		candidate->role = gt_handler_role(&candidate->h);
+		candidate->whose = gt_handler_whose(&candidate->h);
 		candidate->ours = gt_slot_is_for(candidate->role);
 		candidate->served_at = gt_handler_served_at(candidate->h.id);
 		result[(*n)++] = candidate;

@@ -793,6 +793,7 @@ extern int	gt_batch_limit(int handler);	/* objects that one run of kind sql_batc
 extern void gt_batch_set_limit(int handler, int limit);	/* GT_MAX_ITEMS and more: no limit */
 extern TimestampTz gt_handler_served_at(int handler);	/* when a run of it was chosen last; 0: not known */
 extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
+extern Oid	gt_handler_whose(const GtHandler *h);	/* whose turn a run of it takes */
 extern bool gt_slot_is_for(Oid role);	/* may this process run SQL of this role? */
 extern void gt_slot_turns(int n, const Oid *roles, GtTurn *turns);	/* of each of these roles */
 extern bool gt_role_may_log(Oid role);	/* a failure of its SQL: all processes share so many lines */

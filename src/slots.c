@@ -25,6 +25,7 @@
  * the chores are of no role.  A role whose work nobody here may do waits
  * (GtDatabase.waits): who finds that wakes an idle worker of the role, or has the
  * launcher start one.  Whoever has no role yet takes the one served longest ago.
+ * What is announced takes its turn as that of the handler's owner.
  *
  * Who is refused a start is woken when a run ends: GtDatabase.denied.
  *
@@ -35,6 +36,7 @@
 #include <math.h>
 
 #include "access/xact.h"
+#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -221,6 +223,15 @@ gt_handler_role(const GtHandler *h)
 }
 
 /* See garbagetruck.h. */
+Oid
+gt_handler_whose(const GtHandler *h)
+{
+	Oid			role = gt_handler_role(h);
+
+	return OidIsValid(role) ? role : h->owner;
+}
+
+/* See garbagetruck.h. */
 bool
 gt_slot_is_for(Oid role)
 {
@@ -260,7 +271,12 @@ gt_slot_turns(int n, const Oid *roles, GtTurn *turns)
 
 	memset(turns, 0, n * sizeof(GtTurn));
 	if (gt_shared == NULL)
+	{
+		/* nobody remembers whose turn it was in another session */
+		for (i = 0; i < n; i++)
+			turns[i].at = (TimestampTz) pg_prng_uint32(&pg_global_prng_state);
 		return;
+	}
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	for (i = 0; i < n; i++)
 	{
@@ -674,7 +690,7 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		slot->state = GT_SLOT_CLEANING;
 		slot->since = gt_now();
 		slot->runs_as = role;
-		turn_of(role)->at = slot->since;
+		turn_of(gt_handler_whose(h))->at = slot->since;
 		if (slot == gt_my_slot && OidIsValid(role) && !OidIsValid(slot->role))
 		{
 			slot->role = role;

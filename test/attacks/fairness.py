@@ -301,6 +301,30 @@ def slow_handlers_by_the_dozen(t):
 
 
 @attack
+def announcements_by_the_dozen(t):
+    """many handlers of one role that only announce share one role's turns, too"""
+    told = t.handler(f"v_told_{t.n}", "notify_only", "v_told", role="victim")
+    t.garbage(told, role="victim")
+    t.ran(told)
+    names = [t.handler(t.name(f"tells{i}"), "notify_only", "m_told") for i in range(200)]
+
+    def left():
+        return t.admin("SELECT count(*) FROM gt_garbage WHERE handler ~ %s", f"^m_tells.*_{t.n}$")[0][0]
+
+    # all at once
+    t.sql("mallory", "SELECT count(gt_release_many(gt_lease_create_many(ARRAY(SELECT 'n' || j FROM generate_series(1, 60) j), name, cleanup => name)))"
+                     " FROM unnest(%s) AS name", names)
+    begun = left()
+    t.until("nothing is announced", lambda: left() < begun)
+    before = left()
+    t.garbage(told, role="victim")
+    t.ran(told, count=2)
+    if before - left() > begun / 2:
+        t.fault(f"{before - left()} of mallory's {begun} were announced before one of the victim's")
+    yield
+
+
+@attack
 def handlers_that_come_and_go(t):
     """thousands of handlers made, used and dropped take nobody's place where rates are kept"""
     for i in range(0, 2100, 100):

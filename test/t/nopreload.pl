@@ -35,6 +35,20 @@ is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT id) FROM clean
 	'gt_reclaim cleans them all, each once');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM _garbagetruck.gt_object}), '0', 'and nothing is left');
 
+# one role's garbage, however much, is not cleaned before all others', whatever the numbers of roles and handlers
+$node->safe_psql('postgres', q{CREATE ROLE first_role; CREATE ROLE last_role; GRANT INSERT ON cleaned TO last_role;
+	SELECT gt_handler_create('plenty', 'sql', 'SELECT 1', run_as => 'first_role');
+	SELECT gt_handler_create('one', 'sql', 'INSERT INTO cleaned VALUES ($1)', run_as => 'last_role');
+	SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'p' || i FROM generate_series(1, 3000) i), cleanup => 'plenty'));
+	SELECT gt_release(gt_lease_create('one of the last role', cleanup => 'one'))});
+my $calls = 0;
+do
+{
+	$node->safe_psql('postgres', 'CALL gt_reclaim(60)');
+} until $node->safe_psql('postgres', q{SELECT count(*) FROM cleaned WHERE id = 'one of the last role'}) || ++$calls > 30;
+cmp_ok($calls, '<=', 30, 'the last role is served before all of what the first one has');
+$node->safe_psql('postgres', 'CALL gt_reclaim()');
+
 # claims
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('c', cleanup => 'queue'))});
 is($node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempt) FROM gt_claim()}), 't', 'claim and acknowledge');
