@@ -41,6 +41,7 @@ static LoopFd *wake_watch;
 static bool stopping = false;
 static bool turning = false;
 static int64_t now_us;
+static int64_t stalled_us;		/* in which this process did not run */
 static LoopFd *dead_watches;
 
 static LoopTimer **heap;		/* from 1 */
@@ -63,6 +64,12 @@ loop_now(void)
 {
 	/* Before the first turn much may take long, such as making a whole database. */
 	return turning ? now_us : loop_clock();
+}
+
+int64_t
+loop_awake(void)
+{
+	return loop_now() - stalled_us;
 }
 
 static void
@@ -241,10 +248,15 @@ timer_start_patient(LoopTimer *timer, int64_t delay_us, void (*fire) (void *arg)
 	timer->patience_us = delay_us;
 }
 
+/* The first timer tells. */
 static bool
 is_late(void)
 {
-	return heap_used > 0 && now_us - heap[1]->due_us > LATE_US;
+	int64_t		late = heap_used > 0 ? now_us - heap[1]->due_us : 0;
+
+	if (late > LATE_US)
+		stalled_us += late;
+	return late > LATE_US;
 }
 
 static void

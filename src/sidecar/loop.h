@@ -28,6 +28,9 @@ extern void loop_wake(void);
 extern int64_t loop_now(void);
 extern int64_t loop_clock(void);
 
+/* The same without the time in which this process did not run: by it others are silent. */
+extern int64_t loop_awake(void);
+
 /*
  * Watch a file descriptor for EPOLLIN and the like.  `handler` may remove any
  * descriptor, its own too.  Removing does not close.

@@ -54,7 +54,7 @@ typedef struct Watch
 	char	   *handlers;
 	char		visibility[INTERVAL_SIZE];
 	int64_t		visibility_us;
-	int64_t		heard_us;		/* the last message, or when it had nothing to do before it got something */
+	int64_t		heard_us;		/* loop_awake() at the last message, or when it had nothing to do before it got something */
 	DbCall	   *waiting;		/* of the claim in flight */
 	PollWaiter	poll;
 	LoopTimer	again;
@@ -151,7 +151,7 @@ add_token(Watch *watch, int64_t cleanup_id, uint32_t attempt)
 		return false;
 	}
 	if (watch->tokens == 0)
-		watch->heard_us = loop_now();
+		watch->heard_us = loop_awake();
 	if (watch->tokens >= watch->bucket_count * 2)
 		grow_buckets(watch);
 	token->cleanup_id = cleanup_id;
@@ -300,7 +300,7 @@ extend_all(void *arg)
 	timer_start(&watch->extend, extend_pause(watch), extend_all, watch);
 	if (watch->tokens == 0 || watch->extending != NULL)
 		return;
-	if (loop_now() - watch->heard_us + watch->visibility_us > silence)
+	if (loop_awake() - watch->heard_us + watch->visibility_us > silence)
 	{
 		grpc_fail(watch->call, GRPC_ABORTED, "nothing was heard of the consumer for %d times its visibility: its claims lapse", SILENCE_TIMES - 1);
 		return;
@@ -538,7 +538,7 @@ v1_watch(GrpcCall *call, const ProtobufCMessage *message)
 	}
 	if (watch == NULL && (watch = make_watch(call)) == NULL)
 		return;
-	watch->heard_us = loop_now();
+	watch->heard_us = loop_awake();
 	if (!watch->begun && !begin(watch, request, visibility_us))
 		return;
 	if (!settle(watch, true, request->acks, request->n_acks) ||
