@@ -140,7 +140,7 @@ $node->safe_psql('postgres', q{
 	CREATE SEQUENCE tries;
 	SELECT gt_handler_create('fails', 'sql', $$SELECT nextval('tries') / (length($1) - 6)$$);
 	SELECT gt_release(gt_lease_create('spoilt', cleanup => 'fails'))});
-isnt($node->psql('postgres', 'CALL gt_reclaim()'), 0, 'a run fails as a whole');
+ok($node->psql('postgres', 'CALL gt_reclaim()') != 0, 'a run fails as a whole');
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('spared', cleanup => 'note'))});
 $node->safe_psql('postgres', 'CALL gt_reclaim(); CALL gt_reclaim()');
 is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM cleaned WHERE id = 'spared'), last_value FROM tries}), '1|1', 'others go on, and it waits');
