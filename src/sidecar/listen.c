@@ -57,7 +57,7 @@ name_peer(Conn *conn, const struct sockaddr_storage *address)
 }
 
 static void
-add_conn(Listener *listener, int fd, const struct sockaddr_storage *address)
+add_conn(Listener *listener, int fd, const struct sockaddr_storage *address, Party *party)
 {
 	Conn	   *conn = calloc(1, sizeof(Conn));
 	int			one = 1;
@@ -91,6 +91,9 @@ add_conn(Listener *listener, int fd, const struct sockaddr_storage *address)
 		listener->last = conn;
 	listener->first = conn;
 	listener->connections++;
+	if (party != NULL)
+		party->connections++;
+	conn->party = party_hold(party);
 	if (conn->ssl != NULL)
 		timer_start_patient(&conn->timer, listener->options.handshake_us, conn_close_now, conn);
 	else
@@ -131,9 +134,9 @@ pause_accepting(Listener *listener)
 	timer_start(&listener->resume, ACCEPT_PAUSE_US, resume_accepting, listener);
 }
 
-/* Close a connection that can be spared, the oldest of them; false: there is none. */
+/* Close a connection that can be spared, the oldest of them, or of one party's; false: there is none. */
 static bool
-make_room(Listener *listener)
+make_room(Listener *listener, const Party *party)
 {
 	Conn	   *conn;
 	Conn	   *spared = NULL;
@@ -142,7 +145,7 @@ make_room(Listener *listener)
 		return false;
 	for (conn = listener->last; conn != NULL; conn = conn->prev)
 	{
-		int			spare = conn->state == CONN_CLOSED ? 0 : listener->options.spare(conn);
+		int			spare = conn->state == CONN_CLOSED || (party != NULL && conn->party != party) ? 0 : listener->options.spare(conn);
 
 		if (spare == 2 || (spare == 1 && spared == NULL))
 			spared = conn;
@@ -155,12 +158,27 @@ make_room(Listener *listener)
 	return true;
 }
 
+/* Whoever has his share makes room for himself. */
+static bool
+has_place(Listener *listener, const Party *party)
+{
+	int			most = listener->options.max_connections;
+
+	if (most == 0)
+		return true;
+	if (listener->connections >= most)
+		return make_room(listener, NULL);
+	return party == NULL || party_may_take(party->connections, listener->connections, most) || make_room(listener, party);
+}
+
 static bool
 accept_one(Listener *listener, int listening)
 {
 	static LogSite site;
 	struct sockaddr_storage address = {0};
 	socklen_t	len = sizeof(address);
+	Conn		name = {0};
+	Party	   *party = NULL;
 	int			fd = accept4(listening, (struct sockaddr *) &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd < 0)
@@ -169,15 +187,18 @@ accept_one(Listener *listener, int listening)
 			pause_accepting(listener);
 		return errno == ECONNABORTED || errno == EINTR;
 	}
-	if (listener->options.max_connections > 0 && listener->connections >= listener->options.max_connections &&
-		!make_room(listener))
+	name_peer(&name, &address);
+	if (listener->options.shared)
+		party = party_of_peer(name.host);
+	if (has_place(listener, party))
+		add_conn(listener, fd, &address, party);
+	else
 	{
-		log_limited(&site, LOG_WARNING, "refused a connection: there are %d already (--max-connections)",
-					listener->connections);
+		log_limited(&site, LOG_WARNING, "refused a connection of %s: there are %d already, %d of them from there (--max-connections)",
+					name.host, listener->connections, party != NULL ? (int) party->connections : 0);
 		close(fd);
-		return true;
 	}
-	add_conn(listener, fd, &address);
+	party_release(party);
 	return true;
 }
 

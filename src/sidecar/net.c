@@ -97,6 +97,9 @@ destroy_conn(void *arg)
 	else
 		listener->last = conn->prev;
 	listener->connections--;
+	if (conn->party != NULL)
+		conn->party->connections--;
+	party_release(conn->party);
 	free(conn->out);
 	free(conn->certificate_name);
 	free(conn);

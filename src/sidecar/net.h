@@ -60,6 +60,8 @@ typedef struct ListenOptions
 	 * The oldest goes.  NULL: the new one is refused.
 	 */
 	int			(*spare) (const Conn *conn);
+
+	bool		shared;			/* of the connections each peer has a share; see party.h */
 } ListenOptions;
 
 /*

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 
 #include "net.h"
+#include "party.h"
 #include "tls.h"
 
 #define MAX_ADDRESSES 8
@@ -54,6 +55,7 @@ struct Conn
 	LoopTask	destroy;
 	LoopTimer	timer;			/* of the handshake, or of finishing */
 	void	   *data;
+	Party	   *party;			/* whose connection it is, where each peer has its share; else NULL */
 	char	   *certificate_name;
 	char		peer[INET6_ADDRSTRLEN + 8];
 	char		host[INET6_ADDRSTRLEN];

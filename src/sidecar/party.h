@@ -27,6 +27,7 @@ typedef struct Party
 	int64_t		streams;		/* in the common pot */
 	int64_t		strange;		/* in the pot of those who need no name */
 	int64_t		queued;			/* SQL calls */
+	int64_t		connections;
 	char		name[];
 } Party;
 

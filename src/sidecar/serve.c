@@ -34,6 +34,7 @@
 #include "state.h"
 
 #define DRAIN_CHECK_US 20000
+#define OWN_DESCRIPTORS 150		/* of the admin port and of connections to PostgreSQL, among others */
 
 static const char *listen_address;
 static const char *tls_cert;
@@ -321,10 +322,29 @@ allow_development(void)
 		services_allow_loopback();
 }
 
+/* As many as there are descriptors for, beside those that we need ourselves: or one peer could take those. */
+static int
+possible_connections(void)
+{
+	struct rlimit limit;
+	int64_t		possible;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT32_MAX)
+		return (int) max_connections;
+	possible = (int64_t) limit.rlim_cur - executor_calls - OWN_DESCRIPTORS;
+	if (possible < (int64_t) limit.rlim_cur / 2)
+		possible = (int64_t) limit.rlim_cur / 2;
+	if (possible >= max_connections)
+		return (int) max_connections;
+	log_line(LOG_WARNING, "at most %lld connections, as there are %llu descriptors (ulimit -n): --max-connections %lld would take more",
+			 (long long) possible, (unsigned long long) limit.rlim_cur, (long long) max_connections);
+	return (int) possible;
+}
+
 static bool
 start_listening(char *error, size_t error_size)
 {
-	ListenOptions options = {&http2_conn_handlers, NULL, (int) max_connections, handshake_us, NULL};
+	ListenOptions options = {&http2_conn_handlers, NULL, possible_connections(), handshake_us, NULL, true};
 
 	if (tls_cert != NULL)
 	{

@@ -47,9 +47,9 @@ def start_cluster(**settings):
 
 
 class Sidecar:
-    def __init__(self, cluster, *options, admin=False, executors="none", user="app", environment=None, dsn=None):
+    def __init__(self, cluster, *options, admin=False, executors="none", user="app", environment=None, dsn=None, wrap=()):
         self.log_name = tempfile.mktemp(prefix="log-", dir=WORK)
-        self.command = [BINARY, "serve", "--db", dsn or cluster.dsn(user=user), "--listen", "127.0.0.1:0",
+        self.command = [*wrap, BINARY, "serve", "--db", dsn or cluster.dsn(user=user), "--listen", "127.0.0.1:0",
                         "--admin", "127.0.0.1:0" if admin else "", "--executors", executors, *options]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GARBAGETRUCK_", "PG"))}
         with open(self.log_name, "w") as log:

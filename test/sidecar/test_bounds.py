@@ -99,6 +99,39 @@ def create(channel, token, name, timeout=20, **more):
                 metadata=(("authorization", "Bearer " + token),))
 
 
+class ConnectionsTest(unittest.TestCase):
+    HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+    def open(self, sidecar, host="127.0.0.1"):
+        connection = socket.create_connection(("127.0.0.1", sidecar.port), timeout=20, source_address=(host, 0))
+        self.addCleanup(connection.close)
+        connection.sendall(self.HELLO)
+        return connection
+
+    def is_served(self, connection):
+        try:
+            return connection.recv(64) != b""
+        except ConnectionResetError:
+            return False
+
+    def test_each_peer_has_its_share(self):
+        """Where nobody has a name, too."""
+        sidecar = until_serving(Sidecar(cluster, "--max-connections", "40"))
+        self.addCleanup(sidecar.stop)
+        greedy = [self.is_served(self.open(sidecar)) for _ in range(60)]
+        self.assertGreater(sum(greedy), 20)
+        for n in range(2, 5):
+            self.assertTrue(self.is_served(self.open(sidecar, f"127.0.0.{n}")))
+
+    def test_descriptors_are_kept_for_the_rest(self):
+        sidecar = until_serving(Sidecar(cluster, "--token-file", tokens, wrap=("sh", "-c", 'ulimit -n 200; exec "$@"', "sh")))
+        self.addCleanup(sidecar.stop)
+        for _ in range(300):
+            self.open(sidecar)
+        create(sidecar.channel(**{"grpc.use_local_subchannel_pool": 1}), "t-s", "beside many")
+        self.assertNotIn("could not accept", sidecar.log())
+
+
 class StrangersTest(unittest.TestCase):
     def setUp(self):
         self.sidecar = until_serving(Sidecar(cluster, "--token-file", tokens, "--max-connections", "60", "--max-calls", "4000"))

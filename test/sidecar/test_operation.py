@@ -228,9 +228,13 @@ class StoppedTest(unittest.TestCase):
         requests.put(v1.WatchRequest(handlers=["stopped"], credit=100, visibility=duration_pb2.Duration(nanos=500000000)))
         stream = method(sidecar.channel(), V1 + "WatchCleanups", v1.Cleanup, "stream_stream")(iter(requests.get, None), timeout=60)
         self.assertEqual(next(stream).object_id, "one")
+        requests.put(v1.WatchRequest(credit=1))
+        time.sleep(0.5)
         sidecar.signal(signal.SIGSTOP)
         time.sleep(7)
         sidecar.signal(signal.SIGCONT)
+        time.sleep(0.2)
+        requests.put(v1.WatchRequest(credit=1))
         sql(make % "'two'", "app")
         # its claim of one may have lapsed meanwhile, and be made again
         self.assertIn("two", [next(stream).object_id, next(stream).object_id])
