@@ -4,7 +4,9 @@ import statistics
 import subprocess
 import time
 
+import fair
 from cluster import wait_until
+from fair import percentile
 
 LIKE = """
 CREATE SCHEMA base;
@@ -234,11 +236,6 @@ def scale(b):
              f"{1e6 / large:.1f} against {1e6 / small:.1f} us", "<=")
 
 
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(share * len(values)))]
-
-
 def lag(b):
     """Lag from deadline to cleanup at 100 endings a second among 1,000,000 live leases."""
     b.sql("CREATE TABLE promised (id text PRIMARY KEY, until timestamptz); CREATE TABLE done (id text, at timestamptz);"
@@ -373,4 +370,4 @@ def history(b):
 
 
 ALL = {"create": create, "renew": renew, "create_many": create_many, "reclaim": reclaim, "scale": scale, "lag": lag,
-       "idle": idle, "claim": claim, "history": history}
+       "idle": idle, "claim": claim, "history": history, "fairness": fair.fairness, "alternate": fair.alternate}
