@@ -3,8 +3,10 @@
  * choose.c
  *	  Which objects are run next.
  *
- * Which handlers have garbage at all is read from the index of what is due, by
- * one descent for each of them, so that those without cost nothing.  Roles are
+ * Which handlers have garbage at all is read from the index of what is due, so
+ * that those without cost nothing.  Their order is made of what is remembered of
+ * them in shared memory, and only the rows of those that are considered are read:
+ * thousands of one role would else make each choice of all others slow.  Roles are
  * served in turn, and the handlers of each: what was served longest ago comes
  * first.  A worker runs the SQL of one role only (slots.c), that of its first run.
  * The first of the handlers that it may run which has due garbage, and may be
@@ -53,8 +55,10 @@ typedef struct Look
 /* A handler that may have due garbage. */
 typedef struct Candidate
 {
+	int			id;
+	bool		read;			/* from its row: h is valid */
 	GtHandler	h;
-	Oid			role;			/* whose SQL it runs; InvalidOid: none */
+	Oid			role;			/* whose SQL it runs; InvalidOid: none. Until it is read that is what is remembered */
 	Oid			whose;			/* turn it is; where it runs none, its owner's */
 	bool		ours;			/* this process may run it */
 	int			workers;		/* others that serve its role */
@@ -246,7 +250,7 @@ by_turn(const void *a, const void *b)
 		return x->whose < y->whose ? -1 : 1;
 	if (x->served_at != y->served_at)
 		return x->served_at < y->served_at ? -1 : 1;
-	return x->h.id < y->h.id ? -1 : x->h.id > y->h.id;
+	return x->id < y->id ? -1 : x->id > y->id;
 }
 
 /* Enters the turns of their roles, and sorts. */
@@ -335,6 +339,25 @@ find_handler(Choice *choice, int id, GtHandler *h)
 	return gt_handler_by_id(id, h) && !GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && (!c->own_only || is_own(h));
 }
 
+/* The same of a candidate, whose role is known then, and remembered. */
+static bool
+read_candidate(Choice *choice, Candidate *candidate)
+{
+	Oid			before = candidate->role;
+
+	if (candidate->read)
+		return true;
+	if (!find_handler(choice, candidate->id, &candidate->h))
+		return false;
+	candidate->read = true;
+	candidate->role = gt_handler_role(&candidate->h);
+	candidate->whose = gt_handler_whose(&candidate->h);
+	candidate->ours = gt_slot_is_for(candidate->role);
+	if (!OidIsValid(before) || candidate->role != before)
+		gt_handler_remember(&candidate->h);
+	return true;
+}
+
 /* Those whose garbage may be due, in the order in which they are to be looked at; when that of the others is, is noted. */
 static Candidate **
 find_candidates(Choice *choice, int *n)
@@ -342,20 +365,26 @@ find_candidates(Choice *choice, int *n)
 	int			nkeys;
 	Key		   *keys = find_keys(choice, &nkeys);
 	Candidate **result = palloc((nkeys + 1) * sizeof(Candidate *));
+	GtHandlerHint *hints = palloc((nkeys + 1) * sizeof(GtHandlerHint));
+	int			ndue;
 	int			i;
 
+	for (ndue = 0; ndue < nkeys && keys[ndue].first <= choice->until; ndue++)
+		hints[ndue].handler = keys[ndue].handler;
+	gt_handler_hint(hints, ndue);
 	*n = 0;
-	for (i = 0; i < nkeys && keys[i].first <= choice->until; i++)
+	for (i = 0; i < ndue; i++)
 	{
 		Candidate  *candidate = palloc0(sizeof(Candidate));
 
-		if (!find_handler(choice, keys[i].handler, &candidate->h))
-			continue;
-		candidate->role = gt_handler_role(&candidate->h);
-		candidate->whose = gt_handler_whose(&candidate->h);
+		candidate->id = hints[i].handler;
+		candidate->role = hints[i].role;
+		candidate->whose = candidate->role;
 		candidate->ours = gt_slot_is_for(candidate->role);
-		candidate->served_at = gt_handler_served_at(candidate->h.id);
-		result[(*n)++] = candidate;
+		candidate->served_at = hints[i].served_at;
+		/* of thousands only those that are considered are read, where it is known whose they are */
+		if (OidIsValid(candidate->role) || read_candidate(choice, candidate))
+			result[(*n)++] = candidate;
 	}
 	for (; i < nkeys && keys[i].first < choice->pass->next; i++)
 	{
@@ -377,9 +406,12 @@ consider(Choice *choice, Candidate *candidate)
 {
 	const GtHandler *h = &candidate->h;
 	TimestampTz when = GT_NEVER;
-	int			limit = run_limit(h, choice->max_items, &when);
+	int			limit;
 	Look		look;
 
+	if (!read_candidate(choice, candidate) || !candidate->ours)
+		return false;
+	limit = run_limit(h, choice->max_items, &when);
 	collect(choice, h, Max(limit, 1), &look);
 	if (look.n == 0)
 		when = look.rest;
@@ -405,7 +437,8 @@ another_may(Choice *choice, Candidate *candidate)
 	Look		look;
 	bool		result = false;
 
-	if (candidate->rest > choice->until || (candidate->rest != 0 && h->concurrency == 1))
+	if (!read_candidate(choice, candidate) ||
+		candidate->rest > choice->until || (candidate->rest != 0 && h->concurrency == 1))
 		return false;			/* what we have chosen is all, or we are the one */
 	if (run_limit(h, 1, &when) > 0 && gt_slot_allows(h, false, &when))
 	{

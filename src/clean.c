@@ -317,6 +317,7 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 	bool		one_run = h->kind == GT_KIND_SQL_BATCH;
 	bool		touched = gt_object_writes != run->writes;
 	const char *error = NULL;
+	bool		cut_short = false;
 	int64		longest = 0;
 	int			runs = 0;
 	int			failures = 0;
@@ -342,6 +343,7 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 		if (item->gone)
 			continue;
 		longest = Max(longest, item->took);
+		cut_short = cut_short || item->cut_short;
 		if (!one_run)
 			start += item->took;
 		if (!item->done && (!item->excused || item->excuse != GT_EXCUSE_PLAIN))
@@ -357,7 +359,8 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 			write_outcome(run, item);
 	}
 	gt_tally(h, runs, failures, error);
-	gt_handler_ran(h, longest > GT_SLOW);
+	if (longest > GT_SLOW || !cut_short)
+		gt_handler_ran(h, longest > GT_SLOW);
 	if (one_run && n > 0 && items[0].done)
 		gt_batch_set_limit(h->id, 2 * gt_batch_limit(h->id));
 	return n;

@@ -712,6 +712,43 @@ add_lease(Choice *choice, const GtRow *lease)
 	*key->row = *lease;
 }
 
+/*
+ * What this process remembers of the low end is what the one before it has found:
+ * where many roles wait a worker is there for a few passes only, and each would
+ * begin with a look at all.
+ */
+static void
+inherit_low(LowEnd *end, TimestampTz *low)
+{
+	GtDatabase *db = gt_my_database();
+
+	if (end->looked_at != 0 || db == NULL)
+		return;
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	end->looked_at = db->lease_looked_at;
+	end->cost = db->lease_cost;
+	*low = db->lease_looked_at != 0 ? db->lease_low : PG_INT64_MIN;
+	LWLockRelease(gt_shared->lock);
+	end->changes = gt_table_changes;
+}
+
+static void
+leave_low(const LowEnd *end, TimestampTz low)
+{
+	GtDatabase *db = gt_my_database();
+
+	if (db == NULL)
+		return;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	if (end->looked_at >= db->lease_looked_at)
+	{
+		db->lease_looked_at = end->looked_at;
+		db->lease_cost = end->cost;
+		db->lease_low = low;
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
 /* Is it between bottom and top of what is in hand? There may be nothing. */
 static bool
 is_in_hand(const GtInHand *in_hand, const GtPlaceInQueue *place)
@@ -799,11 +836,13 @@ choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry 
 	static LowEnd end;
 	static TimestampTz low = PG_INT64_MIN;
 	TimestampTz now = gt_now();
-	bool		all = own || all_is_due(&end, now);
-	int			half = behind && limit > 1 ? limit / 2 : limit;
+	bool		all;
+	int			half = Max(limit / 2, 1);
 	bool		more = result->more;
 	Choice		choice;
 
+	inherit_low(&end, &low);
+	all = own || all_is_due(&end, now);
 	memset(&choice, 0, sizeof(choice));
 	choice.own = own;
 	choice.now = now;
@@ -833,10 +872,10 @@ choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry 
 		if (all)
 			looked_at_all(&end, now);
 		low = Max(all ? PG_INT64_MIN : low, Min(choice.first, now - USECS_PER_SEC));
+		leave_low(&end, low);
 	}
-	behind = result->more;
 	/* what is beyond is not looked at here: the next pass, if it finds nothing, tells when that is due */
-	if (behind && half < limit && choose_newest(&choice, now, limit))
+	if (result->more && half < limit && choose_newest(&choice, now, limit))
 		(void) choose_newest(&choice, choice.in_hand.bottom.check_at, limit);
 	result->more = result->more || more;
 	gt_close(&choice.leases);

@@ -284,7 +284,8 @@ extern void gt_scan_end(GtScan *scan);
 /*
  * The keys in an index whose first column is an int and whose second a time, each
  * once and by the index alone, whatever became of the rows: the next one after
- * `after`, and a time before which it has nothing.
+ * `after`, which is the one before (0 at first), and a time before which it has
+ * nothing.
  */
 extern GtScan *gt_scan_begin_keys(GtTable *t, GtIndexId index);
 extern bool gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first);
@@ -352,6 +353,9 @@ typedef struct GtDatabase
 	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
 	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
 	GtInHand	expire_in_hand; /* of passes in progress. Under lock */
+	TimestampTz lease_low;		/* what a pass begins with who has looked at nothing yet: see ending.c. Under lock, as those below */
+	TimestampTz lease_looked_at;
+	int64		lease_cost;
 } GtDatabase;
 
 typedef enum
@@ -392,6 +396,7 @@ typedef struct GtTurn
 	Oid			database;		/* InvalidOid: free */
 	Oid			role;			/* InvalidOid: what is of no role */
 	TimestampTz at;
+	TimestampTz tried_at;		/* when a run of it was last let try whether it is slow, while others waited */
 	int			workers;		/* out of gt_slot_turns(): of others that serve it */
 	int			lines;			/* that its failures may still write into the log, as of: */
 	TimestampTz logged_at;
@@ -418,6 +423,7 @@ typedef struct GtShared
 	GtCounters	counters[GT_MAX_DATABASES];
 	GtDatabase	databases[GT_MAX_DATABASES];
 	Oid			starving;		/* a database that needs a worker, and no slot is free; InvalidOid: none. Under lock */
+	TimestampTz starved_at;		/* when that was so last. Under lock */
 	bool		denied;			/* some database is. Under lock */
 	int64		restored;		/* names the archive recovery that this cluster came from; 0: none */
 	GtTurn		turns[GT_TURNS];
@@ -710,6 +716,7 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
 	bool		done;			/* it went well */
 	bool		excused;		/* the run did not happen: no attempt */
 	GtExcuse	excuse;
+	bool		cut_short;		/* its run was given back: how long it would have taken is not known */
 	bool		conflict;		/* it failed for a conflict with another transaction, excused or not */
 	char	   *error;			/* else why not */
 	int64		retry_after;	/* us: when excused; < 0: as usual */
@@ -781,6 +788,7 @@ extern void gt_run_check(const GtHandler *h);
 
 #define GT_IDLE_LIMIT (10 * USECS_PER_SEC)	/* a worker with nothing due gives its slot up */
 #define GT_SLOW (1 * USECS_PER_SEC) /* a run that took longer makes its handler slow */
+#define GT_TURN (200 * INT64CONST(1000))	/* us: of a role, while another waits; some ten times what a new process costs */
 
 /*
  * How many starts of this handler rate_limit (and the ramp after gt_resume)
@@ -791,7 +799,15 @@ extern int	gt_rate_allows(const GtHandler *h, int want, TimestampTz *when);
 extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
 extern int	gt_batch_limit(int handler);	/* objects that one run of kind sql_batch may have */
 extern void gt_batch_set_limit(int handler, int limit);	/* GT_MAX_ITEMS and more: no limit */
-extern TimestampTz gt_handler_served_at(int handler);	/* when a run of it was chosen last; 0: not known */
+/* What all processes remember of a handler: good for an order, its row alone decides. */
+typedef struct GtHandlerHint
+{
+	int			handler;
+	Oid			role;			/* whose SQL it ran then; InvalidOid: not known, or none */
+	TimestampTz served_at;		/* when a run of it was chosen last; 0: not known */
+} GtHandlerHint;
+extern void gt_handler_hint(GtHandlerHint *hints, int n);	/* fills them in */
+extern void gt_handler_remember(const GtHandler *h);	/* for that, where there is room */
 extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
 extern Oid	gt_handler_whose(const GtHandler *h);	/* whose turn a run of it takes */
 extern bool gt_slot_is_for(Oid role);	/* may this process run SQL of this role? */
@@ -799,6 +815,7 @@ extern void gt_slot_turns(int n, const Oid *roles, GtTurn *turns);	/* of each of
 extern bool gt_role_may_log(Oid role);	/* a failure of its SQL: all processes share so many lines */
 /* A worker: SQL of this role is due, which another one has to run; InvalidOid: by a look begun then there was no such role. */
 extern void gt_role_waits(Oid role, TimestampTz looked_at);
+extern bool gt_slot_is_wanted(void);	/* does another role or database wait for a slot? Without the lock a hint */
 extern bool gt_slot_take_look(void);	/* has another worker told us so? */
 extern bool gt_slot_turn_over(void);	/* has our role had its turn, while somebody needs the slot? */
 /* May another process start a run of h now? Says nothing of rates. */
@@ -811,7 +828,11 @@ extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *n
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
 extern void gt_slot_release(void);	/* this process runs nothing */
 extern void gt_slot_run_begins(void);
-extern bool gt_slot_gives_back(void);	/* a run of this worker that has become slow must end: it would take the last slot */
+/*
+ * A run of this worker that has lasted a turn (early), or has become slow, must
+ * end: it would take the last slot.
+ */
+extern bool gt_slot_gives_back(bool early);
 extern int64 *gt_slot_others(int *n);	/* items of other processes in this database, sorted; palloc'd */
 extern TimestampTz gt_slot_others_upto(int handler);	/* up to this due time they have most of its queue in hand */
 extern void gt_slot_set_state(GtSlotState state);

@@ -420,7 +420,10 @@ make_room(const Need *need)
 		gt_wake_procno(idle->procno);
 	}
 	else if (need->workers == 0)
+	{
 		gt_shared->starving = need->db->oid;
+		gt_shared->starved_at = gt_now();
+	}
 	LWLockRelease(gt_shared->lock);
 }
 

@@ -215,6 +215,16 @@ gt_handler_forget(int handler)
 	gt_observe_unlock();
 }
 
+/* See garbagetruck.h. Nothing is taken out for it. */
+void
+gt_handler_remember(const GtHandler *h)
+{
+	gt_observe_lock();
+	if (gt_handler_known(h->id) != NULL || observe == NULL || hash_get_num_entries(handlers) < GT_MAX_HANDLERS)
+		gt_handler_entry(h->id, h->owner)->role = gt_handler_role(h);
+	gt_observe_unlock();
+}
+
 /* A database was dropped, or the extension in it. */
 void
 gt_handlers_forget(Oid database)

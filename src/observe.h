@@ -62,6 +62,7 @@ typedef struct GtHandlerEntry
 
 	/* of the workers, see slots.c */
 	GtSpeed		speed;
+	Oid			role;			/* gt_handler_role() when it was read for a choice last; InvalidOid: not known */
 	TimestampTz served_at;		/* when a run of it was chosen last */
 	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
 	TimestampTz refilled_at;

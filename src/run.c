@@ -108,6 +108,7 @@ static Runs *current_runs = NULL;
 static TimeoutId run_timeout;
 static bool run_timeout_registered = false;
 static volatile sig_atomic_t timed_out = false;
+static TimeoutId turn_timeout;
 static TimeoutId slow_timeout;
 static volatile sig_atomic_t given_back = false;
 
@@ -158,6 +159,23 @@ on_second(void)
 	SetLatch(MyLatch);
 }
 
+static void
+give_back(void)
+{
+	given_back = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+/* Likewise, when the turn of a run is over that may be one of those that last. */
+static void
+on_turn(void)
+{
+	if (!timed_out && gt_slot_gives_back(true))
+		give_back();
+}
+
 /* Likewise, at the turns at which the run would take the last slot. */
 static void
 on_slow(void)
@@ -168,12 +186,8 @@ on_slow(void)
 		kill(MyProcPid, SIGTERM);
 		return;
 	}
-	if (!gt_slot_gives_back())
-		return;
-	given_back = true;
-	QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
+	if (gt_slot_gives_back(false))
+		give_back();
 }
 
 static void
@@ -184,13 +198,17 @@ start_timer(int64 timeout)
 	if (!run_timeout_registered)
 	{
 		run_timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
+		turn_timeout = RegisterTimeout(USER_TIMEOUT, on_turn);
 		slow_timeout = RegisterTimeout(USER_TIMEOUT, gt_my_slot != NULL ? on_slow : on_second);
 		run_timeout_registered = true;
 	}
 	timed_out = given_back = false;
 	enable_timeout_every(run_timeout, now + timeout, KILL_AFTER_MS);
 	if (gt_my_slot != NULL)
+	{
+		enable_timeout_at(turn_timeout, now + GT_TURN);
 		enable_timeout_every(slow_timeout, now + GT_SLOW, KILL_AFTER_MS);
+	}
 	else if (current_runs->caller_waits)
 		enable_timeout_every(slow_timeout, now + USECS_PER_SEC, 1000);
 }
@@ -202,6 +220,7 @@ stop_timer(void)
 	if (run_timeout_registered)
 	{
 		disable_timeout(run_timeout, false);
+		disable_timeout(turn_timeout, false);
 		disable_timeout(slow_timeout, false);
 	}
 	if (timed_out || given_back)
@@ -574,7 +593,7 @@ describe(Runs *runs, const ErrorData *error)
 
 	initStringInfo(&text);
 	if (given_back && !timed_out)
-		appendStringInfoString(&text, "given back after a second: slow runs hold all other workers");
+		appendStringInfoString(&text, "given back: slow runs hold all other workers");
 	else if (timed_out)
 		appendStringInfo(&text, "timeout of %lld ms exceeded", (long long) (runs->h->timeout / 1000));
 	else
@@ -689,6 +708,7 @@ note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 	set_outcome(items, n, foreign || conflict || (given_back && !timed_out),
 				foreign ? GT_EXCUSE_EVICTED : conflict ? GT_EXCUSE_CONFLICT : GT_EXCUSE_PLAIN,
 				describe(runs, error), -1);
+	items[0].cut_short = given_back && !timed_out;
 	/* of the one class, and where something was dropped of the other, the types of its parameters may be to blame */
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTERNAL_ERROR)
@@ -814,6 +834,8 @@ run_all(Runs *runs, GtItem *items, int n, bool (*judge) (GtItem *item, void *arg
 	}
 	for (i = 0; i < n && i < MAX_RUNS && took < MAX_US; i++)
 	{
+		if (took > GT_TURN && gt_slot_turn_over())
+			break;
 		items[i].gone = i > 0 && !judge(&items[i], arg);
 		if (items[i].gone)
 			continue;

@@ -17,8 +17,11 @@
  * of which a run lasts for over a second now.  Of a handler that has not run yet
  * nobody knows: one of those at a time may take the last slot, and where a run
  * there turns out to be slow it is given back: canceled, and no attempt (run.c
- * asks gt_slot_gives_back() when a second has passed).  With max_workers = 1 there
- * is no such slot.
+ * asks gt_slot_gives_back() when a second has passed).  While others wait for the
+ * slot, only one such run of a role in TRY_EVERY may last for that second; the
+ * rest are given back when a turn has passed, and nobody knows of them as before:
+ * so a role with a hundred handlers that hang costs the others a turn, not a
+ * second, each time.  With max_workers = 1 there is no such slot.
  *
  * Roles.  A worker runs the SQL of one role only, that of its first run: what a
  * library keeps in a session must not meet another role.  Expiring, announcing and
@@ -26,6 +29,8 @@
  * (GtDatabase.waits): who finds that wakes an idle worker of the role, or has the
  * launcher start one.  Whoever has no role yet takes the one served longest ago.
  * What is announced takes its turn as that of the handler's owner.
+ * While another waits and no slot is free, a role has a turn (GT_TURN), or until
+ * it has nothing more to run: see must_leave() in worker.c.
  *
  * Who is refused a start is woken when a run ends: GtDatabase.denied.
  *
@@ -50,6 +55,7 @@
 #define LOG_RATE		10		/* failures a second of one role's SQL that are logged, */
 #define LOG_BURST		30		/* and so many at once */
 
+#define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
 #define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of one without: */
 #define RAMP_FREE_START	20.0	/* runs per second at first, those of one second at once, */
@@ -57,6 +63,7 @@
 
 static GtSlot *foreground_slot = NULL;
 static GtDatabase *my_database = NULL;	/* for who holds the lock, under which it can not be looked up */
+static GtTurn *my_turn = NULL;	/* of the role that we run something of: not the oldest, so it stays where it is */
 
 /* of the choice that is not committed yet */
 static int	chosen_items;
@@ -185,18 +192,20 @@ gt_batch_set_limit(int handler, int limit)
 }
 
 /* See garbagetruck.h. */
-TimestampTz
-gt_handler_served_at(int handler)
+void
+gt_handler_hint(GtHandlerHint *hints, int n)
 {
-	TimestampTz result = 0;
-	GtHandlerEntry *state;
+	int			i;
 
 	gt_observe_lock();
-	state = gt_handler_known(handler);
-	if (state != NULL)
-		result = state->served_at;
+	for (i = 0; i < n; i++)
+	{
+		GtHandlerEntry *state = gt_handler_known(hints[i].handler);
+
+		hints[i].role = state != NULL ? state->role : InvalidOid;
+		hints[i].served_at = state != NULL ? state->served_at : 0;
+	}
 	gt_observe_unlock();
-	return result;
 }
 
 static GtSpeed
@@ -259,6 +268,7 @@ turn_of(Oid role)
 	oldest->at = 0;
 	oldest->logged_at = 0;
 	oldest->lines = 0;
+	oldest->tried_at = 0;
 	return oldest;
 }
 
@@ -361,7 +371,7 @@ gt_slot_turn_over(void)
 	if (gt_my_slot == NULL)
 		return false;
 	LWLockAcquire(gt_shared->lock, LW_SHARED);
-	result = OidIsValid(gt_shared->starving) && OidIsValid(gt_my_slot->role) && gt_now() > gt_my_slot->turn + GT_SLOW;
+	result = OidIsValid(gt_shared->starving) && OidIsValid(gt_my_slot->role) && gt_now() > gt_my_slot->turn + GT_TURN;
 	LWLockRelease(gt_shared->lock);
 	return result;
 }
@@ -560,9 +570,29 @@ speed_now(const GtHandler *h, GtSpeed speed)
 	return speed;
 }
 
+/* See garbagetruck.h. */
+bool
+gt_slot_is_wanted(void)
+{
+	return OidIsValid(gt_shared->starving) ||
+		(my_database != NULL && OidIsValid(my_database->waits) && my_database->waits != gt_my_slot->role);
+}
+
+/* Of a handler that nobody knows: is it too early for its role to have the last slot for more than a turn again? */
+static bool
+tried_lately(TimestampTz now)
+{
+	if (gt_my_slot->speed != GT_SPEED_UNKNOWN || my_turn == NULL || !gt_slot_is_wanted())
+		return false;
+	if (my_turn->tried_at != 0 && now < my_turn->tried_at + TRY_EVERY)
+		return true;
+	my_turn->tried_at = now;
+	return false;
+}
+
 /* See garbagetruck.h. Without the lock: this is asked in a signal handler. */
 bool
-gt_slot_gives_back(void)
+gt_slot_gives_back(bool early)
 {
 	int			limit = Max(gt_max_workers - 1, 1);
 	TimestampTz now = gt_now();
@@ -576,7 +606,7 @@ gt_slot_gives_back(void)
 		if (slot != gt_my_slot && slot->state != GT_SLOT_FREE && slot->handler != 0 && counts_as_slow(slot, now))
 			slow++;
 	}
-	return slow >= limit;
+	return slow >= limit && (!early || tried_lately(now));
 }
 
 /* See garbagetruck.h. */
@@ -690,7 +720,8 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		slot->state = GT_SLOT_CLEANING;
 		slot->since = gt_now();
 		slot->runs_as = role;
-		turn_of(gt_handler_whose(h))->at = slot->since;
+		my_turn = turn_of(gt_handler_whose(h));
+		my_turn->at = slot->since;
 		if (slot == gt_my_slot && OidIsValid(role) && !OidIsValid(slot->role))
 		{
 			slot->role = role;

@@ -67,6 +67,8 @@
 #include "garbagetruck.h"
 #include "tampered.h"
 
+#define KEY_STEPS	16			/* entries of one key that are passed over before the index is descended for the next */
+
 static const struct
 {
 	const char *name;
@@ -1059,19 +1061,27 @@ bool
 gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	ScanKeyData scankey;
+	IndexScanDesc desc = scan->scan;
+	int			steps = after > 0 ? 0 : KEY_STEPS;
 	bool		found;
 	bool		isnull;
 
-	ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
-						   Int32GetDatum(after));
-	index_rescan(scan->scan, &scankey, 1, NULL, 0);
-	found = index_getnext_tid(scan->scan, ForwardScanDirection) != NULL;
-	if (found)
+	do
 	{
-		*key = DatumGetInt32(index_getattr(scan->scan->xs_itup, 1, scan->scan->xs_itupdesc, &isnull));
-		*first = DatumGetTimestampTz(index_getattr(scan->scan->xs_itup, 2, scan->scan->xs_itupdesc, &isnull));
-	}
+		if (steps++ == KEY_STEPS)
+		{
+			ScanKeyData scankey;
+
+			ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
+								   Int32GetDatum(after));
+			index_rescan(desc, &scankey, 1, NULL, 0);
+		}
+		found = index_getnext_tid(desc, ForwardScanDirection) != NULL;
+		if (found)
+			*key = DatumGetInt32(index_getattr(desc->xs_itup, 1, desc->xs_itupdesc, &isnull));
+	} while (found && *key == after);
+	if (found)
+		*first = DatumGetTimestampTz(index_getattr(desc->xs_itup, 2, desc->xs_itupdesc, &isnull));
 	MemoryContextSwitchTo(old);
 	return found;
 }

@@ -23,6 +23,11 @@
  * everything, by whoever commits the last pass in progress: so nothing is missed
  * that came in below, or that a pass left when it failed.
  *
+ * Where more roles have work than there are slots, a worker is there for one pass
+ * and the runs of one role (must_leave).  So that the pass is not the most of that,
+ * it is of a part of a batch (pass_limit), it begins where the worker before has
+ * left off (ending.c), and the first run does not wait for another one.
+ *
  * What a crash leaves: leases and garbage as they were before the transaction in
  * progress, and the record of the run (crash.c).  Coming and going: process.c.
  *
@@ -68,6 +73,7 @@
 #define BUSY_DELAY		(50 * 1000) /* us until leases that others had locked are looked at again */
 #define LOOK_EVERY		(1 * USECS_PER_SEC)	/* is the extension still here, is it a copy: with work only */
 #define REARM_AGAIN		(2 * USECS_PER_SEC) /* others have rows locked that are to be written anew */
+#define PASS_SHARE		8			/* a pass has this part of a batch where slots are few */
 #define TRIM_EVERY		(60 * USECS_PER_SEC)	/* gt_history */
 
 static GtDatabase *database;
@@ -81,6 +87,8 @@ static GtPass pass;
 static bool again;
 static bool working;			/* there is something for us in this database */
 static bool leaving = false;	/* no new run */
+static bool nothing_ours = false;	/* our last look has found nothing for us to run */
+static bool expired_last = false;	/* there has been no run since our last expiry pass */
 
 /* of our expiry pass */
 static bool others_in_pass;
@@ -192,6 +200,17 @@ hand_on(GtExpiry *chosen)
 	gt_due_at(database, gt_now());
 }
 
+/*
+ * How many leases a pass may end.  Where more roles have work than there are slots
+ * a worker is here for one pass and one run, and the pass is not to be the most of
+ * that.
+ */
+static int
+pass_limit(void)
+{
+	return gt_now() < gt_shared->starved_at + GT_SLOW ? Max(gt_batch_size / PASS_SHARE, 2) : gt_batch_size;
+}
+
 static void
 do_expire(void)
 {
@@ -199,7 +218,7 @@ do_expire(void)
 	expiry.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
-		gt_expire_pass(gt_batch_size, false, others_in_pass ? &in_hand : NULL, all_busy ? NULL : hand_on, &expiry);
+		gt_expire_pass(pass_limit(), false, others_in_pass ? &in_hand : NULL, all_busy ? NULL : hand_on, &expiry);
 	GT_POINT("expire_commit");
 }
 
@@ -308,6 +327,7 @@ expire(void)
 
 	if (!begin_pass())
 		return GT_NEVER;
+	expired_last = true;
 	gt_slot_set_state(GT_SLOT_EXPIRING);
 	if (!gt_in_transaction(do_expire, "garbagetruck: ending leases"))
 		return GT_NEVER;
@@ -360,10 +380,14 @@ publish(TimestampTz when)
 static void
 clean(TimestampTz next)
 {
-	if (!gt_in_transaction(do_clean, gt_clean_pending(cleaner) ?
+	bool		runs = gt_clean_pending(cleaner);
+
+	if (!gt_in_transaction(do_clean, runs ?
 						   psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
 						   "garbagetruck: choosing what to clean"))
 		return;
+	expired_last = expired_last && !runs;
+	nothing_ours = pass.looked_at != 0 && !gt_clean_pending(cleaner) && OidIsValid(gt_my_slot->role);
 	gt_clean_committed(cleaner);
 	GT_POINT("clean_committed");
 	publish(Min(next, pass.next));
@@ -391,7 +415,8 @@ is_served(void)
 /*
  * Does somebody else need this slot more, or is there to be none any more?  Where
  * one is needed and none is free, who is idle leaves, who is not the only one at
- * what it does, and who has had its turn.
+ * what it does, and who has had its turn; and who has nothing to run while a role
+ * waits, however many leases are left to end: who comes next ends some, too.
  */
 static bool
 must_leave(TimestampTz began)
@@ -409,9 +434,11 @@ must_leave(TimestampTz began)
 		in_use += gt_shared->slots[i].state != GT_SLOT_FREE;
 		here += gt_shared->slots[i].state != GT_SLOT_FREE && gt_shared->slots[i].database == database->oid;
 	}
-	result = slot->leave || database->hold > 0 || in_use > gt_max_workers;
+	/* the launcher has not seen that one, perhaps */
+	result = slot->leave || database->hold > 0 || in_use > gt_max_workers ||
+		(nothing_ours && in_use == gt_max_workers && gt_slot_is_wanted());
 	if (!result && OidIsValid(gt_shared->starving) &&
-		(slot->state == GT_SLOT_IDLE || gt_now() > turn + GT_SLOW || is_served() ||
+		(slot->state == GT_SLOT_IDLE || nothing_ours || gt_now() > turn + GT_TURN || is_served() ||
 		 (here > 1 && gt_shared->starving != database->oid)))
 	{
 		gt_shared->starving = InvalidOid;
@@ -540,6 +567,8 @@ serve(void)
 		}
 		if (due || look)
 			idle_since = gt_now();
+		/* the first run of a turn does not wait for one more pass */
+		due = due && !(busy && expired_last);
 		work(due && !leaving && (TimestampTz) pg_atomic_exchange_u64(&database->next_due, GT_NEVER) != GT_NEVER);
 	}
 }

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use GarbageTruck;
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = truck('roles', "garbagetruck.history = 'all'");
@@ -93,6 +94,17 @@ $node->safe_psql('postgres', q{SELECT gt_pause('more' || i) FROM generate_series
 garbage('postgres', 'r4', 'clean_r4', q{unnest(ARRAY['after'])});
 is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'after'}, '1'), '1', 'and the slot is free again');
 
+# While others wait, only one run in a while may last for more than a turn there to show whether it is slow.
+my $log = -s $node->logfile;
+$node->safe_psql('postgres', join(';', 'BEGIN', (map { "SET LOCAL ROLE $_; SELECT gt_handler_create('wait_$_', 'sql', 'INSERT INTO public.seen (id) SELECT \$1 FROM pg_sleep(0.02)');
+	SELECT gt_release_many(gt_lease_create_many(array_agg('wait' || i), '$_', cleanup => 'wait_$_')) FROM generate_series(1, 100) i" } qw(r1 r2 r4)),
+	q{SET LOCAL ROLE r3; SELECT gt_handler_create('half' || i, 'sql', 'INSERT INTO public.seen (id) SELECT $1 FROM pg_sleep(0.35)') FROM generate_series(1, 4) i;
+	SELECT gt_release(gt_lease_create('half' || i, 'half', cleanup => 'half' || i)) FROM generate_series(1, 4) i}, 'COMMIT'));
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id LIKE 'wait%'}, '300'), '300', 'three roles with much to do are served');
+like(slurp_file($node->logfile, $log), qr/handler "half\d" did not run .* given back/, 'long runs that nobody knows give way to them');
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id LIKE 'half%'}, '4'), '4', 'and are made none the less');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_history WHERE object_type = 'half' AND event = 'cleaned' AND attempt = 1}), '4', 'nothing charged');
+
 # After a restart nobody knows who is quick.
 $node->restart;
 ok($node->poll_query_until('postgres', "SELECT count(*) = 3 $hanging"), 'three runs hang after a restart');
@@ -124,6 +136,18 @@ is(eventually($node, 'postgres', q{SELECT count(*) FROM seen}, '800'), '800', 't
 is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT pid FROM seen GROUP BY pid HAVING count(DISTINCT role) > 1) p}), '0', 'each in processes of its own');
 ok($node->safe_psql('postgres', q{SELECT min(n) FILTER (WHERE role = 'r1') < max(n) FILTER (WHERE role = 'r2') AND
 	min(n) FILTER (WHERE role = 'r2') < max(n) FILTER (WHERE role = 'r1') FROM seen}) eq 't', 'in turn');
+
+# However many leases are left to end, who has run all that its role has makes room for the next.
+reload_and_see($node, 'garbagetruck.max_workers', '0');
+$node->safe_psql('postgres', q{SELECT count(gt_lease_create_many(ids, 'end', duration => '100 ms')) FROM
+	(SELECT array_agg('e' || i) AS ids FROM generate_series(1, 40000) i GROUP BY i / 1000) e});
+$node->safe_psql('postgres', 'TRUNCATE seen');
+garbage('postgres', $_, "clean_$_", q{unnest(ARRAY['between'])}) for @roles;
+reload_and_see($node, 'garbagetruck.max_workers', '1');
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'between'}, '6'), '6', 'six roles are served');
+is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_leases}, '0'), '0', 'and very many leases end');
+ok($node->safe_psql('postgres', q{SELECT count(*) FROM gt_history WHERE event = 'expired' AND object_type = 'end' AND at <
+	(SELECT max(at) FROM gt_history WHERE event = 'cleaned' AND object_id = 'between')}) < 20000, 'most of them after that');
 
 # A batch that takes longer than a turn, and fails: where each turn began with all of it, its culprit would never be found.
 $node->safe_psql('postgres', q{
