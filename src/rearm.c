@@ -37,7 +37,11 @@
 
 /* the round of this process */
 static int64 round_of = 0;		/* the server run that it is for; 0: none is under way */
-static int	part;				/* 0: leases, then the handlers of the list in turn, then objects without one */
+static enum
+{
+	LEASES, OBJECTS, FORGOTTEN
+}			part;
+static int	handler;			/* of the objects in turn; 0: before the first. Forgotten ones have none */
 static TimestampTz from;		/* what comes before has been seen */
 static int	mended;				/* rows that were ahead */
 static int	passed_over;		/* and such that others have locked */
@@ -125,17 +129,17 @@ leases_done(int *limit)
 	return done;
 }
 
-/* h NULL: objects without a handler, of which only the time until an exclusive grant is kept. */
+/* Of the handler in turn; of forgotten objects only the time until an exclusive grant is kept. */
 static bool
-objects_done(const GtHandler *h, int *limit)
+objects_done(int *limit)
 {
-	Datum		key = Int32GetDatum(h != NULL ? h->id : 0);
+	Datum		key = Int32GetDatum(handler);
 	GtTable		objects;
 	GtScan	   *scan;
 	bool		done;
 
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	if (h == NULL)
+	if (part == FORGOTTEN)
 		scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE);
 	else
 		scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 1, &key, BTGreaterEqualStrategyNumber,
@@ -145,47 +149,48 @@ objects_done(const GtHandler *h, int *limit)
 	return done;
 }
 
-/* One part; the handlers are those that there are now: who comes meanwhile has nothing of an earlier run. */
-static bool
-part_done(int *limit, bool *last)
+/* After the leases the handlers that have garbage, by the index of what is due: of others there may be any number. */
+static void
+next_part(void)
 {
-	List	   *handlers;
+	GtTable		objects;
+	GtScan	   *scan;
+	TimestampTz first;
 
-	*last = false;
-	if (part == 0)
-		return leases_done(limit);
-	handlers = gt_handler_list();
-	*last = part > list_length(handlers);
-	return objects_done(*last ? NULL : list_nth(handlers, part - 1), limit);
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	scan = gt_scan_begin_keys(&objects, GT_OBJECT_DUE);
+	part = gt_scan_next_key(scan, handler, &handler, &first) ? OBJECTS : FORGOTTEN;
+	gt_scan_end(scan);
+	gt_close(&objects);
+	from = gt_now();
 }
 
 /* See garbagetruck.h. */
 bool
 gt_rearm(int limit)
 {
-	bool		last = false;
-
 	if (gt_start_is_rearmed())
 		return false;
 	gt_start_ensure();
 	if (round_of != gt_run())
 	{
 		round_of = gt_run();
-		part = 0;
+		part = LEASES;
+		handler = 0;
 		mended = passed_over = 0;
 		from = gt_now();
 	}
-	while (limit > 0 && part_done(&limit, &last))
+	while (limit > 0 && (part == LEASES ? leases_done(&limit) : objects_done(&limit)))
 	{
-		if (last)
+		if (part == FORGOTTEN)
 		{
 			round_of = 0;
 			if (mended == 0 && passed_over == 0)
 				gt_start_rearmed();
 			return mended > 0;
 		}
-		part++;
-		from = gt_now();
+		next_part();
+		limit--;
 	}
 	return true;
 }

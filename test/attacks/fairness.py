@@ -480,6 +480,23 @@ def lines_in_the_log(t):
         t.fault(f"{lines} lines in the log of {failures} failures in {time.monotonic() - began:.0f} s")
 
 
+@attack(alone=True)
+def first_look_at_many_handlers(t):
+    """what a server run does once, before all else, does not grow with the square of the handlers that a role has made"""
+    there = dict(database="defaults")
+    t.admin("CREATE DATABASE defaults")
+    t.afterwards("postgres", "DROP DATABASE defaults WITH (FORCE)")
+    t.admin("CREATE EXTENSION garbagetruck; SELECT gt_allow(r), gt_allow(r, 'handler') FROM unnest('{victim,mallory}'::name[]) r", **there)
+    t.sql("mallory", "SELECT count(gt_handler_create('m_' || i, 'queue')) FROM generate_series(1, 1000) i", **there)
+    t.sql("victim", "SELECT gt_handler_create('v_first', 'sql', 'SELECT 1')", **there)
+    t.sql("victim", "SELECT gt_release(gt_lease_create('1', 'v_first', cleanup => 'v_first'))", **there)
+    t.until("it is not cleaned", lambda: not t.sql("victim", "SELECT 1 FROM gt_garbage", **there))
+    yield
+    read = t.admin("SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relname = 'gt__handler'", **there)[0][0]
+    if read > 500 * 1000:
+        t.fault(f"{read} handlers were read")
+
+
 @attack
 def hot_loops(t):
     """no delay and no end of attempts: there is a floor, and a ceiling"""
