@@ -155,20 +155,35 @@ finished(void *arg, uint32_t events)
 	free_lookup(lookup);
 }
 
-/* What --db says of a keyword, or the environment; NULL: nothing.  To be freed. */
-static char *
-setting(PQconninfoOption *options, const char *keyword)
+static const char *
+value_of(const PQconninfoOption *options, const char *keyword)
 {
 	for (; options != NULL && options->keyword != NULL; options++)
 	{
-		if (strcmp(options->keyword, keyword) != 0)
-			continue;
-		if (options->val != NULL && options->val[0] != '\0')
-			return needed(strdup(options->val));
-		if (options->envvar != NULL && getenv(options->envvar) != NULL && getenv(options->envvar)[0] != '\0')
-			return needed(strdup(getenv(options->envvar)));
+		if (strcmp(options->keyword, keyword) == 0 && options->val != NULL && options->val[0] != '\0')
+			return options->val;
 	}
 	return NULL;
+}
+
+/* What --db says of a keyword, else a service file or the environment; NULL: nothing.  To be freed. */
+static char *
+setting(const PQconninfoOption *given, const PQconninfoOption *defaults, const char *keyword)
+{
+	const char *value = value_of(given, keyword);
+
+	if (value == NULL)
+		value = value_of(defaults, keyword);
+	return value != NULL ? needed(strdup(value)) : NULL;
+}
+
+/* As libpq fills in what is not given: of the service that --db names, it is told by the environment. */
+static PQconninfoOption *
+defaults_with(const char *service)
+{
+	if (service != NULL && (getenv("PGSERVICE") == NULL || strcmp(getenv("PGSERVICE"), service) != 0))
+		setenv("PGSERVICE", service, 1);
+	return PQconndefaults();
 }
 
 static bool
@@ -194,20 +209,22 @@ make_lookup(const char *conninfo)
 {
 	bool		is_string = strchr(conninfo, '=') != NULL || strstr(conninfo, "://") != NULL;
 	PQconninfoOption *given = PQconninfoParse(is_string ? conninfo : "", NULL);
-	char	   *hosts = setting(given, "host");
-	char	   *address = setting(given, "hostaddr");
+	PQconninfoOption *defaults = defaults_with(value_of(given, "service"));
+	char	   *hosts = setting(given, defaults, "host");
+	char	   *address = setting(given, defaults, "hostaddr");
 	Lookup	   *lookup = NULL;
 
 	if (hosts != NULL && address == NULL && has_name(hosts))
 	{
 		lookup = needed(calloc(1, sizeof(Lookup)));
 		lookup->hosts = hosts;
-		lookup->ports = setting(given, "port");
+		lookup->ports = setting(given, defaults, "port");
 		hosts = NULL;
 	}
 	free(hosts);
 	free(address);
 	PQconninfoFree(given);
+	PQconninfoFree(defaults);
 	return lookup;
 }
 
