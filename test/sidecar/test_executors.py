@@ -757,15 +757,17 @@ class File(Test):
             open(os.path.join(root, "file"), "w").close()
             h = handler("file", "{object_id}")
             garbage(h, "file")
-            # as systemd does it; what the sidecar needs of the old /tmp is where it was
-            script = """mkdir -p /tmp/systemd-private-1-garbagetruck/tmp && mount --bind /tmp /mnt &&
-                mount --bind /tmp/systemd-private-1-garbagetruck/tmp /tmp || exit 9
-                for d in "$1" "$2"; do mkdir -p "$d" && mount --bind "/mnt${d#/tmp}" "$d" || exit 9; done
-                mkdir -p "$3" && shift 3 && exec "$@" """
-            wrap = ["unshare", "-m", "sh", "-c", script, "sh", work, cluster.home, root]
-            with Sidecar("--file-root", root, wrap=wrap) as sidecar:
-                self.left_to_others(h, "PrivateTmp", sidecar)
-            self.assertTrue(os.path.exists(os.path.join(root, "file")))
+            # as systemd does it, and as it does "disconnected"; what the sidecar needs of the old /tmp is where it was
+            yes = "mkdir -p /tmp/systemd-private-1-garbagetruck/tmp && mount --bind /tmp/systemd-private-1-garbagetruck/tmp /tmp"
+            disconnected = "mount -t tmpfs tmpfs /media && mkdir /media/tmp && mount --bind /media/tmp /tmp && umount /media"
+            for how in (yes, disconnected):
+                script = "mount --bind /tmp /mnt && " + how + """ || exit 9
+                    for d in "$1" "$2"; do mkdir -p "$d" && mount --bind "/mnt${d#/tmp}" "$d" || exit 9; done
+                    mkdir -p "$3" && shift 3 && exec "$@" """
+                wrap = ["unshare", "-m", "sh", "-c", script, "sh", work, cluster.home, root]
+                with Sidecar("--file-root", root, wrap=wrap) as sidecar:
+                    self.left_to_others(h, "PrivateTmp", sidecar)
+                self.assertTrue(os.path.exists(os.path.join(root, "file")))
             shutil.rmtree("/tmp/systemd-private-1-garbagetruck")
 
     def test_without_root(self):

@@ -279,10 +279,23 @@ mount_of(const char *root, char *real, size_t real_size)
 }
 
 /*
+ * Is it systemd's PrivateTmp=?  "yes" mounts a directory of that name there,
+ * "disconnected" one of a new tmpfs, where others would have its root.
+ */
+static bool
+is_private_tmp(const char *line, const char *source, const char *point)
+{
+	if (strstr(source, "/systemd-private-") != NULL)
+		return true;
+	return strstr(line, " - tmpfs ") != NULL &&
+		((strcmp(point, "/tmp") == 0 && strcmp(source, "/tmp") == 0) ||
+		 (strcmp(point, "/var/tmp") == 0 && strcmp(source, "/var-tmp") == 0));
+}
+
+/*
  * Read the table of mounts: those beneath the root are noted, and whether the
- * root is on a /tmp or /var/tmp that only this process sees.  Under systemd's
- * PrivateTmp= that is empty, and everything in it would seem removed.  The source
- * of the mount that it is on tells: not that of another one.
+ * root is on a /tmp or /var/tmp that only this process sees.  That is empty, and
+ * everything in it would seem removed.  The mount that it is on tells, not another one.
  */
 static void
 read_mounts(const char *root, Buffer *mounts, bool *is_private)
@@ -303,7 +316,7 @@ read_mounts(const char *root, Buffer *mounts, bool *is_private)
 			continue;
 		decode_octal(point);
 		if (id == wanted)
-			*is_private = strstr(source, "/systemd-private-") != NULL;
+			*is_private = is_private_tmp(line, source, point);
 		else if (strncmp(point, real, len) == 0 && point[len] == '/' && point[len + 1] != '\0')
 			add_mount(mounts, point + len, strlen(point + len));
 	}
