@@ -35,6 +35,7 @@
 
 #define DRAIN_CHECK_US 20000
 #define OWN_DESCRIPTORS 150		/* of the admin port and of connections to PostgreSQL, among others */
+#define LATE_US 1000000			/* for the executors to end after their time */
 
 static const char *listen_address;
 static const char *tls_cert;
@@ -199,8 +200,8 @@ check_drained(void *arg)
 
 	if (loop_now() >= drain_until_us)
 		calls = false;
-	/* The executors have their own limit; until then the admin port answers. */
-	if (!calls && (state.executors == NULL || executors_finished(state.executors)))
+	/* The executors have the same limit; until then the admin port answers.  A look-up of a name may hold them up for longer. */
+	if ((!calls && (state.executors == NULL || executors_finished(state.executors))) || loop_now() >= drain_until_us + LATE_US)
 	{
 		loop_stop();
 		return;
@@ -510,6 +511,7 @@ serve_main(int argc, char **argv)
 {
 	char		error[1024] = "";
 	bool		help;
+	bool		stuck;
 
 	clock_gettime(CLOCK_REALTIME, &state.started);
 	srandom((unsigned) (state.started.tv_nsec ^ getpid()));
@@ -546,7 +548,8 @@ serve_main(int argc, char **argv)
 	services_check_cleanups();
 	loop_run();
 
-	if (state.executors != NULL)
+	stuck = state.executors != NULL && !executors_finished(state.executors);
+	if (state.executors != NULL && !stuck)
 		executors_stop(state.executors);
 	admin_stop();
 	db_stop();
@@ -555,5 +558,8 @@ serve_main(int argc, char **argv)
 	if (ephemeral)
 		ephemeral_stop(&ephemeral_server);
 	log_line(LOG_INFO, "stopped");
+	/* Their thread still uses what exit() would tidy up. */
+	if (stuck)
+		_exit(0);
 	return 0;
 }

@@ -2,6 +2,7 @@
 """Running it: signals, logs that nobody reads, name servers that do not answer, sockets, systemd, who comes to the wrong port."""
 import fcntl
 import http.client
+import http.server
 import os
 import queue
 import re
@@ -91,6 +92,35 @@ class SignalsTest(unittest.TestCase):
         called.close()
         hanging.close()
         sql("SELECT gt_ack(cleanup_id, attempts + 1) FROM gt_garbage WHERE handler = 'hang'", "app")
+
+    def test_the_end_does_not_wait_for_a_database_that_is_away(self):
+        """What came of a call cannot be told: its claim lapses. Not some seconds more than it was given."""
+        called = threading.Event()
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                called.set()
+                time.sleep(1)
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *unused):
+                pass
+        target = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        threading.Thread(target=target.serve_forever, daemon=True).start()
+        own_cluster = start_cluster()
+        self.addCleanup(own_cluster.close)
+        own = until_serving(Sidecar(own_cluster, "--allow-target", "127.0.0.1", "--shutdown-timeout", "1s", executors="http"))
+        self.addCleanup(own.kill)
+        text = "SELECT gt_handler_create('slow', 'http', 'http://127.0.0.1:%d/x'), gt_release(gt_lease_create('x', cleanup => 'slow'))" % target.server_port
+        own_cluster.tool("psql", "-Xq", "-d", "postgres", "-c", text, as_role="app")
+        self.assertTrue(called.wait(30))
+        own_cluster.stop("immediate")
+        time.sleep(1.5)
+        own.signal(signal.SIGTERM)
+        self.assertEqual(own.process.wait(5), 0)
+        target.shutdown()
+        target.server_close()
 
     def test_a_log_that_nobody_reads(self):
         reader, writer = os.pipe()
@@ -291,15 +321,23 @@ int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints
 }
 """)
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-        own = Sidecar(cluster, admin=True, dsn="host=db.silent dbname=postgres user=app", environment={"LD_PRELOAD": library})
-        self.addCleanup(own.kill)
-        port = admin_port(own)
-        for _ in range(3):
-            self.assertEqual(get(port, "/livez", 3)[0], 200)
-            time.sleep(0.2)
-        self.assertEqual(get(port, "/readyz", 3)[0], 503)
-        own.signal(signal.SIGTERM)
-        self.assertEqual(own.process.wait(10), 0)
+        services = os.path.join(WORK, "services")
+        with open(services, "w") as file:
+            file.write("[far]\nhost=db.silent\ndbname=postgres\nuser=app\n")
+        environment = {"LD_PRELOAD": library, "PGSERVICEFILE": services}
+        # The second one's executors hang in the look-up: the end does not wait for it.
+        for dsn, more, executors in (("host=db.silent dbname=postgres user=app", {}, "none"), ("host=db.silent dbname=postgres user=app", {}, "http"),
+                                     ("service=far", {}, "none"), ("dbname=postgres", {"PGSERVICE": "far"}, "none")):
+            with self.subTest(dsn, executors=executors):
+                own = Sidecar(cluster, "--shutdown-timeout", "1s", admin=True, dsn=dsn, executors=executors, environment={**environment, **more})
+                self.addCleanup(own.kill)
+                port = admin_port(own)
+                for _ in range(3):
+                    self.assertEqual(get(port, "/livez", 3)[0], 200)
+                    time.sleep(0.2)
+                self.assertEqual(get(port, "/readyz", 3)[0], 503)
+                own.signal(signal.SIGTERM)
+                self.assertEqual(own.process.wait(20), 0)
 
     def test_names_are_known(self):
         """By TCP, of one host, and of one after one that is not known."""

@@ -373,6 +373,7 @@ struct Context
 	int64_t		stalled_at;		/* when this process last went on after it had not run for a while */
 	int64_t		start_until;	/* what waits then is given back */
 	int64_t		drain_until;	/* what runs then is left to its claim */
+	int64_t		end_at;			/* what is not told then is left to it, too */
 
 	char		place[9];		/* tells the database; "" until it is known */
 

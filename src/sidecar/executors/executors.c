@@ -17,7 +17,7 @@
 
 #define MAX_TURN_MS 1000		/* the longest wait */
 #define STALL_MS 1000			/* after which a turn was late */
-#define END_MS		5000		/* for telling the last outcomes */
+#define END_MS		5000		/* at the end of draining: for telling the last outcomes */
 #define MAX_IDLE_CONNECTIONS 64L	/* kept for the next call to the host */
 
 const char *const executor_kind_names[EXEC_KINDS] = {
@@ -171,7 +171,8 @@ exchange(Executors *executors)
 	if (executors->drain && !context->draining)
 	{
 		context->draining = true;
-		context->drain_until = exec_now() + executors->drain_ms;
+		context->end_at = exec_now() + executors->drain_ms;
+		context->drain_until = context->end_at - (executors->drain_ms / 6 < END_MS ? executors->drain_ms / 6 : END_MS);
 		context->start_until = exec_now() + executors->drain_ms / 2;
 	}
 	pthread_mutex_unlock(&executors->lock);
@@ -191,6 +192,8 @@ turn_timeout(const Context *context)
 		next = context->drain_until;
 	if (context->draining && context->start_until > now && context->start_until < next)
 		next = context->start_until;
+	if (context->draining && context->end_at < next)
+		next = context->end_at;
 	if (next <= now)
 		return context->draining ? 10 : 1;
 	return next - now < MAX_TURN_MS ? (int) (next - now) : MAX_TURN_MS;
@@ -224,7 +227,7 @@ is_finished(const Context *context)
 		return false;
 	if (context->in_flight == 0 && context->waiting == 0 && database_settled(context))
 		return true;
-	return now >= context->drain_until + END_MS ||
+	return now >= context->end_at ||
 		(now >= context->drain_until && context->waiting == 0 && database_settled(context));
 }
 
