@@ -214,6 +214,8 @@ opened(Conn *conn)
 	metric_add(&sessions_opened, 1);
 	metric_add(&sessions_open, 1);
 	/* Our first word follows the client's: it may speak another language. */
+	if (conn_is_late(conn))
+		http2_drain(session);
 }
 
 static void

@@ -17,6 +17,7 @@
 #include "log.h"
 #include "net_internal.h"
 
+#define BACKLOG 1024
 #define ACCEPTS_PER_EVENT 64
 #define ACCEPT_PAUSE_US 100000	/* after EMFILE and the like */
 
@@ -323,7 +324,7 @@ listen_on(Listener *listener, const struct sockaddr *address, socklen_t len)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (address->sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, address, len) < 0 || listen(fd, 1024) < 0 ||
+	if (bind(fd, address, len) < 0 || listen(fd, BACKLOG) < 0 ||
 		(watch = loop_add(fd, EPOLLIN, accept_some, listener)) == NULL)
 	{
 		int			saved = errno;
@@ -444,11 +445,18 @@ net_listen(const char *address, const ListenOptions *options, char *error, size_
 void
 listener_stop(Listener *listener)
 {
-	int			i;
+	int			i,
+				n;
 
 	/* First, while nobody else can have taken the path. */
 	if (listener->unix_path[0] != '\0' && listener->count > 0)
 		unlink(listener->unix_path);
+	/* Who has come already would be reset, and may have sent a call. */
+	for (i = 0; i < listener->count; i++)
+	{
+		for (n = 0; n < BACKLOG && accept_one(listener, listener->fds[i]); n++)
+			;
+	}
 	listener->stopped = true;
 	timer_stop(&listener->resume);
 	for (i = 0; i < listener->count; i++)
@@ -458,6 +466,12 @@ listener_stop(Listener *listener)
 		close(listener->fds[i]);
 	}
 	listener->count = 0;
+}
+
+bool
+conn_is_late(const Conn *conn)
+{
+	return conn->listener->stopped;
 }
 
 void

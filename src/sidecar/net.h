@@ -75,8 +75,11 @@ extern Listener *net_listen(const char *address, const ListenOptions *options,
 extern const char *listener_address(const Listener *listener);
 extern int	listener_connections(const Listener *listener);
 
-/* Accept no more; connections go on. */
+/* Accept no more than those who have come already; connections go on. */
 extern void listener_stop(Listener *listener);
+
+/* Has its listener stopped, perhaps during its TLS handshake? */
+extern bool conn_is_late(const Conn *conn);
 
 /* Is it of a form that net_listen() takes? */
 extern bool net_is_address(const char *address);

@@ -82,6 +82,12 @@ conn_host(const Conn *conn)
 	return "host";
 }
 
+bool
+conn_is_late(const Conn *conn)
+{
+	return false;
+}
+
 const char *
 conn_certificate_name(const Conn *conn)
 {
