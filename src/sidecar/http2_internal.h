@@ -45,6 +45,8 @@ struct Http2Stream
 	int64_t		finished_us;	/* when all of the answer was given; 0: not yet */
 	bool		early;			/* the request is being handed over, and more will come */
 	LoopTimer	early_end;		/* runs while the end of an early answer waits for that */
+	bool		over;			/* answered, and the client has not ended it */
+	LoopTimer	stop;			/* until it is told to send no more */
 	void	   *data;
 	char		first_headers[512]; /* enough for most requests */
 };
@@ -55,6 +57,7 @@ struct Http2
 	nghttp2_session *nghttp2;
 	Http2Stream *streams;
 	int			stream_count;
+	int			over_count;		/* of these, answered, and to be ended by the client */
 	LoopTask	flush;
 	LoopTimer	timer;			/* preface, then keepalive */
 	LoopTimer	age;			/* max age, then its grace */
@@ -99,6 +102,12 @@ extern void stream_remove(Http2Stream *stream, bool completely);
 
 /* An early answer need not wait any longer. */
 extern void stream_end_early(void *stream);
+
+/* Its answer has ended before the request. */
+extern void stream_stop_later(Http2Stream *stream);
+
+/* Has the client as many streams as it may? */
+extern bool session_is_full(const Http2 *session);
 
 
 /* Streams of all sessions. */

@@ -22,7 +22,7 @@ on_begin_headers(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg
 	session->block_bytes = 0;
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
-	if (session->stream_count >= http2_max_streams || (stream = stream_add(session, frame->hd.stream_id)) == NULL)
+	if (session_is_full(session) || (stream = stream_add(session, frame->hd.stream_id)) == NULL)
 	{
 		metric_add(&http2_streams_refused, 1);
 		session_submitted(session, nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM));
@@ -182,9 +182,8 @@ on_frame_send(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg)
 	if (stream == NULL)
 		return 0;
 	stream->sent_end = true;
-	/* Answered before the client had sent all: tell it to stop. */
 	if (!stream->remote_ended)
-		nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+		stream_stop_later(stream);
 	return 0;
 }
 

@@ -271,6 +271,9 @@ stream_remove(Http2Stream *stream, bool completely)
 	if (stream->next != NULL)
 		stream->next->prev = stream->prev;
 	timer_stop(&stream->early_end);
+	if (stream->over)
+		session->over_count--;
+	timer_stop(&stream->stop);
 	dismiss(stream);
 	session->stream_count--;
 	stream_total_count--;
@@ -522,6 +525,34 @@ stream_end_early(void *arg)
 		return;
 	session_submitted(stream->session, nghttp2_session_resume_data(stream->session->nghttp2, stream->id));
 	session_send_soon(stream->session);
+}
+
+static void
+stop_client(void *arg)
+{
+	http2_reset(arg, NGHTTP2_NO_ERROR);
+}
+
+/*
+ * Answered before the client had sent all.  It ends the stream by itself as a
+ * rule, when it has read the answer.  Told at once to stop, HAProxy would cancel
+ * its own client's stream, some of which then forget the answer.  Others count
+ * the stream no more, and open another one: nor do we.
+ */
+void
+stream_stop_later(Http2Stream *stream)
+{
+	stream->over = true;
+	stream->session->over_count++;
+	timer_start(&stream->stop, EARLY_US, stop_client, stream);
+}
+
+bool
+session_is_full(const Http2 *session)
+{
+	int64_t		over = session->over_count < http2_max_streams ? session->over_count : http2_max_streams;
+
+	return session->stream_count - over >= http2_max_streams;
 }
 
 /*

@@ -216,6 +216,28 @@ class RawTest(unittest.TestCase):
         reset = self.raw.wait(lambda e: self.raw.of(1, h2.events.StreamReset))
         self.assertEqual(reset[0].error_code, h2.errors.ErrorCodes.NO_ERROR)
 
+    def test_a_client_that_ends_by_itself_is_not_reset(self):
+        """HAProxy makes a cancellation of a reset, also of one without error, and some of its clients forget the answer then."""
+        self.raw.headers(1, V1 + "KeepAlive")
+        self.raw.data(1, frame(b"\xff"), end=False)
+        self.assertEqual(self.raw.result(1)[0]["grpc-status"], "3")
+        self.raw.data(1, b"")
+        self.raw.h2.ping(b"12345678")
+        self.raw.send()
+        self.assertTrue(self.raw.wait(lambda e: [x for x in e if isinstance(x, h2.events.PingAckReceived)]))
+        self.assertFalse(self.raw.of(1, h2.events.StreamReset))
+
+    def test_what_is_answered_takes_no_place_of_another(self):
+        """Some clients count a stream no more when they have read its end, though they do not end it."""
+        self.raw.wait(lambda e: [x for x in e if isinstance(x, h2.events.RemoteSettingsChanged)])
+        self.raw.h2.remote_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = 100
+        self.raw.h2.remote_settings.acknowledge()
+        for stream in range(1, 11, 2):
+            self.raw.headers(stream, V1 + "KeepAlive")
+            self.raw.data(stream, frame(b"\xff"), end=False)
+            self.assertEqual(self.raw.result(stream)[0]["grpc-status"], "3")
+        self.assertEqual(self.raw.ask(11, frame(create()))[0]["grpc-status"], "0")
+
     def test_a_refusal_waits_for_what_is_on_its_way(self):
         """A reset that overtakes the request's message makes some clients forget the answer."""
         def unharmed(stream):
@@ -364,6 +386,31 @@ class ShutdownTest(unittest.TestCase):
                 seen.append(answer.status)
         self.assertEqual(seen, [2])
         self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        self.assertEqual(own.stop(), 0)
+
+    def test_who_has_come_before_the_listener_closes_is_served(self):
+        own = until_serving(Sidecar(cluster))
+        for channel in own.channels:
+            channel.close()
+        os.kill(own.process.pid, signal.SIGSTOP)
+        own.signal(signal.SIGTERM)
+        came = [Raw(own.port) for _ in range(100)]
+        for raw in came:
+            raw.headers(1)
+            raw.data(1, frame(create("came")))
+        os.kill(own.process.pid, signal.SIGCONT)
+        # h2 takes the notice of the shutdown for the end: the frames themselves tell.
+        for raw in came:
+            raw.socket.settimeout(20)
+            text, at, kinds = b"", 0, []
+            while chunk := raw.socket.recv(65536):
+                text += chunk
+            while at < len(text):
+                length, kind, stream = int.from_bytes(text[at:at + 3], "big"), text[at + 3], int.from_bytes(text[at + 5:at + 9], "big")
+                kinds += [kind] if stream == 1 and kind in (0, 1, 3) else []
+                at += 9 + length
+            self.assertEqual(kinds, [1, 0, 1], "headers, an answer, trailers")
+            raw.close()
         self.assertEqual(own.stop(), 0)
 
     def test_max_connection_age(self):
@@ -563,6 +610,21 @@ class TlsTest(unittest.TestCase):
                     with context.wrap_socket(plain, server_hostname="localhost") as secure:
                         self.assertTrue(secure.recv(10))
         self.assertEqual(own.stop(), 0)
+
+    def test_a_handshake_that_ends_during_the_shutdown(self):
+        own = self.start("--shutdown-timeout", "1h", "--handshake-timeout", "1h")
+        context = ssl.create_default_context(cafile=self.file("ca.pem"))
+        context.set_alpn_protocols(["h2"])
+        with socket.create_connection(("127.0.0.1", own.port)) as late:
+            self.assertEqual(self.try_create(self.channel(own), "s", "late"), "OK")     # it has been accepted
+            own.signal(signal.SIGTERM)
+            self.assertTrue(wait_until(lambda: "shutting down" in own.log(), 20))
+            late.settimeout(20)
+            with context.wrap_socket(late, server_hostname="localhost") as secure:
+                secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5))
+                while secure.recv(4096):
+                    pass
+        self.assertEqual(own.process.wait(20), 0)
 
     def test_a_handshake_that_never_ends(self):
         own = self.start()
