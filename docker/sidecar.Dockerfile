@@ -11,6 +11,8 @@ RUN make -C /src/src/sidecar install prefix=/usr DESTDIR=/out
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libcurl4 libnghttp2-14 libpq5 libprotobuf-c1 libssl3 zlib1g && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/usr/bin/garbagetruck /usr/bin/garbagetruck
+# For --file-root: a volume that is new gets its owner from here.
+RUN install -d -o 65532 -g 65532 /files
 USER 65532:65532
 EXPOSE 50051 50052
 # The admin port has neither TLS nor tokens, so this holds with any options but another --admin.
