@@ -116,7 +116,7 @@ all install installdirs uninstall clean:
 	@exit 1
 endif
 
-.PHONY: demo test lint bench history attacks sidecar-soak sanitize assertions majors sidecar install-sidecar
+.PHONY: demo test lint bench history attacks sidecar-soak sanitize assertions majors sidecar sidecar-clients install-sidecar
 
 demo:
 	@test/demo/run
@@ -159,6 +159,10 @@ majors:
 # The sidecar is a product of its own: it links no server code, and the extension does not need it.
 sidecar:
 	@$(MAKE) -C src/sidecar
+
+# It with gRPC clients of other makes (Python, Node, Go, Java), directly and through nginx and HAProxy, while sidecars restart.
+sidecar-clients:
+	@test/run sidecar-clients
 
 install-sidecar:
 	@$(MAKE) -C src/sidecar install

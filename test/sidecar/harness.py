@@ -47,20 +47,21 @@ def start_cluster(**settings):
 
 
 class Sidecar:
-    def __init__(self, cluster, *options, admin=False, executors="none", user="app", environment=None, dsn=None, wrap=()):
+    def __init__(self, cluster, *options, admin=False, executors="none", user="app", environment=None, dsn=None, wrap=(),
+                 listen="127.0.0.1:0"):
         self.log_name = tempfile.mktemp(prefix="log-", dir=WORK)
-        self.command = [*wrap, BINARY, "serve", "--db", dsn or cluster.dsn(user=user), "--listen", "127.0.0.1:0",
+        self.command = [*wrap, BINARY, "serve", "--db", dsn or cluster.dsn(user=user), "--listen", listen,
                         "--admin", "127.0.0.1:0" if admin else "", "--executors", executors, *options]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GARBAGETRUCK_", "PG"))}
         with open(self.log_name, "w") as log:
             self.process = subprocess.Popen(self.command, stderr=log, stdin=subprocess.DEVNULL,
                                             env={**clean, **(environment or {})})
         atexit.register(self.kill)
-        said = wait_until(lambda: re.search(r"serves gRPC on (\S*?:\d+)", self.log()) or self.process.poll() is not None, 20)
+        said = wait_until(lambda: re.search(r"serves gRPC on (unix:[^\s,]+|\S*?:\d+)", self.log()) or self.process.poll() is not None, 20)
         if said is True or said is None:
             raise RuntimeError("the sidecar did not start:\n" + self.log())
         self.address = said.group(1)
-        self.port = int(self.address.rsplit(":", 1)[1])
+        self.port = None if listen.startswith("unix:") else int(self.address.rsplit(":", 1)[1])
         self.channels = []
 
     def log(self):
