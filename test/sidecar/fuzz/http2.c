@@ -531,7 +531,7 @@ step(Conn *conn, Script *script)
 		case 5:
 			script_us += (int64_t) 1 << next(script) % 35;
 			now_us = script_us;
-			fire_timers();
+			fire_timers(false);
 			break;
 		case 6:
 			take(conn, (size_t) next(script) << 9);
