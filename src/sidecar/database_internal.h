@@ -3,9 +3,10 @@
  *		What the files database*.c share.
  *
  * database.c has the calls, and what their callers are told; database_queue.c
- * decides over which connection they go; database_batch.c sends what waits and
- * sorts out what comes back, database_lost.c what never will; database_conn.c
- * keeps the connections up, and database_up.c knows whether they are.
+ * decides over which connection they go, database_turns.c in which order;
+ * database_batch.c sends what waits and sorts out what comes back,
+ * database_lost.c what never will; database_conn.c keeps the connections up,
+ * and database_up.c knows whether they are.
  */
 #ifndef GT_DATABASE_INTERNAL_H
 #define GT_DATABASE_INTERNAL_H

@@ -551,6 +551,30 @@ class Http(Test):
             sidecar.child.kill()
         clear()
 
+    def test_objects_that_hung_before(self):
+        """They come again and again, and take no places of those that are called for the first time."""
+        def answer(request, body):
+            if "slow" in request.path:
+                time.sleep(0.7)
+            return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
+
+        with Server(answer) as server, Sidecar() as sidecar:
+            url = f"http://127.0.0.1:{server.port}"
+            many("http_endpoint", 200, url + "/fast/")
+            self.until(lambda: left("http_endpoint") == 0, "fast ones are answered", sidecar)
+            many("http_endpoint", 1, url + "/slow/")
+            self.until(lambda: left("http_endpoint") == 0, "the slow one is answered", sidecar)
+            many("http_endpoint", 40, url + "/hang/")
+            hanging = lambda: [path for path in server.paths() if "hang" in path]
+            self.until(lambda: len(set(hanging())) == 40, "all hang", sidecar)
+            before = len(hanging())
+            for n in range(20):
+                garbage("http_endpoint", None, {"url": f"{url}/good/{n}"})
+            self.until(lambda: left("http_endpoint") == 40, f"the good ones are done: {left('http_endpoint')}", sidecar)
+            self.assertLess(len(hanging()) - before, 16)
+            sidecar.child.kill()
+        clear()
+
     def test_folded_header(self):
         """An answer whose first header is a folded line, as libcurl once joined it to what it had freed."""
         def answer(connection):

@@ -153,6 +153,11 @@ call_accept(Context *context, Call *call)
 	buffer_free(&key);
 	if (call->kind == EXEC_FILE)
 		call->host->limit = FILE_JOBS;	/* one thread does them, one by one */
+	if (host_has_suspects(context, call))
+	{
+		call_give_back(context, call, host_suspect_back_off(call->host), "it hung before, and others that did have their places");
+		return;
+	}
 	room = host_room(context, call->host);
 	if (call->host->waiting.count >= room)
 	{
@@ -173,6 +178,7 @@ static void
 finish(Context *context, Call *call, CallList *list)
 {
 	leave_list(context, call);
+	host_forget_suspect(call);
 	end_run(context, call);
 	call->state = CALL_DONE;
 	list_add(list, call);
@@ -212,7 +218,10 @@ call_fail(Context *context, Call *call, bool timed_out)
 	if (call->state == CALL_RUNNING)
 		observe(context, call);
 	if (timed_out)
+	{
 		host_timed_out(call->host, call->started_at);
+		host_note_hung(context, call, true);
+	}
 	exec_sanitize(call->error, EXEC_ERROR_SIZE - 1);
 	exec_log(context, EXEC_LOG_DEBUG, "cleanup %lld attempt %d of %s failed: %s",
 			 (long long) call->cleanup_id, call->attempt, call->handler, call->error);
@@ -243,6 +252,7 @@ void
 call_abandon(Context *context, Call *call)
 {
 	leave_list(context, call);
+	host_forget_suspect(call);
 	call_free(context, call);
 }
 
@@ -255,6 +265,14 @@ give_up(Context *context, Call *call)
 {
 	context->stats.lapsed++;
 	call_give_back(context, call, 0, "its claim could not be extended");
+}
+
+static void
+count_as_hanging(Context *context, Call *call)
+{
+	call->hanging = true;
+	call->host->hanging++;
+	context->hanging++;
 }
 
 /* Start one call that waits for this host. */
@@ -279,6 +297,8 @@ start_call(Context *context, Host *host, bool unproven)
 	context->unproven += unproven;
 	context->stats.kind[call->kind].in_flight++;
 	host->in_flight++;
+	if (call->suspect)
+		count_as_hanging(context, call);	/* at once: not only when it has held a place for long again */
 	if (!ops->start(context, call) ||
 		(call->kind != EXEC_FILE && !transfer_start(context, call, call->kind == EXEC_REDIS)))
 		call_fail(context, call, false);
@@ -339,7 +359,10 @@ take_result(Context *context, Call *call, CURLcode code)
 
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (status > 0)
+	{
 		host_answered(context, call->host, exec_now() - call->started_at);
+		host_note_hung(context, call, false);
+	}
 	if (code == CURLE_OK && call->kind == EXEC_REDIS)
 	{
 		redis_connected(context, call);
@@ -416,9 +439,8 @@ count_hanging(Context *context, int64_t now)
 	{
 		if (call->hanging || now - call->started_at < host_patience(call->host))
 			continue;
-		call->hanging = call->host->hung = true;
-		call->host->hanging++;
-		context->hanging++;
+		call->host->hung = true;
+		count_as_hanging(context, call);
 	}
 }
 
@@ -445,8 +467,10 @@ make_way(Context *context)
 	for (call = context->running.tail; call != NULL && context->hanging > 0 && context->waiting > 0; call = prev)
 	{
 		prev = call->prev;
-		if (is_in_the_way(context, call))
-			call_give_back(context, call, host_back_off(call->host) + call->timeout_ms / 4, "its target hangs, and others wait");
+		if (!is_in_the_way(context, call))
+			continue;
+		host_note_hung(context, call, true);
+		call_give_back(context, call, host_back_off(call->host) + call->timeout_ms / 4, "its target hangs, and others wait");
 	}
 }
 

@@ -197,6 +197,7 @@ struct Call
 	int64_t		deadline;
 	bool		hanging;		/* counted as such */
 	bool		unproven;		/* likewise */
+	bool		suspect;		/* likewise: its object's call hung before */
 	CURL	   *easy;
 	struct curl_slist *headers;
 	void	   *work;			/* the executor's own */
@@ -281,16 +282,19 @@ struct Host
 	CallList	waiting;
 	int			in_flight;
 	int			hanging;		/* of these: for longer than its patience */
+	int			suspects;		/* waiting or in flight: whose calls hung before */
 	bool		hung;			/* a call has, and none was answered since */
 	int			limit;			/* calls at once; shrinks while it hangs */
 	int64_t		answered_at;	/* when it last answered; 0: never */
 	int64_t		slowest_ms;		/* answer of late */
 	int64_t		usual_us;		/* what an answer takes, smoothed */
 	int64_t		back_at;		/* when what was given back last is due */
+	int64_t		suspects_back_at;	/* the same of suspects */
 	int64_t		idle_since;
 };
 
 #define HOST_BUCKETS 256
+#define HUNG_IDS 8192
 
 #define MAX_WAITING		1024	/* claimed, not yet started */
 
@@ -354,6 +358,7 @@ struct Context
 	Aws		   *aws;
 
 	Host	   *hosts[HOST_BUCKETS];
+	int64_t		hung_ids[HUNG_IDS]; /* cleanups whose calls hung of late, each in the place of its number */
 	int			host_count;
 	CallList	running;		/* through libcurl, redis and file */
 	CallList	succeeded;		/* to be acknowledged */
@@ -453,6 +458,14 @@ extern void host_answered(const Context *context, Host *host, int64_t took);
 
 /* A call that began then has timed out. */
 extern void host_timed_out(Host *host, int64_t started_at);
+
+/* What is known of the objects whose calls hang: that one did, or was answered. */
+extern void host_note_hung(Context *context, const Call *call, bool hung);
+
+/* Did it hang before, and do as many such have their place already?  Else it is counted in, if it did. */
+extern bool host_has_suspects(Context *context, Call *call);
+extern void host_forget_suspect(Call *call);
+extern int64_t host_suspect_back_off(Host *host);
 
 /* When a call for which there is no room shall be due again, from now on. */
 extern int64_t host_back_off(Host *host);

@@ -16,6 +16,11 @@
  * counts as its attempt.  A target that is merely slow is called twice only when
  * so many calls wait for it, and before it has answered for the first time.
  *
+ * Objects whose calls hung are remembered for a while.  They have half of their
+ * host's places, from their claim on, and are hanging from the start: so they
+ * neither fill its queue nor take, for as long as one waits before one knows, the
+ * places of those that are called for the first time.
+ *
  * Hosts that have not answered of late share half of all places, however many
  * they are; the others come first.  Of that half those that hang leave a quarter
  * to hosts that were not tried yet, which get one call each where they are many.
@@ -38,6 +43,8 @@
 #define BACK_STEP_MS 5			/* between two of what is given back for a host of which nothing is known */
 #define BACK_SILENT_MS 200		/* and for one that does not answer; the first waits five times as long */
 #define BACK_MAX_MS (10 * 60 * 1000)
+#define BACK_SUSPECT_MS 250
+#define BACK_SUSPECT_MAX_MS 60000
 
 void
 list_add(CallList *list, Call *call)
@@ -190,6 +197,51 @@ host_room(const Context *context, const Host *host)
 		more = context->waiting < MAX_WAITING / 4 ? ROOM_NEW : 0;
 	room = more > room ? more : room;
 	return room < MAX_WAITING / 2 ? room : MAX_WAITING / 2;
+}
+
+void
+host_note_hung(Context *context, const Call *call, bool hung)
+{
+	int64_t    *place = &context->hung_ids[call->cleanup_id % HUNG_IDS];
+
+	if (hung)
+		*place = call->cleanup_id;
+	else if (*place == call->cleanup_id)
+		*place = 0;
+}
+
+bool
+host_has_suspects(Context *context, Call *call)
+{
+	Host	   *host = call->host;
+
+	if (context->hung_ids[call->cleanup_id % HUNG_IDS] != call->cleanup_id)
+		return false;
+	if (2 * host->suspects >= host_limit(context, host))
+		return true;
+	call->suspect = true;
+	host->suspects++;
+	return false;
+}
+
+void
+host_forget_suspect(Call *call)
+{
+	if (call->suspect)
+		call->host->suspects--;
+	call->suspect = false;
+}
+
+int64_t
+host_suspect_back_off(Host *host)
+{
+	int64_t		now = exec_now();
+
+	if (host->suspects_back_at < now + BACK_FIRST_MS)
+		host->suspects_back_at = now + BACK_FIRST_MS;
+	else if (host->suspects_back_at < now + BACK_SUSPECT_MAX_MS)
+		host->suspects_back_at += BACK_SUSPECT_MS;
+	return BACK_FIRST_MS + random() % (host->suspects_back_at - now - BACK_FIRST_MS + 1);
 }
 
 bool
