@@ -422,7 +422,7 @@ def garbage_for_rude_targets(port):
     """Leases whose cleanups hang, trickle, redirect, ...: many to one address, one to each of many, and some to the honest target."""
     serial = int(time.monotonic() * 1000)
     urls = [f"http://{random.choice(ADDRESSES)}:{port.rude_target}/{manner}/{serial}" for manner in MANNERS for _ in range(3)]
-    urls += [f"http://{ADDRESSES[0]}:{port.rude_target}/hang/{n}" for n in range(10)] + [f"{port.target}/hang/{n}" for n in range(4)]
+    urls += [f"http://{ADDRESSES[0]}:{port.rude_target}/hang/{n}" for n in range(10)] + [f"{port.target}/hang/{n}" for n in range(2)]
     with grpc.insecure_channel(f"127.0.0.1:{port.plain}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
         request = v1.CreateBatchRequest(requests=[
             v1.CreateRequest(object_id=f"rude{serial}-{n}", cleanup="http_endpoint", payload=json.dumps({"url": url}), max_attempts=2)

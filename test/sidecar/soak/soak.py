@@ -21,6 +21,7 @@ import argparse
 import collections
 import json
 import os
+import random
 import re
 import signal
 import statistics
@@ -156,6 +157,7 @@ class Holders:
         while not self.stopping:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             self.statuses.append((done.returncode, done.stderr.strip()))
+            time.sleep(random.uniform(0.5, 2))      # who comes back at once may always be the first
 
     def stop(self):
         self.stopping = True
