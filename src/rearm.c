@@ -155,11 +155,13 @@ next_part(void)
 {
 	GtTable		objects;
 	GtScan	   *scan;
-	TimestampTz first;
+	GtRow		row;
 
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	scan = gt_scan_begin_keys(&objects, GT_OBJECT_DUE);
-	part = gt_scan_next_key(scan, handler, &handler, &first) ? OBJECTS : FORGOTTEN;
+	scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 0, NULL, BTGreaterStrategyNumber, Int32GetDatum(handler));
+	part = gt_scan_next(scan, &row) ? OBJECTS : FORGOTTEN;
+	if (part == OBJECTS)
+		handler = GT_INT32(&row, O_HANDLER);
 	gt_scan_end(scan);
 	gt_close(&objects);
 	from = gt_now();
