@@ -8,8 +8,8 @@
 
 #include <openssl/crypto.h>
 
-#include "cli_flags.h"
-#include "memory.h"
+#include "base/memory.h"
+#include "cli/cli_flags.h"
 #include "serve.h"
 
 /* Whoever has closed one of the first three would have our messages in the next file that is opened. */

@@ -19,18 +19,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "admin.h"
-#include "callers.h"
-#include "database.h"
-#include "ephemeral.h"
-#include "grpc.h"
-#include "http2.h"
-#include "json.h"
-#include "log.h"
-#include "metrics.h"
-#include "net.h"
+#include "admin/admin.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "db/database.h"
+#include "db/ephemeral.h"
+#include "grpc/grpc.h"
+#include "http2/http2.h"
+#include "net/net.h"
 #include "serve.h"
-#include "services.h"
+#include "services/callers.h"
+#include "services/services.h"
 #include "state.h"
 
 #define DRAIN_CHECK_US 20000

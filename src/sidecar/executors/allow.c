@@ -23,7 +23,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 typedef struct Address
 {

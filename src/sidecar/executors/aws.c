@@ -24,7 +24,7 @@
 
 #include <openssl/crypto.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define ANSWER_MAX		65536
 #define TOKEN_MAX		65536

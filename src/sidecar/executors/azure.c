@@ -17,7 +17,7 @@
 
 #include <openssl/evp.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define API_VERSION "2020-10-02"
 #define KEY_MAX 256

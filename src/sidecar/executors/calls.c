@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "claims.h"
+#include "executors/claims.h"
 
 const double executor_buckets[EXEC_BUCKETS] = {
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30

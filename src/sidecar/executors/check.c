@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 /* With this value for each of the keys of the payload that the command names; in brackets is an IPv6 address. */
 static void

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "claims.h"
+#include "executors/claims.h"
 
 #define BATCH_CLAIM_MAX	400
 #define BATCH_BYTES		(2 * 1024 * 1024)	/* an answer as large as that was enough */

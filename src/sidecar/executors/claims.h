@@ -5,7 +5,7 @@
 #ifndef GT_CLAIMS_H
 #define GT_CLAIMS_H
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define BATCH_CLAIM		100		/* at first, and where there is no room for what is claimed */
 

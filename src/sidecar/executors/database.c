@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../session.h"
-#include "claims.h"
+#include "base/session.h"
+#include "executors/claims.h"
 
 #define CONNECT_MS		10000
 #define STATEMENT_MS	30000

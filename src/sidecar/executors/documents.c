@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define MAX_DEPTH 32
 

@@ -16,7 +16,7 @@
 #include <curl/curl.h>
 #include <libpq-fe.h>
 
-#include "executors.h"
+#include "executors/executors.h"
 
 #define EXEC_ERROR_SIZE		512		/* of a failed attempt's text */
 #define EXEC_BODY_MAX		65536	/* of an answer that is read */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "claims.h"
+#include "executors/claims.h"
 
 #define MAX_TURN_MS 1000		/* the longest wait */
 #define STALL_MS 1000			/* after which a turn was late */

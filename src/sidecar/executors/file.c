@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 /* One file to be removed.  In one of the lists of the thread, which its lock guards. */
 typedef struct FileJob

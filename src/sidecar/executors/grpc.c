@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 #include "proto/distributed_gc.pb-c.h"
 
 #define METHOD_PATH "/distributed_gc.CleanupService/CleanupObject"

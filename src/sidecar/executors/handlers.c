@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "claims.h"
+#include "executors/claims.h"
 
 Handler *
 handler_find(Context *context, const char *name)

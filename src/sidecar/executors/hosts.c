@@ -31,7 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define IDLE_MS 60000
 #define FLOOR_LIMIT 4			/* calls at once, until it has answered and when it hangs */

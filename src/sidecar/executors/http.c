@@ -18,7 +18,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define SECRET_PREFIX "whsec_"
 #define SECRET_MAX 512

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "claims.h"
+#include "executors/claims.h"
 
 #define BATCH_OUTCOME	500
 #define OUTCOME_TRIES	20

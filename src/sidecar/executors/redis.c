@@ -23,7 +23,7 @@
 
 #include <openssl/crypto.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define LINE_MAX_LEN 4096
 #define MAX_REDIRECTIONS 5

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 typedef enum Place
 {

@@ -16,7 +16,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
 

@@ -13,7 +13,7 @@
 
 #include <openssl/crypto.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 static void
 out_of_memory(void)

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "claims.h"
+#include "executors/claims.h"
 #include "insist.h"
 
 #define TARGET_TIMEOUT_MS 1000

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 #include "insist.h"
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

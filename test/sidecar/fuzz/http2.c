@@ -27,14 +27,14 @@ script_clock(clockid_t clock, struct timespec *now)
 
 /* The loop itself, by that clock. */
 #define clock_gettime script_clock
-#include "loop.c"
+#include "net/loop.c"
 #undef clock_gettime
 
 #include "garbagetruck_v1.pb-c.h"
-#include "grpc.h"
-#include "http2_internal.h"
+#include "grpc/grpc.h"
+#include "http2/http2_internal.h"
 #include "insist.h"
-#include "options.h"
+#include "base/options.h"
 
 #define MAX_LATER 64
 #define FRAME_MAX 600

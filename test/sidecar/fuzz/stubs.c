@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "exec.h"
+#include "executors/exec.h"
 
 void
 call_succeed(Context *context, Call *call)

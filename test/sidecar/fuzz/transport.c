@@ -12,9 +12,9 @@
 
 #include "distributed_gc.pb-c.h"
 #include "garbagetruck_v1.pb-c.h"
-#include "grpc_codec.h"
+#include "grpc/grpc_codec.h"
 #include "insist.h"
-#include "message.h"
+#include "base/message.h"
 #include "reflection_v1.pb-c.h"
 
 #define MAX_MESSAGE 100000

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "grpc.h"
-#include "http2.h"
-#include "loop.h"
-#include "net.h"
+#include "grpc/grpc.h"
+#include "http2/http2.h"
+#include "net/loop.h"
+#include "net/net.h"
 #include "testing.pb-c.h"
 
 #define MAX_SIZE (8 * 1024 * 1024)

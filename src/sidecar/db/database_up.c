@@ -1,0 +1,214 @@
+/*
+ * database_up.c
+ *		Does the database answer?  What it is, and who wants to know.
+ *
+ * Up is a connection for calls that is up.  A server that hangs keeps its
+ * connections, so a probe goes over them every few seconds, and tells how far
+ * the database's clock is from ours.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "db/database_internal.h"
+
+#define PROBE_US 5000000
+#define FIRST_PROBE_US 500000	/* tells the database's clock */
+#define PROBE_LIMIT_US 3000000
+
+static bool up;
+static bool answering = true;
+static char problem[600] = "not connected yet";
+static char version[32];
+static void (*watchers[8]) (bool up);
+static int	watcher_count;
+static LoopTimer probe_timer;
+static bool probe_sent;
+static int64_t clock_ahead_us;	/* the database's is so much before ours */
+static bool text_is_bytes;
+
+static double
+read_up(void)
+{
+	return db_up();
+}
+
+static Metric up_metric = {"database_up", METRIC_GAUGE, "Whether PostgreSQL answers.", .read = read_up};
+
+bool
+db_up(void)
+{
+	return up && answering;
+}
+
+const char *
+db_problem(void)
+{
+	return up ? "PostgreSQL does not answer" : problem;
+}
+
+const char *
+db_extension_version(void)
+{
+	return version[0] != '\0' ? version : NULL;
+}
+
+void
+db_note_encoding(bool bytes)
+{
+	text_is_bytes = bytes;
+}
+
+bool
+db_text_is_bytes(void)
+{
+	return text_is_bytes;
+}
+
+void
+db_note_version(const char *text)
+{
+	snprintf(version, sizeof(version), "%s", text);
+}
+
+void
+db_watch(void (*changed) (bool up))
+{
+	if (watcher_count < 8)
+		watchers[watcher_count++] = changed;
+}
+
+static void
+tell_watchers(bool was)
+{
+	int			i;
+
+	if (db_up() == was)
+		return;
+	log_line(was ? LOG_WARNING : LOG_INFO, was ? "PostgreSQL is away: %s" : "PostgreSQL answers%s", was ? db_problem() : "");
+	for (i = 0; i < watcher_count; i++)
+		watchers[i] (!was);
+}
+
+void
+conn_state_changed(DbConn *conn, const char *why)
+{
+	static bool told;			/* the log has said something of it */
+	bool		was = db_up();
+	bool		was_up = up;
+	DbCall	   *call;
+	DbCall	   *all = NULL;
+	DbCall	  **end = &all;
+	int			i;
+
+	if (why != NULL)
+		snprintf(problem, sizeof(problem), "%s", why);
+	up = db_lane_is_up();
+	if (conn->lane == LANE_CALLS && dbconn_is_up(conn))
+		answering = true;
+	tell_watchers(was);
+	for (i = 0; up && !was_up && i < db_conn_count(); i++)
+		dbconn_hurry(db_conn_at(i));
+	/* At the start it may be away without ever having been there. */
+	if (!told && !was && !up && why != NULL)
+		log_line(LOG_WARNING, "PostgreSQL is away: %s", problem);
+	told = told || up || why != NULL;
+	if (dbconn_is_up(conn) || conn->failures == 0)
+		return;
+
+	/* It can not be had: its queue goes elsewhere, or nowhere. */
+	while ((call = queue_pop_any(conn)) != NULL)
+	{
+		*end = call;
+		end = &call->next;
+	}
+	while ((call = all) != NULL)
+	{
+		all = call->next;
+		dbcall_queue(call);
+	}
+}
+
+/* On the lane of calls: what is slow elsewhere says nothing about them. */
+static DbStatement probe_statement = {"gt_probe", "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint", 0, DB_REPEATABLE};
+static int64_t probe_at_us;		/* when it was sent, by our own clock */
+static void probe(void *arg);
+
+static int64_t
+own_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t
+db_clock(void)
+{
+	return own_clock() + clock_ahead_us;
+}
+
+/* It was read some time between the question and now, between which this process may have been stopped. */
+static void
+note_clock(int64_t read)
+{
+	int64_t		least = read - own_clock();
+	int64_t		most = read - probe_at_us;
+
+	if (clock_ahead_us < least)
+		clock_ahead_us = least;
+	if (clock_ahead_us > most)
+		clock_ahead_us = most;
+}
+
+static void
+probe_answered(void *arg, const DbOutcome *outcome)
+{
+	bool		was = db_up();
+
+	probe_sent = false;
+	if (outcome->result != NULL)
+		note_clock(strtoll(PQgetvalue(outcome->result, 0, 0), NULL, 10));
+	answering = outcome->result != NULL || !up;
+	tell_watchers(was);
+	timer_start(&probe_timer, PROBE_US, probe, NULL);
+}
+
+/*
+ * A server that hangs keeps its connections.  The probe that is late stays in
+ * flight: its answer tells that the server is back.
+ */
+static void
+probe(void *arg)
+{
+	bool		was = db_up();
+	int			i;
+
+	for (i = 0; i < db_conn_count(); i++)
+		dbconn_check(db_conn_at(i));
+	timer_start_patient(&probe_timer, PROBE_LIMIT_US, probe, NULL);
+	if (probe_sent)
+	{
+		answering = false;
+		tell_watchers(was);
+		return;
+	}
+	probe_sent = true;
+	probe_at_us = own_clock();
+	db_call(&probe_statement, NULL, NULL, probe_answered, NULL);
+}
+
+void
+db_up_start(void)
+{
+	metric_register(&up_metric);
+	timer_start(&probe_timer, FIRST_PROBE_US, probe, NULL);
+}
+
+void
+db_up_stop(void)
+{
+	timer_stop(&probe_timer);
+}
