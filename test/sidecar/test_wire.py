@@ -325,6 +325,13 @@ class DistributedGCTest(unittest.TestCase):
         own = sql("SELECT gt_lease_create('x', 'own type', 'lister')")
         sql("SELECT gt_lease_create('y', 'own type', 'lister')", "postgres")
         self.assertEqual(pages(service_id="lister", object_type=gc.CUSTOM), [own])
+        # Those of other types, of which many are newer, are passed over; those that are found come in pages all the same.
+        for n in range(3):
+            sql("SELECT gt_lease_create_many(array_agg('many' || i), 'cache_entry', 'lister', '1 hour') FROM generate_series(1, 700) i")
+            own = [sql(f"SELECT gt_lease_create('x{n}', 'own type', 'lister')"), *([own] if n == 0 else own)]
+        self.assertEqual(pages(service_id="lister", object_type=gc.CUSTOM), own)
+        self.assertEqual(pages(service_id="lister", object_type=gc.CUSTOM, limit=1), own)
+        sql("SELECT gt_release_many(array_agg(lease_id)) FROM gt_lease_list('lister', 'cache_entry', max_rows => 3000)")
         for bad in (gc.ListLeasesRequest(page_token="x"), gc.ListLeasesRequest(object_type=9), gc.ListLeasesRequest(state=3)):
             self.refused(Code.INVALID_ARGUMENT, "ListLeases", bad, gc.ListLeasesResponse)
 

@@ -313,14 +313,20 @@ static DbStatement list = {"gc_list",
 	" ORDER BY g.lease_id DESC",
 5, DB_BINARY | DB_REPEATABLE | DB_NEWEST};
 
-/* What gt_lease_list() cannot choose: CUSTOM, which is every type that has no number here. */
+/*
+ * What gt_lease_list() cannot choose: CUSTOM, which is every type that has no
+ * number here.  A thousand leases after the other, until there are enough.
+ */
 static DbStatement list_custom = {"gc_list_custom",
-	"SELECT " INFO_COLUMNS ", $4::int, g.total FROM " ROWS_THAT_FIT("(SELECT * FROM gt_leases g WHERE ($1::text IS NULL OR g.service_id = $1)"
-	" AND " OWN_SERVICE("$6") " AND $2 = 'custom' AND g.object_type NOT IN"
-	" ('database_row', 'blob_storage', 'temporary_file', 'websocket_session', 'cache_entry')"
-	" AND ($3::text IS NULL OR g.state = $3) AND ($5::uuid IS NULL OR g.lease_id < $5)"
-	" AND " OWN_LEASE " ORDER BY g.lease_id DESC LIMIT $4::int) g", "DESC") INFO_METADATA " ORDER BY g.lease_id DESC",
-6, DB_BINARY | DB_REPEATABLE};
+	"WITH RECURSIVE walk (last, ids, found, more) AS (SELECT $5::uuid, '{}'::uuid[], 0, $2 = 'custom' UNION ALL"
+	" SELECT p.last, p.ids, walk.found + pg_catalog.cardinality(p.ids), p.looked_at = 1000 FROM walk, LATERAL ("
+	"SELECT (pg_catalog.array_agg(l.lease_id ORDER BY l.lease_id))[1] AS last, pg_catalog.count(*) AS looked_at,"
+	" coalesce(pg_catalog.array_agg(l.lease_id) FILTER (WHERE l.object_type NOT IN"
+	" ('database_row', 'blob_storage', 'temporary_file', 'websocket_session', 'cache_entry')), '{}') AS ids"
+	" FROM gt_lease_list($1, NULL, $3, 1000, walk.last) l) p WHERE walk.more AND walk.found < $4::int)"
+	" SELECT " INFO_COLUMNS ", $4::int, g.total FROM " ROWS_THAT_FIT("(SELECT g.* FROM (SELECT i.id FROM walk, pg_catalog.unnest(walk.ids) i (id)"
+	" ORDER BY i.id DESC LIMIT $4::int) chosen, LATERAL gt_lease_get(chosen.id) g) g", "DESC") INFO_METADATA " ORDER BY g.lease_id DESC",
+5, DB_BINARY | DB_REPEATABLE | DB_NEWEST};
 
 /* All that a LeaseInfo points to. */
 typedef struct Info
@@ -502,7 +508,7 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 {
 	const DistributedGc__ListLeasesRequest *request = (const void *) message;
 	DistributedGc__ListLeasesResponse nothing = DISTRIBUTED_GC__LIST_LEASES_RESPONSE__INIT;
-	const char *params[6] = {NULL};
+	const char *params[5] = {NULL};
 	char		limit[16];
 
 	if (!check_type(call, request->object_type))
@@ -525,7 +531,6 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 		return;
 	}
 	params[0] = text_or_null(request->service_id);
-	params[5] = caller_name(call);
 	params[1] = request->object_type == 0 ? NULL : type_names[request->object_type];
 	params[2] = request->state == DISTRIBUTED_GC__LEASE_STATE__EXPIRED ? "expired" : NULL;
 	snprintf(limit, sizeof(limit), "%u", request->limit == 0 ? 100 : request->limit > MAX_LIST ? MAX_LIST : request->limit);

@@ -112,9 +112,6 @@ extern void fail_unknown_lease(GrpcCall *call, const char *lease_id);
 #define OWN_SERVICE(param) \
 	"(" param "::text IS NULL OR g.service_id = " param " OR pg_catalog.starts_with(g.service_id, " param " || '/'))"
 
-/* gt_leases shows a monitor the leases of other roles as well, which no call here may touch. */
-#define OWN_LEASE "EXISTS (SELECT FROM gt_lease_get(g.lease_id))"
-
 /* ---- methods of garbagetruck.v1, by file ---- */
 
 /* service_renew.c */
