@@ -18,12 +18,16 @@
  */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
-#include "executors/exec.h"
+#include "executors/allow.h"
+#include "executors/executors.h"
+#include "executors/util.h"
 
 typedef struct Address
 {

@@ -14,17 +14,24 @@
  * and by nothing that a lease says.
  */
 #include <arpa/inet.h>
+#include <curl/curl.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
 
-#include "executors/exec.h"
+#include "executors/aws.h"
+#include "executors/context.h"
+#include "executors/documents.h"
+#include "executors/util.h"
 
 #define ANSWER_MAX		65536
 #define TOKEN_MAX		65536
@@ -120,32 +127,12 @@ take_answer(char *data, size_t size, size_t count, void *arg)
 	return size * count;
 }
 
-/* Is it this machine, or one of the addresses at which the agents of containers are? */
-static bool
-is_local(const struct sockaddr *address)
-{
-	static const char *const agents[] = {"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "::1"};
-	char		text[INET6_ADDRSTRLEN] = "";
-	size_t		i;
-
-	if (address->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *) address)->sin_addr, text, sizeof(text));
-	else if (address->sa_family == AF_INET6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *) address)->sin6_addr, text, sizeof(text));
-	for (i = 0; i < sizeof(agents) / sizeof(agents[0]); i++)
-	{
-		if (strcmp(text, agents[i]) == 0)
-			return true;
-	}
-	return strncmp(text, "127.", 4) == 0;
-}
-
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	Fetch	   *fetch = arg;
 
-	fetch->refused = fetch->local_only && !is_local(&address->addr);
+	fetch->refused = fetch->local_only && !address_is_of_agent(&address->addr);
 	return fetch->refused ? CURL_SOCKET_BAD :
 		socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
@@ -239,34 +226,6 @@ request(Fetch *fetch, const char *method, const char *url, const char *body, lon
 
 /* --- what the answers say --- */
 
-/* Text that goes into headers as it is. */
-static bool
-is_plain(const char *text)
-{
-	const char *at = text;
-
-	while (*at > ' ' && *at < 0x7f)
-		at++;
-	return at != text && *at == '\0';
-}
-
-/* "2026-11-30T05:00:00Z", with a fraction perhaps. */
-static bool
-read_time(const char *text, time_t *when)
-{
-	struct tm	utc;
-	const char *end;
-
-	memset(&utc, 0, sizeof(utc));
-	end = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
-	if (end != NULL && *end == '.')
-		end += 1 + strspn(end + 1, "0123456789");
-	if (end == NULL || strcmp(end, "Z") != 0)
-		return false;
-	*when = timegm(&utc);
-	return true;
-}
-
 typedef bool (*ReadValue) (const char *text, size_t len, const char *name, Buffer *value);
 
 /* The names are those of its kind of document. */
@@ -282,7 +241,7 @@ take_credentials(Fetch *fetch, const char *url, ReadValue read, const char *id, 
 	{
 		Buffer		value = {NULL, 0, 0};
 
-		valid = read(fetch->answer.data, fetch->answer.len, names[i], &value) && is_plain(value.data) && valid;
+		valid = read(fetch->answer.data, fetch->answer.len, names[i], &value) && text_is_plain(value.data) && valid;
 		*values[i] = value.data;
 	}
 	if (!valid)
@@ -292,7 +251,7 @@ take_credentials(Fetch *fetch, const char *url, ReadValue read, const char *id, 
 	}
 	if (!read(fetch->answer.data, fetch->answer.len, expiration, &fetch->expiration))
 		return true;
-	if (read_time(fetch->expiration.data, &fetch->expires) && fetch->expires > time(NULL))
+	if (text_time(fetch->expiration.data, &fetch->expires) && fetch->expires > time(NULL))
 		return true;
 	snprintf(fetch->why, sizeof(fetch->why), "the credentials that %.200s gave are over since %.40s", url, fetch->expiration.data);
 	return false;
@@ -318,7 +277,7 @@ read_file(Fetch *fetch, const char *path)
 		snprintf(fetch->why, sizeof(fetch->why), "could not open \"%.200s\": %s", path, strerror(errno));
 	else
 		fclose(file);
-	if (file != NULL && is_plain(text))
+	if (file != NULL && text_is_plain(text))
 		return text;
 	if (file != NULL)
 		snprintf(fetch->why, sizeof(fetch->why), "there is no token in \"%.200s\"", path);
@@ -327,13 +286,6 @@ read_file(Fetch *fetch, const char *path)
 }
 
 /* --- where they come from --- */
-
-static void
-add_parameter(Buffer *body, const char *name, const char *value)
-{
-	buffer_printf(body, "%s%s=", body->len > 0 ? "&" : "", name);
-	buffer_encoded(body, value, strlen(value), "");
-}
 
 /* A token that somebody else keeps fresh in a file is exchanged for a role's credentials. */
 static bool
@@ -363,11 +315,11 @@ fetch_web_identity(Fetch *fetch)
 		buffer_text(&url, endpoint);
 	else
 		buffer_printf(&url, "https://sts.%s.%s/", aws_region(), aws_domain());
-	add_parameter(&body, "Action", "AssumeRoleWithWebIdentity");
-	add_parameter(&body, "Version", STS_VERSION);
-	add_parameter(&body, "RoleArn", role);
-	add_parameter(&body, "RoleSessionName", session != NULL ? session : "garbagetruck");
-	add_parameter(&body, "WebIdentityToken", token);
+	buffer_parameter(&body, "Action", "AssumeRoleWithWebIdentity");
+	buffer_parameter(&body, "Version", STS_VERSION);
+	buffer_parameter(&body, "RoleArn", role);
+	buffer_parameter(&body, "RoleSessionName", session != NULL ? session : "garbagetruck");
+	buffer_parameter(&body, "WebIdentityToken", token);
 	free_secret(token);
 	fetched = request(fetch, "POST", url.data, body.data, 20000);
 	if (!fetched && xml_value(fetch->answer.data, fetch->answer.len, "ErrorResponse/Error/Code", &code))
@@ -448,7 +400,7 @@ fetch_instance(Fetch *fetch)
 	if (request(fetch, "PUT", url.data, NULL, 2000))
 	{
 		token = exec_strdup(fetch->answer.data != NULL ? fetch->answer.data : "");
-		if (is_plain(token))
+		if (text_is_plain(token))
 		{
 			buffer_free(&url);
 			buffer_printf(&url, "%s/latest/meta-data/iam/security-credentials/", base.data);
@@ -460,7 +412,7 @@ fetch_instance(Fetch *fetch)
 	if (fetched && fetch->answer.data != NULL)
 	{
 		fetch->answer.data[strcspn(fetch->answer.data, "\r\n")] = '\0';
-		fetched = is_plain(fetch->answer.data);
+		fetched = text_is_plain(fetch->answer.data);
 		if (fetched)
 		{
 			buffer_encoded(&url, fetch->answer.data, strlen(fetch->answer.data), "+=,@");

@@ -9,6 +9,7 @@
  * its own.
  */
 #include <ctype.h>
+#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,12 @@
 
 #include <openssl/evp.h>
 
-#include "executors/exec.h"
+#include "executors/calls.h"
+#include "executors/context.h"
+#include "executors/kinds.h"
+#include "executors/target.h"
+#include "executors/transfer.h"
+#include "executors/util.h"
 
 #define API_VERSION "2020-10-02"
 #define KEY_MAX 256

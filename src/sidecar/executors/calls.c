@@ -8,11 +8,23 @@
  * fails, and the garbage is tried again.
  */
 #include <ctype.h>
+#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "executors/allow.h"
+#include "executors/calls.h"
 #include "executors/claims.h"
+#include "executors/context.h"
+#include "executors/executors.h"
+#include "executors/file.h"
+#include "executors/hosts.h"
+#include "executors/kinds.h"
+#include "executors/redis.h"
+#include "executors/target.h"
+#include "executors/transfer.h"
+#include "executors/util.h"
 
 const double executor_buckets[EXEC_BUCKETS] = {
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30

@@ -9,7 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executors/exec.h"
+#include "executors/allow.h"
+#include "executors/calls.h"
+#include "executors/check.h"
+#include "executors/context.h"
+#include "executors/executors.h"
+#include "executors/kinds.h"
+#include "executors/target.h"
+#include "executors/util.h"
 
 /* With this value for each of the keys of the payload that the command names; in brackets is an IPv6 address. */
 static void

@@ -9,11 +9,16 @@
  * No attempt is used up by waiting: what can not wait where it would have to is
  * given back (hosts.c).
  */
+#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "executors/calls.h"
 #include "executors/claims.h"
+#include "executors/context.h"
+#include "executors/executors.h"
+#include "executors/util.h"
 
 #define BATCH_CLAIM_MAX	400
 #define BATCH_BYTES		(2 * 1024 * 1024)	/* an answer as large as that was enough */
@@ -23,7 +28,7 @@
 #define PAUSE_MAX_MS	500
 #define PAUSE_ERROR_MS	2000
 
-/* in the encoding in which the text would come, see database.c */
+/* in the encoding in which the text would come, see link.c */
 #define SQL_HEX(value) "encode(convert_to(" value ", pg_client_encoding()), 'hex')"
 
 static const char handlers_sql[] =

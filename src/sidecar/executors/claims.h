@@ -1,11 +1,15 @@
 /*
  * claims.h
- *		Between database.c (the connection) and claims.c (what is said on it).
+ *		Between link.c (the connection) and claims.c (what is said on it).
  */
 #ifndef GT_CLAIMS_H
 #define GT_CLAIMS_H
 
-#include "executors/exec.h"
+#include <libpq-fe.h>
+
+#include "executors/context.h"
+#include "executors/util.h"
+
 
 #define BATCH_CLAIM		100		/* at first, and where there is no room for what is claimed */
 

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executors/exec.h"
+#include "executors/documents.h"
+#include "executors/util.h"
 
 #define MAX_DEPTH 32
 

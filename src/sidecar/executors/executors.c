@@ -6,6 +6,8 @@
  * Executors and guarded by its lock, which is held for copying only.  The
  * process may be killed at any time: claims lapse.
  */
+#include <curl/curl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -13,7 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executors/aws.h"
+#include "executors/calls.h"
 #include "executors/claims.h"
+#include "executors/context.h"
+#include "executors/executors.h"
+#include "executors/file.h"
+#include "executors/hosts.h"
+#include "executors/kinds.h"
+#include "executors/link.h"
+#include "executors/s3.h"
+#include "executors/util.h"
 
 #define MAX_TURN_MS 1000		/* the longest wait */
 #define STALL_MS 1000			/* after which a turn was late */

@@ -16,15 +16,22 @@
  * the root that it was at the start, and beneath it a mount wherever there has
  * been one since.  An empty directory on which nothing is mounted any more is not.
  */
+#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "executors/exec.h"
+#include "executors/calls.h"
+#include "executors/context.h"
+#include "executors/file.h"
+#include "executors/hosts.h"
+#include "executors/target.h"
+#include "executors/util.h"
 
 /* One file to be removed.  In one of the lists of the thread, which its lock guards. */
 typedef struct FileJob

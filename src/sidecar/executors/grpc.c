@@ -6,11 +6,17 @@
  * A unary call in one HTTP/2 request.  Success is grpc-status 0 with an
  * answer whose `success` is true, and nothing else.
  */
+#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "executors/exec.h"
+#include "executors/calls.h"
+#include "executors/context.h"
+#include "executors/kinds.h"
+#include "executors/target.h"
+#include "executors/transfer.h"
+#include "executors/util.h"
 #include "proto/distributed_gc.pb-c.h"
 
 #define METHOD_PATH "/distributed_gc.CleanupService/CleanupObject"

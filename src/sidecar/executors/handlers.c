@@ -11,11 +11,17 @@
  * is one whose target can not be called, whatever a lease fills in: it is named
  * while that can still be mended, and no attempts are used up until then.
  */
+#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "executors/check.h"
 #include "executors/claims.h"
+#include "executors/context.h"
+#include "executors/executors.h"
+#include "executors/kinds.h"
+#include "executors/util.h"
 
 Handler *
 handler_find(Context *context, const char *name)

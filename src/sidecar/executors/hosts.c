@@ -31,7 +31,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executors/exec.h"
+#include "executors/calls.h"
+#include "executors/context.h"
+#include "executors/hosts.h"
+#include "executors/util.h"
 
 #define IDLE_MS 60000
 #define FLOOR_LIMIT 4			/* calls at once, until it has answered and when it hangs */

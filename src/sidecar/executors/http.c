@@ -18,7 +18,12 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
-#include "executors/exec.h"
+#include "executors/calls.h"
+#include "executors/context.h"
+#include "executors/kinds.h"
+#include "executors/target.h"
+#include "executors/transfer.h"
+#include "executors/util.h"
 
 #define SECRET_PREFIX "whsec_"
 #define SECRET_MAX 512

@@ -6,7 +6,6 @@ EXECUTORS += \
 	executors/calls.o \
 	executors/check.o \
 	executors/claims.o \
-	executors/database.o \
 	executors/documents.o \
 	executors/executors.o \
 	executors/file.o \
@@ -14,6 +13,7 @@ EXECUTORS += \
 	executors/handlers.o \
 	executors/hosts.o \
 	executors/http.o \
+	executors/link.o \
 	executors/outcomes.o \
 	executors/redis.o \
 	executors/s3.o \

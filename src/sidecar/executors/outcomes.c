@@ -7,11 +7,16 @@
  * alone, so that one object that somebody holds locked does not keep the
  * others.  An acknowledgement counts once, whatever is repeated.
  */
+#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "executors/calls.h"
 #include "executors/claims.h"
+#include "executors/context.h"
+#include "executors/file.h"
+#include "executors/util.h"
 
 #define BATCH_OUTCOME	500
 #define OUTCOME_TRIES	20

@@ -15,6 +15,7 @@
  * allow-list: it leads to hosts on that list only, and the environment's
  * credentials go there only if the host is in REDIS_HOST or the handler's own.
  */
+#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,14 @@
 
 #include <openssl/crypto.h>
 
-#include "executors/exec.h"
+#include "executors/allow.h"
+#include "executors/calls.h"
+#include "executors/context.h"
+#include "executors/hosts.h"
+#include "executors/redis.h"
+#include "executors/target.h"
+#include "executors/transfer.h"
+#include "executors/util.h"
 
 #define LINE_MAX_LEN 4096
 #define MAX_REDIRECTIONS 5

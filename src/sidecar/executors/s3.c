@@ -17,7 +17,15 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 
-#include "executors/exec.h"
+#include "executors/aws.h"
+#include "executors/calls.h"
+#include "executors/context.h"
+#include "executors/documents.h"
+#include "executors/kinds.h"
+#include "executors/s3.h"
+#include "executors/target.h"
+#include "executors/transfer.h"
+#include "executors/util.h"
 
 #define EMPTY_SHA256 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

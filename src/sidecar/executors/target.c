@@ -14,7 +14,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "executors/exec.h"
+#include "executors/target.h"
+#include "executors/util.h"
 
 typedef enum Place
 {

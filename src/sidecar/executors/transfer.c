@@ -9,14 +9,20 @@
  */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <curl/curl.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#include "executors/exec.h"
+#include "executors/allow.h"
+#include "executors/context.h"
+#include "executors/transfer.h"
+#include "executors/util.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
 

@@ -4,16 +4,20 @@
  *
  * Nothing here knows of calls or threads.
  */
+#include <arpa/inet.h>
+#include <curl/curl.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include <openssl/crypto.h>
 
-#include "executors/exec.h"
+#include "executors/util.h"
 
 static void
 out_of_memory(void)
@@ -298,4 +302,56 @@ pairs_free(Pair *pairs, int count)
 		free(pairs[i].value);
 	}
 	free(pairs);
+}
+
+bool
+text_is_plain(const char *text)
+{
+	const char *at = text;
+
+	while (*at > ' ' && *at < 0x7f)
+		at++;
+	return at != text && *at == '\0';
+}
+
+bool
+text_time(const char *text, time_t *when)
+{
+	struct tm	utc;
+	const char *end;
+
+	memset(&utc, 0, sizeof(utc));
+	end = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
+	if (end != NULL && *end == '.')
+		end += 1 + strspn(end + 1, "0123456789");
+	if (end == NULL || strcmp(end, "Z") != 0)
+		return false;
+	*when = timegm(&utc);
+	return true;
+}
+
+void
+buffer_parameter(Buffer *body, const char *name, const char *value)
+{
+	buffer_printf(body, "%s%s=", body->len > 0 ? "&" : "", name);
+	buffer_encoded(body, value, strlen(value), "");
+}
+
+bool
+address_is_of_agent(const struct sockaddr *address)
+{
+	static const char *const agents[] = {"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "::1"};
+	char		text[INET6_ADDRSTRLEN] = "";
+	size_t		i;
+
+	if (address->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *) address)->sin_addr, text, sizeof(text));
+	else if (address->sa_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *) address)->sin6_addr, text, sizeof(text));
+	for (i = 0; i < sizeof(agents) / sizeof(agents[0]); i++)
+	{
+		if (strcmp(text, agents[i]) == 0)
+			return true;
+	}
+	return strncmp(text, "127.", 4) == 0;
 }

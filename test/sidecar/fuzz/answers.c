@@ -12,13 +12,22 @@
  * in it what the kind calls one.
  */
 #include <arpa/inet.h>
+#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "executors/util.h"
+#include "executors/context.h"
+#include "executors/hosts.h"
+#include "executors/calls.h"
+#include "executors/link.h"
+#include "executors/executors.h"
 #include "executors/claims.h"
 #include "insist.h"
 

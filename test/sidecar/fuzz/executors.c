@@ -12,7 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executors/exec.h"
+#include "executors/util.h"
+#include "executors/target.h"
+#include "executors/allow.h"
+#include "executors/context.h"
+#include "executors/transfer.h"
+#include "executors/redis.h"
+#include "executors/documents.h"
+#include "executors/executors.h"
 #include "insist.h"
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

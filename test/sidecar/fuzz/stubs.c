@@ -4,7 +4,10 @@
  */
 #include <stdlib.h>
 
-#include "executors/exec.h"
+#include "executors/target.h"
+#include "executors/context.h"
+#include "executors/hosts.h"
+#include "executors/calls.h"
 
 void
 call_succeed(Context *context, Call *call)

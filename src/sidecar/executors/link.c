@@ -1,5 +1,5 @@
 /*
- * database.c
+ * link.c
  *		The executors' connection to PostgreSQL.
  *
  * Non-blocking, one statement at a time; outcomes gather while one is under
@@ -8,6 +8,8 @@
  * claims that were perhaps made lapse.  A crash of this process leaves claims
  * that lapse.
  */
+#include <curl/curl.h>
+#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,9 @@
 
 #include "base/session.h"
 #include "executors/claims.h"
+#include "executors/context.h"
+#include "executors/link.h"
+#include "executors/util.h"
 
 #define CONNECT_MS		10000
 #define STATEMENT_MS	30000

@@ -1,0 +1,25 @@
+/*
+ * transfer.h
+ *		One request through libcurl.
+ */
+#ifndef GT_EXECUTORS_TRANSFER_H
+#define GT_EXECUTORS_TRANSFER_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+
+#include "executors/context.h"
+
+extern bool transfer_start(Context *context, Call *call, bool connect_only);
+extern void transfer_end(Context *context, Call *call);
+
+/* The call that a handle of libcurl works for. */
+extern Call *transfer_call(CURL *easy);
+
+/* Set host_name and port by call->url; false when it is none of http or https. */
+extern bool transfer_split_url(Call *call);
+
+/* Text for a request that failed before there was an answer. */
+extern void transfer_error(Call *call, CURLcode code);
+
+#endif							/* GT_EXECUTORS_TRANSFER_H */
