@@ -68,6 +68,7 @@ OBJS = \
 	src/settings.o \
 	src/shmem.o \
 	src/slots.o \
+	src/start.o \
 	src/table.o \
 	src/tally.o \
 	src/tampered.o \

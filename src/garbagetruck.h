@@ -299,6 +299,23 @@ extern bool gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *fir
 #define GT_SET(row, a, d)	((row)->v[a] = (d), (row)->isnull[a] = false)
 #define GT_SET_NULL(row, a) ((row)->v[a] = (Datum) 0, (row)->isnull[a] = true)
 
+/* ---------------------------------------------------------------- clock.c: the clock by which leases are judged */
+
+/* In shared memory, part of GtShared; without preload there is none. */
+typedef struct GtClock
+{
+	int64		run;			/* this server run: random, drawn when shared memory is initialised */
+	int64		base;			/* gt_clock() = base + CLOCK_MONOTONIC. Under the lock of GtShared */
+	TimestampTz before;			/* of the run before, as far as it is known; 0 */
+	int64		ended;			/* that run, if it went down in order and the clock goes on from there; 0 */
+	bool		settled;		/* base will not be changed any more. Under that lock */
+} GtClock;
+
+extern TimestampTz gt_now(void);	/* gt_clock() */
+extern void gt_clock_share(GtClock *shared, LWLock *lock, bool first);	/* when shared memory is there; first: the postmaster, who makes it */
+extern void gt_clock_settle(void);	/* after a recovery, before anything is judged or granted */
+extern void gt_clock_record(void);	/* keeps gt_clock() in a file for the next start; at most each 10 s, but for the launcher's exit */
+
 /* ---------------------------------------------------------------- shmem.c: what all processes share */
 
 #define GT_MAX_WORKERS		64	/* bound of garbagetruck.max_workers */
@@ -410,11 +427,7 @@ typedef struct GtCounters		/* of one database; added to by observe.c */
 typedef struct GtShared
 {
 	LWLock	   *lock;			/* all fields below that say so */
-	int64		run;			/* this server run: random, drawn when shared memory is initialised */
-	int64		clock_base;		/* gt_clock() = clock_base + CLOCK_MONOTONIC; see clock.c */
-	TimestampTz clock_before;	/* of the run before, as far as it is known; 0 */
-	int64		ended;			/* that run, if it went down in order and the clock goes on from there; 0 */
-	bool		clock_settled;	/* clock_base will not be changed any more. Under lock */
+	GtClock		clock;
 	pg_atomic_uint64 serial;	/* next worker serial */
 	int			launcher_procno;	/* -1: none.  Under lock */
 	pid_t		launcher_pid;
@@ -458,9 +471,8 @@ extern bool gt_wake_idle(Oid database);
 extern TimestampTz gt_worker_due;
 extern TimestampTz gt_worker_later;
 
-/* ---------------------------------------------------------------- clock.c: the clock, and what an absence does to deadlines */
+/* ---------------------------------------------------------------- start.c: this server run, and what an absence does to deadlines */
 
-extern TimestampTz gt_now(void);	/* gt_clock() */
 extern int64 gt_run(void);		/* this server run */
 /*
  * Sees to it that this server run is recorded in gt__start before any lease is
@@ -471,15 +483,11 @@ extern void gt_start_ensure(void);
 extern TimestampTz gt_effective_deadline(const GtRow *lease);
 extern TimestampTz gt_least_deadline(const GtRow *lease);	/* the same; where it can not be judged, what it will be at least */
 extern int64 gt_grace_of(int64 duration);	/* G of invariant I1, us */
-extern void gt_clock_settle(void);	/* after a recovery, before anything is judged or granted */
-extern void gt_clock_record(void);	/* keeps gt_clock() in a file for the next start; at most each 10 s, but for the launcher's exit */
 /* Have the times of earlier runs that are ahead been put right (rearm.c)? And that they have. */
 extern bool gt_start_is_rearmed(void);
 extern void gt_start_rearmed(void);
 extern TimestampTz gt_history_now(void);	/* by which the history is trimmed: it does not follow a jump of the clock */
 extern void gt_start_adopt(void);	/* a copy was adopted: the grace begins now, with the full duration */
-extern TimestampTz gt_clock_anchor(TimestampTz *before, int64 *ended);	/* postmaster: what to put into GtShared.clock_base,
-																	 * clock_before, and ended */
 
 /* ---------------------------------------------------------------- tampered.c: what others have put on our tables */
 

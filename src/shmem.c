@@ -56,9 +56,6 @@ startup(void)
 	{
 		memset(gt_shared, 0, sizeof(GtShared));
 		gt_shared->lock = &GetNamedLWLockTranche("garbagetruck")->lock;
-		if (!pg_strong_random(&gt_shared->run, sizeof(gt_shared->run)))
-			ereport(ERROR, (errmsg("could not draw a random number for this server run")));
-		gt_shared->clock_base = gt_clock_anchor(&gt_shared->clock_before, &gt_shared->ended);
 		pg_atomic_init_u64(&gt_shared->serial, 1);
 		pg_atomic_init_u64(&gt_shared->slots_missing, 0);
 		pg_atomic_init_u64(&gt_shared->slots_missing_at, 0);
@@ -74,6 +71,7 @@ startup(void)
 		for (i = 0; i < GT_SLOTS; i++)
 			gt_shared->slots[i].procno = -1;
 	}
+	gt_clock_share(&gt_shared->clock, gt_shared->lock, !found);
 	for (i = 0; i < nparts; i++)
 		parts[i] (!found);
 	LWLockRelease(AddinShmemInitLock);
