@@ -27,6 +27,7 @@ OBJS = \
 	src/database.o \
 	src/due.o \
 	src/ending.o \
+	src/expiry.o \
 	src/fail.o \
 	src/fence.o \
 	src/forecast.o \
@@ -57,6 +58,7 @@ OBJS = \
 	src/process.o \
 	src/queue.o \
 	src/rearm.o \
+	src/rebuild.o \
 	src/reclaim.o \
 	src/redrive.o \
 	src/register.o \

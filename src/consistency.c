@@ -34,7 +34,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
@@ -214,65 +213,6 @@ lock_object(GtTable *objects, const GtFinding *f, GtRow *row)
 	return gt_fetch_lock(objects, GT_OBJECT_PKEY, 2, key, row, LockTupleNoKeyExclusive, true) == GT_LOCKED;
 }
 
-/* How many leases the object has, which is locked; *newest: that with the greatest fence. */
-static int
-count_leases(GtTable *leases, Datum type, Datum id, GtRow *newest)
-{
-	Datum		key[2];
-	GtScan	   *scan;
-	GtRow		row;
-	int			n = 0;
-
-	key[0] = type;
-	key[1] = id;
-	scan = gt_scan_begin(leases, GT_LEASE_OBJECT, 2, key);
-	while (gt_scan_next(scan, &row))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (n++ == 0 || GT_INT64(&row, L_FENCE) > GT_INT64(newest, L_FENCE))
-			*newest = row;
-	}
-	gt_scan_end(scan);
-	return n;
-}
-
-/*
- * See consistency.h.  The object belongs to who has its newest lease, and is
- * cleaned as that wants; what earlier leases had named went with the row.
- */
-bool
-gt_object_rebuild(GtTable *objects, GtTable *leases, const char *object_type, const char *object_id, GtRow *row)
-{
-	GtRow		newest;
-	int			n;
-
-	gt_object_init(row, CStringGetTextDatum(object_type), CStringGetTextDatum(object_id));
-	GT_SET(row, O_OWNER, ObjectIdGetDatum(InvalidOid));
-	if (!gt_insert_unique(objects, row, GT_OBJECT_PKEY))
-		return false;
-	/* from here on the row is ours, and no lease of it comes or goes */
-	n = count_leases(leases, row->v[O_OBJECT_TYPE], row->v[O_OBJECT_ID], &newest);
-	if (n == 0)
-	{
-		gt_delete(objects, row);
-		return false;
-	}
-	GT_SET(row, O_OWNER, newest.v[L_OWNER]);
-	GT_SET(row, O_LEASES, Int32GetDatum(n));
-	GT_SET(row, O_FENCE, newest.v[L_FENCE]);
-	if (!newest.isnull[L_HANDLER])
-	{
-		GT_SET(row, O_HANDLER, newest.v[L_HANDLER]);
-		GT_SET(row, O_SPEC_LEASE, newest.v[L_ID]);
-	}
-	gt_update(objects, row);
-	ereport(LOG,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("garbagetruck: object \"%s\" of type \"%s\" has %d leases and was missing: it is made anew of them",
-					object_id, object_type, n)));
-	return true;
-}
-
 static bool
 mend_lease_without_object(Datum key, const GtFinding *f)
 {
@@ -311,7 +251,7 @@ mend_count(Datum key, const GtFinding *f)
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
 	if (lock_object(&objects, f, &row))
 	{
-		n = count_leases(&leases, row.v[O_OBJECT_TYPE], row.v[O_OBJECT_ID], &newest);
+		n = gt_count_leases(&leases, row.v[O_OBJECT_TYPE], row.v[O_OBJECT_ID], &newest);
 		done = n != GT_INT32(&row, O_LEASES);
 		GT_SET(&row, O_LEASES, Int32GetDatum(n));
 		if (done && n == 0)

@@ -28,6 +28,8 @@ extern List *gt_find_contradictions(bool sample, int limit);
  */
 extern bool gt_object_rebuild(GtTable *objects, GtTable *leases, const char *object_type, const char *object_id,
 							  GtRow *row);
+/* How many leases the object has, which is locked; *newest: that with the greatest fence. */
+extern int	gt_count_leases(GtTable *leases, Datum type, Datum id, GtRow *newest);
 extern PGDLLEXPORT void gt_check_main(Datum arg);
 
 #endif

@@ -668,6 +668,7 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	bool		over;			/* known to be over, not judged again: child of an ended parent */
 	TimestampTz ended_at;		/* of such a child; out: when the lease was over */
 	bool		ended;			/* out: this call ended it */
+	bool		orphans;		/* out: and it leaves children, which the worker has to end */
 	bool		busy;			/* out: it could not, for somebody else has a row of it locked */
 	GtEndReason reason;			/* of gt_end(): how this one ends */
 	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
