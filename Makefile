@@ -42,6 +42,7 @@ OBJS = \
 	src/lease.o \
 	src/library.o \
 	src/list.o \
+	src/lock.o \
 	src/low.o \
 	src/margins.o \
 	src/may.o \
@@ -62,11 +63,13 @@ OBJS = \
 	src/reclaim.o \
 	src/redrive.o \
 	src/register.o \
+	src/relations.o \
 	src/release.o \
 	src/renew.o \
 	src/request.o \
 	src/rights.o \
 	src/run.o \
+	src/scan.o \
 	src/settings.o \
 	src/shmem.o \
 	src/slots.o \
@@ -80,6 +83,7 @@ OBJS = \
 	src/trim.o \
 	src/views.o \
 	src/worker.o \
+	src/write.o \
 	src/writing.o
 
 OUR_HEADERS = \
@@ -94,6 +98,7 @@ OUR_HEADERS = \
 	src/observe.h \
 	src/queue.h \
 	src/rights.h \
+	src/table_internal.h \
 	src/tampered.h \
 	src/worker.h
 

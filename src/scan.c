@@ -1,0 +1,200 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.c
+ *	  Rows of our tables in the order of an index.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "garbagetruck.h"
+#include "table_internal.h"
+
+#define KEY_STEPS	16			/* entries of one key that are passed over before the index is descended for the next */
+
+struct GtScan
+{
+	GtTable    *table;
+	Snapshot	snapshot;
+	IndexScanDesc scan;
+	ScanDirection direction;
+	MemoryContext context;		/* index scans allocate as they go on; callers may reset theirs between rows */
+};
+
+static GtScan *
+begin(GtTable *t, GtIndexId id, int nkeys, ScanKeyData *scankeys)
+{
+	GtScan	   *scan = palloc(sizeof(GtScan));
+
+	scan->table = t;
+	scan->direction = ForwardScanDirection;
+	scan->context = CurrentMemoryContext;
+	scan->snapshot = RegisterSnapshot(gt_newest_snapshot());
+	scan->scan = gt_index_beginscan(t->rel, gt_index_of(t, id), gt_read_snapshot(scan->snapshot), nkeys);
+	index_rescan(scan->scan, scankeys, nkeys, NULL, 0);
+	return scan;
+}
+
+GtScan *
+gt_scan_begin(GtTable *t, GtIndexId id, int nkeys, const Datum *keys)
+{
+	ScanKeyData scankeys[4];
+
+	Assert(nkeys <= 4);
+	gt_equality_keys(gt_index_of(t, id), nkeys, keys, scankeys);
+	return begin(t, id, nkeys, scankeys);
+}
+
+/* Rows whose leading column is NULL. */
+GtScan *
+gt_scan_begin_null(GtTable *t, GtIndexId id)
+{
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
+						   InvalidOid, InvalidOid, (Datum) 0);
+	return begin(t, id, 1, &key);
+}
+
+GtScan *
+gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int strategy, Datum bound)
+{
+	Relation	index = gt_index_of(t, id);
+	Oid			type = TupleDescAttr(RelationGetDescr(index), nkeys)->atttypid;
+	ScanKeyData scankeys[4];
+	Oid			operator;
+
+	Assert(nkeys < 4);
+	gt_equality_keys(index, nkeys, keys, scankeys);
+	operator = get_opfamily_member(index->rd_opfamily[nkeys], index->rd_opcintype[nkeys],
+								   index->rd_opcintype[nkeys], strategy);
+	if (!OidIsValid(operator))
+		elog(ERROR, "no operator %d for type %u", strategy, type);
+	ScanKeyEntryInitialize(&scankeys[nkeys], 0, nkeys + 1, strategy, InvalidOid,
+						   index->rd_indcollation[nkeys], get_opcode(operator), bound);
+	return begin(t, id, nkeys + 1, scankeys);
+}
+
+/* See garbagetruck.h. */
+void
+gt_scan_backward(GtScan *scan)
+{
+	scan->direction = BackwardScanDirection;
+}
+
+/* See garbagetruck.h. */
+GtScan *
+gt_scan_begin_keys(GtTable *t, GtIndexId id)
+{
+	ScanKeyData scankey;
+	GtScan	   *scan;
+
+	ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
+						   Int32GetDatum(0));
+	scan = begin(t, id, 1, &scankey);
+	scan->scan->xs_want_itup = true;
+	return scan;
+}
+
+/* See garbagetruck.h. */
+bool
+gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	IndexScanDesc desc = scan->scan;
+	int			steps = after > 0 ? 0 : KEY_STEPS;
+	bool		found;
+	bool		isnull;
+
+	do
+	{
+		if (steps++ == KEY_STEPS)
+		{
+			ScanKeyData scankey;
+
+			ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
+								   Int32GetDatum(after));
+			index_rescan(desc, &scankey, 1, NULL, 0);
+		}
+		found = index_getnext_tid(desc, ForwardScanDirection) != NULL;
+		if (found)
+			*key = DatumGetInt32(index_getattr(desc->xs_itup, 1, desc->xs_itupdesc, &isnull));
+	} while (found && *key == after);
+	if (found)
+		*first = DatumGetTimestampTz(index_getattr(desc->xs_itup, 2, desc->xs_itupdesc, &isnull));
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+static bool
+next_row(GtScan *scan, GtRow *row, bool brief)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		found = gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction);
+
+	MemoryContextSwitchTo(old);
+	if (found)
+		gt_copy_columns(scan->table, row, brief);
+	return found;
+}
+
+bool
+gt_scan_next(GtScan *scan, GtRow *row)
+{
+	return next_row(scan, row, false);
+}
+
+/* See garbagetruck.h. */
+bool
+gt_scan_next_brief(GtScan *scan, GtRow *row)
+{
+	return next_row(scan, row, true);
+}
+
+/* See garbagetruck.h. Nothing is copied. */
+int
+gt_scan_count(GtScan *scan, int column, Datum value, int limit)
+{
+	TupleTableSlot *slot = scan->table->slot;
+	int			n = 0;
+	bool		isnull;
+
+	while (n < limit && gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction))
+	{
+		if (slot_getattr(slot, column + 1, &isnull) == value && !isnull)
+			n++;
+		ExecClearTuple(slot);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return n;
+}
+
+/* See garbagetruck.h. */
+bool
+gt_scan_last(GtScan *scan, GtRow *row)
+{
+	bool		found = gt_next_of_index(scan->table, scan->scan, scan->snapshot, BackwardScanDirection);
+
+	if (found)
+		gt_copy_row(scan->table, row);
+	return found;
+}
+
+void
+gt_scan_end(GtScan *scan)
+{
+	index_endscan(scan->scan);
+	UnregisterSnapshot(scan->snapshot);
+	pfree(scan);
+}
