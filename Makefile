@@ -45,6 +45,7 @@ OBJS = \
 	src/lock.o \
 	src/low.o \
 	src/margins.o \
+	src/marks.o \
 	src/may.o \
 	src/metrics.o \
 	src/notify.o \
@@ -61,6 +62,7 @@ OBJS = \
 	src/rearm.o \
 	src/rebuild.o \
 	src/reclaim.o \
+	src/record.o \
 	src/redrive.o \
 	src/register.o \
 	src/relations.o \

@@ -81,6 +81,18 @@ struct GtCleaner
 extern TimestampTz gt_busy_until(const GtCleaner *c, int handler, int64 id);	/* of one that others had locked; else 0 */
 extern void gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass);
 extern void gt_clean_write_record(GtCleaner *c);
+/* marks.c, for record.c and crash.c */
+extern void gt_mark_arm(int64 serial);	/* from now on a signal leaves a mark for this record */
+extern void gt_mark_disarm(void);
+extern void gt_mark_path(char *path, const char *kind, int64 serial);
+extern char *gt_mark_read(const char *path);	/* the text in a mark, NULL where there is none */
+/* Those of a database (InvalidOid: of all) whose record is not among `runs` (NULL: all of them). */
+extern void gt_marks_remove(Oid database, GtTable *runs);
+
+/* record.c, for crash.c */
+extern bool gt_record_has_writer(int64 serial); /* it lives; takes and gives back its lock */
+extern int	gt_record_items(const GtRow *record, int64 *items);
+
 /* Adds what is on record of others, where some of that can not be judged yet; sorted. */
 extern void gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems);
 

@@ -51,15 +51,11 @@
 #include "postgres.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "access/xlog.h"
-#include "catalog/pg_type.h"
-#include "common/file_perm.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "storage/fd.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -72,375 +68,6 @@
 
 #define MAX_CRASHES 2			/* in a row, of runs alone: the handler is paused */
 #define SWEEP_AGAIN (20 * 1000)	/* us at least until a record is looked at again whose rows were locked */
-
-#define MARK_PREFIX	"garbagetruck."
-
-/* what the signals' handler makes, and whether there may be a record that it is for */
-static char mark_at_signal[MAXPGPATH];
-static volatile sig_atomic_t may_have_record = false;
-
-static struct sigaction quit_before;
-static struct sigaction abort_before;
-
-static void
-mark_path(char *path, const char *kind, int64 serial)
-{
-	snprintf(path, MAXPGPATH, MARK_PREFIX "%s.%u." INT64_FORMAT, kind, MyDatabaseId, serial);
-}
-
-static void
-set_tag(LOCKTAG *tag, int64 serial)
-{
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, gt_relid(GT__RUN),
-					   (uint32) (serial & 0xFFFFFFFF), (uint16) ((serial >> 32) & 0xFFFF));
-}
-
-/* Says whose record a worker's slot stands for. */
-static void
-name_in_slot(int64 serial)
-{
-	if (gt_my_slot == NULL)
-		return;
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	gt_my_slot->record = serial;
-	LWLockRelease(gt_shared->lock);
-}
-
-/* A name for our record and the lock that says that its writer lives. In a transaction. */
-static void
-take_serial(GtCleaner *c)
-{
-	if (c->locked)
-		return;
-	if (c->serial == 0)
-	{
-		if (!pg_strong_random(&c->serial, sizeof(c->serial)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not draw a random number for a run record")));
-		c->serial = (c->serial & INT64CONST(0xFFFFFFFFFFFF)) | 1;
-		set_tag(&c->tag, c->serial);
-		mark_path(mark_at_signal, "undone", c->serial);
-		may_have_record = true;
-		name_in_slot(c->serial);
-	}
-	(void) LockAcquire(&c->tag, ExclusiveLock, true, false);
-	c->locked = true;
-}
-
-void
-gt_clean_forget(GtCleaner *c)
-{
-	may_have_record = false;
-	if (c->locked)
-		(void) LockRelease(&c->tag, ExclusiveLock, true);
-	c->locked = false;
-	if (c->serial != 0)
-		name_in_slot(0);
-	c->serial = 0;
-}
-
-/* Of a record; takes and gives back its lock. */
-static bool
-writer_lives(int64 serial)
-{
-	bool		lives = false;
-	LOCKTAG		tag;
-	int			i;
-
-	if (gt_shared != NULL)
-	{
-		LWLockAcquire(gt_shared->lock, LW_SHARED);
-		for (i = 0; i < GT_MAX_WORKERS; i++)
-			if (gt_shared->slots[i].state != GT_SLOT_FREE && gt_shared->slots[i].record == serial)
-				lives = true;
-		LWLockRelease(gt_shared->lock);
-	}
-	if (lives)
-		return true;
-	set_tag(&tag, serial);
-	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-		return true;
-	(void) LockRelease(&tag, ExclusiveLock, true);
-	return false;
-}
-
-bool
-gt_clean_has_begun(GtCleaner *c)
-{
-	return c->begun;
-}
-
-bool
-gt_clean_has_failed(GtCleaner *c)
-{
-	return c->failure[0] != '\0';
-}
-
-bool
-gt_clean_is_durable(GtCleaner *c)
-{
-	return c->durable;
-}
-
-/*
- * The chosen items (sorted) as first and last of each row of consecutive ids:
- * those of one batch mostly became garbage together, and a thousand numbers would
- * be compressed and moved out of the row each time.
- */
-static Datum
-ranges_of(GtCleaner *c)
-{
-	Datum	   *ends = palloc((2 * c->nitems + 1) * sizeof(Datum));
-	int			n = 0;
-	int			i;
-
-	for (i = 0; i < c->nitems; i++)
-	{
-		if (i > 0 && c->items[i] == c->items[i - 1] + 1)
-			ends[n - 1] = Int64GetDatum(c->items[i]);
-		else
-		{
-			ends[n++] = Int64GetDatum(c->items[i]);
-			ends[n++] = Int64GetDatum(c->items[i]);
-		}
-	}
-	return PointerGetDatum(construct_array(ends, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-/* The opposite. */
-static int
-items_of(const GtRow *record, int64 *items)
-{
-	Datum	   *ends;
-	int			n;
-	int			nitems = 0;
-	int			i;
-
-	deconstruct_array(DatumGetArrayTypeP(record->v[RUN_ITEMS]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-					  TYPALIGN_DOUBLE, &ends, NULL, &n);
-	for (i = 0; i + 1 < n; i += 2)
-	{
-		int64		id;
-
-		for (id = DatumGetInt64(ends[i]); id <= DatumGetInt64(ends[i + 1]) && nitems < GT_MAX_ITEMS; id++)
-			items[nitems++] = id;
-	}
-	return nitems;
-}
-
-/* Writes the chosen run over the record of the one before; no items: nothing is going to run. */
-void
-gt_clean_write_record(GtCleaner *c)
-{
-	GtTable		runs;
-	GtRow		row;
-	Datum		key;
-	bool		found;
-
-	if (c->unrecorded || (c->nitems == 0 && c->serial == 0))
-		return;
-	take_serial(c);
-
-	gt_open(&runs, GT__RUN, RowExclusiveLock);
-	key = Int64GetDatum(c->serial);
-	found = gt_fetch_lock(&runs, GT__RUN_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, false) == GT_LOCKED;
-	if (found || c->nitems > 0)
-	{
-		if (!found)
-			gt_row_init(&row);
-		GT_SET(&row, RUN_WORKER, key);
-		GT_SET(&row, RUN_HANDLER, Int32GetDatum(c->handler));
-		GT_SET(&row, RUN_ALONE, BoolGetDatum(c->alone));
-		GT_SET(&row, RUN_TOGETHER, BoolGetDatum(false));
-		GT_SET(&row, RUN_AT, TimestampTzGetDatum(gt_now()));
-		GT_SET(&row, RUN_ITEMS, ranges_of(c));
-		GT_SET(&row, RUN_TIMELINE, Int32GetDatum((int32) GetWALInsertionTimeLine()));
-		if (found)
-			gt_update(&runs, &row);
-		else
-			gt_insert(&runs, &row);
-	}
-	gt_close(&runs);
-}
-
-/* See garbagetruck.h. */
-void
-gt_clean_end(GtCleaner *c)
-{
-	GtTable		runs;
-	GtRow		row;
-	Datum		key;
-
-	Assert(c->nitems == 0);
-	if (c->serial == 0)
-		return;
-	gt_open(&runs, GT__RUN, RowExclusiveLock);
-	key = Int64GetDatum(c->serial);
-	if (gt_fetch_lock(&runs, GT__RUN_PKEY, 1, &key, &row, LockTupleExclusive, false) == GT_LOCKED)
-		gt_delete(&runs, &row);
-	gt_close(&runs);
-	gt_clean_forget(c);
-}
-
-/* ---------------------------------------------------------------- marks */
-
-/* Leaves one for the record that there may be. */
-static void
-leave_mark(GtCleaner *c, const char *kind, const char *text)
-{
-	char		path[MAXPGPATH];
-	int			fd;
-
-	if (c->serial == 0)
-		return;
-	mark_path(path, kind, c->serial);
-	fd = open(path, O_CREAT | O_WRONLY | PG_BINARY, pg_file_create_mode);
-	if (fd < 0)
-	{
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\": %m", path)));
-		return;
-	}
-	/* what does not fit on a full disk is left out: the file is the mark */
-	if (text != NULL && write(fd, text, strlen(text)) < 0)
-		errno = 0;
-	close(fd);
-}
-
-/* See garbagetruck.h. What had not begun did not happen, and that is all. */
-void
-gt_clean_evicted(GtCleaner *c)
-{
-	if (c->begun)
-		leave_mark(c, "evicted", NULL);
-	else
-		gt_clean_undone(c, NULL);
-}
-
-/* See garbagetruck.h. */
-void
-gt_clean_undone(GtCleaner *c, const char *error)
-{
-	if (gt_clean_has_failed(c))
-		error = c->failure;
-	else if (!c->begun)
-		error = NULL;
-	leave_mark(c, "undone", error);
-}
-
-/* See garbagetruck.h. Other transactions than the run's own leave the run on record as it is: it comes next. */
-void
-gt_clean_failed(GtCleaner *c, const char *error)
-{
-	if (c->durable && c->begun)
-		strlcpy(c->failure, error, pg_mbcliplen(error, strlen(error), GT_MAX_FAILURE - 1) + 1);
-}
-
-/* See garbagetruck.h. The abort has released the lock; while a run is on record our slot stands for it. */
-void
-gt_clean_restart(GtCleaner *c)
-{
-	c->locked = false;
-	if (c->durable && !c->begun)
-		return;
-	c->begun = false;
-	c->nitems = 0;
-	c->nparts = 0;
-	c->nbusy = 0;
-}
-
-/*
- * Another process went first (SIGQUIT), or this one panics: not the handler's
- * doing.  What the signal meant before happens next.
- */
-static void
-mark_and_go(int signo)
-{
-	int			save_errno = errno;
-
-	if (may_have_record && (signo == SIGQUIT || CritSectionCount > 0))
-	{
-		int			fd = open(mark_at_signal, O_CREAT | O_WRONLY, pg_file_create_mode);
-
-		if (fd >= 0)
-			close(fd);
-	}
-	sigaction(signo, signo == SIGQUIT ? &quit_before : &abort_before, NULL);
-	errno = save_errno;
-	raise(signo);				/* blocked until we return */
-}
-
-/* See garbagetruck.h. */
-void
-gt_clean_watch(void)
-{
-	struct sigaction action;
-
-	memset(&action, 0, sizeof(action));
-	action.sa_handler = mark_and_go;
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGQUIT, &action, &quit_before);
-	sigaction(SIGABRT, &action, &abort_before);
-}
-
-/* See garbagetruck.h. */
-void
-gt_clean_unwatch(void)
-{
-	may_have_record = false;
-	sigaction(SIGQUIT, &quit_before, NULL);
-	sigaction(SIGABRT, &abort_before, NULL);
-}
-
-/* Removes marks of a database (InvalidOid: of all) whose record is not among `runs` (NULL: all of them). */
-static void
-remove_marks(Oid database, GtTable *runs)
-{
-	DIR		   *dir = AllocateDir(".");
-	struct dirent *entry;
-
-	while ((entry = ReadDirExtended(dir, ".", LOG)) != NULL)
-	{
-		unsigned int of;
-		long long	serial;
-		Datum		key;
-		GtRow		row;
-
-		if (sscanf(entry->d_name, MARK_PREFIX "evicted.%u.%lld", &of, &serial) != 2 &&
-			sscanf(entry->d_name, MARK_PREFIX "undone.%u.%lld", &of, &serial) != 2)
-			continue;
-		key = Int64GetDatum(serial);
-		if ((OidIsValid(database) && of != database) ||
-			(runs != NULL && gt_fetch(runs, GT__RUN_PKEY, 1, &key, &row)))
-			continue;
-		(void) unlink(entry->d_name);
-	}
-	FreeDir(dir);
-}
-
-/* See garbagetruck.h. */
-void
-gt_clean_forget_marks(Oid database)
-{
-	remove_marks(database, NULL);
-}
-
-/* Postmaster: what a standby has of marks means nothing; its promotion begins another timeline, and undoes what is marked here. */
-static void
-start(bool first)
-{
-	if (first && access("standby.signal", F_OK) == 0)
-		remove_marks(InvalidOid, NULL);
-}
-
-/* See garbagetruck.h. */
-void
-gt_clean_init(void)
-{
-	gt_shmem_part(0, start);
-}
 
 /* ---------------------------------------------------------------- the sweep */
 
@@ -601,21 +228,6 @@ server_went_on(const GtRow *record)
 	return db != NULL && db->started == gt_relid(GT__START) && GT_TIME(record, RUN_AT) > db->started_at;
 }
 
-/* The text in a mark, NULL where there is none. */
-static char *
-read_mark(const char *path)
-{
-	char		text[GT_MAX_FAILURE];
-	int			fd = open(path, O_RDONLY | PG_BINARY, 0);
-	ssize_t		n;
-
-	if (fd < 0)
-		return NULL;
-	n = read(fd, text, sizeof(text));
-	close(fd);
-	return n > 0 ? pnstrdup(text, n) : NULL;
-}
-
 /* What has become of the run. */
 static void
 find_end(DeadRecord *dead)
@@ -623,14 +235,14 @@ find_end(DeadRecord *dead)
 	char		path[MAXPGPATH];
 
 	dead->end = RUN_CRASHED;
-	mark_path(path, "evicted", GT_INT64(&dead->row, RUN_WORKER));
+	gt_mark_path(path, "evicted", GT_INT64(&dead->row, RUN_WORKER));
 	if (access(path, F_OK) == 0)
 		dead->end = RUN_EVICTED;
-	mark_path(path, "undone", GT_INT64(&dead->row, RUN_WORKER));
+	gt_mark_path(path, "undone", GT_INT64(&dead->row, RUN_WORKER));
 	if (access(path, F_OK) == 0)
 	{
 		dead->end = RUN_UNDONE;
-		dead->error = read_mark(path);
+		dead->error = gt_mark_read(path);
 	}
 	if (GT_INT32(&dead->row, RUN_TIMELINE) != (int32) GetWALInsertionTimeLine())
 	{
@@ -684,7 +296,7 @@ dead_records(GtCleaner *c, GtTable *runs)
 		DeadRecord *dead;
 
 		/* nobody takes up the name of another, so who is dead stays dead */
-		if (GT_INT64(&row, RUN_WORKER) == c->serial || writer_lives(GT_INT64(&row, RUN_WORKER)) ||
+		if (GT_INT64(&row, RUN_WORKER) == c->serial || gt_record_has_writer(GT_INT64(&row, RUN_WORKER)) ||
 			gt_lock(runs, &row, LockTupleExclusive, true) != GT_LOCKED)
 			continue;
 		if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(row.v[RUN_ITEMS])),
@@ -702,32 +314,6 @@ dead_records(GtCleaner *c, GtTable *runs)
 	return result;
 }
 
-/* See clean.h. */
-void
-gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems)
-{
-	GtDatabase *db = gt_my_database();
-	GtTable		runs;
-	GtScan	   *scan;
-	GtRow		row;
-
-	/* without shared memory nobody tells: then what has been swept and is still there */
-	if (db != NULL ? !db->unjudged : c->unrecorded)
-		return;
-	gt_open(&runs, GT__RUN, AccessShareLock);
-	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);
-	while (gt_scan_next(scan, &row))
-	{
-		if (GT_INT64(&row, RUN_WORKER) == c->serial)
-			continue;
-		*items = repalloc(*items, (*nitems + GT_MAX_ITEMS + 1) * sizeof(int64));
-		*nitems += items_of(&row, *items + *nitems);
-	}
-	gt_scan_end(scan);
-	gt_close(&runs);
-	qsort(*items, *nitems, sizeof(int64), gt_by_id);
-}
-
 /* Judges what a record tells of, and deletes it; false: not yet. */
 static bool
 judge_record(GtTable *runs, GtRow *record, RunEnd end, const char *error, bool only_one)
@@ -737,7 +323,7 @@ judge_record(GtTable *runs, GtRow *record, RunEnd end, const char *error, bool o
 
 	crash->end = end;
 	crash->error = error;
-	crash->nitems = items_of(record, crash->items);
+	crash->nitems = gt_record_items(record, crash->items);
 	crash->charge = end == RUN_CRASHED && crash->nitems == 1 &&
 		(GT_BOOL(record, RUN_ALONE) || server_went_on(record) || (only_one && !GT_BOOL(record, RUN_TOGETHER)));
 	if (gt_handler_by_id(GT_INT32(record, RUN_HANDLER), &crash->h))
@@ -876,7 +462,7 @@ gt_clean_sweep(GtCleaner *c)
 		records = dead_records(c, &runs);
 		found = sweep_others(&runs, records);
 		if (records == NIL)
-			remove_marks(MyDatabaseId, &runs);
+			gt_marks_remove(MyDatabaseId, &runs);
 	}
 	gt_close(&runs);
 	return found;
