@@ -14,6 +14,7 @@ OBJS = \
 	src/adopt.o \
 	src/allow.o \
 	src/arguments.o \
+	src/busy.o \
 	src/check.o \
 	src/choose.o \
 	src/claim.o \

@@ -79,6 +79,7 @@ struct GtCleaner
 };
 
 extern TimestampTz gt_busy_until(const GtCleaner *c, int handler, int64 id);	/* of one that others had locked; else 0 */
+extern void gt_busy_note(GtCleaner *c, const int64 *tried, int ntried, const int64 *ids, int n);	/* busy.c: these are */
 extern void gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass);
 extern void gt_clean_write_record(GtCleaner *c);
 /* marks.c, for record.c and crash.c */
