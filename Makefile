@@ -60,6 +60,7 @@ OBJS = \
 	src/point.o \
 	src/process.o \
 	src/queue.o \
+	src/rates.o \
 	src/rearm.o \
 	src/rebuild.o \
 	src/reclaim.o \
@@ -84,6 +85,7 @@ OBJS = \
 	src/transaction.o \
 	src/translate.o \
 	src/trim.o \
+	src/turns.o \
 	src/views.o \
 	src/worker.o \
 	src/write.o \

@@ -807,6 +807,7 @@ extern void gt_run_check(const GtHandler *h);
  * Takes nothing.
  */
 extern int	gt_rate_allows(const GtHandler *h, int want, TimestampTz *when);
+extern void gt_rate_serve(const GtHandler *h, int n);	/* n runs of it begin */
 extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
 extern int	gt_batch_limit(int handler);	/* objects that one run of kind sql_batch may have */
 extern void gt_batch_set_limit(int handler, int limit);	/* GT_MAX_ITEMS and more: no limit */
@@ -819,9 +820,11 @@ typedef struct GtHandlerHint
 } GtHandlerHint;
 extern void gt_handler_hint(GtHandlerHint *hints, int n);	/* fills them in */
 extern void gt_handler_remember(const GtHandler *h);	/* for that, where there is room */
+extern int	gt_handler_speed(const GtHandler *h);	/* GtSpeed: how its last run was */
 extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
 extern Oid	gt_handler_whose(const GtHandler *h);	/* whose turn a run of it takes */
 extern bool gt_slot_is_for(Oid role);	/* may this process run SQL of this role? */
+extern GtTurn *gt_turn_of(Oid role);	/* when it was served last here; made where there is none. Lock held */
 extern void gt_slot_turns(int n, const Oid *roles, GtTurn *turns);	/* of each of these roles */
 extern bool gt_role_may_log(Oid role);	/* a failure of its SQL: all processes share so many lines */
 /* A worker: SQL of this role is due, which another one has to run; InvalidOid: by a look begun then there was no such role. */

@@ -38,10 +38,7 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "access/xact.h"
-#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -56,10 +53,6 @@
 #define LOG_BURST		30		/* and so many at once */
 
 #define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
-#define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
-#define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of one without: */
-#define RAMP_FREE_START	20.0	/* runs per second at first, those of one second at once, */
-#define RAMP_FREE_STEP	(2.0 * USECS_PER_SEC)	/* doubled as often */
 
 static GtSlot *foreground_slot = NULL;
 static GtDatabase *my_database = NULL;	/* for who holds the lock, under which it can not be looked up */
@@ -69,167 +62,7 @@ static GtTurn *my_turn = NULL;	/* of the role that we run something of: not the 
 static int	chosen_items;
 static int	handler_before;
 
-/* ---------------------------------------------------------------- what is known of handlers */
-
-/* Starts per second that are allowed now; 0: any number. */
-static double
-rate_of(const GtHandler *h, TimestampTz now)
-{
-	double		since = (double) (now - h->resumed_at);
-
-	if (h->resumed_at == 0 || since < 0)
-		return h->rate_limit;
-	if (h->rate_limit > 0)
-		return h->rate_limit * Min(1.0, 0.1 + 0.9 * since / RAMP_TIME);
-	if (since >= RAMP_FREE_TIME)
-		return 0;
-	return RAMP_FREE_START * pow(2.0, since / RAMP_FREE_STEP);
-}
-
-static void
-refill(GtHandlerEntry *state, const GtHandler *h, double rate, TimestampTz now)
-{
-	double		room = Max(h->rate_limit > 0 ? 1.0 : RAMP_FREE_START, rate / 10);
-
-	if (h->rate_limit == 0 && state->resumed_at != h->resumed_at)
-		state->tokens = room;
-	state->resumed_at = h->resumed_at;
-	if (now > state->refilled_at)
-		state->tokens += rate * (now - state->refilled_at) / USECS_PER_SEC;
-	state->tokens = Min(state->tokens, room);
-	state->refilled_at = now;
-}
-
-/* See garbagetruck.h. */
-int
-gt_rate_allows(const GtHandler *h, int want, TimestampTz *when)
-{
-	TimestampTz now = gt_now();
-	double		rate = rate_of(h, now);
-	GtHandlerEntry *state;
-
-	if (rate <= 0)
-		return want;
-	gt_observe_lock();
-	state = gt_handler_entry(h->id, h->owner);
-	if (state == NULL)
-	{
-		want = 0;
-		*when = now + USECS_PER_SEC;
-	}
-	else
-	{
-		refill(state, h, rate, now);
-		if (state->tokens < want)
-			want = (int) state->tokens;
-		if (want <= 0)
-			*when = now + 1 + (TimestampTz) ((1.0 - state->tokens) / rate * USECS_PER_SEC);
-	}
-	gt_observe_unlock();
-	return Max(want, 0);
-}
-
-/* Notes that n runs of it begin. */
-static void
-serve(const GtHandler *h, int n)
-{
-	TimestampTz now = gt_now();
-	double		rate = rate_of(h, now);
-	GtHandlerEntry *state;
-
-	gt_observe_lock();
-	state = gt_handler_entry(h->id, h->owner);
-	if (state != NULL)
-	{
-		state->served_at = now;
-		if (rate > 0)
-		{
-			refill(state, h, rate, now);
-			state->tokens -= n;
-		}
-	}
-	gt_observe_unlock();
-}
-
-void
-gt_handler_ran(const GtHandler *h, bool slow)
-{
-	GtHandlerEntry *state;
-
-	gt_observe_lock();
-	state = gt_handler_entry(h->id, h->owner);
-	if (state != NULL)
-		state->speed = slow ? GT_SPEED_SLOW : GT_SPEED_QUICK;
-	gt_observe_unlock();
-}
-
-/* See garbagetruck.h. */
-int
-gt_batch_limit(int handler)
-{
-	int			result = 0;
-	GtHandlerEntry *state;
-
-	gt_observe_lock();
-	state = gt_handler_known(handler);
-	if (state != NULL)
-		result = state->batch;
-	gt_observe_unlock();
-	return result > 0 ? result : GT_MAX_ITEMS;
-}
-
-/* See garbagetruck.h. */
-void
-gt_batch_set_limit(int handler, int limit)
-{
-	GtHandlerEntry *state;
-
-	gt_observe_lock();
-	state = gt_handler_known(handler);
-	if (state != NULL)
-		state->batch = limit < GT_MAX_ITEMS ? limit : 0;
-	gt_observe_unlock();
-}
-
-/* See garbagetruck.h. */
-void
-gt_handler_hint(GtHandlerHint *hints, int n)
-{
-	int			i;
-
-	gt_observe_lock();
-	for (i = 0; i < n; i++)
-	{
-		GtHandlerEntry *state = gt_handler_known(hints[i].handler);
-
-		hints[i].role = state != NULL ? state->role : InvalidOid;
-		hints[i].served_at = state != NULL ? state->served_at : 0;
-	}
-	gt_observe_unlock();
-}
-
-static GtSpeed
-speed_of(const GtHandler *h)
-{
-	GtSpeed		result = GT_SPEED_UNKNOWN;
-	GtHandlerEntry *state;
-
-	gt_observe_lock();
-	state = gt_handler_known(h->id);
-	if (state != NULL)
-		result = state->speed;
-	gt_observe_unlock();
-	return result;
-}
-
 /* ---------------------------------------------------------------- roles */
-
-/* Whose SQL it is that this handler runs; InvalidOid: it runs none. */
-Oid
-gt_handler_role(const GtHandler *h)
-{
-	return h->kind == GT_KIND_SQL || h->kind == GT_KIND_SQL_BATCH ? h->run_as : InvalidOid;
-}
 
 /* See garbagetruck.h. */
 Oid
@@ -238,70 +71,6 @@ gt_handler_whose(const GtHandler *h)
 	Oid			role = gt_handler_role(h);
 
 	return OidIsValid(role) ? role : h->owner;
-}
-
-/* See garbagetruck.h. */
-bool
-gt_slot_is_for(Oid role)
-{
-	return gt_my_slot == NULL || !OidIsValid(role) || !OidIsValid(gt_my_slot->role) || gt_my_slot->role == role;
-}
-
-/* When the role was served last here; made from the entry that is the oldest when it has none. Lock held. */
-static GtTurn *
-turn_of(Oid role)
-{
-	GtTurn	   *oldest = &gt_shared->turns[0];
-	int			i;
-
-	for (i = 0; i < GT_TURNS; i++)
-	{
-		GtTurn	   *turn = &gt_shared->turns[i];
-
-		if (turn->role == role && turn->database == MyDatabaseId)
-			return turn;
-		if (turn->at < oldest->at)
-			oldest = turn;
-	}
-	oldest->database = MyDatabaseId;
-	oldest->role = role;
-	oldest->at = 0;
-	oldest->logged_at = 0;
-	oldest->lines = 0;
-	oldest->tried_at = 0;
-	return oldest;
-}
-
-/* See garbagetruck.h. */
-void
-gt_slot_turns(int n, const Oid *roles, GtTurn *turns)
-{
-	int			i;
-	int			j;
-
-	memset(turns, 0, n * sizeof(GtTurn));
-	if (gt_shared == NULL)
-	{
-		/* nobody remembers whose turn it was in another session */
-		for (i = 0; i < n; i++)
-			turns[i].at = (TimestampTz) pg_prng_uint32(&pg_global_prng_state);
-		return;
-	}
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < n; i++)
-	{
-		turns[i] = *turn_of(roles[i]);
-		turns[i].workers = 0;
-		for (j = 0; j < GT_MAX_WORKERS && OidIsValid(roles[i]); j++)
-		{
-			GtSlot	   *slot = &gt_shared->slots[j];
-
-			if (slot != gt_my_slot && slot->state != GT_SLOT_FREE && slot->database == MyDatabaseId &&
-				slot->role == roles[i] && !slot->leave)
-				turns[i].workers++;
-		}
-	}
-	LWLockRelease(gt_shared->lock);
 }
 
 /* See garbagetruck.h. */
@@ -315,7 +84,7 @@ gt_role_may_log(Oid role)
 	if (gt_shared == NULL)
 		return true;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	turn = turn_of(role);
+	turn = gt_turn_of(role);
 	if (now - turn->logged_at >= USECS_PER_SEC)
 	{
 		turn->lines = (int) Min(turn->lines + (now - turn->logged_at) / USECS_PER_SEC * LOG_RATE, LOG_BURST);
@@ -325,77 +94,6 @@ gt_role_may_log(Oid role)
 	turn->lines -= result;
 	LWLockRelease(gt_shared->lock);
 	return result;
-}
-
-/* See garbagetruck.h. */
-void
-gt_role_waits(Oid role, TimestampTz looked_at)
-{
-	GtDatabase *db = gt_my_database();
-	bool		told = false;
-	int			i;
-
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	if (!OidIsValid(role))
-	{
-		if (db->waits_since < looked_at)
-			db->waits = InvalidOid;
-		LWLockRelease(gt_shared->lock);
-		return;
-	}
-	for (i = 0; i < GT_MAX_WORKERS && !told; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot == gt_my_slot || slot->database != db->oid || slot->state != GT_SLOT_IDLE || slot->leave ||
-			(OidIsValid(slot->role) && slot->role != role))
-			continue;
-		slot->look = told = true;
-		gt_wake_procno(slot->procno);
-	}
-	if (!told && db->waits != role)
-	{
-		db->waits = role;
-		db->waits_since = gt_now();
-		gt_wake_launcher();
-	}
-	LWLockRelease(gt_shared->lock);
-}
-
-/* See garbagetruck.h. */
-bool
-gt_slot_turn_over(void)
-{
-	bool		result;
-
-	if (gt_my_slot == NULL)
-		return false;
-	LWLockAcquire(gt_shared->lock, LW_SHARED);
-	result = OidIsValid(gt_shared->starving) && OidIsValid(gt_my_slot->role) && gt_now() > gt_my_slot->turn + GT_TURN;
-	LWLockRelease(gt_shared->lock);
-	return result;
-}
-
-/* See garbagetruck.h. */
-bool
-gt_slot_take_look(void)
-{
-	bool		look;
-
-	if (!gt_my_slot->look)
-		return false;
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	look = gt_my_slot->look;
-	gt_my_slot->look = false;
-	if (look && gt_my_slot->state == GT_SLOT_IDLE)
-	{
-		/* what it leads to may last, and the time of this database must be kept */
-		gt_my_slot->state = GT_SLOT_CLEANING;
-		gt_my_slot->since = gt_now();
-		(void) gt_wake_idle(gt_my_slot->database);
-	}
-	LWLockRelease(gt_shared->lock);
-	return look;
 }
 
 /* ---------------------------------------------------------------- slots */
@@ -636,7 +334,7 @@ deny(void)
 bool
 gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when)
 {
-	GtSpeed		speed = speed_of(h);
+	GtSpeed		speed = gt_handler_speed(h);
 	const GtSlot *mine = NULL;
 	bool		result;
 
@@ -686,13 +384,13 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 {
 	GtSlot	   *slot = my_slot();
 	Oid			role = gt_handler_role(h);
-	GtSpeed		speed = speed_of(h);
+	GtSpeed		speed = gt_handler_speed(h);
 	bool		result;
 
 	*when = GT_NEVER;
 	if (gt_shared == NULL || slot == NULL)
 	{
-		serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
+		gt_rate_serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
 		return true;
 	}
 	my_database = gt_my_database();
@@ -720,7 +418,7 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		slot->state = GT_SLOT_CLEANING;
 		slot->since = gt_now();
 		slot->runs_as = role;
-		my_turn = turn_of(gt_handler_whose(h));
+		my_turn = gt_turn_of(gt_handler_whose(h));
 		my_turn->at = slot->since;
 		if (slot == gt_my_slot && OidIsValid(role) && !OidIsValid(slot->role))
 		{
@@ -730,7 +428,7 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 	}
 	LWLockRelease(gt_shared->lock);
 	if (result && *nitems > 0)
-		serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
+		gt_rate_serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
 	return result;
 }
 
