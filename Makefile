@@ -41,6 +41,7 @@ OBJS = \
 	src/ids.o \
 	src/launcher.o \
 	src/lease.o \
+	src/leftovers.o \
 	src/library.o \
 	src/list.o \
 	src/lock.o \
@@ -72,6 +73,7 @@ OBJS = \
 	src/renew.o \
 	src/request.o \
 	src/rights.o \
+	src/role.o \
 	src/run.o \
 	src/scan.o \
 	src/settings.o \

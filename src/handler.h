@@ -10,6 +10,7 @@
 
 #include "executor/spi.h"
 #include "nodes/params.h"
+#include "storage/lock.h"
 
 #include "garbagetruck.h"
 
@@ -38,5 +39,32 @@ extern void gt_plan_forget(GtPlan *plan);
 extern void gt_plans_keep(void);	/* now and then: plans of handlers that are gone, and of what they were before, go */
 extern SPIPlanPtr gt_plan_spi(GtPlan *plan);
 extern ParamListInfo gt_plan_params(GtPlan *plan, const GtHandler *h, const GtItem *items, int n);
+
+/* role.c */
+typedef struct GtAsRole
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_level;
+	bool		as_session;		/* session_user, too, is the role */
+	Oid			session_user;	/* then: who it was, */
+	bool		session_is_superuser;
+	Oid			role;			/* and whom SET ROLE had made of it; InvalidOid: nobody */
+	bool		role_is_superuser;
+} GtAsRole;
+
+extern void gt_role_enter(GtAsRole *as, const GtHandler *h, bool as_session);
+extern void gt_role_leave(GtAsRole *as);
+extern void gt_role_undo(GtAsRole *as); /* the user's part of that, on the way out by an error */
+extern void gt_set_for_runs(const char *name, const char *value);	/* a setting, to the end of the nest level */
+
+/* leftovers.c */
+extern void gt_constraints_immediate(void); /* fires what was deferred, and from here on nothing is */
+extern void gt_constraints_as_defined(void);	/* in a block: those are deferred again that are so by their definition */
+extern LockData *gt_advisory_locks(void);	/* everybody's locks, if this session holds advisory ones; else NULL */
+extern void gt_release_advisory_locks(const LockData *before);	/* this session's that were not there */
+extern List *gt_open_cursors(void); /* their names. Connected to the SPI */
+extern void gt_close_cursors(bool in_block, List *before);	/* in_block: but those with these names */
+extern void gt_reseed(void);	/* random() goes on from where no handler has put it */
 
 #endif

@@ -43,11 +43,9 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
-#include "storage/proc.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -79,14 +77,7 @@ typedef struct Runs
 {
 	const GtHandler *h;
 	GtPlan	   *plan;
-	Oid			user;
-	int			sec_context;
-	int			guc_level;
-	bool		as_session;		/* session_user, too, is the role */
-	Oid			session_user;	/* then: who it was, */
-	bool		session_is_superuser;
-	Oid			role;			/* and whom SET ROLE had made of it; InvalidOid: nobody */
-	bool		role_is_superuser;
+	GtAsRole	as;
 	bool		in_block;		/* of somebody's transaction, in which other things may be open */
 	bool		caller_waits;	/* only so long: gt_reclaim() was called under a statement_timeout */
 	bool		in_cleanup;
@@ -229,252 +220,17 @@ stop_timer(void)
 
 /* ---------------------------------------------------------------- being the handler's role */
 
-static void
-set_for_runs(const char *name, const char *value)
-{
-	const char *now = GetConfigOption(name, true, false);
-
-	if (now == NULL || strcmp(now, value) != 0)
-		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-/*
- * Becomes the role under its search_path, until stop_being_role() or the end of
- * the (sub)transaction.  With as_session it is session_user as well: SECURITY
- * DEFINER functions know their caller by that, and it must not be the superuser
- * that a worker is.  A session can do so only where a superuser has logged in.
- */
-static void
-be_role(Runs *runs, const GtHandler *h, bool as_session)
-{
-	char	   *path = gt_path_of_run(h);	/* reads catalogs: what fails there must not leave another session_user */
-
-	GetUserIdAndSecContext(&runs->user, &runs->sec_context);
-	runs->session_user = GetSessionUserId();
-	runs->as_session = as_session && runs->sec_context == 0 && h->run_as != runs->session_user &&
-		superuser_arg(GetAuthenticatedUserId());
-	if (runs->as_session)
-	{
-		runs->session_is_superuser = superuser_arg(runs->session_user);
-		runs->role = GetCurrentRoleId();
-		runs->role_is_superuser = OidIsValid(runs->role) && superuser_arg(runs->role);
-		SetSessionAuthorization(h->run_as, superuser_arg(h->run_as));
-	}
-	runs->guc_level = NewGUCNestLevel();
-	if (runs->as_session)
-		set_for_runs("role", "none");	/* a SET ROLE outlives a new session_user, and its is_superuser with it */
-	set_for_runs("search_path", path);
-	set_for_runs("session_replication_role", "origin");
-	set_for_runs("row_security", "on");
-	set_for_runs("lock_timeout", "0");	/* the handler's timeout covers its waits */
-	set_for_runs("garbagetruck.caller", "");	/* it acts for its role */
-	SetUserIdAndSecContext(h->run_as, runs->sec_context | SECURITY_RESTRICTED_OPERATION);
-}
-
-/* The user's part of that; also on the way out by an error. */
-static void
-be_self(Runs *runs)
-{
-	SetUserIdAndSecContext(runs->user, runs->sec_context);
-	if (runs->as_session)
-	{
-		SetSessionAuthorization(runs->session_user, runs->session_is_superuser);
-		if (OidIsValid(runs->role))
-			SetCurrentRoleId(runs->role, runs->role_is_superuser);
-		SetUserIdAndSecContext(runs->user, runs->sec_context);
-	}
-	runs->as_session = false;
-}
-
-static void
-stop_being_role(Runs *runs)
-{
-	SetUserIdAndSecContext(runs->user, runs->sec_context);	/* "role" can not be set back in a restricted operation */
-	AtEOXact_GUC(false, runs->guc_level);
-	be_self(runs);
-}
-
 /* See garbagetruck.h. */
 void
 gt_run_check(const GtHandler *h)
 {
-	Runs		runs;
+	GtAsRole	as;
 
-	be_role(&runs, h, false);
+	gt_role_enter(&as, h, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	gt_plan_check(h);
 	PopActiveSnapshot();
-	stop_being_role(&runs);
-}
-
-/* ---------------------------------------------------------------- what a run must not leave behind */
-
-/* Fires what was deferred, and from here on nothing is. */
-static void
-constraints_immediate(void)
-{
-	static ConstraintsSetStmt statement = {T_ConstraintsSetStmt, NIL, false};
-
-	AfterTriggerSetState(&statement);
-}
-
-static bool
-is_my_advisory_lock(const LockInstanceData *lock)
-{
-	return lock->pid == MyProcPid && lock->locktag.locktag_type == LOCKTAG_ADVISORY && lock->holdMask != 0;
-}
-
-/* The locks of everybody, if this session holds advisory locks of its own; else NULL. */
-static LockData *
-advisory_locks_before(void)
-{
-	LockData   *locks = GetLockStatusData();
-	int			i;
-
-	for (i = 0; i < locks->nelements; i++)
-		if (is_my_advisory_lock(&locks->locks[i]))
-			return locks;
-	return NULL;
-}
-
-static LOCKMASK
-held_in(const LockData *locks, const LOCKTAG *tag)
-{
-	LOCKMASK	mask = 0;
-	int			i;
-
-	for (i = 0; i < locks->nelements; i++)
-		if (is_my_advisory_lock(&locks->locks[i]) &&
-			memcmp(&locks->locks[i].locktag, tag, sizeof(LOCKTAG)) == 0)
-			mask |= locks->locks[i].holdMask;
-	return mask;
-}
-
-/*
- * Session advisory locks that the run took: as a rule those are all there are;
- * a session that holds some of its own loses only those that are new.
- * LockRelease() warns of a lock that is the transaction's: not a session's, so
- * none of our business, and nobody's news.
- */
-static void
-release_advisory_locks(Runs *runs)
-{
-	LockData   *now;
-	int			level;
-	int			i;
-	LOCKMODE	mode;
-
-	if (runs->held_before == NULL)
-	{
-		LockReleaseSession(USER_LOCKMETHOD);
-		return;
-	}
-	now = GetLockStatusData();
-	level = NewGUCNestLevel();
-	set_for_runs("client_min_messages", "error");
-	set_for_runs("log_min_messages", "fatal");
-	for (i = 0; i < now->nelements; i++)
-	{
-		LockInstanceData *lock = &now->locks[i];
-		LOCKMASK	taken;
-
-		if (!is_my_advisory_lock(lock))
-			continue;
-		taken = lock->holdMask & ~held_in(runs->held_before, &lock->locktag);
-		for (mode = 1; mode < MAX_LOCKMODES; mode++)
-			while ((taken & LOCKBIT_ON(mode)) != 0 && LockRelease(&lock->locktag, mode, true))
-				;
-	}
-	AtEOXact_GUC(false, level);
-}
-
-/* Names of the cursors that are open, in the current memory context. Connected to the SPI. */
-static List *
-open_cursors(void)
-{
-	static SPIPlanPtr plan = NULL;
-	MemoryContext context = CurrentMemoryContext;
-	List	   *names = NIL;
-	uint64		i;
-
-	if (plan == NULL)
-	{
-		plan = SPI_prepare("SELECT name FROM pg_catalog.pg_cursors", 0, NULL);
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
-	}
-	if (SPI_execute_plan(plan, NULL, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the open cursors");
-	for (i = 0; i < SPI_processed; i++)
-	{
-		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		names = lappend(names, makeString(pstrdup(name)));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_freetuptable(SPI_tuptable);
-	MemoryContextSwitchTo(context);
-	return names;
-}
-
-/* Cursors that the run has left open: nobody reads on in them. */
-static void
-close_cursors(const Runs *runs)
-{
-	ListCell   *lc;
-
-	if (!runs->in_block)
-	{
-		PortalHashTableDeleteAll(); /* but the one that we run in */
-		return;
-	}
-	foreach(lc, open_cursors())
-	{
-		Portal		portal = GetPortalByName(strVal(lfirst(lc)));
-
-		if (!list_member(runs->cursors_before, lfirst(lc)) && PortalIsValid(portal) && portal->status != PORTAL_ACTIVE)
-			PortalDrop(portal, false);
-	}
-}
-
-/*
- * In a block, constraints that are deferred by their definition are so again
- * afterwards.  What the caller had set otherwise can not be read, and so is
- * IMMEDIATE.  A name that stands for constraints of both sorts is left out.
- */
-static void
-constraints_as_defined(void)
-{
-	static const char *const sql =
-		"SELECT DISTINCT n.nspname, c.conname FROM pg_catalog.pg_constraint c"
-		" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
-		" WHERE c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS"
-		" (SELECT FROM pg_catalog.pg_constraint o WHERE o.connamespace OPERATOR(pg_catalog.=) c.connamespace"
-		" AND o.conname OPERATOR(pg_catalog.=) c.conname AND NOT o.condeferred)";
-	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
-	uint64		i;
-
-	if (SPI_execute(sql, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the deferred constraints");
-	for (i = 0; i < SPI_processed; i++)
-		statement->constraints = lappend(statement->constraints,
-										 makeRangeVar(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
-													  SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2), -1));
-	statement->deferred = true;
-	if (statement->constraints != NIL)
-		AfterTriggerSetState(statement);
-}
-
-/* random() of the session goes on from where no handler has put it. */
-static void
-reseed(void)
-{
-	uint32		seed;
-
-	if (!pg_strong_random(&seed, sizeof(seed)))
-		return;
-	(void) DirectFunctionCall1(setseed, Float8GetDatum(seed / (double) PG_UINT32_MAX));
+	gt_role_leave(&as);
 }
 
 /* ---------------------------------------------------------------- runs */
@@ -551,8 +307,8 @@ do_run(Runs *runs, GtItem *items, int n)
 	start_timer(runs->h->timeout);
 	gt_plan_prepare(plan, runs->h);
 	execute_plan(runs, gt_plan_params(plan, runs->h, items, n));
-	constraints_immediate();
-	close_cursors(runs);
+	gt_constraints_immediate();
+	gt_close_cursors(runs->in_block, runs->cursors_before);
 	stop_timer();
 	if (caller_has_gone(runs))
 		cancel_the_call();
@@ -797,7 +553,7 @@ run_once(Runs *runs, GtItem *items, int n)
 	runs->rows = -1;
 	INSTR_TIME_SET_CURRENT(start);
 	run_guarded(runs, items, n);
-	release_advisory_locks(runs);
+	gt_release_advisory_locks(runs->held_before);
 	MemoryContextReset(runs->scratch);
 
 	INSTR_TIME_SET_CURRENT(end);
@@ -865,15 +621,15 @@ gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
 	runs.scratch = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck run", ALLOCSET_DEFAULT_SIZES);
 	runs.in_cleanup = gt_in_cleanup;
 	if (in_block)
-		runs.held_before = advisory_locks_before();
-	constraints_immediate();
+		runs.held_before = gt_advisory_locks();
+	gt_constraints_immediate();
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to the SPI");
 	MemoryContextSwitchTo(runs.caller);
 	if (in_block)
-		runs.cursors_before = open_cursors();
+		runs.cursors_before = gt_open_cursors();
 	runs.plan = gt_plan_find(h);
-	be_role(&runs, h, true);
+	gt_role_enter(&runs.as, h, true);
 	gt_in_cleanup = true;
 	current_runs = &runs;
 	PG_TRY();
@@ -884,17 +640,17 @@ gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
 	{
 		current_runs = NULL;
 		gt_in_cleanup = runs.in_cleanup;
-		be_self(&runs);
+		gt_role_undo(&runs.as);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	current_runs = NULL;
 	gt_in_cleanup = runs.in_cleanup;
-	stop_being_role(&runs);
+	gt_role_leave(&runs.as);
 	if (in_block)
-		constraints_as_defined();
+		gt_constraints_as_defined();
 	else if (gt_my_slot == NULL)
-		reseed();
+		gt_reseed();
 	SPI_finish();
 	MemoryContextSwitchTo(runs.caller);
 	MemoryContextDelete(runs.scratch);
