@@ -38,6 +38,7 @@ OBJS = \
 	src/handler.o \
 	src/health.o \
 	src/history.o \
+	src/hold.o \
 	src/ids.o \
 	src/launcher.o \
 	src/lease.o \
@@ -89,6 +90,7 @@ OBJS = \
 	src/trim.o \
 	src/turns.o \
 	src/views.o \
+	src/way.o \
 	src/worker.o \
 	src/write.o \
 	src/writing.o
@@ -101,6 +103,7 @@ OUR_HEADERS = \
 	src/grant.h \
 	src/handler.h \
 	src/health.h \
+	src/hold.h \
 	src/lease.h \
 	src/observe.h \
 	src/queue.h \

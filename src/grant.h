@@ -57,9 +57,9 @@ typedef struct GtGrant
 	GtFail		fail;			/* else */
 	/* of grant.c, on the way */
 	bool		open;			/* nothing is decided yet */
-	struct HeldHandler *handler;
-	struct HeldParent *parent;
-	struct HeldObject *object;
+	struct GtHeldHandler *handler;
+	struct GtHeldParent *parent;
+	struct GtHeldObject *object;
 	GtLeaseKey *old;			/* an expired lease of the same request_key */
 } GtGrant;
 
