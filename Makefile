@@ -37,6 +37,10 @@ OBJS = \
 	src/grant.o \
 	src/handler.o \
 	src/health.o \
+	src/health_limits.o \
+	src/health_processes.o \
+	src/health_put.o \
+	src/health_work.o \
 	src/history.o \
 	src/hold.o \
 	src/ids.o \
@@ -103,6 +107,7 @@ OUR_HEADERS = \
 	src/grant.h \
 	src/handler.h \
 	src/health.h \
+	src/health_checks.h \
 	src/hold.h \
 	src/lease.h \
 	src/observe.h \

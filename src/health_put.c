@@ -1,0 +1,92 @@
+/*-------------------------------------------------------------------------
+ *
+ * health_put.c
+ *	  What the checks of gt_health() share: how a row is put, and what the caller sees.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "garbagetruck.h"
+#include "health.h"
+#include "health_checks.h"
+
+/* One row; the remedy is for what is not ok. */
+void
+gt_health_put(GtHealth *health, bool ok, const char *detail, const char *remedy)
+{
+	MemoryContext old = MemoryContextSwitchTo(health->context);
+	GtHealthRow *row = palloc0(sizeof(GtHealthRow));
+
+	row->check = health->check;
+	row->ok = ok;
+	row->detail = pstrdup(detail);
+	row->remedy = ok || remedy == NULL ? NULL : pstrdup(remedy);
+	health->rows = lappend(health->rows, row);
+	MemoryContextSwitchTo(old);
+}
+
+/* The same, by an ALTER SYSTEM and what makes it count. */
+void
+gt_health_put_setting(GtHealth *health, const char *detail, const char *alter, bool restart)
+{
+	gt_health_put(health, false, detail, alter);
+	gt_health_put(health, false, "and then", restart ? "-- restart the server" : "SELECT pg_catalog.pg_reload_conf();");
+}
+
+/* A public function or view of ours as a statement of this session names it. */
+const char *
+gt_health_our(const char *name)
+{
+	if (list_member_oid(fetch_search_path(true), gt_schema()))
+		return name;
+	return psprintf("%s.%s", quote_identifier(get_namespace_name(gt_schema())), name);
+}
+
+static bool
+knows_handler(const GtHandler *h)
+{
+	return gt_handler_may_use(h) || gt_handler_may_claim(h);
+}
+
+/* Is this row of garbage among what the caller may know of? */
+bool
+gt_health_sees(const GtHealth *health, const GtRow *row, bool may_claim)
+{
+	return health->all || may_claim || gt_acts_for(GT_OID(row, O_OWNER));
+}
+
+const char *
+gt_health_seconds(int64 us)
+{
+	return psprintf("%.1f s", (double) us / USECS_PER_SEC);
+}
+
+/* The handlers that the caller may know of. */
+List *
+gt_health_handlers(const GtHealth *health)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, gt_handler_list())
+		if (health->all || knows_handler(lfirst(lc)))
+			result = lappend(result, lfirst(lc));
+	return result;
+}
+
+/* After MAX_ROWS of a kind: how many more there are. */
+void
+gt_health_put_more(GtHealth *health, int n, const char *what)
+{
+	if (n > GT_HEALTH_ROWS)
+		gt_health_put(health, false, psprintf("and %d more %s", n - GT_HEALTH_ROWS, what),
+			psprintf("SELECT * FROM %s;", gt_health_our("gt_handlers")));
+}
