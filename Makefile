@@ -54,6 +54,7 @@ OBJS = \
 	src/margins.o \
 	src/marks.o \
 	src/may.o \
+	src/mend.o \
 	src/metrics.o \
 	src/notify.o \
 	src/observe.o \

@@ -50,15 +50,6 @@ PG_FUNCTION_INFO_V1(gt_check);
 #define ROUNDS		10			/* what is mended may show what it hid */
 #define SAMPLE		32			/* blocks that gt_health() looks at */
 
-static bool mend_lease_without_object(Datum key, const GtFinding *f);
-static bool mend_count(Datum key, const GtFinding *f);
-static bool mend_handler(Datum key, const GtFinding *f);
-static bool mend_spec(Datum key, const GtFinding *f);
-static bool mend_child(Datum key, const GtFinding *f);
-static bool mend_orphan(Datum key, const GtFinding *f);
-static bool mend_check_at(Datum key, const GtFinding *f);
-static bool mend_by_statement(Datum key, const GtFinding *f);
-
 /*
  * %1$s is the sample of gt_object, or of gt_lease, or empty.  Columns: type and
  * id of the object, the detail, the key of what is to be mended (of a lease: its
@@ -73,37 +64,37 @@ static const struct
 	{"lease without object",
 		"SELECT l.object_type, l.object_id, format('lease %%s', l.id), l.id::text FROM _garbagetruck.gt_lease l %1$s"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt_object o WHERE o.object_type = l.object_type AND o.object_id = l.object_id)",
-	mend_lease_without_object},
+	gt_mend_lease_without_object},
 	{"held without lease",
 		"SELECT o.object_type, o.object_id, format('it counts %%s leases and has none', o.leases), NULL FROM _garbagetruck.gt_object o %1$s"
 		" WHERE o.leases <> 0 AND NOT EXISTS (SELECT FROM _garbagetruck.gt_lease l WHERE l.object_type = o.object_type AND l.object_id = o.object_id)",
-	mend_count},
+	gt_mend_count},
 	{"wrong count",
 		"SELECT o.object_type, o.object_id, format('it counts %%s leases and has %%s', o.leases, c.n), NULL FROM _garbagetruck.gt_object o %1$s"
 		" CROSS JOIN LATERAL (SELECT count(*) AS n FROM _garbagetruck.gt_lease l WHERE l.object_type = o.object_type AND l.object_id = o.object_id) c"
 		" WHERE o.leases <> c.n AND c.n > 0",
-	mend_count},
+	gt_mend_count},
 	{"missing handler",
 		"SELECT o.object_type, o.object_id, format('there is no handler %%s', o.handler), NULL FROM _garbagetruck.gt_object o %1$s"
 		" WHERE o.handler IS NOT NULL AND o.state <> 'd' AND NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = o.handler)",
-	mend_handler},
+	gt_mend_handler},
 	{"missing specification",
 		"SELECT o.object_type, o.object_id, format('lease %%s, whose payload and options count, is gone', o.spec_lease), NULL FROM _garbagetruck.gt_object o %1$s"
 		" WHERE o.spec_lease IS NOT NULL AND NOT EXISTS (SELECT FROM _garbagetruck.gt_lease l WHERE l.id = o.spec_lease)",
-	mend_spec},
+	gt_mend_spec},
 	{"child without parent",
 		"SELECT l.object_type, l.object_id, format('lease %%s, whose parent %%s is gone', l.id, l.parent), l.parent::text FROM _garbagetruck.gt_lease l %1$s"
 		" WHERE l.parent IS NOT NULL AND NOT EXISTS (SELECT FROM _garbagetruck.gt_lease p WHERE p.id = l.parent)"
 		" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__orphan p WHERE p.parent = l.parent)",
-	mend_child},
+	gt_mend_child},
 	{"parent ended and there",
 		"SELECT l.object_type, l.object_id, format('lease %%s runs, and its children are to be ended', l.id), l.id::text"
 		" FROM _garbagetruck.gt__orphan p JOIN _garbagetruck.gt_lease l ON l.id = p.parent",
-	mend_orphan},
+	gt_mend_orphan},
 	{"time to look",
 		"SELECT l.object_type, l.object_id, format('lease %%s is looked at %%s, and is over %%s', l.id, coalesce(l.check_at::text, 'never'), l.deadline),"
 		" l.id::text FROM _garbagetruck.gt_lease l %1$s WHERE l.parent IS NULL AND (l.check_at IS NULL OR l.check_at > l.deadline)",
-	mend_check_at},
+	gt_mend_check_at},
 	{"run without process",
 		"SELECT NULL, NULL, format('of handler %%s, since %%s', r.handler, r.at), NULL FROM _garbagetruck.gt__run r"
 		" WHERE r.at < clock_timestamp() - interval '10 s' AND r.items <> '{}' AND NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'object'"
@@ -114,19 +105,19 @@ static const struct
 	{"tally",
 		"SELECT NULL, NULL, format('of handler %%s, which is missing', t.handler), NULL FROM _garbagetruck.gt__tally t"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)",
-	mend_by_statement},
+	gt_mend_by_statement},
 	{"right",
 		"SELECT NULL, NULL, format('on handler %%s, which is missing', t.handler), NULL FROM _garbagetruck.gt__handler_right t"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)",
-	mend_by_statement},
+	gt_mend_by_statement},
 	{"cleanup ids",
 		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__cleanup_id s,"
 		" (SELECT max(cleanup_id) AS top FROM _garbagetruck.gt_object) m WHERE m.top > s.last_value",
-	mend_by_statement},
+	gt_mend_by_statement},
 	{"handler ids",
 		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__handler_id s,"
 		" (SELECT max(id) AS top FROM _garbagetruck.gt__handler) m WHERE m.top > s.last_value",
-	mend_by_statement},
+	gt_mend_by_statement},
 };
 
 /* ---------------------------------------------------------------- finding */
@@ -198,189 +189,6 @@ gt_find_contradictions(bool sample, int limit)
 	gt_become_user(&save);
 	PopActiveSnapshot();
 	return result;
-}
-
-/* ---------------------------------------------------------------- mending, a row each; false: not now */
-
-/* The object of the finding, locked; false: it is not there, or others have it. */
-static bool
-lock_object(GtTable *objects, const GtFinding *f, GtRow *row)
-{
-	Datum		key[2];
-
-	key[0] = CStringGetTextDatum(f->object_id);
-	key[1] = CStringGetTextDatum(f->object_type);
-	return gt_fetch_lock(objects, GT_OBJECT_PKEY, 2, key, row, LockTupleNoKeyExclusive, true) == GT_LOCKED;
-}
-
-static bool
-mend_lease_without_object(Datum key, const GtFinding *f)
-{
-	GtTable		objects;
-	GtTable		leases;
-	GtRow		row;
-	bool		done;
-
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	done = gt_object_rebuild(&objects, &leases, f->object_type, f->object_id, &row);
-	gt_close(&leases);
-	gt_close(&objects);
-	return done;
-}
-
-/* As if the last of the leases had ended now, that nobody knows anything of. */
-static void
-end_last(GtTable *objects, GtRow *row)
-{
-	GT_SET_NULL(row, O_SPEC_LEASE);
-	gt_garbage_make(objects, row, NULL, GT_END_EXPIRED, gt_now());
-}
-
-static bool
-mend_count(Datum key, const GtFinding *f)
-{
-	GtTable		objects;
-	GtTable		leases;
-	GtRow		row;
-	GtRow		newest;
-	bool		done = false;
-	int			n;
-
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	if (lock_object(&objects, f, &row))
-	{
-		n = gt_count_leases(&leases, row.v[O_OBJECT_TYPE], row.v[O_OBJECT_ID], &newest);
-		done = n != GT_INT32(&row, O_LEASES);
-		GT_SET(&row, O_LEASES, Int32GetDatum(n));
-		if (done && n == 0)
-			end_last(&objects, &row);
-		else if (done)
-		{
-			if (GT_CHAR(&row, O_STATE) != 'h')
-				gt_garbage_revive(&row);
-			gt_update(&objects, &row);
-		}
-	}
-	gt_close(&leases);
-	gt_close(&objects);
-	return done;
-}
-
-/* Garbage is put aside as dead; what is held will be when its last lease ends. */
-static bool
-mend_handler(Datum key, const GtFinding *f)
-{
-	GtTable		objects;
-	GtRow		row;
-	GtHandler	h;
-	bool		done = false;
-
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	if (lock_object(&objects, f, &row) && !row.isnull[O_HANDLER] &&
-		(GT_CHAR(&row, O_STATE) == 'w' || GT_CHAR(&row, O_STATE) == 'c') &&
-		!gt_handler_by_id(GT_INT32(&row, O_HANDLER), &h))
-	{
-		gt_garbage_put_aside(&objects, &row);
-		done = true;
-	}
-	gt_close(&objects);
-	return done;
-}
-
-static bool
-mend_spec(Datum key, const GtFinding *f)
-{
-	GtTable		objects;
-	GtTable		leases;
-	GtRow		row;
-	GtRow		lease;
-	bool		done = false;
-
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	if (lock_object(&objects, f, &row) && !row.isnull[O_SPEC_LEASE] &&
-		!gt_fetch(&leases, GT_LEASE_PKEY, 1, &row.v[O_SPEC_LEASE], &lease))
-	{
-		GT_SET_NULL(&row, O_SPEC_LEASE);
-		gt_update(&objects, &row);
-		done = true;
-	}
-	gt_close(&leases);
-	gt_close(&objects);
-	return done;
-}
-
-/* The children of a parent that is not there end as those of one that has expired. */
-static bool
-mend_child(Datum key, const GtFinding *f)
-{
-	GtTable		leases;
-	GtRow		row;
-	bool		done;
-
-	gt_open(&leases, GT_LEASE, AccessShareLock);
-	done = !gt_fetch(&leases, GT_LEASE_PKEY, 1, &key, &row);
-	if (done)
-		gt_orphan_add(key, true, gt_now());
-	gt_close(&leases);
-	return done;
-}
-
-static bool
-mend_orphan(Datum key, const GtFinding *f)
-{
-	GtTable		leases;
-	GtTable		orphans;
-	GtRow		lease;
-	GtRow		row;
-	bool		done;
-
-	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
-	done = gt_fetch_lock(&leases, GT_LEASE_PKEY, 1, &key, &lease, LockTupleKeyShare, true) == GT_LOCKED &&
-		gt_fetch_lock(&orphans, GT__ORPHAN_PKEY, 1, &key, &row, LockTupleExclusive, true) == GT_LOCKED;
-	if (done)
-		gt_delete(&orphans, &row);
-	gt_close(&orphans);
-	gt_close(&leases);
-	return done;
-}
-
-static bool
-mend_check_at(Datum key, const GtFinding *f)
-{
-	GtTable		leases;
-	GtRow		row;
-	bool		done;
-
-	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	done = gt_fetch_lock(&leases, GT_LEASE_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, true) == GT_LOCKED &&
-		row.isnull[L_PARENT] &&
-		(row.isnull[L_CHECK_AT] || row.isnull[L_DEADLINE] || GT_TIME(&row, L_CHECK_AT) > GT_TIME(&row, L_DEADLINE));
-	if (done)
-	{
-		if (row.isnull[L_DEADLINE])
-			GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(gt_now()));
-		GT_SET(&row, L_CHECK_AT, row.v[L_DEADLINE]);
-		gt_update(&leases, &row);
-		gt_due_after_commit(GT_TIME(&row, L_CHECK_AT));
-	}
-	gt_close(&leases);
-	return done;
-}
-
-/* What nobody but us writes, and all of it at once. */
-static bool
-mend_by_statement(Datum key, const GtFinding *f)
-{
-	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__tally t WHERE NOT EXISTS"
-						" (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)");
-	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__handler_right t WHERE NOT EXISTS"
-						" (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)");
-	gt_place_advance_sequences();
-	return true;
 }
 
 /* ---------------------------------------------------------------- the worker */

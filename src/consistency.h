@@ -30,6 +30,15 @@ extern bool gt_object_rebuild(GtTable *objects, GtTable *leases, const char *obj
 							  GtRow *row);
 /* How many leases the object has, which is locked; *newest: that with the greatest fence. */
 extern int	gt_count_leases(GtTable *leases, Datum type, Datum id, GtRow *newest);
+/* mend.c; key: of the finding, a lease id. false: not now */
+extern bool gt_mend_lease_without_object(Datum key, const GtFinding *f);
+extern bool gt_mend_count(Datum key, const GtFinding *f);
+extern bool gt_mend_handler(Datum key, const GtFinding *f);
+extern bool gt_mend_spec(Datum key, const GtFinding *f);
+extern bool gt_mend_child(Datum key, const GtFinding *f);
+extern bool gt_mend_orphan(Datum key, const GtFinding *f);
+extern bool gt_mend_check_at(Datum key, const GtFinding *f);
+extern bool gt_mend_by_statement(Datum key, const GtFinding *f);
 extern PGDLLEXPORT void gt_check_main(Datum arg);
 
 #endif
