@@ -115,6 +115,80 @@ must_be(const char *key, const char *what, JsonbValue *v, GtFail *f)
 	return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "\"%s\" must be %s, not %s", key, what, shown_json(v));
 }
 
+/* The text of a string; NULL: it is none. */
+static char *
+text_of(const JsonbValue *v)
+{
+	return v->type == jbvString ? pnstrdup(v->val.string.val, v->val.string.len) : NULL;
+}
+
+static bool
+take_text(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+{
+	if (v->type != jbvString && v->type != jbvNull)
+		return must_be(key, "a string", v, f);
+	*(char **) member = text_of(v);
+	return true;
+}
+
+static bool
+take_interval(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+{
+	if (v->type == jbvNull)
+		return true;
+	if (v->type != jbvString)
+		return must_be(key, "a string with an interval", v, f);
+	*(Interval **) member = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text_of(v)),
+																 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	return true;
+}
+
+static bool
+take_json(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+{
+	*(Jsonb **) member = v->type == jbvNull ? NULL : JsonbValueToJsonb(v);
+	return true;
+}
+
+static bool
+take_parent(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+{
+	if (v->type == jbvNull)
+		return true;
+	if (v->type != jbvString)
+		return must_be(key, "a string with a lease id", v, f);
+	*(pg_uuid_t **) member = DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text_of(v))));
+	return true;
+}
+
+static bool
+take_exclusive(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+{
+	if (v->type == jbvNull)
+		return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "exclusive must not be null");
+	if (v->type != jbvBool)
+		return must_be(key, "true or false", v, f);
+	r->exclusive = v->val.boolean;
+	return true;
+}
+
+static bool
+take_max_attempts(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+{
+	char	   *end = "";
+
+	if (v->type == jbvNull)
+		return true;
+	errno = 0;
+	if (v->type == jbvNumeric)
+		r->max_attempts = strtoint(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric))),
+								   &end, 10);
+	if (v->type != jbvNumeric || errno != 0 || *end != '\0')
+		return must_be(key, "an integer", v, f);
+	r->has_max_attempts = true;
+	return true;
+}
+
 /* One member of an element of gt_lease_grant_each: null is NULL. Raises what input functions raise. */
 static bool
 take_member(GtRequest *r, const char *key, JsonbValue *v, GtFail *f)
@@ -123,90 +197,28 @@ take_member(GtRequest *r, const char *key, JsonbValue *v, GtFail *f)
 	{
 		const char *key;
 		size_t		offset;
-	}			strings[] = {
-		{"object_id", offsetof(GtRequest, object_id)},
-		{"object_type", offsetof(GtRequest, object_type)},
-		{"service_id", offsetof(GtRequest, service_id)},
-		{"cleanup", offsetof(GtRequest, cleanup)},
-		{"request_key", offsetof(GtRequest, request_key)},
+		bool		(*take) (GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f);
+	}			members[] = {
+		{"object_id", offsetof(GtRequest, object_id), take_text},
+		{"object_type", offsetof(GtRequest, object_type), take_text},
+		{"service_id", offsetof(GtRequest, service_id), take_text},
+		{"duration", offsetof(GtRequest, duration), take_interval},
+		{"cleanup", offsetof(GtRequest, cleanup), take_text},
+		{"payload", offsetof(GtRequest, payload), take_json},
+		{"metadata", offsetof(GtRequest, metadata), take_json},
+		{"parent", offsetof(GtRequest, parent), take_parent},
+		{"exclusive", offsetof(GtRequest, exclusive), take_exclusive},
+		{"request_key", offsetof(GtRequest, request_key), take_text},
+		{"max_attempts", offsetof(GtRequest, max_attempts), take_max_attempts},
+		{"retry_delay", offsetof(GtRequest, retry_delay), take_interval},
+		{"regrant_delay", offsetof(GtRequest, regrant_delay), take_interval},
 	};
-	static const struct
-	{
-		const char *key;
-		size_t		offset;
-	}			intervals[] = {
-		{"duration", offsetof(GtRequest, duration)},
-		{"retry_delay", offsetof(GtRequest, retry_delay)},
-		{"regrant_delay", offsetof(GtRequest, regrant_delay)},
-	};
-	char	   *text = NULL;
 	int			i;
 
-	if (v->type == jbvString)
-		text = pnstrdup(v->val.string.val, v->val.string.len);
-	for (i = 0; i < (int) lengthof(intervals); i++)
-		if (strcmp(key, intervals[i].key) == 0)
-		{
-			if (v->type == jbvNull)
-				return true;
-			if (text == NULL)
-				return must_be(key, "a string with an interval", v, f);
-			*(Interval **) ((char *) r + intervals[i].offset) =
-				DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-													  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-			return true;
-		}
-	for (i = 0; i < (int) lengthof(strings); i++)
-		if (strcmp(key, strings[i].key) == 0)
-		{
-			if (text == NULL && v->type != jbvNull)
-				return must_be(key, "a string", v, f);
-			*(char **) ((char *) r + strings[i].offset) = text;
-			return true;
-		}
-
-	if (strcmp(key, "payload") == 0 || strcmp(key, "metadata") == 0)
-	{
-		Jsonb	   *value = v->type == jbvNull ? NULL : JsonbValueToJsonb(v);
-
-		if (key[0] == 'p')
-			r->payload = value;
-		else
-			r->metadata = value;
-	}
-	else if (strcmp(key, "parent") == 0)
-	{
-		if (v->type == jbvNull)
-			return true;
-		if (text == NULL)
-			return must_be(key, "a string with a lease id", v, f);
-		r->parent = DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
-	}
-	else if (strcmp(key, "exclusive") == 0)
-	{
-		if (v->type == jbvNull)
-			return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "exclusive must not be null");
-		if (v->type != jbvBool)
-			return must_be(key, "true or false", v, f);
-		r->exclusive = v->val.boolean;
-	}
-	else if (strcmp(key, "max_attempts") == 0)
-	{
-		char	   *end = "";
-
-		if (v->type == jbvNull)
-			return true;
-		errno = 0;
-		if (v->type == jbvNumeric)
-			r->max_attempts = strtoint(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric))),
-									   &end, 10);
-		if (v->type != jbvNumeric || errno != 0 || *end != '\0')
-			return must_be(key, "an integer", v, f);
-		r->has_max_attempts = true;
-	}
-	else
-		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "unknown key \"%s\"", gt_shown(key));
-	return true;
+	for (i = 0; i < (int) lengthof(members); i++)
+		if (strcmp(key, members[i].key) == 0)
+			return members[i].take(r, (char *) r + members[i].offset, key, v, f);
+	return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "unknown key \"%s\"", gt_shown(key));
 }
 
 static bool
