@@ -30,6 +30,7 @@ OBJS = \
 	src/ending.o \
 	src/expiry.o \
 	src/fail.o \
+	src/failures.o \
 	src/fence.o \
 	src/forecast.o \
 	src/garbage.o \

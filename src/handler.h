@@ -58,6 +58,9 @@ extern void gt_role_leave(GtAsRole *as);
 extern void gt_role_undo(GtAsRole *as); /* the user's part of that, on the way out by an error */
 extern void gt_set_for_runs(const char *name, const char *value);	/* a setting, to the end of the nest level */
 
+/* failures.c */
+extern void gt_run_log_failure(const GtHandler *h, const GtItem *items, int n);	/* of one run, unless there are too many lines */
+
 /* leftovers.c */
 extern void gt_constraints_immediate(void); /* fires what was deferred, and from here on nothing is */
 extern void gt_constraints_as_defined(void);	/* in a block: those are deferred again that are so by their definition */

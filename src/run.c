@@ -39,7 +39,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -67,7 +66,6 @@
 
 #define MIN_SNOOZE		(100 * INT64CONST(1000))	/* us */
 #define MAX_SNOOZE		(30 * USECS_PER_DAY)
-#define LOG_BURST		10		/* failures of a handler that are logged at once; then one a second */
 #define PATIENCE_S		5		/* after the caller's statement_timeout, in gt_reclaim() */
 
 PG_FUNCTION_INFO_V1(gt_snooze);
@@ -366,65 +364,6 @@ is_foreign_cancel(const ErrorData *error)
 		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
-/*
- * May this failure be logged?  A handler that fails all the time must not fill
- * the log, nor may many of one role, in turn: gt_history has each attempt.  *left_out:
- * how many since the last line.
- */
-static bool
-may_log(int handler, Oid role, int *left_out)
-{
-	static struct LogRoom
-	{
-		int			handler;
-		int			lines;		/* that may still be written */
-		int			left_out;	/* failures since the last one */
-		TimestampTz at;
-	}			logs[16];
-	struct LogRoom *log = &logs[handler % (int) lengthof(logs)];
-	TimestampTz now = gt_now();
-
-	if (log->handler != handler)
-	{
-		memset(log, 0, sizeof(*log));
-		log->handler = handler;
-	}
-	if (now - log->at >= USECS_PER_SEC)
-	{
-		log->lines = Min(log->lines + (int) Min((now - log->at) / USECS_PER_SEC, LOG_BURST), LOG_BURST);
-		log->at = now;
-	}
-	*left_out = log->left_out;
-	if (log->lines == 0 || !gt_role_may_log(role))
-	{
-		log->left_out++;
-		return false;
-	}
-	log->lines--;
-	log->left_out = 0;
-	return true;
-}
-
-static void
-log_failure(Runs *runs, const GtItem *items, int n)
-{
-	const GtItem *item = &items[0];
-	char	   *type = TextDatumGetCString(item->row.v[O_OBJECT_TYPE]);
-	char	   *id = TextDatumGetCString(item->row.v[O_OBJECT_ID]);
-	int			left_out;
-
-	if (!may_log(runs->h->id, runs->h->run_as, &left_out))
-		return;
-	ereport(LOG,
-			(n == 1 ?
-			 errmsg("handler \"%s\" %s on %s \"%s\", attempt %d: %s", runs->h->name,
-					item->excused ? "did not run" : "failed", type, id, item->attempt, item->error) :
-			 errmsg("handler \"%s\" %s on a batch of %d objects, the first %s \"%s\": %s", runs->h->name,
-					item->excused ? "did not run" : "failed", n, type, id, item->error),
-			 left_out > 0 ? errdetail("%d failures of it were not logged.", left_out) : 0,
-			 errhidestmt(true), errhidecontext(true)));
-}
-
 /* Enters what became of a run that was rolled back. */
 static void
 set_outcome(GtItem *items, int n, bool excused, GtExcuse excuse, char *error, int64 retry_after)
@@ -469,7 +408,7 @@ note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTERNAL_ERROR)
 		gt_plan_forget(runs->plan);
-	log_failure(runs, items, n);
+	gt_run_log_failure(runs->h, items, n);
 }
 
 /* In the context of errors during a run: whose doing it is that this process goes. */

@@ -120,13 +120,10 @@ check_newest_first(bool *newval, void **extra, GucSource source)
 	return !*newval || is_of_the_session(source);
 }
 
-/* See garbagetruck.h. */
-void
-gt_settings_init(bool preloaded)
+/* Of the workers and of what they keep. */
+static void
+define_for_workers(void)
 {
-	/* read at start only; without preload there is no start of ours, and reloading them is harmless */
-	GucContext	at_start = preloaded ? PGC_POSTMASTER : PGC_SIGHUP;
-
 	DefineCustomStringVariable("garbagetruck.databases",
 							   "Databases that the workers serve: * or a list of names.",
 							   "Empty: none, the workers stop.",
@@ -143,6 +140,20 @@ gt_settings_init(bool preloaded)
 							"Leases ended, or objects given to one sql_batch statement, in one transaction.",
 							NULL,
 							&gt_batch_size, 1000, 1, GT_MAX_ITEMS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("garbagetruck.history",
+							 "What gt_history keeps: nothing, errors (failed, dead, redriven, discarded) or all.",
+							 NULL,
+							 &gt_history, GT_HISTORY_ERRORS, history_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("garbagetruck.history_retention",
+							"For how long gt_history keeps an event.",
+							NULL,
+							&gt_history_retention, 7 * 86400, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+/* Of leases and of the cluster. */
+static void
+define_for_leases(GucContext at_start)
+{
 	DefineCustomIntVariable("garbagetruck.default_lease_duration",
 							"Duration of leases that are created without one.",
 							NULL,
@@ -167,14 +178,6 @@ gt_settings_init(bool preloaded)
 							"Bytes at most of payload and metadata of a lease together, as text.",
 							NULL,
 							&gt_max_payload, 64 * 1024, 0, 256 * 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
-	DefineCustomEnumVariable("garbagetruck.history",
-							 "What gt_history keeps: nothing, errors (failed, dead, redriven, discarded) or all.",
-							 NULL,
-							 &gt_history, GT_HISTORY_ERRORS, history_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("garbagetruck.history_retention",
-							"For how long gt_history keeps an event.",
-							NULL,
-							&gt_history_retention, 7 * 86400, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomEnumVariable("garbagetruck.renewals",
 							 "Whether a renewal is kept in shared memory first (buffered) or always written (durable).",
 							 NULL,
@@ -191,6 +194,12 @@ gt_settings_init(bool preloaded)
 							   "What this cluster is, told by a file of the host: a file-level copy elsewhere has another or none.",
 							   "Empty: the system identifier, which such a copy shares.",
 							   &gt_identity, "", at_start, 0, check_identity, NULL, NULL);
+}
+
+/* Those that no file of settings has: of one session, or transaction. */
+static void
+define_for_sessions(void)
+{
 	DefineCustomStringVariable("garbagetruck.caller",
 							   "For whom this transaction calls, of those who share the role.",
 							   "A server that works as one role for many sets it, with SET LOCAL.",
@@ -208,6 +217,18 @@ gt_settings_init(bool preloaded)
 							 NULL,
 							 &gt_in_cleanup, false, PGC_INTERNAL,
 							 GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
+}
+
+/* See garbagetruck.h. */
+void
+gt_settings_init(bool preloaded)
+{
+	/* read at start only; without preload there is no start of ours, and reloading them is harmless */
+	GucContext	at_start = preloaded ? PGC_POSTMASTER : PGC_SIGHUP;
+
+	define_for_workers();
+	define_for_leases(at_start);
+	define_for_sessions();
 	MarkGUCPrefixReserved("garbagetruck");
 }
 
