@@ -28,6 +28,7 @@ OBJS = \
 	src/database.o \
 	src/due.o \
 	src/ending.o \
+	src/execute.o \
 	src/expiry.o \
 	src/fail.o \
 	src/failures.o \
@@ -51,6 +52,7 @@ OBJS = \
 	src/library.o \
 	src/list.o \
 	src/lock.o \
+	src/look.o \
 	src/low.o \
 	src/margins.o \
 	src/marks.o \

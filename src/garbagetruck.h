@@ -819,7 +819,7 @@ typedef struct GtHandlerHint
 	TimestampTz served_at;		/* when a run of it was chosen last; 0: not known */
 } GtHandlerHint;
 extern void gt_handler_hint(GtHandlerHint *hints, int n);	/* fills them in */
-extern void gt_handler_remember(const GtHandler *h);	/* for that, where there is room */
+extern void gt_handler_remember(int handler, Oid owner, Oid role);	/* for that, where there is room */
 extern int	gt_handler_speed(const GtHandler *h);	/* GtSpeed: how its last run was */
 extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
 extern Oid	gt_handler_whose(const GtHandler *h);	/* whose turn a run of it takes */

@@ -58,6 +58,9 @@ extern void gt_role_leave(GtAsRole *as);
 extern void gt_role_undo(GtAsRole *as); /* the user's part of that, on the way out by an error */
 extern void gt_set_for_runs(const char *name, const char *value);	/* a setting, to the end of the nest level */
 
+/* execute.c: returns how many rows it has affected; < 0: it is a SELECT or CALL, and does not tell */
+extern int64 gt_plan_execute(GtPlan *plan, ParamListInfo params, bool must_affect, bool *affected);
+
 /* failures.c */
 extern void gt_run_log_failure(const GtHandler *h, const GtItem *items, int n);	/* of one run, unless there are too many lines */
 

@@ -217,11 +217,11 @@ gt_handler_forget(int handler)
 
 /* See garbagetruck.h. Nothing is taken out for it. */
 void
-gt_handler_remember(const GtHandler *h)
+gt_handler_remember(int handler, Oid owner, Oid role)
 {
 	gt_observe_lock();
-	if (gt_handler_known(h->id) != NULL || observe == NULL || hash_get_num_entries(handlers) < GT_MAX_HANDLERS)
-		gt_handler_entry(h->id, h->owner)->role = gt_handler_role(h);
+	if (gt_handler_known(handler) != NULL || observe == NULL || hash_get_num_entries(handlers) < GT_MAX_HANDLERS)
+		gt_handler_entry(handler, owner)->role = role;
 	gt_observe_unlock();
 }
 

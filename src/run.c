@@ -38,14 +38,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
-#include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -233,59 +231,6 @@ gt_run_check(const GtHandler *h)
 
 /* ---------------------------------------------------------------- runs */
 
-/* Receives the rows of a statement that must affect something: does one say that it did? */
-typedef struct Affected
-{
-	DestReceiver receiver;
-	bool		any;
-} Affected;
-
-static bool
-look_at_row(TupleTableSlot *slot, DestReceiver *self)
-{
-	Affected   *affected = (Affected *) self;
-	TupleDesc	desc = slot->tts_tupleDescriptor;
-	int			i;
-
-	slot_getallattrs(slot);
-	for (i = 0; i < desc->natts && !affected->any; i++)
-		affected->any = !slot->tts_isnull[i] &&
-			(desc->natts > 1 || TupleDescAttr(desc, i)->atttypid != BOOLOID || DatumGetBool(slot->tts_values[i]));
-	return true;
-}
-
-static void
-start_rows(DestReceiver *self, int operation, TupleDesc desc)
-{
-}
-
-static void
-end_rows(DestReceiver *self)
-{
-}
-
-static void
-execute_plan(Runs *runs, ParamListInfo params)
-{
-	Affected	affected = {{look_at_row, start_rows, end_rows, end_rows, DestTuplestore}, false};	/* DestNone is no SELECT to the SPI */
-	SPIExecuteOptions options;
-	int			rc;
-
-	memset(&options, 0, sizeof(options));
-	options.params = params;
-	options.dest = runs->h->must_affect ? &affected.receiver : None_Receiver;	/* else the rows of a SELECT are nobody's */
-	rc = SPI_execute_plan_extended(gt_plan_spi(runs->plan), &options);
-	if (rc < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not execute the command: %s", SPI_result_code_string(rc))));
-	runs->rows = rc == SPI_OK_UTILITY || rc == SPI_OK_SELECT ? -1 : (int64) SPI_processed;
-	if (runs->h->must_affect && (rc == SPI_OK_SELECT ? !affected.any : SPI_processed == 0) && runs->snooze < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("it affected no row")));
-}
-
 /* What the handler has caught is the end of the call none the less. */
 static void
 cancel_the_call(void)
@@ -301,10 +246,15 @@ do_run(Runs *runs, GtItem *items, int n)
 {
 	GtPlan	   *plan = runs->plan;
 	int			level = NewGUCNestLevel();
+	bool		affected;
 
 	start_timer(runs->h->timeout);
 	gt_plan_prepare(plan, runs->h);
-	execute_plan(runs, gt_plan_params(plan, runs->h, items, n));
+	runs->rows = gt_plan_execute(plan, gt_plan_params(plan, runs->h, items, n), runs->h->must_affect, &affected);
+	if (runs->h->must_affect && !affected && runs->snooze < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("it affected no row")));
 	gt_constraints_immediate();
 	gt_close_cursors(runs->in_block, runs->cursors_before);
 	stop_timer();

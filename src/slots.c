@@ -49,9 +49,6 @@
 #include "lease.h"
 #include "observe.h"
 
-#define LOG_RATE		10		/* failures a second of one role's SQL that are logged, */
-#define LOG_BURST		30		/* and so many at once */
-
 #define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
 
 static GtSlot *foreground_slot = NULL;
@@ -61,40 +58,6 @@ static GtTurn *my_turn = NULL;	/* of the role that we run something of: not the 
 /* of the choice that is not committed yet */
 static int	chosen_items;
 static int	handler_before;
-
-/* ---------------------------------------------------------------- roles */
-
-/* See garbagetruck.h. */
-Oid
-gt_handler_whose(const GtHandler *h)
-{
-	Oid			role = gt_handler_role(h);
-
-	return OidIsValid(role) ? role : h->owner;
-}
-
-/* See garbagetruck.h. */
-bool
-gt_role_may_log(Oid role)
-{
-	TimestampTz now = gt_now();
-	GtTurn	   *turn;
-	bool		result;
-
-	if (gt_shared == NULL)
-		return true;
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	turn = gt_turn_of(role);
-	if (now - turn->logged_at >= USECS_PER_SEC)
-	{
-		turn->lines = (int) Min(turn->lines + (now - turn->logged_at) / USECS_PER_SEC * LOG_RATE, LOG_BURST);
-		turn->logged_at = now;
-	}
-	result = turn->lines > 0;
-	turn->lines -= result;
-	LWLockRelease(gt_shared->lock);
-	return result;
-}
 
 /* ---------------------------------------------------------------- slots */
 

@@ -17,6 +17,9 @@
 #include "compat.h"
 #include "garbagetruck.h"
 
+#define LOG_RATE		10		/* failures a second of one role's SQL that are logged, */
+#define LOG_BURST		30		/* and so many at once */
+
 /* Whose SQL it is that this handler runs; InvalidOid: it runs none. */
 Oid
 gt_handler_role(const GtHandler *h)
@@ -157,4 +160,36 @@ gt_slot_take_look(void)
 	}
 	LWLockRelease(gt_shared->lock);
 	return look;
+}
+
+/* See garbagetruck.h. */
+Oid
+gt_handler_whose(const GtHandler *h)
+{
+	Oid			role = gt_handler_role(h);
+
+	return OidIsValid(role) ? role : h->owner;
+}
+
+/* See garbagetruck.h. */
+bool
+gt_role_may_log(Oid role)
+{
+	TimestampTz now = gt_now();
+	GtTurn	   *turn;
+	bool		result;
+
+	if (gt_shared == NULL)
+		return true;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	turn = gt_turn_of(role);
+	if (now - turn->logged_at >= USECS_PER_SEC)
+	{
+		turn->lines = (int) Min(turn->lines + (now - turn->logged_at) / USECS_PER_SEC * LOG_RATE, LOG_BURST);
+		turn->logged_at = now;
+	}
+	result = turn->lines > 0;
+	turn->lines -= result;
+	LWLockRelease(gt_shared->lock);
+	return result;
 }

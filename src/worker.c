@@ -52,14 +52,12 @@
 #include <limits.h>
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -96,70 +94,11 @@ static bool handed_on;			/* the token, to who is next */
 static GtInHand in_hand;		/* in theirs */
 static bool all_busy = false;	/* our last one has ended nothing, for all that it chose is locked by others */
 
-/* Is there anything for us here? again: look once more in a while. */
-static bool
-may_work(void)
-{
-	GtPlace		place;
-	char	   *why = NULL;
-	const char *obstructed;
-	bool		warn;
-
-	if (!gt_is_listed(get_database_name(MyDatabaseId)))
-		return false;
-	if (!OidIsValid(gt_extension()))
-	{
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		database->absent = true;
-		LWLockRelease(gt_shared->lock);
-		return false;
-	}
-	/* somebody is altering or dropping it: we would stand in the way, or wait for long */
-	if (!ConditionalLockRelationOid(gt_relid(GT_OBJECT), AccessShareLock) ||
-		!ConditionalLockRelationOid(gt_relid(GT_LEASE), AccessShareLock))
-	{
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		database->retry_at = gt_now() + USECS_PER_SEC;
-		LWLockRelease(gt_shared->lock);
-		again = true;
-		return false;
-	}
-
-	place = gt_place(&why);
-	obstructed = gt_tables_obstructed();
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	database->absent = false;
-	database->place = place;
-	warn = (place == GT_PLACE_COPY || obstructed != NULL) && !database->warned;
-	database->warned = place == GT_PLACE_COPY || obstructed != NULL;
-	if (place == GT_PLACE_COPY)
-		database->retry_at = gt_now() + (int64) gt_naptime * USECS_PER_SEC;
-	else if (obstructed != NULL)
-		database->retry_at = gt_now() + USECS_PER_SEC;
-	LWLockRelease(gt_shared->lock);
-	again = place == GT_PLACE_OURS && obstructed != NULL;
-	if (warn && place != GT_PLACE_COPY)
-		ereport(WARNING,
-				(errmsg("garbagetruck does nothing in database \"%s\": %s, which its writes would pass over",
-						get_database_name(MyDatabaseId), obstructed),
-				 errhint("It goes on as soon as that is gone; see gt_health().")));
-	else if (warn)
-		ereport(WARNING,
-				(errmsg("garbagetruck does nothing in database \"%s\": it is a copy", get_database_name(MyDatabaseId)),
-				 errdetail("%s", why),
-				 errhint("If its objects are its own, an administrator says so there: SELECT gt_resume(adopt => true);")));
-	if (place != GT_PLACE_OURS || obstructed != NULL)
-		return false;
-	/* recorded at once: nothing is judged before, and a client that records it may stay in its transaction */
-	gt_start_ensure();
-	return true;
-}
-
 static void
 look_around(void)
 {
 	again = false;
-	working = may_work();
+	working = gt_worker_may_work(&again);
 }
 
 static void

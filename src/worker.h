@@ -25,6 +25,9 @@ extern GtDatabase *gt_worker_database;
 /* Runs `body` in a transaction. An error is logged and survived; several in a row end the process. */
 extern bool gt_in_transaction(void (*body) (void), const char *activity);
 
+/* look.c: is there anything for us here? again: look once more in a while */
+extern bool gt_worker_may_work(bool *again);
+
 extern void gt_leave_pass(GtDatabase *database, GtSlot *slot);	/* its expiry pass is over, if it was in one. Lock held */
 
 /* crash.c */
