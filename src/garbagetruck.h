@@ -32,13 +32,16 @@
 #define GT_VERSION "1.0"
 
 /* SQLSTATEs of our own, see the README */
-#define ERRCODE_GT_NOT_FOUND		MAKE_SQLSTATE('G','T','0','0','1')
-#define ERRCODE_GT_EXPIRED			MAKE_SQLSTATE('G','T','0','0','2')
-#define ERRCODE_GT_OTHER_SERVICE	MAKE_SQLSTATE('G','T','0','0','3')
-#define ERRCODE_GT_RECLAIMING		MAKE_SQLSTATE('G','T','0','0','4')
-#define ERRCODE_GT_LEASED			MAKE_SQLSTATE('G','T','0','0','5')
-#define ERRCODE_GT_QUOTA			MAKE_SQLSTATE('G','T','0','0','6')
-#define ERRCODE_GT_NO_HANDLER		MAKE_SQLSTATE('G','T','0','0','7')
+enum
+{
+	ERRCODE_GT_NOT_FOUND = MAKE_SQLSTATE('G','T','0','0','1'),
+	ERRCODE_GT_EXPIRED = MAKE_SQLSTATE('G','T','0','0','2'),
+	ERRCODE_GT_OTHER_SERVICE = MAKE_SQLSTATE('G','T','0','0','3'),
+	ERRCODE_GT_RECLAIMING = MAKE_SQLSTATE('G','T','0','0','4'),
+	ERRCODE_GT_LEASED = MAKE_SQLSTATE('G','T','0','0','5'),
+	ERRCODE_GT_QUOTA = MAKE_SQLSTATE('G','T','0','0','6'),
+	ERRCODE_GT_NO_HANDLER = MAKE_SQLSTATE('G','T','0','0','7')
+};
 
 /* ---------------------------------------------------------------- garbagetruck.c: settings */
 

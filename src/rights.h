@@ -11,11 +11,14 @@
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 
-#define GT_RIGHT_LEASE		0x1
-#define GT_RIGHT_HANDLER	0x2
-#define GT_RIGHT_MONITOR	0x4
-#define GT_RIGHT_ADMIN		0x8		/* includes the others: its functions are all */
-#define GT_RIGHT_ANY		0xf
+typedef enum
+{
+	GT_RIGHT_LEASE = 0x1,
+	GT_RIGHT_HANDLER = 0x2,
+	GT_RIGHT_MONITOR = 0x4,
+	GT_RIGHT_ADMIN = 0x8,		/* includes the others: its functions are all */
+	GT_RIGHT_ANY = 0xf
+} GtRightBits;
 
 /* may.c, for allow.c */
 #define GT_NRIGHTS			4
