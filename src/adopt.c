@@ -16,9 +16,15 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "rights.h"
+#include "base/transaction.h"
+#include "control/adopt.h"
+#include "garbage/garbage.h"
+#include "lease/start_record.h"
+#include "rights/owner.h"
+#include "rights/place.h"
+#include "rights/rights.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
 
 static bool adopting = false;	/* this transaction has made a copy an original */
 static SubTransactionId adopting_subid;
@@ -138,7 +144,7 @@ gt_place_advance_sequences(void)
 		gt_execute_as_owner(steps[i]);
 }
 
-/* See garbagetruck.h. The caller has the rights. */
+/* The caller has the rights. */
 void
 gt_place_adopt(void)
 {

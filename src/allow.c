@@ -23,11 +23,12 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
-#include "lease.h"
-#include "rights.h"
+#include "base/arguments.h"
+#include "rights/may.h"
+#include "rights/owner.h"
+#include "rights/right.h"
+#include "rights/writing.h"
+#include "table/relations.h"
 
 PG_FUNCTION_INFO_V1(gt_allow);
 PG_FUNCTION_INFO_V1(gt_disallow);

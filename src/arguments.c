@@ -12,14 +12,12 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "handler.h"
-#include "lease.h"
-#include "queue.h"
+#include "base/arguments.h"
+#include "base/check.h"
 
-/* See garbagetruck.h. */
 void
 gt_must_not_be_null(FunctionCallInfo fcinfo, int arg, const char *what)
 {
@@ -43,7 +41,6 @@ gt_role_argument(FunctionCallInfo fcinfo, int arg, const char *what)
 	return get_role_oid(NameStr(*PG_GETARG_NAME(arg)), false);
 }
 
-/* See garbagetruck.h. */
 int64
 gt_interval_argument(FunctionCallInfo fcinfo, int arg, const char *what, int64 min, int64 max, const char *range)
 {

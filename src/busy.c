@@ -13,14 +13,14 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/workers.h"
+#include "clean/busy.h"
+#include "clean/cleaner.h"
+#include "shared/clock.h"
+#include "shared/ids.h"
 
 #define BUSY_LAST	(2 * USECS_PER_SEC) /* where there are more than can be remembered */
 
-/* See clean.h. */
 TimestampTz
 gt_busy_until(const GtCleaner *c, int handler, int64 id)
 {

@@ -13,9 +13,10 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/check.h"
+#include "base/settings.h"
 
 /* Microseconds of an interval; a month is 30 days, a day 24 hours. */
 static int64
@@ -36,7 +37,7 @@ gt_us_interval(int64 us)
 	return i;
 }
 
-/* See garbagetruck.h.  An array of ids that may be passed is longer than what palloc() gives of something larger. */
+/* An array of ids that may be passed is longer than what palloc() gives of something larger. */
 void *
 gt_alloc_array(int n, Size size)
 {

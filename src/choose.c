@@ -28,10 +28,22 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "handler.h"
-#include "lease.h"
+#include "clean/busy.h"
+#include "clean/choose.h"
+#include "clean/cleaner.h"
+#include "clean/record.h"
+#include "garbage/low.h"
+#include "handler/plan.h"
+#include "handler/rates.h"
+#include "handler/slots.h"
+#include "handler/turns.h"
+#include "handler/use.h"
+#include "rights/rights.h"
+#include "shared/ids.h"
+#include "shared/observe.h"
+#include "shared/shmem.h"
+#include "table/relations.h"
+#include "table/scan.h"
 
 #define COST_FACTOR 20			/* all of a queue is looked at only after so many times what the last such look took, */
 #define CHEAP 1000				/* us: unless that was as little */

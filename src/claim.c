@@ -28,12 +28,23 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
-#include "clean.h"
-#include "garbagetruck.h"
-#include "lease.h"
-#include "observe.h"
-#include "queue.h"
+#include "base/arguments.h"
+#include "base/transaction.h"
+#include "garbage/garbage.h"
+#include "garbage/low.h"
+#include "handler/run.h"
+#include "handler/use.h"
+#include "lease/start.h"
+#include "queue/claim.h"
+#include "queue/queue.h"
+#include "rights/place.h"
+#include "rights/writing.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/ids.h"
+#include "shared/observe.h"
 
 PG_FUNCTION_INFO_V1(gt_claim);
 

@@ -33,14 +33,31 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "lease.h"
-#include "worker.h"
+#include "base/point.h"
+#include "clean/busy.h"
+#include "clean/choose.h"
+#include "clean/clean.h"
+#include "clean/cleaner.h"
+#include "clean/marks.h"
+#include "clean/record.h"
+#include "garbage/garbage.h"
+#include "garbage/notify.h"
+#include "handler/rates.h"
+#include "handler/run.h"
+#include "handler/slots.h"
+#include "handler/tally.h"
+#include "handler/turns.h"
+#include "handler/use.h"
+#include "shared/counts.h"
+#include "shared/shmem.h"
+#include "table/records.h"
+#include "table/relations.h"
+#include "table/scan.h"
+#include "table/versions.h"
 
 #define FORGET_AGAIN (10 * 1000)	/* us for each object to be forgotten that others have locked, until the next look */
 
-/* See garbagetruck.h. `worker`: of a worker process, else of a session. */
+/* `worker`: of a worker process, else of a session. */
 GtCleaner *
 gt_cleaner_create(bool worker)
 {
@@ -58,7 +75,6 @@ gt_clean_pending(GtCleaner *c)
 	return c->nitems > 0;
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_committed(GtCleaner *c)
 {
@@ -410,7 +426,6 @@ choose_nothing(GtCleaner *c)
 	c->nparts = 0;
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 {

@@ -29,8 +29,8 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "shared/anchor.h"
+#include "shared/clock.h"
 
 #define CLOCK_FILE "garbagetruck.clock"
 
@@ -114,7 +114,6 @@ anchor_of(TimestampTz *before, int64 *ended)
 	return anchor;
 }
 
-/* See garbagetruck.h. */
 void
 gt_clock_share(GtClock *shared, LWLock *lock, bool first)
 {
@@ -142,7 +141,7 @@ gt_clock_record(void)
 }
 
 /*
- * See garbagetruck.h.  After the promotion of a standby, whose system clock may
+ * After the promotion of a standby, whose system clock may
  * be behind that of the server before: the clock goes on from the last commit
  * that was replayed.  Nothing has been judged or granted by then.
  */

@@ -37,12 +37,18 @@
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
-#include "compat.h"
-#include "consistency.h"
-#include "garbagetruck.h"
-#include "lease.h"
-#include "rights.h"
-#include "worker.h"
+#include "base/arguments.h"
+#include "clean/clean.h"
+#include "clean/crash.h"
+#include "control/consistency.h"
+#include "control/mend.h"
+#include "lease/start.h"
+#include "process/process.h"
+#include "rights/may.h"
+#include "rights/owner.h"
+#include "rights/place.h"
+#include "rights/writing.h"
+#include "table/versions.h"
 
 PG_FUNCTION_INFO_V1(gt_check);
 
@@ -145,7 +151,7 @@ copied(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
 	return value == NULL ? NULL : MemoryContextStrdup(context, value);
 }
 
-/* See consistency.h. As the extension's owner, by what is committed now. */
+/* As the extension's owner, by what is committed now. */
 List *
 gt_find_contradictions(bool sample, int limit)
 {

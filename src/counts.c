@@ -18,8 +18,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "observe.h"
+#include "base/transaction.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/margins.h"
+#include "shared/observe.h"
+#include "shared/shmem.h"
 
 const double gt_bounds[GT_NBOUNDS] = {
 	0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600

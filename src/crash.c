@@ -61,10 +61,20 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "lease.h"
-#include "worker.h"
+#include "base/transaction.h"
+#include "clean/cleaner.h"
+#include "clean/crash.h"
+#include "clean/marks.h"
+#include "clean/record.h"
+#include "garbage/garbage.h"
+#include "handler/rates.h"
+#include "handler/run.h"
+#include "handler/slots.h"
+#include "handler/tally.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "table/records.h"
 
 #define MAX_CRASHES 2			/* in a row, of runs alone: the handler is paused */
 #define SWEEP_AGAIN (20 * 1000)	/* us at least until a record is looked at again whose rows were locked */
@@ -431,7 +441,7 @@ sweep_others(GtTable *runs, List *records)
 }
 
 /*
- * See worker.h.  It is on record, like that of another who has gone, and said to
+ * It is on record, like that of another who has gone, and said to
  * be undone; until it is judged its objects are passed over.
  */
 void
@@ -447,7 +457,6 @@ gt_clean_disown(GtCleaner *c)
 	gt_slot_release();
 }
 
-/* See garbagetruck.h. */
 bool
 gt_clean_sweep(GtCleaner *c)
 {

@@ -18,12 +18,14 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "grant.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/check.h"
+#include "base/transaction.h"
+#include "lease/grant.h"
 
 PG_FUNCTION_INFO_V1(gt_lease_create);
 PG_FUNCTION_INFO_V1(gt_lease_grant);

@@ -15,10 +15,16 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/transaction.h"
+#include "lease/created.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "table/relations.h"
+#include "table/table.h"
 
 /* a lease that this transaction has created */
 typedef struct Created
@@ -161,7 +167,7 @@ gt_lease_restarted(const pg_uuid_t *id, TimestampTz now, int64 duration)
 		c->look_at = Min(c->look_at, now + duration / 2);
 }
 
-/* See garbagetruck.h. Workers pin synchronous_commit. */
+/* Workers pin synchronous_commit. */
 void
 gt_commit_flushed(void)
 {

@@ -36,8 +36,16 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "base/compat.h"
+#include "clean/marks.h"
+#include "process/commands.h"
+#include "rights/place.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/parts.h"
+#include "shared/shmem.h"
+#include "shared/wake.h"
+#include "table/relations.h"
 
 #define WAIT_FOR_EXIT	(5 * USECS_PER_SEC)
 #define TOLD_BY_THEN	USECS_PER_SEC	/* a commit wakes whom it has to before it tells everybody's caches */

@@ -21,8 +21,10 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "base/transaction.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "shared/wake.h"
 
 TimestampTz gt_worker_due = GT_NEVER;
 TimestampTz gt_worker_later = GT_NEVER;
@@ -65,7 +67,6 @@ gt_wake_launcher(void)
 		gt_wake_procno(gt_shared->launcher_procno);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_wake_idle(Oid database)
 {
@@ -145,7 +146,7 @@ want_callback(void)
 	return true;
 }
 
-/* See garbagetruck.h. What an aborted subtransaction has asked for costs one look in vain. */
+/* What an aborted subtransaction has asked for costs one look in vain. */
 void
 gt_due_after_commit(TimestampTz when)
 {

@@ -31,11 +31,22 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "consistency.h"
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/check.h"
+#include "base/settings.h"
+#include "base/text.h"
+#include "garbage/history.h"
+#include "lease/created.h"
+#include "lease/ending.h"
+#include "lease/lease.h"
+#include "lease/rebuild.h"
+#include "lease/start.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/ids.h"
+#include "table/records.h"
 
 #define FEW			16			/* leases, of each of which it is looked whether it has children */
 
@@ -101,7 +112,6 @@ keep_spec(GtRow *object, const GtRow *lease, MemoryContext context)
 	GT_SET_NULL(object, O_SPEC_LEASE);
 }
 
-/* See lease.h. */
 void
 gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at)
 {
@@ -411,7 +421,7 @@ count_ended(const GtLeaseKey *keys, int n)
 	return expired + released;
 }
 
-/* See garbagetruck.h. Reorders keys by object. */
+/* Reorders keys by object. */
 int
 gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 {

@@ -12,9 +12,8 @@
 #include "tcop/dest.h"
 #include "utils/guc.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
+#include "handler/execute.h"
+#include "handler/plan.h"
 
 /* Receives the rows of a statement that must affect something: does one say that it did? */
 typedef struct Affected
@@ -47,7 +46,6 @@ end_rows(DestReceiver *self)
 {
 }
 
-/* See handler.h. */
 int64
 gt_plan_execute(GtPlan *plan, ParamListInfo params, bool must_affect, bool *affected)
 {

@@ -16,10 +16,21 @@
 #include "access/stratnum.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/point.h"
+#include "lease/created.h"
+#include "lease/ending.h"
+#include "lease/expiry.h"
+#include "lease/start.h"
+#include "rights/rights.h"
+#include "shared/due.h"
+#include "shared/in_hand.h"
+#include "shared/shmem.h"
+#include "table/records.h"
+#include "table/relations.h"
+#include "table/scan.h"
 
 #define LOOK_AT_ALL (10 * USECS_PER_SEC)	/* the low end of an index is looked at as often, */
 #define COST_FACTOR 20			/* and where nothing was found after so many times what that took, */
@@ -462,7 +473,6 @@ go_round(const GtLeaseKey *keys, int n, GtExpiry *result)
 	}
 }
 
-/* See garbagetruck.h. */
 void
 gt_expire_pass(int limit, bool own, const GtInHand *in_hand, void (*on_more) (GtExpiry *), GtExpiry *result)
 {

@@ -11,8 +11,9 @@
  */
 #include "postgres.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "lib/stringinfo.h"
+
+#include "base/fail.h"
 
 /* Sets what went wrong, for the caller to raise or to show; always false. */
 bool

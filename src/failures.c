@@ -19,9 +19,10 @@
 #include "utils/portal.h"
 #include "utils/timeout.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
+#include "handler/failures.h"
+#include "handler/run.h"
+#include "handler/turns.h"
+#include "shared/clock.h"
 
 #define LOG_BURST		10		/* failures of a handler that are logged at once; then one a second */
 

@@ -15,8 +15,17 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/caller.h"
+#include "base/garbagetruck.h"
+#include "base/text.h"
+#include "lease/lease.h"
+#include "lease/start.h"
+#include "rights/may.h"
+#include "rights/rights.h"
+#include "rights/writing.h"
+#include "shared/clock.h"
+#include "shared/ids.h"
 
 PG_FUNCTION_INFO_V1(gt_fence);
 PG_FUNCTION_INFO_V1(gt_fence_check);

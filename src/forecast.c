@@ -19,7 +19,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
+#include "base/arguments.h"
+#include "handler/handler.h"
+#include "lease/start.h"
+#include "rights/may.h"
+#include "rights/rights.h"
+#include "shared/clock.h"
 
 PG_FUNCTION_INFO_V1(gt_forecast);
 

@@ -52,7 +52,16 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
+#include "base/settings.h"
+#include "base/text.h"
+#include "garbage/garbage.h"
+#include "garbage/history.h"
+#include "garbage/objects.h"
+#include "handler/run.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "table/relations.h"
+#include "table/versions.h"
 
 #define MAX_STEP		(24 * USECS_PER_HOUR)	/* of back-off */
 #define LEAST_DELAY		(100 * INT64CONST(1000))	/* us between two attempts of ours */
@@ -134,7 +143,6 @@ clear_garbage(GtRow *row)
 	GT_SET_NULL(row, O_CONFLICTS);
 }
 
-/* See garbagetruck.h. */
 void
 gt_object_init(GtRow *row, Datum object_type, Datum object_id)
 {
@@ -320,7 +328,6 @@ die(GtRow *row)
 	gt_observe_gauges(0, 0, 1);
 }
 
-/* See garbagetruck.h. */
 void
 gt_garbage_put_aside(GtTable *objects, GtRow *row)
 {
@@ -475,7 +482,6 @@ gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char 
 	gt_update(objects, row);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_garbage_may_conflict(const GtRow *row)
 {

@@ -13,9 +13,14 @@
 
 #include "miscadmin.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
-#include "observe.h"
+#include "base/library.h"
+#include "base/settings.h"
+#include "clean/marks.h"
+#include "process/commands.h"
+#include "process/launcher.h"
+#include "shared/margins.h"
+#include "shared/observe.h"
+#include "shared/parts.h"
 
 PG_MODULE_MAGIC;
 

@@ -38,12 +38,25 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "grant.h"
-#include "hold.h"
-#include "lease.h"
+#include "base/garbagetruck.h"
+#include "base/settings.h"
+#include "base/text.h"
+#include "handler/use.h"
+#include "lease/created.h"
+#include "lease/ending.h"
+#include "lease/grant.h"
+#include "lease/hold.h"
+#include "lease/lease.h"
+#include "lease/start.h"
+#include "rights/place.h"
+#include "rights/rights.h"
+#include "rights/writing.h"
+#include "shared/clock.h"
+#include "shared/ids.h"
+#include "table/scan.h"
 
 /* ---------------------------------------------------------------- before anything is locked */
 
@@ -362,7 +375,6 @@ take_back(GtGranter *g, GtGrant **grants, int n)
 		}
 }
 
-/* See grant.h. */
 void
 gt_grant(GtGranter *g, GtGrant **grants, int n)
 {

@@ -27,11 +27,21 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
-#include "lease.h"
-#include "rights.h"
+#include "base/arguments.h"
+#include "base/compat.h"
+#include "base/garbagetruck.h"
+#include "base/text.h"
+#include "handler/handler.h"
+#include "handler/path.h"
+#include "handler/use.h"
+#include "rights/may.h"
+#include "rights/place.h"
+#include "rights/rights.h"
+#include "rights/writing.h"
+#include "shared/clock.h"
+#include "table/records.h"
+#include "table/tampered.h"
+#include "table/versions.h"
 
 PG_FUNCTION_INFO_V1(gt_handler_grant);
 PG_FUNCTION_INFO_V1(gt_handler_revoke);
@@ -127,7 +137,7 @@ gt_handler_by_id(int id, GtHandler *h)
 	return fetch_handler(GT__HANDLER_PKEY, Int32GetDatum(id), h);
 }
 
-/* See garbagetruck.h. Nobody owns it, and nobody runs it: its garbage can be discarded. */
+/* Nobody owns it, and nobody runs it: its garbage can be discarded. */
 void
 gt_handler_missing(int id, GtHandler *h)
 {
@@ -141,7 +151,7 @@ gt_handler_missing(int id, GtHandler *h)
 }
 
 /*
- * See garbagetruck.h.  The id is remembered from the last call, so that as a
+ * The id is remembered from the last call, so that as a
  * rule the lock is taken before the first look; else the handler is looked at
  * again after it.
  */
@@ -178,7 +188,7 @@ gt_handler_hold(const char *name, GtHandler *h)
 	}
 }
 
-/* See garbagetruck.h. An earlier call of the transaction may hold it, too: that is counted. */
+/* An earlier call of the transaction may hold it, too: that is counted. */
 void
 gt_handler_let_go(const GtHandler *h)
 {
@@ -234,7 +244,6 @@ gt_handler_owner(const GtHandler *h)
 	return h->owner;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_handler_is_own(const GtHandler *h)
 {
@@ -300,7 +309,6 @@ role_disagrees(const char *what, Oid role, const char *name)
 	return NULL;
 }
 
-/* See garbagetruck.h. */
 const char *
 gt_handler_suspended(const GtHandler *h)
 {
@@ -332,7 +340,6 @@ owner_in_words(const GtHandler *h)
 					gone ? h->owner_name : GetUserNameFromId(owner, false));
 }
 
-/* See garbagetruck.h. */
 char *
 gt_handler_grant_hint(const GtHandler *h, const char *privilege)
 {
@@ -344,7 +351,6 @@ gt_handler_grant_hint(const GtHandler *h, const char *privilege)
 					quote_literal_cstr(gt_role_name(GetUserId())), quote_literal_cstr(privilege));
 }
 
-/* See handler.h. */
 void
 gt_must_own_handler(const GtHandler *h, const char *verb)
 {
@@ -355,7 +361,6 @@ gt_must_own_handler(const GtHandler *h, const char *verb)
 				 errdetail("It belongs to %s.", owner_in_words(h))));
 }
 
-/* See garbagetruck.h. */
 void
 gt_must_claim_handler(const GtHandler *h, const char *verb)
 {
@@ -368,7 +373,6 @@ gt_must_claim_handler(const GtHandler *h, const char *verb)
 				 errhint("%s", gt_handler_grant_hint(h, "claim"))));
 }
 
-/* See garbagetruck.h. */
 void
 gt_no_such_handler(const char *name)
 {

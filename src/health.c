@@ -29,14 +29,10 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "compat.h"
-#include "consistency.h"
-#include "garbagetruck.h"
-#include "health.h"
-#include "health_checks.h"
-#include "observe.h"
-#include "tampered.h"
-#include "worker.h"
+#include "base/transaction.h"
+#include "report/health.h"
+#include "report/health_checks.h"
+#include "rights/may.h"
 
 PG_FUNCTION_INFO_V1(gt_health);
 
@@ -88,7 +84,6 @@ run_check(void *arg)
 	health->run(health);
 }
 
-/* See health.h. */
 List *
 gt_health_rows(void)
 {

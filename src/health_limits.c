@@ -14,9 +14,11 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "health_checks.h"
+#include "base/settings.h"
+#include "report/health_checks.h"
+#include "rights/owner.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
 
 /* The last id of a handler that was given. */
 static int64

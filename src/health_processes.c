@@ -18,10 +18,11 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "health_checks.h"
-#include "worker.h"
+#include "base/garbagetruck.h"
+#include "base/library.h"
+#include "report/health_checks.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
 
 #define RECENT			(5 * USECS_PER_MINUTE)
 

@@ -13,10 +13,11 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "health.h"
-#include "health_checks.h"
+#include "handler/use.h"
+#include "report/health.h"
+#include "report/health_put.h"
+#include "rights/rights.h"
+#include "table/relations.h"
 
 /* One row; the remedy is for what is not ok. */
 void

@@ -17,12 +17,19 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "consistency.h"
-#include "garbagetruck.h"
-#include "health_checks.h"
-#include "observe.h"
-#include "tampered.h"
+#include "base/settings.h"
+#include "clean/trim.h"
+#include "control/consistency.h"
+#include "garbage/garbage.h"
+#include "handler/use.h"
+#include "report/health_checks.h"
+#include "report/overdue.h"
+#include "rights/place.h"
+#include "shared/observe.h"
+#include "shared/shmem.h"
+#include "table/records.h"
+#include "table/tampered.h"
+#include "table/versions.h"
 
 #define LATE			(10 * USECS_PER_SEC)	/* overdue, or unclaimed */
 #define POLLING			(60 * USECS_PER_SEC)	/* a consumer that asked so long ago is still there */

@@ -15,8 +15,15 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "base/check.h"
+#include "base/settings.h"
+#include "base/text.h"
+#include "garbage/history.h"
+#include "handler/handler.h"
+#include "shared/clock.h"
+#include "table/records.h"
+#include "table/scan.h"
+#include "table/versions.h"
 
 /* Is this event kept, by the setting? */
 static bool
@@ -47,7 +54,6 @@ copy_column(GtRow *to, int column, const GtRow *from, int source)
 	to->isnull[column] = from->isnull[source];
 }
 
-/* See garbagetruck.h. */
 void
 gt_history_add_attempt(const char *event, const GtRow *object, const char *handler, int attempt,
 					   int64 lag, int64 took, const char *error, const GtHandler *h, int64 rows)
@@ -98,7 +104,6 @@ gt_history_add(const char *event, const GtRow *object, const char *handler, int 
 	gt_history_add_attempt(event, object, handler, attempt, lag, took, error, NULL, -1);
 }
 
-/* See garbagetruck.h. */
 TimestampTz
 gt_history_newest(TimestampTz upto)
 {

@@ -14,10 +14,16 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "grant.h"
-#include "hold.h"
-#include "lease.h"
+#include "base/caller.h"
+#include "base/check.h"
+#include "base/garbagetruck.h"
+#include "base/text.h"
+#include "lease/ending.h"
+#include "lease/hold.h"
+#include "lease/lease.h"
+#include "rights/rights.h"
+#include "shared/clock.h"
+#include "shared/ids.h"
 
 /* May the caller give this lease children? Neither answer changes while the row is there. */
 static bool

@@ -42,8 +42,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "worker.h"
+#include "base/compat.h"
+#include "process/launcher.h"
+#include "process/process.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "shared/wake.h"
 
 /* A database whose workers are all busy gets another one when its work has waited for so long: most turns are shorter. */
 #define PATIENCE		(10 * 1000)
@@ -57,7 +61,6 @@ static TimestampTz no_slot_until = 0;	/* no background worker could be had */
 static int64 no_slot_delay = 0;
 static TimestampTz no_slot_logged = 0;
 
-/* See garbagetruck.h. */
 void
 gt_launcher_init(void)
 {
@@ -487,7 +490,6 @@ take_over(void)
 	LWLockRelease(gt_shared->lock);
 }
 
-/* See garbagetruck.h. */
 void
 gt_launcher_main(Datum arg)
 {

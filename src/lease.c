@@ -15,10 +15,19 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/garbagetruck.h"
+#include "base/text.h"
+#include "lease/created.h"
+#include "lease/lease.h"
+#include "lease/start.h"
+#include "rights/may.h"
+#include "rights/rights.h"
+#include "shared/clock.h"
+#include "shared/ids.h"
+#include "table/records.h"
 
 PG_FUNCTION_INFO_V1(gt__running);
 
@@ -85,7 +94,6 @@ judge_parent(const GtRow *lease, void *arg)
 	return gt_lease_is_over(lease);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, TimestampTz *over_at, bool *expired)
 {

@@ -23,9 +23,8 @@
 #include "utils/guc.h"
 #include "utils/portal.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
+#include "handler/leftovers.h"
+#include "handler/role.h"
 
 /* Fires what was deferred, and from here on nothing is. */
 void

@@ -13,7 +13,8 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-#include "garbagetruck.h"
+#include "base/garbagetruck.h"
+#include "base/library.h"
 
 PG_FUNCTION_INFO_V1(gt__needs_library);
 
@@ -29,7 +30,6 @@ stat_library(struct stat *st)
 	return stat(path, st) == 0;
 }
 
-/* See garbagetruck.h. */
 char *
 gt_library_changed(void)
 {
@@ -44,7 +44,6 @@ gt_library_changed(void)
 	return NULL;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_version_is_newer(const char *a, const char *b)
 {
@@ -70,7 +69,6 @@ gt__needs_library(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* See garbagetruck.h. */
 void
 gt_library_init(void)
 {

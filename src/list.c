@@ -14,11 +14,20 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/caller.h"
+#include "base/check.h"
+#include "base/text.h"
+#include "handler/handler.h"
+#include "lease/lease.h"
+#include "rights/may.h"
+#include "rights/rights.h"
+#include "shared/clock.h"
+#include "table/scan.h"
 
 PG_FUNCTION_INFO_V1(gt_lease_get);
 PG_FUNCTION_INFO_V1(gt_lease_list);

@@ -27,9 +27,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "table_internal.h"
+#include "table/table.h"
+#include "table/table_internal.h"
 
 /* Is the version in the slot of the table the one that row was copied from, as a whole? */
 static bool
@@ -162,7 +161,6 @@ wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
 		pfree(holders);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_is_share_locked(GtTable *t, GtRow *row)
 {
@@ -219,7 +217,6 @@ enter_queue(GtTable *t, const GtRow *row, Queued *queued, LockTupleMode mode)
 	queued->waiting = true;
 }
 
-/* See garbagetruck.h. */
 GtLockResult
 gt_fetch_lock_if(GtTable *t, GtIndexId index, int nkeys, const Datum *keys,
 				 GtRow *row, LockTupleMode mode, bool skip, GtJudge may, void *arg)

@@ -16,11 +16,15 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "worker.h"
+#include "lease/start.h"
+#include "process/look.h"
+#include "process/process.h"
+#include "rights/place.h"
+#include "shared/shmem.h"
+#include "table/relations.h"
+#include "table/schema.h"
+#include "table/tampered.h"
 
-/* See worker.h. */
 bool
 gt_worker_may_work(bool *again)
 {

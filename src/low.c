@@ -11,10 +11,9 @@
  */
 #include "postgres.h"
 
-#include "clean.h"
-#include "garbagetruck.h"
+#include "garbage/low.h"
+#include "table/relations.h"
 
-/* See clean.h. */
 GtLow *
 gt_low_of(GtLow *lows, int handler)
 {

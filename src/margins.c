@@ -18,8 +18,10 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "observe.h"
+#include "shared/clock.h"
+#include "shared/margins.h"
+#include "shared/observe.h"
+#include "shared/parts.h"
 
 #define SHARE			8		/* whoever has this part of a full table gets no more of it, but for what was its own */
 #define MAX_SERVICES	1000	/* whose renewal margin is kept, of all databases */
@@ -57,14 +59,12 @@ start(bool first)
 							 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
-/* See observe.h. */
 void
 gt_margins_init(void)
 {
 	gt_shmem_part(hash_estimate_size(MAX_SERVICES, sizeof(Service)), start);
 }
 
-/* See observe.h. */
 void
 gt_margins_forget(Oid database)
 {

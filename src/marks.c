@@ -23,10 +23,10 @@
 #include "storage/fd.h"
 #include "utils/array.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "garbagetruck.h"
-#include "worker.h"
+#include "clean/cleaner.h"
+#include "clean/marks.h"
+#include "shared/parts.h"
+#include "table/table.h"
 
 #define MARK_PREFIX	"garbagetruck."
 
@@ -49,7 +49,6 @@ gt_clean_has_failed(GtCleaner *c)
 	return c->failure[0] != '\0';
 }
 
-/* See clean.h. */
 void
 gt_mark_arm(int64 serial)
 {
@@ -87,7 +86,7 @@ leave_mark(GtCleaner *c, const char *kind, const char *text)
 	close(fd);
 }
 
-/* See garbagetruck.h. What had not begun did not happen, and that is all. */
+/* What had not begun did not happen, and that is all. */
 void
 gt_clean_evicted(GtCleaner *c)
 {
@@ -97,7 +96,6 @@ gt_clean_evicted(GtCleaner *c)
 		gt_clean_undone(c, NULL);
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_undone(GtCleaner *c, const char *error)
 {
@@ -108,7 +106,7 @@ gt_clean_undone(GtCleaner *c, const char *error)
 	leave_mark(c, "undone", error);
 }
 
-/* See garbagetruck.h. Other transactions than the run's own leave the run on record as it is: it comes next. */
+/* Other transactions than the run's own leave the run on record as it is: it comes next. */
 void
 gt_clean_failed(GtCleaner *c, const char *error)
 {
@@ -116,7 +114,7 @@ gt_clean_failed(GtCleaner *c, const char *error)
 		strlcpy(c->failure, error, pg_mbcliplen(error, strlen(error), GT_MAX_FAILURE - 1) + 1);
 }
 
-/* See garbagetruck.h. The abort has released the lock; while a run is on record our slot stands for it. */
+/* The abort has released the lock; while a run is on record our slot stands for it. */
 void
 gt_clean_restart(GtCleaner *c)
 {
@@ -150,7 +148,6 @@ mark_and_go(int signo)
 	raise(signo);				/* blocked until we return */
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_watch(void)
 {
@@ -163,7 +160,6 @@ gt_clean_watch(void)
 	sigaction(SIGABRT, &action, &abort_before);
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_unwatch(void)
 {
@@ -198,7 +194,6 @@ gt_marks_remove(Oid database, GtTable *runs)
 	FreeDir(dir);
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_forget_marks(Oid database)
 {
@@ -213,7 +208,6 @@ start(bool first)
 		gt_marks_remove(InvalidOid, NULL);
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_init(void)
 {

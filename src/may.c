@@ -25,10 +25,12 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "lease.h"
-#include "rights.h"
+#include "base/arguments.h"
+#include "base/compat.h"
+#include "base/text.h"
+#include "rights/may.h"
+#include "rights/right.h"
+#include "table/relations.h"
 
 PG_FUNCTION_INFO_V1(gt__mark);
 PG_FUNCTION_INFO_V1(gt__may);
@@ -153,7 +155,6 @@ gt_rights_of(Oid role, int wanted)
 	return result;
 }
 
-/* See rights.h. */
 bool
 gt_has_right(int bits)
 {
@@ -184,7 +185,6 @@ name_of_right(int bits)
 	return gt_rights[i].name;
 }
 
-/* See garbagetruck.h. */
 void
 gt_must_be_allowed(const char *function)
 {
@@ -226,7 +226,7 @@ gt_right_argument(FunctionCallInfo fcinfo, int arg)
 	return NULL;				/* keep compiler quiet */
 }
 
-/* See rights.h. The mark is the first of them. */
+/* The mark is the first of them. */
 char *
 gt_right_routines(const GtRight *wanted, int keep)
 {

@@ -11,12 +11,16 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
-#include "compat.h"
-#include "consistency.h"
-#include "garbagetruck.h"
-#include "lease.h"
-#include "rights.h"
+#include "control/adopt.h"
+#include "control/consistency.h"
+#include "control/mend.h"
+#include "handler/handler.h"
+#include "lease/ending.h"
+#include "lease/rebuild.h"
+#include "rights/owner.h"
+#include "shared/due.h"
 
 /* The object of the finding, locked; false: it is not there, or others have it. */
 static bool

@@ -25,10 +25,16 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "health.h"
-#include "lease.h"
-#include "observe.h"
+#include "base/transaction.h"
+#include "handler/use.h"
+#include "report/health.h"
+#include "report/overdue.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/margins.h"
+#include "shared/observe.h"
+#include "shared/shmem.h"
+#include "table/relations.h"
 
 PG_FUNCTION_INFO_V1(gt_metrics);
 

@@ -25,7 +25,11 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
+#include "garbage/garbage.h"
+#include "garbage/notify.h"
+#include "handler/run.h"
+#include "shared/clock.h"
+#include "shared/counts.h"
 
 #define MAX_PAYLOAD		7999	/* bytes: what PostgreSQL sends */
 #define MAX_INTERVAL	USECS_PER_HOUR	/* between two announcements */

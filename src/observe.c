@@ -30,8 +30,10 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "observe.h"
+#include "shared/due.h"
+#include "shared/observe.h"
+#include "shared/parts.h"
+#include "shared/shmem.h"
 
 #define LOCAL_HANDLERS	64		/* without preload */
 #define SHARE			8		/* whoever has this part of a full table gets no more of it, but for what was its own */
@@ -128,7 +130,6 @@ find_handler(int handler, HASHACTION action)
 	return hash_search(handler_table(), &key, action, NULL);
 }
 
-/* See observe.h. */
 GtHandlerEntry *
 gt_handler_known(int handler)
 {
@@ -165,7 +166,7 @@ make_room(Oid owner)
 	return oldest != NULL;
 }
 
-/* See observe.h. Nothing is counted as long as there is room for everybody. */
+/* Nothing is counted as long as there is room for everybody. */
 bool
 gt_handler_may_be_held(const GtHandlerEntry *entry)
 {
@@ -181,7 +182,6 @@ gt_handler_may_be_held(const GtHandlerEntry *entry)
 	return held < GT_MAX_HANDLERS / SHARE;
 }
 
-/* See observe.h. */
 GtHandlerEntry *
 gt_handler_entry(int handler, Oid owner)
 {
@@ -206,7 +206,6 @@ gt_handler_entry(int handler, Oid owner)
 	return entry;
 }
 
-/* See observe.h. */
 void
 gt_handler_forget(int handler)
 {
@@ -215,7 +214,7 @@ gt_handler_forget(int handler)
 	gt_observe_unlock();
 }
 
-/* See garbagetruck.h. Nothing is taken out for it. */
+/* Nothing is taken out for it. */
 void
 gt_handler_remember(int handler, Oid owner, Oid role)
 {

@@ -18,9 +18,16 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
-#include "observe.h"
+#include "handler/use.h"
+#include "lease/created.h"
+#include "lease/start.h"
+#include "report/overdue.h"
+#include "rights/may.h"
+#include "rights/place.h"
+#include "rights/rights.h"
+#include "shared/due.h"
+#include "shared/ids.h"
+#include "shared/shmem.h"
 
 #define MAX_LOOK		1000	/* rows at the end of an index that are looked at */
 

@@ -12,9 +12,8 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "rights.h"
+#include "rights/owner.h"
+#include "table/relations.h"
 
 /* Until gt_become_user(), or the end of the (sub)transaction, whatever runs is the owner's doing. */
 void

@@ -32,9 +32,10 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
+#include "base/compat.h"
+#include "handler/handler.h"
+#include "handler/path.h"
+#include "rights/rights.h"
 
 static Oid
 database_owner(void)

@@ -13,11 +13,18 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/text.h"
+#include "control/adopt.h"
+#include "handler/use.h"
+#include "rights/may.h"
+#include "rights/place.h"
+#include "rights/writing.h"
+#include "shared/due.h"
+#include "table/records.h"
+#include "table/versions.h"
 
 PG_FUNCTION_INFO_V1(gt_pause);
 PG_FUNCTION_INFO_V1(gt_resume);

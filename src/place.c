@@ -50,9 +50,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "rights.h"
+#include "base/settings.h"
+#include "base/transaction.h"
+#include "rights/place.h"
+#include "shared/shmem.h"
+#include "table/records.h"
+#include "table/versions.h"
 
 #define RESTORED_FILE	"garbagetruck.restored"
 #define NO_TARGET		"no recovery target"	/* so begins the reason where there was none */
@@ -313,7 +316,7 @@ look(void)
 	known_at = gt_epoch();
 }
 
-/* See garbagetruck.h. One look in a transaction is enough, unless part of it is undone. */
+/* One look in a transaction is enough, unless part of it is undone. */
 GtPlace
 gt_place(char **why)
 {
@@ -375,7 +378,6 @@ gt_place_stamp(bool adopted)
 	stamped = InvalidOid;
 }
 
-/* See garbagetruck.h. */
 void
 gt_place_ensure(void)
 {

@@ -30,9 +30,10 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
+#include "base/transaction.h"
+#include "handler/plan.h"
+#include "handler/run.h"
+#include "shared/clock.h"
 
 #define NPARAMS			9
 #define MAX_PLANS		64		/* that are kept, */
@@ -402,7 +403,6 @@ gt_plan_find(const GtHandler *h)
 	return plan;
 }
 
-/* See handler.h. */
 void
 gt_plans_keep(void)
 {

@@ -22,10 +22,10 @@
 #include "storage/latch.h"
 #include "utils/wait_event.h"
 
-#include "garbagetruck.h"
+#include "base/point.h"
 
 #ifdef GT_FAULT_POINTS
-/* See garbagetruck.h. Called with the data directory as the current one, as all server processes are. */
+/* Called with the data directory as the current one, as all server processes are. */
 void
 gt_point_at(const char *name)
 {

@@ -35,8 +35,16 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "worker.h"
+#include "base/compat.h"
+#include "clean/clean.h"
+#include "clean/marks.h"
+#include "clean/record.h"
+#include "handler/run.h"
+#include "handler/slots.h"
+#include "process/process.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "shared/wake.h"
 
 #define MAX_ERRORS		5		/* in a row: the worker gives up, and the launcher waits before the next */
 
@@ -371,7 +379,6 @@ gt_in_transaction(void (*body) (void), const char *activity)
 	return ok;
 }
 
-/* See worker.h. */
 void
 gt_database_failed(GtDatabase *db)
 {

@@ -28,9 +28,19 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "observe.h"
-#include "queue.h"
+#include "base/arguments.h"
+#include "base/check.h"
+#include "garbage/garbage.h"
+#include "handler/tally.h"
+#include "handler/use.h"
+#include "lease/start.h"
+#include "queue/queue.h"
+#include "rights/may.h"
+#include "rights/rights.h"
+#include "rights/writing.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "table/scan.h"
 
 PG_FUNCTION_INFO_V1(gt_ack);
 PG_FUNCTION_INFO_V1(gt_nack);
@@ -129,7 +139,7 @@ gt_claimable_handlers(ArrayType *names)
 	return result;
 }
 
-/* See queue.h.  The same handler again and again is looked up once. */
+/* The same handler again and again is looked up once. */
 const GtHandler *
 gt_claim_handler_of(const GtRow *row, List **known)
 {
@@ -179,7 +189,6 @@ judge_token(const GtRow *row, void *arg)
 	return token->h != NULL;
 }
 
-/* See queue.h. */
 bool
 gt_lock_token(GtTable *objects, GtToken *token)
 {
@@ -388,7 +397,6 @@ gt_token_order(const void *a, const void *b)
 	return order != 0 ? order : compare_text(x->v[O_OBJECT_ID], y->v[O_OBJECT_ID]);
 }
 
-/* See queue.h. */
 bool
 gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt, List **known, GtToken *token)
 {

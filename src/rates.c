@@ -16,9 +16,11 @@
 #include "access/xact.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "observe.h"
+#include "base/workers.h"
+#include "handler/handler.h"
+#include "handler/rates.h"
+#include "shared/clock.h"
+#include "shared/observe.h"
 
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
 #define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of one without: */
@@ -54,7 +56,6 @@ refill(GtHandlerEntry *state, const GtHandler *h, double rate, TimestampTz now)
 	state->refilled_at = now;
 }
 
-/* See garbagetruck.h. */
 int
 gt_rate_allows(const GtHandler *h, int want, TimestampTz *when)
 {
@@ -117,7 +118,6 @@ gt_handler_ran(const GtHandler *h, bool slow)
 	gt_observe_unlock();
 }
 
-/* See garbagetruck.h. */
 int
 gt_batch_limit(int handler)
 {
@@ -132,7 +132,6 @@ gt_batch_limit(int handler)
 	return result > 0 ? result : GT_MAX_ITEMS;
 }
 
-/* See garbagetruck.h. */
 void
 gt_batch_set_limit(int handler, int limit)
 {
@@ -145,7 +144,6 @@ gt_batch_set_limit(int handler, int limit)
 	gt_observe_unlock();
 }
 
-/* See garbagetruck.h. */
 void
 gt_handler_hint(GtHandlerHint *hints, int n)
 {

@@ -32,8 +32,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "lease/ending.h"
+#include "lease/rearm.h"
+#include "lease/start.h"
+#include "lease/start_record.h"
+#include "shared/due.h"
+#include "table/scan.h"
 
 /* the round of this process */
 static int64 round_of = 0;		/* the server run that it is for; 0: none is under way */
@@ -167,7 +171,6 @@ next_part(void)
 	from = gt_now();
 }
 
-/* See garbagetruck.h. */
 bool
 gt_rearm(int limit)
 {

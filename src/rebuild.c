@@ -15,9 +15,9 @@
 #include "utils/guc.h"
 #include "utils/rel.h"
 
-#include "compat.h"
-#include "consistency.h"
-#include "garbagetruck.h"
+#include "garbage/objects.h"
+#include "lease/rebuild.h"
+#include "table/table.h"
 
 /* How many leases the object has, which is locked; *newest: that with the greatest fence. */
 int
@@ -42,7 +42,7 @@ gt_count_leases(GtTable *leases, Datum type, Datum id, GtRow *newest)
 }
 
 /*
- * See consistency.h.  The object belongs to who has its newest lease, and is
+ * The object belongs to who has its newest lease, and is
  * cleaned as that wants; what earlier leases had named went with the row.
  */
 bool

@@ -39,10 +39,22 @@
 #include "utils/memutils.h"
 #include "utils/portal.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "rights.h"
-#include "worker.h"
+#include "base/settings.h"
+#include "base/workers.h"
+#include "clean/cleaner.h"
+#include "clean/crash.h"
+#include "clean/marks.h"
+#include "clean/record.h"
+#include "clean/trim.h"
+#include "handler/run.h"
+#include "handler/slots.h"
+#include "lease/expiry.h"
+#include "lease/rearm.h"
+#include "rights/may.h"
+#include "rights/owner.h"
+#include "rights/place.h"
+#include "rights/writing.h"
+#include "shared/clock.h"
 
 PG_FUNCTION_INFO_V1(gt_reclaim);
 

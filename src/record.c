@@ -18,11 +18,14 @@
 #include "utils/array.h"
 #include "utils/timestamp.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "garbagetruck.h"
-#include "lease.h"
-#include "worker.h"
+#include "clean/cleaner.h"
+#include "clean/marks.h"
+#include "clean/record.h"
+#include "shared/due.h"
+#include "shared/ids.h"
+#include "shared/shmem.h"
+#include "table/records.h"
+#include "table/table.h"
 
 static void
 set_tag(LOCKTAG *tag, int64 serial)
@@ -193,7 +196,6 @@ gt_clean_write_record(GtCleaner *c)
 	gt_close(&runs);
 }
 
-/* See garbagetruck.h. */
 void
 gt_clean_end(GtCleaner *c)
 {
@@ -212,7 +214,6 @@ gt_clean_end(GtCleaner *c)
 	gt_clean_forget(c);
 }
 
-/* See clean.h. */
 void
 gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems)
 {

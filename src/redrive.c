@@ -15,11 +15,16 @@
 #include "access/stratnum.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
-#include "clean.h"
-#include "garbagetruck.h"
-#include "lease.h"
-#include "queue.h"
+#include "base/arguments.h"
+#include "garbage/garbage.h"
+#include "handler/use.h"
+#include "lease/start.h"
+#include "queue/queue.h"
+#include "rights/writing.h"
+#include "shared/clock.h"
+#include "shared/ids.h"
 
 PG_FUNCTION_INFO_V1(gt_redrive);
 

@@ -27,10 +27,20 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/check.h"
+#include "base/compat.h"
+#include "base/text.h"
+#include "handler/path.h"
+#include "handler/run.h"
+#include "handler/use.h"
+#include "rights/owner.h"
+#include "rights/rights.h"
+#include "rights/writing.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "table/records.h"
+#include "table/relations.h"
 
 PG_FUNCTION_INFO_V1(gt_handler_create);
 PG_FUNCTION_INFO_V1(gt_handler_drop);

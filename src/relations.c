@@ -26,8 +26,10 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "shared/due.h"
+#include "table/records.h"
+#include "table/relations.h"
+#include "table/table.h"
 
 static const struct
 {
@@ -96,7 +98,7 @@ forget(Datum arg, Oid relid)
 		gt_table_changes++;
 }
 
-/* See garbagetruck.h. Where caches are discarded all the time, for tests, none can be told. */
+/* Where caches are discarded all the time, for tests, none can be told. */
 bool
 gt_relations_changed(void)
 {

@@ -16,8 +16,15 @@
 #include "utils/memutils.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/caller.h"
+#include "base/check.h"
+#include "lease/ending.h"
+#include "lease/lease.h"
+#include "lease/start.h"
+#include "rights/may.h"
+#include "rights/rights.h"
+#include "rights/writing.h"
 
 PG_FUNCTION_INFO_V1(gt_release);
 PG_FUNCTION_INFO_V1(gt_release_many);

@@ -29,11 +29,21 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/check.h"
+#include "base/garbagetruck.h"
+#include "lease/created.h"
+#include "lease/lease.h"
+#include "lease/start.h"
+#include "rights/writing.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/ids.h"
+#include "shared/margins.h"
 
 PG_FUNCTION_INFO_V1(gt_renew);
 PG_FUNCTION_INFO_V1(gt_renew_many);

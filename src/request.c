@@ -19,11 +19,16 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "garbagetruck.h"
-#include "grant.h"
-#include "lease.h"
+#include "base/arguments.h"
+#include "base/check.h"
+#include "base/settings.h"
+#include "base/text.h"
+#include "base/transaction.h"
+#include "lease/request.h"
+#include "shared/ids.h"
 
 bool
 gt_request_check_object(const GtRequest *r, GtFail *f)

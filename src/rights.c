@@ -29,11 +29,17 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
-#include "lease.h"
-#include "rights.h"
+#include "base/arguments.h"
+#include "base/caller.h"
+#include "base/fail.h"
+#include "base/text.h"
+#include "rights/place.h"
+#include "rights/rights.h"
+#include "rights/translate.h"
+#include "rights/writing.h"
+#include "shared/clock.h"
+#include "table/records.h"
+#include "table/table.h"
 
 PG_FUNCTION_INFO_V1(gt_share);
 PG_FUNCTION_INFO_V1(gt_unshare);
@@ -133,7 +139,6 @@ is_the_same_here(Oid role)
 	return found && gt_role_is_named(role, NameStr(*DatumGetName(row.v[R_NAME])));
 }
 
-/* See garbagetruck.h. */
 bool
 gt_acts_for(Oid role)
 {
@@ -146,7 +151,6 @@ gt_acts_for(Oid role)
 	return gt_place(NULL) != GT_PLACE_COPY || is_the_same_here(role);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_caller_covers(const char *service)
 {

@@ -19,9 +19,9 @@
 #include "utils/guc.h"
 #include "utils/portal.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
+#include "handler/handler.h"
+#include "handler/path.h"
+#include "handler/role.h"
 
 void
 gt_set_for_runs(const char *name, const char *value)

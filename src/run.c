@@ -53,9 +53,19 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "handler.h"
+#include "base/arguments.h"
+#include "base/point.h"
+#include "base/settings.h"
+#include "handler/execute.h"
+#include "handler/failures.h"
+#include "handler/leftovers.h"
+#include "handler/plan.h"
+#include "handler/role.h"
+#include "handler/run.h"
+#include "handler/slots.h"
+#include "handler/turns.h"
+#include "handler/use.h"
+#include "shared/shmem.h"
 
 #define MAX_RUNS		60		/* subtransactions in one transaction: 64 is where snapshots get slow */
 #define MAX_US			USECS_PER_SEC
@@ -216,7 +226,6 @@ stop_timer(void)
 
 /* ---------------------------------------------------------------- being the handler's role */
 
-/* See garbagetruck.h. */
 void
 gt_run_check(const GtHandler *h)
 {
@@ -491,7 +500,6 @@ run_all(Runs *runs, GtItem *items, int n, bool (*judge) (GtItem *item, void *arg
 	return i;
 }
 
-/* See garbagetruck.h. */
 int
 gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
 		   bool (*judge) (GtItem *item, void *arg), void *arg)

@@ -17,9 +17,10 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "table_internal.h"
+#include "base/compat.h"
+#include "table/scan.h"
+#include "table/table_internal.h"
+#include "table/versions.h"
 
 #define KEY_STEPS	16			/* entries of one key that are passed over before the index is descended for the next */
 
@@ -86,14 +87,12 @@ gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int 
 	return begin(t, id, nkeys + 1, scankeys);
 }
 
-/* See garbagetruck.h. */
 void
 gt_scan_backward(GtScan *scan)
 {
 	scan->direction = BackwardScanDirection;
 }
 
-/* See garbagetruck.h. */
 GtScan *
 gt_scan_begin_keys(GtTable *t, GtIndexId id)
 {
@@ -107,7 +106,6 @@ gt_scan_begin_keys(GtTable *t, GtIndexId id)
 	return scan;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first)
 {
@@ -155,14 +153,13 @@ gt_scan_next(GtScan *scan, GtRow *row)
 	return next_row(scan, row, false);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_scan_next_brief(GtScan *scan, GtRow *row)
 {
 	return next_row(scan, row, true);
 }
 
-/* See garbagetruck.h. Nothing is copied. */
+/* Nothing is copied. */
 int
 gt_scan_count(GtScan *scan, int column, Datum value, int limit)
 {
@@ -180,7 +177,6 @@ gt_scan_count(GtScan *scan, int column, Datum value, int limit)
 	return n;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_scan_last(GtScan *scan, GtRow *row)
 {

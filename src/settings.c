@@ -12,9 +12,12 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
-#include "worker.h"
+#include "base/caller.h"
+#include "base/fail.h"
+#include "base/garbagetruck.h"
+#include "base/settings.h"
+#include "base/text.h"
+#include "base/workers.h"
 
 char	   *gt_databases;
 int			gt_max_workers;
@@ -219,7 +222,6 @@ define_for_sessions(void)
 							 GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
 }
 
-/* See garbagetruck.h. */
 void
 gt_settings_init(bool preloaded)
 {
@@ -232,7 +234,6 @@ gt_settings_init(bool preloaded)
 	MarkGUCPrefixReserved("garbagetruck");
 }
 
-/* See worker.h. */
 bool
 gt_is_listed(const char *name)
 {

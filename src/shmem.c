@@ -17,8 +17,9 @@
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "shared/parts.h"
+#include "shared/shmem.h"
+#include "shared/where.h"
 
 GtShared   *gt_shared = NULL;
 GtSlot	   *gt_my_slot = NULL;
@@ -134,7 +135,6 @@ gt_database(Oid database, bool create)
 	return create ? unused : NULL;
 }
 
-/* See garbagetruck.h. */
 void
 gt_shmem_part(Size size, GtShmemStart start)
 {

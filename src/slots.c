@@ -44,10 +44,14 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
-#include "clean.h"
-#include "compat.h"
-#include "lease.h"
-#include "observe.h"
+#include "handler/handler.h"
+#include "handler/rates.h"
+#include "handler/slots.h"
+#include "handler/turns.h"
+#include "shared/due.h"
+#include "shared/ids.h"
+#include "shared/observe.h"
+#include "shared/shmem.h"
 
 #define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
 
@@ -88,7 +92,6 @@ alone_from(void)
 	return from;
 }
 
-/* See garbagetruck.h. */
 TimestampTz
 gt_slot_alone_from(void)
 {
@@ -231,7 +234,6 @@ speed_now(const GtHandler *h, GtSpeed speed)
 	return speed;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_slot_is_wanted(void)
 {
@@ -251,7 +253,7 @@ tried_lately(TimestampTz now)
 	return false;
 }
 
-/* See garbagetruck.h. Without the lock: this is asked in a signal handler. */
+/* Without the lock: this is asked in a signal handler. */
 bool
 gt_slot_gives_back(bool early)
 {
@@ -270,7 +272,6 @@ gt_slot_gives_back(bool early)
 	return slow >= limit && (!early || tried_lately(now));
 }
 
-/* See garbagetruck.h. */
 void
 gt_slot_run_begins(void)
 {
@@ -289,7 +290,7 @@ deny(void)
 }
 
 /*
- * See garbagetruck.h. *when: look again then; GT_NEVER where the end of a run elsewhere will tell.
+ * *when: look again then; GT_NEVER where the end of a run elsewhere will tell.
  *
  * Of those that have not run yet one at a time may have the last slot: where that
  * is our own, another role's waits for it to be free, and has its turn after ours.
@@ -341,7 +342,7 @@ remove_others(int64 *items, int *nitems)
 	}
 }
 
-/* See garbagetruck.h; `items` are sorted. *when as in gt_slot_allows(). */
+/* `items` are sorted. *when as in gt_slot_allows(). */
 bool
 gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
 {
@@ -417,7 +418,6 @@ wake_denied(void)
 	}
 }
 
-/* See garbagetruck.h. */
 void
 gt_slot_committed(void)
 {
@@ -450,7 +450,6 @@ clear_slot(GtSlot *slot)
 		wake_denied();
 }
 
-/* See garbagetruck.h. */
 void
 gt_slot_release(void)
 {
@@ -463,7 +462,7 @@ gt_slot_release(void)
 	LWLockRelease(gt_shared->lock);
 }
 
-/* See garbagetruck.h. PG_INT64_MIN: nobody runs anything of it. */
+/* PG_INT64_MIN: nobody runs anything of it. */
 TimestampTz
 gt_slot_others_upto(int handler)
 {
@@ -484,7 +483,6 @@ gt_slot_others_upto(int handler)
 	return upto;
 }
 
-/* See garbagetruck.h. */
 int64 *
 gt_slot_others(int *n)
 {
@@ -531,7 +529,7 @@ gt_slot_set_state(GtSlotState state)
 
 /* ---------------------------------------------------------------- sessions in gt_reclaim() */
 
-/* See garbagetruck.h. Who calls it sees to it that it is left, whatever happens: an error may be caught, and end no transaction. */
+/* Who calls it sees to it that it is left, whatever happens: an error may be caught, and end no transaction. */
 bool
 gt_foreground_enter(void)
 {

@@ -41,8 +41,16 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "base/point.h"
+#include "base/settings.h"
+#include "base/transaction.h"
+#include "garbage/history.h"
+#include "lease/start.h"
+#include "lease/start_record.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "table/records.h"
+#include "table/versions.h"
 
 PG_FUNCTION_INFO_V1(gt__deadline);
 
@@ -309,7 +317,6 @@ history_now_of(const GtRow *rows, int n, TimestampTz now)
 	return n == 0 ? now : Min(result, now);
 }
 
-/* See garbagetruck.h. */
 TimestampTz
 gt_history_now(void)
 {
@@ -372,7 +379,6 @@ write_start(GtTable *table, GtRow *rows, int n, int64 grace_before, bool rearmed
 	remember(&start);
 }
 
-/* See garbagetruck.h. */
 void
 gt_start_ensure(void)
 {
@@ -400,7 +406,6 @@ gt_start_ensure(void)
 	gt_close(&table);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_start_is_rearmed(void)
 {
@@ -422,7 +427,7 @@ gt_start_is_rearmed(void)
 }
 
 /*
- * See garbagetruck.h.  It is kept in one row of this run that nobody else has
+ * It is kept in one row of this run that nobody else has
  * locked.  Rows of earlier runs that could not be deleted when this one was
  * recorded go now.
  */
@@ -504,7 +509,6 @@ effective(TimestampTz deadline, int64 duration, int64 run)
 	return Max(deadline, start.at) + Min(duration, start.grace);
 }
 
-/* See garbagetruck.h. */
 TimestampTz
 gt_effective_deadline(const GtRow *lease)
 {
@@ -519,7 +523,6 @@ least(TimestampTz deadline, int64 duration, int64 run)
 	return until == GT_NEVER ? Max(deadline, gt_now()) + gt_grace_of(duration) : until;
 }
 
-/* See garbagetruck.h. */
 TimestampTz
 gt_least_deadline(const GtRow *lease)
 {

@@ -45,10 +45,13 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "table_internal.h"
-#include "tampered.h"
+#include "base/compat.h"
+#include "shared/clock.h"
+#include "table/relations.h"
+#include "table/table.h"
+#include "table/table_internal.h"
+#include "table/tampered.h"
+#include "table/versions.h"
 
 /* Opens a table; to be closed with gt_close() unless an error is raised. */
 void
@@ -101,7 +104,6 @@ gt_index_of(GtTable *t, GtIndexId id)
 	return t->index[id];
 }
 
-/* See garbagetruck.h. */
 Datum
 gt_random_id(void)
 {
@@ -201,7 +203,7 @@ gt_equality_keys(Relation index, int nkeys, const Datum *keys, ScanKeyData *scan
 							   keys[i]);
 }
 
-/* See garbagetruck.h. The leader of a parallel query runs our reading functions and views, but can not have a new one. */
+/* The leader of a parallel query runs our reading functions and views, but can not have a new one. */
 Snapshot
 gt_newest_snapshot(void)
 {
@@ -235,7 +237,6 @@ gt_next_of_index(GtTable *t, IndexScanDesc scan, Snapshot snapshot, ScanDirectio
 	return false;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 {
@@ -257,7 +258,6 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 	return found;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row)
 {
@@ -290,7 +290,6 @@ gt_fetch_any(GtTable *t, GtRow *row)
 	return found;
 }
 
-/* See garbagetruck.h. */
 int
 gt_fetch_some(GtTable *t, Snapshot snapshot, int limit, GtRow **rows)
 {

@@ -18,8 +18,13 @@
 #include "access/stratnum.h"
 #include "common/pg_prng.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
-#include "garbagetruck.h"
+#include "base/text.h"
+#include "handler/handler.h"
+#include "handler/tally.h"
+#include "shared/shmem.h"
+#include "table/records.h"
 
 #define ENOUGH_ROWS		16		/* of sessions, for one handler */
 
@@ -79,7 +84,6 @@ find_row(GtTable *tallies, int handler, GtRow *row, bool *is_new)
 	return true;
 }
 
-/* See garbagetruck.h. */
 void
 gt_tally(const GtHandler *h, int runs, int failures, const char *error)
 {

@@ -42,8 +42,9 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "garbagetruck.h"
-#include "tampered.h"
+#include "table/relations.h"
+#include "table/schema.h"
+#include "table/tampered.h"
 
 #define OWN_TRIGGER "gt__handler_restored"	/* of gt__handler: for pg_restore, see register.c */
 
@@ -183,7 +184,6 @@ find_obstacle(Relation rel, int natts, GtObstacle *o)
 		(RelationGetDescr(rel)->natts > natts && find_column(rel, natts, o));
 }
 
-/* See tampered.h. */
 void
 gt_must_be_ours_alone(Relation rel, int natts)
 {
@@ -198,7 +198,6 @@ gt_must_be_ours_alone(Relation rel, int natts)
 						 " to follow its changes, logical replication. To take it away: %s", o.remedy)));
 }
 
-/* See garbagetruck.h. */
 List *
 gt_table_obstacles(void)
 {
@@ -219,7 +218,6 @@ gt_table_obstacles(void)
 	return list;
 }
 
-/* See garbagetruck.h. */
 const char *
 gt_tables_obstructed(void)
 {
@@ -356,7 +354,6 @@ judge_relation(List **list, Oid relid, const char *kind)
 	ReleaseSysCache(tuple);
 }
 
-/* See garbagetruck.h. */
 List *
 gt_table_tamperings(void)
 {
@@ -370,7 +367,6 @@ gt_table_tamperings(void)
 	return list;
 }
 
-/* See garbagetruck.h. */
 const char *
 gt_tables_tampered(void)
 {

@@ -13,8 +13,8 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/fail.h"
+#include "base/text.h"
 
 #define MAX_ERROR		4000	/* bytes that are kept of an error's text */
 
@@ -63,7 +63,6 @@ gt_check_name(const char *what, const char *value, int max_bytes, GtFail *f)
 	return true;
 }
 
-/* See garbagetruck.h. */
 Datum
 gt_error_text(const char *error)
 {

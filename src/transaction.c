@@ -14,8 +14,7 @@
 #include "access/xact.h"
 #include "utils/resowner.h"
 
-#include "garbagetruck.h"
-#include "lease.h"
+#include "base/transaction.h"
 
 static struct
 {
@@ -43,7 +42,6 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 			at_end[i].subtransaction(event, mine, parent, NULL);
 }
 
-/* See garbagetruck.h. */
 void
 gt_at_end(GtAtEnd who, XactCallback of_transaction, SubXactCallback of_subtransaction)
 {
@@ -75,7 +73,6 @@ end_epoch_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransa
 		epoch++;
 }
 
-/* See garbagetruck.h. */
 uint64
 gt_epoch(void)
 {
@@ -83,7 +80,6 @@ gt_epoch(void)
 	return epoch;
 }
 
-/* See garbagetruck.h. */
 ErrorData *
 gt_try(void (*body) (void *arg), void *arg)
 {

@@ -19,8 +19,9 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-#include "garbagetruck.h"
-#include "rights.h"
+#include "rights/translate.h"
+#include "table/records.h"
+#include "table/table.h"
 
 /* a role that is named here, and the OID that its name has in this cluster */
 typedef struct Moved
@@ -234,7 +235,6 @@ list_owners(HTAB *owners)
 	return result;
 }
 
-/* See rights.h. */
 List *
 gt_translate_rows(void)
 {

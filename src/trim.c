@@ -16,13 +16,17 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
-#include "worker.h"
+#include "base/settings.h"
+#include "clean/trim.h"
+#include "lease/start.h"
+#include "lease/start_record.h"
+#include "shared/clock.h"
+#include "table/records.h"
+#include "table/relations.h"
+#include "table/table.h"
 
 #define TRIM_ROWS 10000			/* of gt_history in one transaction */
 
-/* See worker.h. */
 TimestampTz
 gt_history_trim_at(void)
 {
@@ -41,7 +45,7 @@ gt_history_trim_at(void)
 }
 
 /*
- * See worker.h.  Through the table access method as all our writes: a statement
+ * Through the table access method as all our writes: a statement
  * would be refused, or do something else, for what others have made of the table.
  */
 bool

@@ -14,8 +14,11 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "handler/handler.h"
+#include "handler/turns.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "shared/wake.h"
 
 #define LOG_RATE		10		/* failures a second of one role's SQL that are logged, */
 #define LOG_BURST		30		/* and so many at once */
@@ -27,7 +30,6 @@ gt_handler_role(const GtHandler *h)
 	return h->kind == GT_KIND_SQL || h->kind == GT_KIND_SQL_BATCH ? h->run_as : InvalidOid;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_slot_is_for(Oid role)
 {
@@ -59,7 +61,6 @@ gt_turn_of(Oid role)
 	return oldest;
 }
 
-/* See garbagetruck.h. */
 void
 gt_slot_turns(int n, const Oid *roles, GtTurn *turns)
 {
@@ -91,7 +92,6 @@ gt_slot_turns(int n, const Oid *roles, GtTurn *turns)
 	LWLockRelease(gt_shared->lock);
 }
 
-/* See garbagetruck.h. */
 void
 gt_role_waits(Oid role, TimestampTz looked_at)
 {
@@ -126,7 +126,6 @@ gt_role_waits(Oid role, TimestampTz looked_at)
 	LWLockRelease(gt_shared->lock);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_slot_turn_over(void)
 {
@@ -140,7 +139,6 @@ gt_slot_turn_over(void)
 	return result;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_slot_take_look(void)
 {
@@ -162,7 +160,6 @@ gt_slot_take_look(void)
 	return look;
 }
 
-/* See garbagetruck.h. */
 Oid
 gt_handler_whose(const GtHandler *h)
 {
@@ -171,7 +168,6 @@ gt_handler_whose(const GtHandler *h)
 	return OidIsValid(role) ? role : h->owner;
 }
 
-/* See garbagetruck.h. */
 bool
 gt_role_may_log(Oid role)
 {

@@ -14,9 +14,12 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "observe.h"
+#include "handler/use.h"
+#include "report/overdue.h"
+#include "rights/may.h"
+#include "shared/shmem.h"
 
 PG_FUNCTION_INFO_V1(gt__workers);
 PG_FUNCTION_INFO_V1(gt__running_items);

@@ -13,11 +13,17 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
-#include "garbagetruck.h"
-#include "grant.h"
-#include "hold.h"
-#include "lease.h"
+#include "base/caller.h"
+#include "base/check.h"
+#include "base/garbagetruck.h"
+#include "base/text.h"
+#include "lease/ending.h"
+#include "lease/hold.h"
+#include "lease/lease.h"
+#include "rights/rights.h"
+#include "shared/clock.h"
 
 void
 gt_grant_refuse(GtGranter *g, GtGrant *e)

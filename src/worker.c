@@ -65,8 +65,25 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "worker.h"
+#include "base/point.h"
+#include "clean/clean.h"
+#include "clean/crash.h"
+#include "clean/marks.h"
+#include "clean/record.h"
+#include "clean/trim.h"
+#include "handler/slots.h"
+#include "handler/turns.h"
+#include "lease/expiry.h"
+#include "lease/rearm.h"
+#include "process/look.h"
+#include "process/process.h"
+#include "process/worker.h"
+#include "rights/place.h"
+#include "shared/due.h"
+#include "shared/in_hand.h"
+#include "shared/shmem.h"
+#include "shared/wake.h"
+#include "table/tampered.h"
 
 #define BUSY_DELAY		(50 * 1000) /* us until leases that others had locked are looked at again */
 #define LOOK_EVERY		(1 * USECS_PER_SEC)	/* is the extension still here, is it a copy: with work only */
@@ -512,7 +529,6 @@ serve(void)
 	}
 }
 
-/* See garbagetruck.h. */
 void
 gt_worker_main(Datum arg)
 {

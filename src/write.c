@@ -21,8 +21,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "garbagetruck.h"
+#include "base/compat.h"
+#include "shared/clock.h"
+#include "table/relations.h"
+#include "table/table.h"
+#include "table/versions.h"
 
 uint64		gt_handler_writes = 0;
 
@@ -209,7 +212,6 @@ gt_delete(GtTable *t, GtRow *row)
 		elog(ERROR, "could not delete a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
 }
 
-/* See garbagetruck.h. */
 bool
 gt_try_delete(GtTable *t, GtRow *row)
 {

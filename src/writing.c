@@ -14,7 +14,9 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 
-#include "garbagetruck.h"
+#include "base/transaction.h"
+#include "rights/may.h"
+#include "rights/writing.h"
 
 static bool wrote;				/* this transaction has called a function that writes */
 
@@ -29,7 +31,6 @@ at_end_of_transaction(XactEvent event, void *arg)
 		wrote = false;
 }
 
-/* See garbagetruck.h. */
 void
 gt_mark_write(const char *function)
 {

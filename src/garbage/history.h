@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.h
+ *	  gt_history.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_HISTORY_H
+#define GT_HISTORY_H
+
+#include "handler/handler.h"
+
+extern TimestampTz gt_history_newest(TimestampTz upto);	/* when the last entry until then was made; 0: there is none */
+extern void gt_history_add(const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took, const char *error);
+/* The same; h: whose version is kept (NULL: none), with the rows that its statement affected (< 0: not known). */
+extern void gt_history_add_attempt(const char *event, const GtRow *object, const char *handler, int attempt,
+								   int64 lag, int64 took, const char *error, const GtHandler *h, int64 rows);
+
+#endif

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * objects.h
+ *	  How an object becomes garbage, and is taken back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_OBJECTS_H
+#define GT_OBJECTS_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+#include "table/table.h"
+
+typedef enum
+{
+	GT_END_EXPIRED, GT_END_RELEASED, GT_END_KEPT
+} GtEndReason;
+
+/* The last lease (NULL: not known) has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
+extern void gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEndReason reason, TimestampTz ended_at);
+/* All of these want the row locked, and write it. */
+extern void gt_garbage_put_aside(GtTable *objects, GtRow *row); /* dead: its handler is missing */
+extern void gt_object_init(GtRow *row, Datum object_type, Datum object_id);	/* held by one lease; owner and fence are to be set */
+extern void gt_garbage_revive(GtRow *row);	/* in memory only: create takes it back; the caller writes */
+
+#endif

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * rates.h
+ *	  How often a handler may start, and how it did lately.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_RATES_H
+#define GT_RATES_H
+
+#include "handler/handler.h"
+
+/*
+ * How many starts of this handler rate_limit (and the ramp after gt_resume)
+ * allow now, at most `want`; *when: the time of the next one, where that is 0.
+ * Takes nothing.
+ */
+extern int	gt_rate_allows(const GtHandler *h, int want, TimestampTz *when);
+extern void gt_rate_serve(const GtHandler *h, int n);	/* n runs of it begin */
+extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
+extern int	gt_batch_limit(int handler);	/* objects that one run of kind sql_batch may have */
+extern void gt_batch_set_limit(int handler, int limit);	/* GT_MAX_ITEMS and more: no limit */
+
+/* What all processes remember of a handler: good for an order, its row alone decides. */
+typedef struct GtHandlerHint
+{
+	int			handler;
+	Oid			role;			/* whose SQL it ran then; InvalidOid: not known, or none */
+	TimestampTz served_at;		/* when a run of it was chosen last; 0: not known */
+} GtHandlerHint;
+
+extern void gt_handler_hint(GtHandlerHint *hints, int n);	/* fills them in */
+extern int	gt_handler_speed(const GtHandler *h);	/* GtSpeed: how its last run was */
+
+#endif

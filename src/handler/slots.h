@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots.h
+ *	  Who may start which runs, and when.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_SLOTS_H
+#define GT_SLOTS_H
+
+#include "handler/handler.h"
+#include "shared/shmem.h"
+
+#define GT_IDLE_LIMIT (10 * USECS_PER_SEC)	/* a worker with nothing due gives its slot up */
+#define GT_SLOW (1 * USECS_PER_SEC) /* a run that took longer makes its handler slow */
+
+extern bool gt_slot_is_wanted(void);	/* does another role or database wait for a slot? Without the lock a hint */
+/* May another process start a run of h now? Says nothing of rates. */
+extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
+/* From when on a run of an object that was in a crash may start; other objects need not wait for it. */
+extern TimestampTz gt_slot_alone_from(void);
+/* May we? As gt_slot_allows(), and takes it, with the rate: the items are ours until gt_slot_release(). Some are others': they are taken out. */
+extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto,
+							TimestampTz *when);
+extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
+extern void gt_slot_release(void);	/* this process runs nothing */
+extern void gt_slot_run_begins(void);
+/*
+ * A run of this worker that has lasted a turn (early), or has become slow, must
+ * end: it would take the last slot.
+ */
+extern bool gt_slot_gives_back(bool early);
+extern int64 *gt_slot_others(int *n);	/* items of other processes in this database, sorted; palloc'd */
+extern TimestampTz gt_slot_others_upto(int handler);	/* up to this due time they have most of its queue in hand */
+extern void gt_slot_set_state(GtSlotState state);
+extern bool gt_foreground_enter(void);	/* false: no slot, and nothing is held to */
+extern void gt_foreground_leave(void);
+
+#endif

@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * ending.h
+ *	  The one way in which a lease ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_ENDING_H
+#define GT_ENDING_H
+
+#include "garbage/objects.h"
+
+typedef struct GtLeaseKey		/* enough to lock in order */
+{
+	pg_uuid_t	id;
+	char	   *object_type;
+	char	   *object_id;
+	bool		child;
+	pg_uuid_t	parent;			/* of a child */
+	bool		over;			/* known to be over, not judged again: child of an ended parent */
+	TimestampTz ended_at;		/* of such a child; out: when the lease was over */
+	bool		ended;			/* out: this call ended it */
+	bool		orphans;		/* out: and it leaves children, which the worker has to end */
+	bool		busy;			/* out: it could not, for somebody else has a row of it locked */
+	GtEndReason reason;			/* of gt_end(): how this one ends */
+	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
+} GtLeaseKey;
+
+/*
+ * Ends the leases: locks objects, then leases; deletes, adjusts counts, makes
+ * garbage.  GT_END_EXPIRED passes over (and re-arms) what is not over yet;
+ * skip: passes over what others have locked and returns how many those were.
+ */
+extern int	gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip);
+extern void gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at);	/* its children are to be ended by the worker */
+extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);
+/* Of a locked lease that is not over yet: it is looked at again then. 1: it can not be judged yet. */
+extern int	gt_re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at);
+
+#endif

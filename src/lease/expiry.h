@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * expiry.h
+ *	  Ending the leases that are over.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_EXPIRY_H
+#define GT_EXPIRY_H
+
+#include "shared/in_hand.h"
+
+/* One pass over leases whose check_at has passed, and over children of ended leases, in the current transaction. */
+typedef struct GtExpiry
+{
+	int			ended;
+	int			looked_at;
+	int			busy;			/* locked by others: look again soon */
+	TimestampTz busy_from;		/* when the last of those was to be looked at; 0: there are none */
+	bool		more;			/* there is more that is due now */
+	TimestampTz next;			/* else when the next is due; GT_NEVER */
+	GtInHand	in_hand;		/* by those before, and chosen */
+} GtExpiry;
+
+/*
+ * own: in a block of the caller's: only leases on objects of current_user, and
+ * those too that this very transaction has made.
+ * in_hand: passed over (NULL: nothing).  on_more: called as soon as the leases are
+ * chosen, with result->in_hand, where there is more that is due.
+ */
+extern void gt_expire_pass(int limit, bool own, const GtInHand *in_hand, void (*on_more) (GtExpiry *),
+						   GtExpiry *result);
+
+#endif

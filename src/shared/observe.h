@@ -1,0 +1,101 @@
+/*-------------------------------------------------------------------------
+ *
+ * observe.h
+ *	  What is known of handlers and databases, in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_OBSERVE_H
+#define GT_OBSERVE_H
+
+#include "datatype/timestamp.h"
+
+extern void gt_handler_remember(int handler, Oid owner, Oid role);	/* for that, where there is room */
+extern void gt_observe_init(void);	/* from _PG_init: its shared memory */
+
+/* upper bounds in seconds of the histograms' buckets; the last bucket has none */
+#define GT_NBOUNDS 14
+
+typedef struct GtHistogram
+{
+	uint64		bucket[GT_NBOUNDS + 1]; /* not cumulative */
+	uint64		count;
+	double		sum;			/* s */
+} GtHistogram;
+
+#define GT_MAX_HANDLERS	2048	/* of all databases, that were used lately: what is known of them */
+#define GT_RATE_BUCKET	(100 * INT64CONST(1000))	/* us */
+#define GT_RATE_BUCKETS 11		/* a second and one, since the oldest is partly over */
+
+/* Starts of the last second, for rate_limit. */
+typedef struct GtRate
+{
+	int64		newest;			/* number of its 100 ms since the epoch */
+	int			starts[GT_RATE_BUCKETS];	/* by number modulo the size */
+} GtRate;
+
+typedef struct GtHandlerKey
+{
+	Oid			database;
+	int			handler;
+} GtHandlerKey;
+
+/* How a handler did lately: its last run. */
+typedef enum
+{
+	GT_SPEED_UNKNOWN,			/* there was none that we know of */
+	GT_SPEED_QUICK,
+	GT_SPEED_SLOW				/* it took over a second, timed out or crashed */
+} GtSpeed;
+
+/* What is known of one handler. In shared memory, or of this session alone without preload. */
+typedef struct GtHandlerEntry
+{
+	GtHandlerKey key;			/* first, for the hash */
+	Oid			owner;			/* for its share of the entries */
+	TimestampTz used_at;
+	uint64		cleaned;
+	uint64		failed;
+	GtHistogram took;
+	GtRate		rate;			/* of gt_claim() */
+	int			pending;		/* claims made by transactions that are open */
+	TimestampTz claimed_at;		/* last gt_claim() that asked for it */
+
+	/* of the workers, see slots.c */
+	GtSpeed		speed;
+	Oid			role;			/* gt_handler_role() when it was read for a choice last; InvalidOid: not known */
+	TimestampTz served_at;		/* when a run of it was chosen last */
+	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
+	TimestampTz refilled_at;
+	TimestampTz resumed_at;		/* by gt_resume(), as of refilled_at */
+	int			batch;			/* objects that one run of kind sql_batch may have; 0: any number */
+} GtHandlerEntry;
+
+/* Known of one database; the same number as in GtShared.databases. */
+typedef struct GtDatabaseEntry
+{
+	Oid			database;
+	Oid			extension;		/* whose gauges have had their start; another one: dropped and created again */
+	TimestampTz counted_at;		/* on a standby they are counted again every 10 s */
+	int64		leases;
+	int64		garbage;
+	int64		dead;
+	TimestampTz progress_at;	/* something was cleaned or had ended */
+	GtHistogram lag;
+} GtDatabaseEntry;
+
+/*
+ * Locked, they are valid until gt_observe_unlock().  gt_handler_entry() makes one
+ * where there is none; NULL: its owner has too many in use, nothing is known.
+ */
+extern GtHandlerEntry *gt_handler_entry(int handler, Oid owner);
+/* May it be held by an open transaction? One role's may not be without number. */
+extern bool gt_handler_may_be_held(const GtHandlerEntry *entry);
+extern GtHandlerEntry *gt_handler_known(int handler);	/* NULL: there is none */
+extern GtDatabaseEntry *gt_database_entry(void);	/* NULL: not preloaded */
+extern void gt_handler_forget(int handler); /* of this database; it was dropped */
+extern void gt_handlers_forget(Oid database);	/* see gt_observe_forget() */
+extern void gt_observe_lock(void);
+extern void gt_observe_unlock(void);
+
+#endif

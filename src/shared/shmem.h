@@ -1,0 +1,130 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  What all processes share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_SHMEM_H
+#define GT_SHMEM_H
+
+#include "port/atomics.h"
+
+#include "base/workers.h"
+#include "shared/anchor.h"
+#include "shared/clock.h"
+#include "shared/in_hand.h"
+
+#define GT_MAX_DATABASES	1024
+#define GT_FOREGROUND		16	/* slots for sessions in gt_reclaim() */
+#define GT_SLOTS			(GT_MAX_WORKERS + GT_FOREGROUND)
+#define GT_TURNS			256		/* roles whose last turn is remembered at a time */
+
+/* One database that is known to the launcher.  Entries are never moved. */
+typedef struct GtDatabase
+{
+	Oid			oid;			/* InvalidOid: free.  Written under GtShared.lock */
+	pg_atomic_uint64 next_due;	/* gt_clock() time of the earliest work, GT_NEVER: none; see gt_due_at() */
+	Oid			started;		/* the gt__start that has this server run: the two below are valid, and only grow; else InvalidOid. Under lock */
+	TimestampTz started_at;		/* S */
+	int64		grace;			/* the larger of the two restart_graces, us */
+	bool		rearmed;		/* see rearm.c. Under lock, set once a run */
+	int64		rearmer;		/* serial of the worker that sees to it; 0: none. Under lock */
+	bool		absent;			/* a worker found no extension there. Under lock */
+	int			hold;			/* commands on the database in progress: no worker may start. Under lock */
+	int			failures;		/* worker starts that failed in a row. Under lock */
+	TimestampTz retry_at;		/* not before: after such a failure. Under lock */
+	int			place;			/* GtPlace as the last worker saw it, for gt_health and metrics. Under lock */
+	bool		warned;			/* the log says that it is a copy. Under lock */
+	int			errors;			/* of workers outside of handlers, in a row. Under lock, as those below */
+	TimestampTz error_at;		/* the last one */
+	char		error_in[64];	/* what the worker was at; when that goes well once, the row ends */
+	char		error[256];
+	bool		sweep;			/* a worker ended with a run on record. Under lock */
+	bool		unjudged;		/* a run on record can not be judged yet: somebody has its rows. Under lock */
+	TimestampTz unjudged_since;
+	bool		denied;			/* due work waits for a run elsewhere to end. Under lock */
+	Oid			waits;			/* a role with work that nobody here may do, or does; InvalidOid: none. Under lock */
+	TimestampTz waits_since;
+	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
+	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
+	GtInHand	expire_in_hand; /* of passes in progress. Under lock */
+	TimestampTz lease_low;		/* what a pass begins with who has looked at nothing yet: see ending.c. Under lock, as those below */
+	TimestampTz lease_looked_at;
+	int64		lease_cost;
+} GtDatabase;
+
+typedef enum
+{
+	GT_SLOT_FREE, GT_SLOT_STARTING, GT_SLOT_IDLE, GT_SLOT_EXPIRING, GT_SLOT_CLEANING
+} GtSlotState;
+
+/* One worker.  Written by it (by the launcher while free or starting) under GtShared.lock. */
+typedef struct GtSlot
+{
+	GtSlotState state;
+	pid_t		pid;
+	int			procno;			/* of its PGPROC, for SetLatch; -1 until it runs */
+	Oid			database;
+	int64		serial;			/* tells its users apart; not gt__run.worker */
+	bool		leave;			/* another database needs the slot */
+	bool		in_pass;		/* has chosen leases to end, and has not committed that */
+	bool		alone;			/* runs an object that was in a crashed run */
+	int			handler;		/* whose objects it runs now; 0: none */
+	char		handler_name[NAMEDATALEN];
+	Oid			runs_as;		/* whose SQL that is; InvalidOid: none */
+	int			speed;			/* GtSpeed of the handler when it was chosen */
+	TimestampTz run_since;		/* of the run in progress; 0: none. Written without the lock */
+	Oid			role;			/* whose SQL alone this process may run; InvalidOid: it has run none */
+	TimestampTz turn;			/* since when */
+	bool		look;			/* there is work of its role */
+	TimestampTz since;			/* of the state */
+	int			crashes;		/* of workers in this slot, since the server started */
+	int			nitems;			/* cleanup ids of its run, then of the one before until that commits: */
+	int64		items[2 * GT_MAX_ITEMS];	/* others pass over them */
+	TimestampTz upto;			/* due time of the last one of its run */
+	int64		record;			/* gt__run.worker of its user, which lives as long as it has the slot; 0: none yet */
+} GtSlot;
+
+/* When a role of a database was served last. Under GtShared.lock. See slots.c */
+typedef struct GtTurn
+{
+	Oid			database;		/* InvalidOid: free */
+	Oid			role;			/* InvalidOid: what is of no role */
+	TimestampTz at;
+	TimestampTz tried_at;		/* when a run of it was last let try whether it is slow, while others waited */
+	int			workers;		/* out of gt_slot_turns(): of others that serve it */
+	int			lines;			/* that its failures may still write into the log, as of: */
+	TimestampTz logged_at;
+} GtTurn;
+
+typedef struct GtCounters		/* of one database; added to by observe.c */
+{
+	pg_atomic_uint64 created, renewed, released, expired;
+} GtCounters;
+
+typedef struct GtShared
+{
+	LWLock	   *lock;			/* all fields below that say so */
+	GtClock		clock;
+	pg_atomic_uint64 serial;	/* next worker serial */
+	int			launcher_procno;	/* -1: none.  Under lock */
+	pid_t		launcher_pid;
+	pg_atomic_uint64 slots_missing; /* times that no background worker slot was free */
+	pg_atomic_uint64 slots_missing_at;	/* gt_clock() time of the last one; 0: never */
+	GtCounters	counters[GT_MAX_DATABASES];
+	GtDatabase	databases[GT_MAX_DATABASES];
+	Oid			starving;		/* a database that needs a worker, and no slot is free; InvalidOid: none. Under lock */
+	TimestampTz starved_at;		/* when that was so last. Under lock */
+	bool		denied;			/* some database is. Under lock */
+	int64		restored;		/* names the archive recovery that this cluster came from; 0: none */
+	GtTurn		turns[GT_TURNS];
+	GtSlot		slots[GT_SLOTS];	/* of workers; from GT_MAX_WORKERS on of sessions in gt_reclaim() */
+} GtShared;
+
+extern GtShared *gt_shared;		/* NULL: not preloaded */
+extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
+/* The entry of a database; made when `create` and there is room, else NULL. Takes the lock. */
+extern GtDatabase *gt_database(Oid database, bool create);
+
+#endif

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.h
+ *	  Scans of an index that are more than keys that are equal, or a bound.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_SCAN_H
+#define GT_SCAN_H
+
+#include "datatype/timestamp.h"
+
+#include "table/table.h"
+
+/* also a bound on column nkeys+1: strategy BTLess... of its btree opclass */
+extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index);	/* the leading column IS NULL */
+extern void gt_scan_backward(GtScan *scan);	/* before the first row: from the end on */
+extern int	gt_scan_count(GtScan *scan, int column, Datum value, int limit);	/* rows with this oid there; stops at limit */
+extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
+extern bool gt_scan_last(GtScan *scan, GtRow *row);	/* the last row of it, in place of gt_scan_next() */
+/*
+ * The keys in an index whose first column is an int and whose second a time, each
+ * once and by the index alone, whatever became of the rows: the next one after
+ * `after`, which is the one before (0 at first), and a time before which it has
+ * nothing.
+ */
+extern GtScan *gt_scan_begin_keys(GtTable *t, GtIndexId index);
+extern bool gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first);
+
+#endif
