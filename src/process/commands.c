@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * database.c
+ * commands.c
  *	  Commands that want nobody in a database (protocol P4).
  *
  * DROP DATABASE and its like fail when anybody is connected.  The utility hook,
