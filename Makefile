@@ -213,6 +213,10 @@ PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 ifneq ($(PGXS),)
 include $(PGXS)
 $(OBJS): $(OUR_HEADERS)
+ifdef VPATH
+# Outside of the source tree the objects' folders are not there yet.
+$(shell mkdir -p $(sort $(dir $(OBJS))))
+endif
 else
 all install installdirs uninstall clean:
 	@echo "$(PG_CONFIG) knows of no development files of a server: install postgresql-server-dev-NN," >&2
