@@ -240,7 +240,7 @@ lint:
 bench:
 	@test/bench/run
 
-# A hundred recorded histories under faults, checked against the guarantees (make test runs three).
+# A hundred recorded histories under faults, checked against the promises (make test runs three).
 history:
 	@test/run history-100
 

@@ -8,7 +8,7 @@
 -- publication or a migration tool does not mean them.  All writing is done by C,
 -- which finds them by OID and writes them through the table access method, never
 -- through SQL: so no statement of ours depends on a search_path.  Column order is
--- known to src/garbagetruck.h.  Every table has a primary key, so that logical
+-- known to src/table/schema.h and src/table/records.h.  Every table has a primary key, so that logical
 -- replication of all tables can carry them; where nothing else tells rows apart
 -- it is an id drawn at random, for which no two transactions ever wait.
 -- Durations are bigint microseconds; text is COLLATE "C", so that a new version
@@ -76,7 +76,7 @@ CREATE TABLE _garbagetruck.gt_lease (
 	deadline     timestamptz,               -- NULL: a child, its parent's counts
 	check_at     timestamptz,               -- never later than the deadline; only the worker moves it
 	duration     bigint,
-	run          bigint NOT NULL,           -- the server run of the last write, see src/clock.c
+	run          bigint NOT NULL,           -- the server run of the last write, see src/lease/start.c
 	renewals     bigint NOT NULL,
 	fence        bigint NOT NULL,
 	exclusive    boolean NOT NULL,
@@ -172,7 +172,7 @@ CREATE TABLE _garbagetruck.gt__tally (
 	CONSTRAINT gt__tally_pkey PRIMARY KEY (handler, slot)
 ) WITH (fillfactor = 50);
 
--- Intent of the worker that wrote it; without a living worker: a crashed run.  See src/crash.c.
+-- Intent of the worker that wrote it; without a living worker: a crashed run.  See src/clean/crash.c.
 CREATE TABLE _garbagetruck.gt__run (
 	worker    bigint NOT NULL,              -- unique in the life of the cluster
 	handler   int NOT NULL,
@@ -184,18 +184,18 @@ CREATE TABLE _garbagetruck.gt__run (
 	CONSTRAINT gt__run_pkey PRIMARY KEY (worker)
 ) WITH (fillfactor = 50);
 
--- The server run that is recorded here, and when it began: of several rows of it the latest counts.  See src/clock.c.
+-- The server run that is recorded here, and when it began: of several rows of it the latest counts.  See src/lease/start.c.
 CREATE TABLE _garbagetruck.gt__start (
 	run          bigint NOT NULL,
 	started_at   timestamptz NOT NULL,
 	grace        bigint NOT NULL,
 	grace_before bigint NOT NULL,
 	id           bigint NOT NULL CONSTRAINT gt__start_pkey PRIMARY KEY,
-	rearmed      boolean NOT NULL,          -- no time in the rows of earlier runs is ahead, see src/rearm.c
+	rearmed      boolean NOT NULL,          -- no time in the rows of earlier runs is ahead, see src/lease/rearm.c
 	history_now  timestamptz NOT NULL       -- the time that counted then for the retention of the history
 ) WITH (fillfactor = 50);
 
--- Where this database lives; a row that tells of another place makes it a copy.  See src/place.c.
+-- Where this database lives; a row that tells of another place makes it a copy.  See src/rights/place.c.
 CREATE TABLE _garbagetruck.gt__place (
 	identity  text COLLATE "C" NOT NULL,
 	database  oid NOT NULL,
@@ -252,7 +252,7 @@ COMMENT ON SEQUENCE _garbagetruck.gt__cleanup_id IS 'Ids of garbage.';
 COMMENT ON SEQUENCE _garbagetruck.gt__handler_id IS 'Ids of handlers.';
 
 -- ---------------------------------------------------------------------------
--- Leases: src/create.c, src/renew.c, src/release.c, src/list.c, src/fence.c
+-- Leases: src/lease
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.gt_clock() RETURNS timestamptz
@@ -377,7 +377,7 @@ FROM _garbagetruck.gt_lease l
 		OFFSET 0) d;
 
 -- ---------------------------------------------------------------------------
--- Handlers and rights: src/handler.c, src/rights.c
+-- Handlers and rights: src/handler, src/rights, src/control
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.gt_handler_create(name text, kind text, command text DEFAULT NULL, max_attempts int DEFAULT 25,
@@ -433,7 +433,7 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.gt_resume(text, boolean) IS 'Ends gt_pause; with adopt, makes a copy act on its objects.';
 
 -- ---------------------------------------------------------------------------
--- The queue of garbage: src/queue.c, src/worker.c
+-- The queue of garbage: src/queue, src/clean
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.gt_claim(handlers text[] DEFAULT NULL, max_items int DEFAULT 10, visibility interval DEFAULT '1 minute',
@@ -472,7 +472,7 @@ AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.gt_reclaim(int, bigint) IS 'The workers'' job in the foreground.';
 
 -- ---------------------------------------------------------------------------
--- Observation: src/observe.c, src/metrics.c, src/health.c, src/forecast.c
+-- Observation: src/report
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.gt_forecast(horizon interval DEFAULT '1 hour')
@@ -660,7 +660,7 @@ SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler_id', '');
 
 -- ---------------------------------------------------------------------------
 -- Rights, last: nothing of what the script has made is anybody's but what
--- follows; gt_allow() gives the rest.  See src/allow.c.
+-- follows; gt_allow() gives the rest.  See src/rights/allow.c.
 -- ---------------------------------------------------------------------------
 
 SELECT _garbagetruck.gt__revoke_all();

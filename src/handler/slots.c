@@ -9,7 +9,7 @@
  * GtShared.lock; nothing must survive a crash.  Without preload there are no
  * slots, everything is allowed but what this session's own rates forbid.
  *
- * The rules (invariant I6).  No handler, and no one role's handlers together, run
+ * The rules (promise I6).  No handler, and no one role's handlers together, run
  * in more than max_workers - 1 slots, and slow handlers together in no more than
  * that, so that one slot is left for expiry and for the handlers that are quick
  * (also for those of a role whose slow ones hold all that it may have).

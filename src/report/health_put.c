@@ -83,7 +83,7 @@ gt_health_handlers(const GtHealth *health)
 	return result;
 }
 
-/* After MAX_ROWS of a kind: how many more there are. */
+/* After GT_HEALTH_ROWS of a kind: how many more there are. */
 void
 gt_health_put_more(GtHealth *health, int n, const char *what)
 {

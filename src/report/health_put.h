@@ -35,7 +35,7 @@ extern bool gt_health_sees(const GtHealth *health, const GtRow *row, bool may_cl
 extern const char *gt_health_seconds(int64 us);
 /* The handlers that the caller may know of. */
 extern List *gt_health_handlers(const GtHealth *health);
-/* After MAX_ROWS of a kind: how many more there are. */
+/* After GT_HEALTH_ROWS of a kind: how many more there are. */
 extern void gt_health_put_more(GtHealth *health, int n, const char *what);
 
 #endif

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * place.c
- *	  Where this database lives: copies do nothing (invariant I9).
+ *	  Where this database lives: copies do nothing (promise I9).
  *
  * gt__place has a row that names the cluster (garbagetruck.identity, else the
  * system identifier) and the database (its OID) in which the objects live.

@@ -1,4 +1,4 @@
-"""What a crash may not do (invariant I1): 2,000 leases that living holders renew, 2,000 of dead ones, and a fault between.
+"""What a crash may not do (promise I1): 2,000 leases that living holders renew, 2,000 of dead ones, and a fault between.
 
 Each scenario creates the dead ones' leases, waits until some of them are over, kills something, waits until the server is
 there again, and then holds the record of all cleanups against what was acknowledged:

@@ -1,4 +1,4 @@
-"""The model: does a recorded history keep the guarantees?
+"""The model: does a recorded history keep the promises?
 
 Nothing here knows how the extension works.  Every call has an interval [inv, ret] in which it took place; a call in a
 transaction block took effect, for others, between the sending of COMMIT and its answer.  From these the model derives
@@ -16,7 +16,7 @@ not known, both are possible.
 A call that failed for an unknown reason (its connection was lost) may have happened: it weakens both.
 Fences order the grants of an object against its cleanups: a cleanup tells the newest fence that it knew.
 
-Findings are (rule, object, text, records); rules are named after the invariants of the README.
+Findings are (rule, object, text, records); rules are named after the promises of the README.
 """
 import bisect
 import collections

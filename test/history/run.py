@@ -1,4 +1,4 @@
-"""Records histories on a private server and checks each; stops at the first that breaks a guarantee, and exits 1."""
+"""Records histories on a private server and checks each; stops at the first that breaks a promise, and exits 1."""
 import argparse
 import gzip
 import json
@@ -51,7 +51,7 @@ def keep(history):
 
 
 def one_run(server, number, options):
-    """True when the history keeps the guarantees."""
+    """True when the history keeps the promises."""
     history, left, clock = record.record(server, "history", options.clients, options.seconds, BESIDE[number % 3])
     begin = time.monotonic()
     findings = check.Checker(history, left).check()

@@ -1,5 +1,5 @@
 # Eight handlers that misbehave, and a good one beside them: all of the good one's objects are cleaned, each once and
-# 99 of a hundred within a second of the time that the server is up, and only culprits are charged (contract, I6).
+# 99 of a hundred within a second of the time that the server is up, and only culprits are charged (promise I6).
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

@@ -1,4 +1,4 @@
-# A copy acts on nobody's objects until an administrator says so (contract, I9 and section 8).
+# A copy acts on nobody's objects until an administrator says so (promise I9).
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

@@ -1,5 +1,5 @@
 # After any way of going down, a living holder's lease still runs, a dead one's ends within its bound, and every
-# object of the dead is cleaned once: for a lease that may have been running, not before S + G (contract, I1), where S
+# object of the dead is cleaned once: for a lease that may have been running, not before S + G (promise I1), where S
 # is when the server came back.
 use strict;
 use warnings;
