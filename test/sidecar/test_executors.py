@@ -57,7 +57,7 @@ def build(directory):
     flags = os.environ.get("EXECUTORS_CFLAGS", "-O1 -g").split()
     config = subprocess.run(["pkg-config", "--cflags", "--libs", "libcurl", "libpq", "libcrypto", "libprotobuf-c"],
                             stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-    command = ["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-pthread", "-w", "-rdynamic", *flags, "-I" + executors, "-I" + SOURCES,
+    command = ["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-pthread", "-w", "-rdynamic", *flags, "-I" + SOURCES,
                "-I" + out, "-I" + os.path.join(out, "proto")]
     objects = os.path.join(out, "objects")
     os.makedirs(objects)

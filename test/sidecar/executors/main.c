@@ -15,7 +15,7 @@
 
 #include <openssl/crypto.h>
 
-#include "executors.h"
+#include "executors/executors.h"
 
 /* Of fail.c, when it is there: from here on allocations may fail. */
 extern void fail_begin(void) __attribute__((weak));

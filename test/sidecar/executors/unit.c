@@ -13,7 +13,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "exec.h"
+#include "executors/allow.h"
+#include "executors/check.h"
+#include "executors/context.h"
+#include "executors/documents.h"
+#include "executors/executors.h"
+#include "executors/file.h"
+#include "executors/hosts.h"
+#include "executors/kinds.h"
+#include "executors/redis.h"
+#include "executors/s3.h"
+#include "executors/target.h"
+#include "executors/util.h"
 
 static int	checks;
 static int	failures;
