@@ -13,7 +13,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "db/database_internal.h"
 

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "http2/http2_internal.h"
 
 #define STREAM_WINDOW (256 * 1024)

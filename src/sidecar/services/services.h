@@ -9,7 +9,6 @@
 #ifndef GT_SERVICES_H
 #define GT_SERVICES_H
 
-#include "base/metrics.h"
 #include "db/database.h"
 #include "executors/executors.h"
 #include "grpc/grpc.h"
