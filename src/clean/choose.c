@@ -125,7 +125,7 @@ look_from(Choice *choice, const GtHandler *h, TimestampTz low, int limit, Look *
 			look->rest = Min(look->rest, due_at);
 			break;
 		}
-		if (row.isnull[O_CLEANUP_ID] || (GT_CHAR(&row, O_STATE) != 'w' && h->kind != GT_KIND_NOTIFY))
+		if (row.isnull[O_CLEANUP_ID] || (GT_CHAR(&row, O_STATE) != GT_STATE_WAITING && h->kind != GT_KIND_NOTIFY))
 			continue;
 		id = GT_INT64(&row, O_CLEANUP_ID);
 		if (contains(choice->others, choice->nothers, id))

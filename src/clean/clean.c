@@ -107,7 +107,7 @@ is_to_be_run(const GtRow *row, const GtHandler *h, int64 id, TimestampTz now)
 	return !row->isnull[O_CLEANUP_ID] && GT_INT64(row, O_CLEANUP_ID) == id &&
 		!row->isnull[O_HANDLER] && GT_INT32(row, O_HANDLER) == h->id &&
 		!row->isnull[O_DUE_AT] && GT_TIME(row, O_DUE_AT) <= now &&
-		(GT_CHAR(row, O_STATE) == 'w' || h->kind == GT_KIND_NOTIFY);
+		(GT_CHAR(row, O_STATE) == GT_STATE_WAITING || h->kind == GT_KIND_NOTIFY);
 }
 
 /* Locks what of the chosen objects is still to be run. Returns how many that are. */
@@ -404,7 +404,7 @@ forget_forgotten(GtPass *pass)
 		/* it may have been leased meanwhile, and forgotten again until another time */
 		result = gt_lock(&objects, &row, LockTupleExclusive, true);
 		busy += result == GT_BUSY;
-		if (result == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'f' && GT_TIME(&row, O_DUE_AT) <= now)
+		if (result == GT_LOCKED && GT_CHAR(&row, O_STATE) == GT_STATE_FORGOTTEN && GT_TIME(&row, O_DUE_AT) <= now)
 			gt_delete(&objects, &row);
 	}
 	gt_scan_end(scan);

@@ -148,7 +148,7 @@ charge_attempt(GtTable *objects, GtRow *object, Crash *crash)
 		return false;
 
 	gt_garbage_failed(objects, object, &crash->h, GT_INT32(object, O_ATTEMPTS) + 1, error, GT_BACK_OFF, -1);
-	if (GT_CHAR(object, O_STATE) == 'w')
+	if (GT_CHAR(object, O_STATE) == GT_STATE_WAITING)
 	{
 		GT_SET(object, O_ALONE, BoolGetDatum(true));
 		gt_update(objects, object);
@@ -216,7 +216,7 @@ judge(Crash *crash)
 		/* who has one of several is most likely bringing it back to life */
 		if (result == GT_BUSY && crash->charge)
 			ok = false;
-		if (result == GT_LOCKED && GT_CHAR(&row, O_STATE) == 'w')
+		if (result == GT_LOCKED && GT_CHAR(&row, O_STATE) == GT_STATE_WAITING)
 			ok = judge_item(&objects, &row, crash);
 	}
 	gt_close(&objects);

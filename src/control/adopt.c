@@ -88,9 +88,9 @@ end_claims(void)
 		scan = gt_scan_begin(&objects, GT_OBJECT_DUE, 1, &key);
 		while (gt_scan_next(scan, &row))
 		{
-			if (GT_CHAR(&row, O_STATE) != 'c' ||
+			if (GT_CHAR(&row, O_STATE) != GT_STATE_CLAIMED ||
 				gt_lock(&objects, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED ||
-				GT_CHAR(&row, O_STATE) != 'c')
+				GT_CHAR(&row, O_STATE) != GT_STATE_CLAIMED)
 				continue;
 			if (gt_garbage_lapsed(&objects, &row, h))
 				gt_garbage_wait(&row, h, gt_now());

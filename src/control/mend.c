@@ -78,7 +78,7 @@ gt_mend_count(Datum key, const GtFinding *f)
 			end_last(&objects, &row);
 		else if (done)
 		{
-			if (GT_CHAR(&row, O_STATE) != 'h')
+			if (GT_CHAR(&row, O_STATE) != GT_STATE_HELD)
 				gt_garbage_revive(&row);
 			gt_update(&objects, &row);
 		}
@@ -99,7 +99,7 @@ gt_mend_handler(Datum key, const GtFinding *f)
 
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	if (lock_object(&objects, f, &row) && !row.isnull[O_HANDLER] &&
-		(GT_CHAR(&row, O_STATE) == 'w' || GT_CHAR(&row, O_STATE) == 'c') &&
+		(GT_CHAR(&row, O_STATE) == GT_STATE_WAITING || GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED) &&
 		!gt_handler_by_id(GT_INT32(&row, O_HANDLER), &h))
 	{
 		gt_garbage_put_aside(&objects, &row);

@@ -151,7 +151,7 @@ gt_object_init(GtRow *row, Datum object_type, Datum object_id)
 	GT_SET(row, O_OBJECT_ID, object_id);
 	GT_SET(row, O_LEASES, Int32GetDatum(1));
 	GT_SET(row, O_FENCE, Int64GetDatum(0));
-	GT_SET(row, O_STATE, CharGetDatum('h'));
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_HELD));
 	clear_garbage(row);
 }
 
@@ -165,7 +165,7 @@ forget_object(GtTable *objects, GtRow *row)
 		return;
 	}
 	clear_garbage(row);
-	GT_SET(row, O_STATE, CharGetDatum('f'));
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_FORGOTTEN));
 	GT_SET(row, O_DUE_AT, row->v[O_REGRANT_AT]);
 	GT_SET_NULL(row, O_HANDLER);
 	GT_SET_NULL(row, O_SPEC_LEASE);
@@ -251,7 +251,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 	/* a handler that leases its own object and releases it again would otherwise be run again at once, without end */
 	if (gt_in_cleanup)
 		due_at = Max(due_at, gt_now() + LEAST_DELAY);
-	GT_SET(row, O_STATE, CharGetDatum('w'));
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_WAITING));
 	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
 	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
 	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
@@ -283,17 +283,17 @@ gt_garbage_revive(GtRow *row)
 {
 	char		state = GT_CHAR(row, O_STATE);
 
-	if (state != 'f')
-		gt_observe_gauges(0, -1, state == 'd' ? -1 : 0);
+	if (state != GT_STATE_FORGOTTEN)
+		gt_observe_gauges(0, -1, state == GT_STATE_DEAD ? -1 : 0);
 	clear_garbage(row);
-	GT_SET(row, O_STATE, CharGetDatum('h'));
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_HELD));
 }
 
 /* Garbage goes, whatever became of it. */
 static void
 remove_garbage(GtTable *objects, GtRow *row)
 {
-	gt_observe_gauges(0, -1, GT_CHAR(row, O_STATE) == 'd' ? -1 : 0);
+	gt_observe_gauges(0, -1, GT_CHAR(row, O_STATE) == GT_STATE_DEAD ? -1 : 0);
 	forget_object(objects, row);
 }
 
@@ -323,7 +323,7 @@ gt_garbage_lag(const GtRow *row, const GtHandler *h)
 static void
 die(GtRow *row)
 {
-	GT_SET(row, O_STATE, CharGetDatum('d'));
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_DEAD));
 	GT_SET_NULL(row, O_DUE_AT);
 	gt_observe_gauges(0, 0, 1);
 }
@@ -359,7 +359,7 @@ gt_garbage_pass_over_announced(GtRow *row)
 void
 gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at)
 {
-	GT_SET(row, O_STATE, CharGetDatum('w'));
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_WAITING));
 	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
 	GT_SET(row, O_SENDS, Int32GetDatum(0));
 	wake_for(h, due_at);
@@ -377,7 +377,7 @@ gt_garbage_claimed(GtRow *row, TimestampTz until, int64 visibility)
 
 	if (!row->isnull[O_FLIGHT_BEFORE])
 		flight_until = Max(flight_until, GT_TIME(row, O_FLIGHT_BEFORE));
-	GT_SET(row, O_STATE, CharGetDatum('c'));
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_CLAIMED));
 	GT_SET(row, O_CLAIMED_UNTIL, TimestampTzGetDatum(until));
 	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(until));
 	GT_SET(row, O_FLIGHT_UNTIL, TimestampTzGetDatum(flight_until));
@@ -405,7 +405,7 @@ answered(GtRow *row, int attempt)
 static void
 try_again(GtRow *row, const GtHandler *h, int64 after)
 {
-	if (GT_CHAR(row, O_STATE) == 'd')	/* its last claim had lapsed */
+	if (GT_CHAR(row, O_STATE) == GT_STATE_DEAD)	/* its last claim had lapsed */
 		gt_observe_gauges(0, 0, -1);
 	gt_garbage_wait(row, h, gt_now() + Max(after, LEAST_DELAY));
 }
@@ -425,7 +425,7 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 	dead = retry_after == GT_FINAL || GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h);
 	if (!dead)
 		try_again(row, h, retry_after == GT_BACK_OFF ? back_off(gt_retry_delay_of(row, h), failures) : retry_after);
-	else if (GT_CHAR(row, O_STATE) != 'd')
+	else if (GT_CHAR(row, O_STATE) != GT_STATE_DEAD)
 		die(row);
 	gt_history_add_attempt(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error, h, -1);
 	gt_update(objects, row);
@@ -512,14 +512,14 @@ gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h)
 bool
 gt_garbage_has_lapsed(const GtRow *row, TimestampTz now)
 {
-	return GT_CHAR(row, O_STATE) == 'c' && GT_TIME(row, O_CLAIMED_UNTIL) <= now;
+	return GT_CHAR(row, O_STATE) == GT_STATE_CLAIMED && GT_TIME(row, O_CLAIMED_UNTIL) <= now;
 }
 
 /* Dead garbage gets another max_attempts attempts, with steps that begin anew, the first one now. */
 void
 gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h)
 {
-	if (GT_CHAR(row, O_STATE) == 'd')
+	if (GT_CHAR(row, O_STATE) == GT_STATE_DEAD)
 		gt_observe_gauges(0, 0, -1);
 	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(Max(gt_max_attempts_of(row, h), GT_INT32(row, O_ATTEMPTS))));
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));

@@ -176,7 +176,7 @@ gt_notify_items(const GtHandler *h, GtItem *items, int n)
 		char	   *json;
 
 		CHECK_FOR_INTERRUPTS();
-		if (GT_CHAR(&item->row, O_STATE) == 'c' && !gt_garbage_lapsed(&objects, &item->row, h))
+		if (GT_CHAR(&item->row, O_STATE) == GT_STATE_CLAIMED && !gt_garbage_lapsed(&objects, &item->row, h))
 			continue;
 		item->attempt = GT_INT32(&item->row, O_ATTEMPTS) + 1;
 		json = announcement(h, item, false);

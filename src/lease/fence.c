@@ -110,7 +110,7 @@ gt_fence_check(PG_FUNCTION_ARGS)
 	object_key[0] = key[1];
 	object_key[1] = key[0];
 	if (gt_fetch_lock_if(&objects, GT_OBJECT_PKEY, 2, object_key, &row, LockTupleShare, false, may_check, NULL) == GT_LOCKED &&
-		GT_CHAR(&row, O_STATE) == 'h' && fence <= GT_INT64(&row, O_FENCE))
+		GT_CHAR(&row, O_STATE) == GT_STATE_HELD && fence <= GT_INT64(&row, O_FENCE))
 	{
 		GtRow		lease;
 

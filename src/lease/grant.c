@@ -287,14 +287,14 @@ count_lease(GtGrant *e)
 		}
 		return 0;
 	}
-	if (GT_CHAR(row, O_STATE) == 'f')
+	if (GT_CHAR(row, O_STATE) == GT_STATE_FORGOTTEN)
 	{
 		/* forgotten, but for the delay of exclusive grants: a new object */
 		gt_object_set_owner(row, &e->request);
 		GT_SET(row, O_KEEP, BoolGetDatum(false));
 		GT_SET_NULL(row, O_HANDLER);
 	}
-	else if (GT_CHAR(row, O_STATE) != 'h')
+	else if (GT_CHAR(row, O_STATE) != GT_STATE_HELD)
 		attempts = GT_INT32(row, O_ATTEMPTS);
 	GT_SET(row, O_LEASES, Int32GetDatum(GT_INT32(row, O_LEASES) + 1));
 	GT_SET(row, O_FENCE, Int64GetDatum(Max(GT_INT64(row, O_FENCE) + 1, gt_unique_us())));
@@ -348,7 +348,7 @@ grant_one(GtGranter *g, GtGrant *e)
 	}
 
 	e->object->is_new = false;
-	if (GT_CHAR(&e->object->row, O_STATE) != 'h')
+	if (GT_CHAR(&e->object->row, O_STATE) != GT_STATE_HELD)
 		gt_garbage_revive(&e->object->row);
 	if (e->handler != NULL)
 	{

@@ -81,7 +81,7 @@ may_lease(const GtRow *object, void *arg)
 	GtFail	   *f = ((MayLease *) arg)->fail;
 	Oid			owner = GT_OID(object, O_OWNER);
 
-	if (GT_CHAR(object, O_STATE) == 'f' || gt_acts_for_object(object))
+	if (GT_CHAR(object, O_STATE) == GT_STATE_FORGOTTEN || gt_acts_for_object(object))
 		return true;
 	if (gt_acts_for(owner))
 	{

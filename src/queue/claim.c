@@ -154,7 +154,7 @@ count_running(GtTable *objects, const GtHandler *h, TimestampTz now)
 	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber,
 							   TimestampTzGetDatum(now));
 	while (n < h->concurrency && gt_scan_next(scan, &row))
-		if (GT_CHAR(&row, O_STATE) == 'c')
+		if (GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED)
 			n++;
 	gt_scan_end(scan);
 	return n;
@@ -247,7 +247,7 @@ may_start(const GtRow *row, const GtHandler *h, TimestampTz now, bool any_time)
 		return false;
 	if (gt_garbage_has_lapsed(row, now))
 		return true;
-	if (GT_CHAR(row, O_STATE) != 'w')
+	if (GT_CHAR(row, O_STATE) != GT_STATE_WAITING)
 		return false;
 	/* once announced, it waits for somebody to come, not for a time: due_at is when it is announced again */
 	return any_time || GT_TIME(row, O_DUE_AT) <= now ||
@@ -262,7 +262,7 @@ take(GtTable *objects, GtRow *row, const GtHandler *h, TimestampTz now, bool any
 		gt_lock(objects, row, LockTupleNoKeyExclusive, true) != GT_LOCKED ||
 		!may_start(row, h, now, any_time))
 		return false;
-	return GT_CHAR(row, O_STATE) != 'c' || gt_garbage_lapsed(objects, row, h);
+	return GT_CHAR(row, O_STATE) != GT_STATE_CLAIMED || gt_garbage_lapsed(objects, row, h);
 }
 
 /* What this session knows of the low end of a queue. */

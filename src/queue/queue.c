@@ -197,7 +197,7 @@ gt_lock_token(GtTable *objects, GtToken *token)
 
 	if (!gt_fetch_token(objects, token->cleanup_id, token->attempt, token->known, token))
 		return false;
-	if (GT_KIND_IS_CLAIMABLE(token->h->kind) || GT_CHAR(row, O_STATE) != 'w')
+	if (GT_KIND_IS_CLAIMABLE(token->h->kind) || GT_CHAR(row, O_STATE) != GT_STATE_WAITING)
 	{
 		token->judged = false;
 		return gt_fetch_lock_if(objects, GT_OBJECT_CLEANUP, 1, &key, row, LockTupleNoKeyExclusive, false,
@@ -217,14 +217,14 @@ static bool
 is_unanswered(const GtRow *row, int attempt)
 {
 	return attempt == GT_INT32(row, O_ATTEMPTS) &&
-		(GT_CHAR(row, O_STATE) == 'c' || !row->isnull[O_FLIGHT_UNTIL]);
+		(GT_CHAR(row, O_STATE) == GT_STATE_CLAIMED || !row->isnull[O_FLIGHT_UNTIL]);
 }
 
 /* Is it the attempt that a notification tells of? */
 static bool
 is_announced(const GtRow *row, const GtHandler *h, int attempt)
 {
-	return h->kind == GT_KIND_NOTIFY && GT_CHAR(row, O_STATE) == 'w' && attempt == GT_INT32(row, O_ATTEMPTS) + 1;
+	return h->kind == GT_KIND_NOTIFY && GT_CHAR(row, O_STATE) == GT_STATE_WAITING && attempt == GT_INT32(row, O_ATTEMPTS) + 1;
 }
 
 static bool
@@ -249,9 +249,9 @@ is_at_rest(const GtToken *token)
 
 	switch (GT_CHAR(&token->row, O_STATE))
 	{
-		case 'w':
+		case GT_STATE_WAITING:
 			return token->attempt == attempts + 1 || (token->attempt == attempts && is_untold(token));
-		case 'd':
+		case GT_STATE_DEAD:
 			return token->attempt == attempts;
 		default:
 			return false;
@@ -361,7 +361,7 @@ gt_extend(PG_FUNCTION_ARGS)
 		TimestampTz until = gt_now() + visibility;
 
 		/* a late one takes a lapsed claim up again, as long as nobody else has it */
-		if (GT_CHAR(&token.row, O_STATE) == 'd')
+		if (GT_CHAR(&token.row, O_STATE) == GT_STATE_DEAD)
 			gt_observe_gauges(0, 0, -1);
 		gt_garbage_claimed(&token.row, until, visibility);
 		gt_update(&objects, &token.row);

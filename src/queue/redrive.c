@@ -32,7 +32,7 @@ PG_FUNCTION_INFO_V1(gt_redrive);
 static bool
 is_dead(const GtRow *row, const GtHandler *h, TimestampTz now)
 {
-	return GT_CHAR(row, O_STATE) == 'd' ||
+	return GT_CHAR(row, O_STATE) == GT_STATE_DEAD ||
 		(gt_garbage_has_lapsed(row, now) && GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h));
 }
 
@@ -40,7 +40,7 @@ is_dead(const GtRow *row, const GtHandler *h, TimestampTz now)
 static bool
 is_waiting(const GtRow *row, TimestampTz now)
 {
-	return GT_CHAR(row, O_STATE) == 'w' && GT_TIME(row, O_DUE_AT) > now;
+	return GT_CHAR(row, O_STATE) == GT_STATE_WAITING && GT_TIME(row, O_DUE_AT) > now;
 }
 
 /* May an attempt start without our doing? */

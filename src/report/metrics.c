@@ -62,8 +62,8 @@ count_table(GtTableId id, int64 *rows, int64 *garbage, int64 *dead)
 			bool		isnull;
 			char		state = DatumGetChar(slot_getattr(t.slot, O_STATE + 1, &isnull));
 
-			*garbage += (state == 'w' || state == 'c' || state == 'd');
-			*dead += (state == 'd');
+			*garbage += (state == GT_STATE_WAITING || state == GT_STATE_CLAIMED || state == GT_STATE_DEAD);
+			*dead += (state == GT_STATE_DEAD);
 		}
 	}
 	table_endscan(scan);

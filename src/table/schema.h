@@ -43,6 +43,16 @@ enum
 	L_RETRY_DELAY, L_REQUEST_KEY, L_PAYLOAD, L_METADATA, L_REQUEST_SERVICE, L_REGRANT_DELAY, L_NATTS
 };
 
+/* state of an object, see garbagetruck--1.0.sql */
+typedef enum
+{
+	GT_STATE_HELD = 'h',
+	GT_STATE_WAITING = 'w',
+	GT_STATE_CLAIMED = 'c',
+	GT_STATE_DEAD = 'd',
+	GT_STATE_FORGOTTEN = 'f'	/* but for regrant_at */
+} GtObjectState;
+
 extern Oid	gt_relid(GtTableId id);
 
 #endif
