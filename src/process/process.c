@@ -314,7 +314,7 @@ wait_for_standby(void)
  * row end the process.
  */
 bool
-gt_in_transaction(void (*body) (void), const char *activity)
+gt_in_transaction(void (*body) (void *arg), void *arg, const char *activity)
 {
 	static int	errors = 0;
 	MemoryContext context = CurrentMemoryContext;
@@ -328,7 +328,7 @@ gt_in_transaction(void (*body) (void), const char *activity)
 	{
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());	/* a worker has no portal that holds one */
-		body();
+		body(arg);
 		PopActiveSnapshot();
 		commit();
 	}

@@ -22,7 +22,7 @@ extern GtCleaner *gt_worker_connect(void);
 extern void gt_pin_settings(void);	/* whatever the cluster, the database or the role say: under these we work */
 extern GtDatabase *gt_worker_database;
 /* Runs `body` in a transaction. An error is logged and survived; several in a row end the process. */
-extern bool gt_in_transaction(void (*body) (void), const char *activity);
+extern bool gt_in_transaction(void (*body) (void *arg), void *arg, const char *activity);
 
 extern void gt_leave_pass(GtDatabase *database, GtSlot *slot);	/* its expiry pass is over, if it was in one. Lock held */
 

@@ -94,54 +94,57 @@
 static GtDatabase *database;
 static GtCleaner *cleaner = NULL;
 static TimestampTz busy_since = 0;	/* leases that were over have all been locked */
-static TimestampTz trim_at = GT_NEVER;	/* nothing may happen here until the history wants to be trimmed */
-
-/* what a transaction shall do */
-static GtExpiry expiry;
-static GtPass pass;
-static bool again;
 static bool working;			/* there is something for us in this database */
 static bool leaving = false;	/* no new run */
 static bool nothing_ours = false;	/* our last look has found nothing for us to run */
 static bool expired_last = false;	/* there has been no run since our last expiry pass */
+static bool all_busy = false;	/* our last expiry pass has ended nothing, for all that it chose is locked by others */
 
-/* of our expiry pass */
-static bool others_in_pass;
-static bool handed_on;			/* the token, to who is next */
-static GtInHand in_hand;		/* in theirs */
-static bool all_busy = false;	/* our last one has ended nothing, for all that it chose is locked by others */
-
-static void
-look_around(void)
+/* An expiry pass of ours. */
+typedef struct Pass
 {
-	again = false;
-	working = gt_worker_may_work(&again);
+	GtExpiry	expiry;			/* first, for hand_on() */
+	bool		others;			/* are in one, too */
+	GtInHand	in_hand;		/* in theirs */
+	bool		handed_on;		/* the token, to who is next */
+} Pass;
+
+/* ---------------------------------------------------------------- what transactions do */
+
+/* again: look once more in a while */
+static void
+look_around(void *again)
+{
+	*(bool *) again = false;
+	working = gt_worker_may_work(again);
+}
+
+/* more: at once */
+static void
+do_sweep(void *more)
+{
+	*(bool *) more = gt_clean_sweep(cleaner);
 }
 
 static void
-do_sweep(void)
+do_trim(void *more)
 {
-	again = gt_clean_sweep(cleaner);
+	*(bool *) more = gt_history_trim();
 }
 
 static void
-do_trim(void)
-{
-	again = gt_history_trim();
-}
-
-static void
-do_rearm(void)
+do_rearm(void *more)
 {
 	working = gt_place(NULL) == GT_PLACE_OURS;
-	again = working && gt_rearm(gt_batch_size);
+	*(bool *) more = working && gt_rearm(gt_batch_size);
 }
 
+/* trim_at: nothing may happen here until the history wants to be trimmed */
 static void
-do_end(void)
+do_end(void *trim_at)
 {
 	gt_clean_end(cleaner);
-	trim_at = gt_history_trim_at();
+	*(TimestampTz *) trim_at = gt_history_trim_at();
 }
 
 /* In a pass: what is due beyond these may be ended by another worker at once. */
@@ -152,7 +155,7 @@ hand_on(GtExpiry *chosen)
 	database->expirer = 0;
 	database->expire_in_hand = chosen->in_hand;
 	LWLockRelease(gt_shared->lock);
-	handed_on = true;
+	((Pass *) chosen)->handed_on = true;
 	gt_due_at(database, gt_now());
 }
 
@@ -168,24 +171,29 @@ pass_limit(void)
 }
 
 static void
-do_expire(void)
+do_expire(void *arg)
 {
-	memset(&expiry, 0, sizeof(expiry));
-	expiry.next = GT_NEVER;
+	Pass	   *pass = arg;
+
+	memset(&pass->expiry, 0, sizeof(pass->expiry));
+	pass->expiry.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
-		gt_expire_pass(pass_limit(), false, others_in_pass ? &in_hand : NULL, all_busy ? NULL : hand_on, &expiry);
+		gt_expire_pass(pass_limit(), false, pass->others ? &pass->in_hand : NULL, all_busy ? NULL : hand_on,
+					   &pass->expiry);
 	GT_POINT("expire_commit");
 }
 
 static void
-do_clean(void)
+do_clean(void *arg)
 {
-	memset(&pass, 0, sizeof(pass));
-	pass.next = GT_NEVER;
+	GtPass	   *pass = arg;
+
+	memset(pass, 0, sizeof(*pass));
+	pass->next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
-		gt_clean_step(cleaner, leaving ? 0 : INT_MAX, &pass);
+		gt_clean_step(cleaner, leaving ? 0 : INT_MAX, pass);
 	GT_POINT("clean_commit");
 }
 
@@ -211,6 +219,7 @@ sweep(void)
 	static TimestampTz not_before = 0;
 	static int64 delay = 0;
 	bool		wanted;
+	bool		more = false;
 
 	if (database->sweep && !gt_clean_has_failed(cleaner) && gt_now() < not_before)
 	{
@@ -225,7 +234,7 @@ sweep(void)
 		return;
 	do
 	{
-		wanted = gt_in_transaction(do_sweep, "garbagetruck: judging interrupted runs");
+		wanted = gt_in_transaction(do_sweep, &more, "garbagetruck: judging interrupted runs");
 		/* what fails is tried again, ever more rarely: there is other work */
 		delay = wanted ? 0 : Min(2 * delay + USECS_PER_SEC, TRIM_EVERY);
 		not_before = gt_now() + delay;
@@ -234,27 +243,27 @@ sweep(void)
 			gt_clean_disown(cleaner);
 			gt_due_at(database, not_before);
 		}
-	} while (wanted && again);
+	} while (wanted && more);
 }
 
 /* Takes the token; false: another worker is choosing, and somebody will look again. */
 static bool
-begin_pass(void)
+begin_pass(Pass *pass)
 {
 	bool		mine;
 
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	mine = database->expirer == 0;
-	others_in_pass = any_in_pass();
+	pass->others = any_in_pass();
 	if (mine)
 	{
 		database->expirer = gt_my_slot->serial;
 		gt_my_slot->in_pass = true;
-		in_hand = database->expire_in_hand;
+		pass->in_hand = database->expire_in_hand;
 	}
-	database->expire_again = !mine || others_in_pass;
+	database->expire_again = !mine || pass->others;
 	LWLockRelease(gt_shared->lock);
-	handed_on = false;
+	pass->handed_on = false;
 	return mine;
 }
 
@@ -277,32 +286,34 @@ end_pass(void)
 static TimestampTz
 expire(void)
 {
+	Pass		pass;
+	GtExpiry   *expiry = &pass.expiry;
 	TimestampTz now;
 	TimestampTz next;
 	int64		busy_delay;
 
-	if (!begin_pass())
+	if (!begin_pass(&pass))
 		return GT_NEVER;
 	expired_last = true;
 	gt_slot_set_state(GT_SLOT_EXPIRING);
-	if (!gt_in_transaction(do_expire, "garbagetruck: ending leases"))
+	if (!gt_in_transaction(do_expire, &pass, "garbagetruck: ending leases"))
 		return GT_NEVER;
 	GT_POINT("expired");
 
 	now = gt_now();
-	next = expiry.more && !handed_on ? now : expiry.next;
+	next = expiry->more && !pass.handed_on ? now : expiry->next;
 	/*
 	 * The wait grows with the time for which nothing but locked rows was found, not
 	 * with the number of looks; and that of what has just become due is no longer
 	 * for what has been locked since long ago.
 	 */
-	if (expiry.busy == 0 || expiry.ended > 0 || busy_since == 0)
+	if (expiry->busy == 0 || expiry->ended > 0 || busy_since == 0)
 		busy_since = now;
-	busy_delay = Min(Max(now - Max(busy_since, expiry.busy_from), BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
-	all_busy = expiry.busy > 0 && expiry.ended == 0;
-	if (expiry.busy > 0 && !expiry.more)
+	busy_delay = Min(Max(now - Max(busy_since, expiry->busy_from), BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
+	all_busy = expiry->busy > 0 && expiry->ended == 0;
+	if (expiry->busy > 0 && !expiry->more)
 		next = Min(next, now + busy_delay);
-	else if (all_busy && others_in_pass)
+	else if (all_busy && pass.others)
 		next = now + BUSY_DELAY;	/* theirs is not gone beyond */
 	return end_pass() ? now : next;
 }
@@ -312,15 +323,16 @@ static void
 rearm(void)
 {
 	bool		mine;
+	bool		more;
 
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	mine = !database->rearmed && (database->rearmer == 0 || database->rearmer == gt_my_slot->serial);
 	if (mine)
 		database->rearmer = gt_my_slot->serial;
 	LWLockRelease(gt_shared->lock);
-	if (mine && gt_in_transaction(do_rearm, "garbagetruck: looking for times that are ahead") &&
+	if (mine && gt_in_transaction(do_rearm, &more, "garbagetruck: looking for times that are ahead") &&
 		working && !database->rearmed)
-		gt_due_at(database, gt_now() + (again ? 0 : REARM_AGAIN));
+		gt_due_at(database, gt_now() + (more ? 0 : REARM_AGAIN));
 }
 
 /* Tells the others that there will be work at this time, or earlier where our own commits have asked for it. */
@@ -337,8 +349,9 @@ static void
 clean(TimestampTz next)
 {
 	bool		runs = gt_clean_pending(cleaner);
+	GtPass		pass;
 
-	if (!gt_in_transaction(do_clean, runs ?
+	if (!gt_in_transaction(do_clean, &pass, runs ?
 						   psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
 						   "garbagetruck: choosing what to clean"))
 		return;
@@ -449,6 +462,7 @@ work(bool taken)
 {
 	static TimestampTz trimmed_at = 0;
 	TimestampTz next = GT_NEVER;
+	bool		more;
 
 	sweep();
 	if (taken)
@@ -468,13 +482,14 @@ work(bool taken)
 	if (gt_now() > trimmed_at + TRIM_EVERY)
 	{
 		/* also when it failed: it is tried again, and nothing waits for it */
-		if (!gt_in_transaction(do_trim, "garbagetruck: trimming the history") || !again)
+		if (!gt_in_transaction(do_trim, &more, "garbagetruck: trimming the history") || !more)
 			trimmed_at = gt_now();
 	}
 }
 
+/* again: of the last look around */
 static void
-serve(void)
+serve(bool *again)
 {
 	TimestampTz began = gt_now();
 	TimestampTz idle_since = began;
@@ -518,7 +533,7 @@ serve(void)
 		if (gt_now() > look_at)
 		{
 			look_at = gt_now() + LOOK_EVERY;
-			if (!gt_in_transaction(look_around, "garbagetruck: looking around") || !working)
+			if (!gt_in_transaction(look_around, again, "garbagetruck: looking around") || !working)
 				continue;
 		}
 		if (due || look)
@@ -534,7 +549,9 @@ gt_worker_main(Datum arg)
 {
 	int64		serial;
 	TimestampTz due;
+	TimestampTz trim_at;
 	bool		looked;
+	bool		again = false;
 
 	gt_worker_signals();
 	memcpy(&serial, MyBgworkerEntry->bgw_extra, sizeof(serial));
@@ -546,16 +563,16 @@ gt_worker_main(Datum arg)
 
 	/* taken before we look: what comes up from here on, the extension itself perhaps, is told of anew */
 	due = (TimestampTz) pg_atomic_exchange_u64(&database->next_due, (uint64) GT_NEVER);
-	looked = gt_in_transaction(look_around, "garbagetruck: looking around");
+	looked = gt_in_transaction(look_around, &again, "garbagetruck: looking around");
 	if (looked && working)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		database->sweep = true;
 		LWLockRelease(gt_shared->lock);
 		gt_due_at(database, due);
-		serve();
+		serve(&again);
 		/* we leave in peace: without a trace */
-		if (working && gt_in_transaction(do_end, "garbagetruck: leaving") && trim_at != GT_NEVER)
+		if (working && gt_in_transaction(do_end, &trim_at, "garbagetruck: leaving") && trim_at != GT_NEVER)
 			gt_due_at(database, Max(trim_at, gt_now() + TRIM_EVERY));
 	}
 	if (looked && !working)
