@@ -122,6 +122,7 @@ class Checker:
         self.leases = {}
         self.on = collections.defaultdict(list)         # object -> leases
         self.lost = collections.defaultdict(list)       # object -> grants whose answer never came
+        self.fenced = collections.defaultdict(list)     # object -> fence checks, whose transactions hold it
         self.by_key = collections.defaultdict(list)
         self.own_ended = collections.defaultdict(list)  # (tx, lease) -> times of releases inside the transaction
         self.tokens = collections.defaultdict(list)     # cleanup_id -> calls on it, claims among them
@@ -166,6 +167,8 @@ class Checker:
             elif op["kind"] == "create_many" and op["state"] == "unknown":
                 for obj in op["args"]["objects"]:
                     self.lost[obj].append(op)
+            elif op["kind"] == "fence_check" and op["state"] != "error":
+                self.fenced[op["args"]["object"]].append(op)
         for tx in self.txs.values():
             if tx.get("message"):
                 self.report("errors", None, f"a COMMIT failed: {tx['message']}", tx)
@@ -580,8 +583,13 @@ class Checker:
                             op, other.op)
 
     def blockers(self, op, exclusive):
-        """Whether any lease can have been in the way of a grant."""
+        """Whether any lease can have been in the way of a grant. One that is over still is, while the transaction that
+        checked its fence is open."""
         obj = op["args"]["object"]
+        for check in self.fenced[obj]:
+            lease = self.leases.get(check["args"]["lease"])
+            if (exclusive or lease is None or lease.exclusive) and check["inv"] <= op["ret"] and check["to"] >= op["inv"]:
+                return True
         for other in self.on[obj]:
             if (exclusive or other.exclusive) and other.possible_in(op["inv"], op["ret"]):
                 return True
