@@ -436,6 +436,8 @@ choose(int limit, bool own, const GtInHand *in_hand, GtLeaseKey *keys, GtExpiry 
 		low = Max(all ? PG_INT64_MIN : low, Min(choice.first, now - USECS_PER_SEC));
 		leave_low(&end, low);
 	}
+	if (!own)
+		behind = result->more;
 	/* what is beyond is not looked at here: the next pass, if it finds nothing, tells when that is due */
 	if (result->more && half < limit && choose_newest(&choice, now, limit))
 		(void) choose_newest(&choice, choice.in_hand.bottom.check_at, limit);

@@ -37,14 +37,17 @@ is(eventually($node, 'postgres', q{SELECT n > 0 FROM witness WHERE id = 'now'}, 
 is(eventually($node, 'postgres', $left, '0'), '0', 'they are done in the end, each');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM _garbagetruck.gt_object}), '0', 'and nothing is left of them');
 
-# Leases of which the rows are locked: more than a pass can have.
-$node->safe_psql('postgres', q{SELECT gt_lease_create_many(array_agg('held ' || n), duration => '2 s') FROM generate_series(1, 500) n});
+# Leases of which the rows are locked: more than a pass can have, before and after one that is not.
+$node->safe_psql('postgres', q{
+	SELECT gt_lease_create_many(array_agg('held ' || n), duration => '2 s') FROM generate_series(1, 250) n;
+	SELECT gt_lease_create('between', cleanup => 'clean', duration => '2 s');
+	SELECT gt_lease_create_many(array_agg('held ' || n), duration => '2 s') FROM generate_series(251, 500) n});
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN');
-$holder->query_safe('SELECT count(*) FROM (SELECT FROM _garbagetruck.gt_object FOR UPDATE) o');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 500 FROM gt_leases WHERE state = 'expired'}), 'leases are over while their rows are locked');
+$holder->query_safe(q{SELECT count(*) FROM (SELECT FROM _garbagetruck.gt_object WHERE object_id LIKE 'held%' FOR UPDATE) o});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 500 FROM gt_leases WHERE state = 'expired' AND object_id LIKE 'held%'}), 'leases are over while their rows are locked');
 $node->safe_psql('postgres', q{SELECT gt_lease_create('beside ' || n, cleanup => 'clean', duration => '10 ms') FROM generate_series(1, 3) n});
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3', 'others end beside them');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between', 'others end beside them');
 my $xacts = q{SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'};
 my $before = $node->safe_psql('postgres', $xacts);
 $node->safe_psql('postgres', 'SELECT pg_sleep(3)');
@@ -65,7 +68,7 @@ $node->safe_psql('postgres', q{
 my $brief = $node->background_psql('postgres');
 $brief->query_safe(q{BEGIN; SELECT 1 FROM _garbagetruck.gt_object WHERE object_id LIKE 'brief%' FOR UPDATE; SELECT pg_sleep(0.5); COMMIT});
 my $until = $node->safe_psql('postgres', 'SELECT gt_clock()');
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease', 'what was locked for a moment is done');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease', 'what was locked for a moment is done');
 is($node->safe_psql('postgres', qq{SELECT count(*) FROM cleaned WHERE id LIKE 'brief%' AND at - '$until' < ('$until'::timestamptz - '$since') / 2}),
 	'2', 'and has not waited for as long as something else was locked');
 $brief->quit;
@@ -74,7 +77,7 @@ $long->quit;
 $holder->query_safe('COMMIT');
 $holder->quit;
 is(eventually($node, 'postgres', $left, '0'), '0', 'they end when the lock is gone');
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long', 'and what was garbage is cleaned');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease long', 'and what was garbage is cleaned');
 
 # A run that took its worker down cannot be judged while somebody has its handler's row: it is not run again meanwhile,
 # and nobody else waits.
@@ -87,7 +90,7 @@ $holder->query_safe(q{SELECT gt_pause('die')});
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('die', cleanup => 'die'))});
 ok($node->poll_query_until('postgres', 'SELECT is_called FROM tries'), 'a run takes its worker down');
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('others', cleanup => 'clean'))});
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long others', 'others go on while its handler is locked');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease long others', 'others go on while its handler is locked');
 $node->safe_psql('postgres', 'SELECT pg_sleep(2)');
 is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), '1', 'it is not run again before it has been judged');
 $holder->query_safe('ROLLBACK');
@@ -105,7 +108,7 @@ $node->safe_psql('postgres', q{
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM _garbagetruck.gt__run r, _garbagetruck.gt_object o WHERE r.items @> ARRAY[o.cleanup_id] AND o.object_id = 'spoilt'}), 'its run is on record');
 $before = $node->safe_psql('postgres', $xacts);
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('spared', cleanup => 'clean'))});
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long others spared', 'others go on beside what cannot be judged');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease long others spared', 'others go on beside what cannot be judged');
 $node->safe_psql('postgres', 'SELECT pg_sleep(3)');
 cmp_ok($node->safe_psql('postgres', $xacts) - $before, '<', 200, 'and the workers do not spin');
 $node->safe_psql('postgres', 'DROP INDEX _garbagetruck.spoilt');
@@ -119,7 +122,7 @@ $node->safe_psql('postgres', q{
 	SET session_replication_role = replica;
 	UPDATE _garbagetruck.gt_lease SET check_at = gt_clock() - interval '1 day', deadline = gt_clock() - interval '1 day' WHERE object_id = 'unseen'});
 $node->safe_psql('postgres', 'REINDEX TABLE _garbagetruck.gt_lease');
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 brief brief lease long others spared unseen', 'after a REINDEX they look at all of it');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease long others spared unseen', 'after a REINDEX they look at all of it');
 
 $node->stop;
 done_testing();
