@@ -88,7 +88,7 @@
 #define BUSY_DELAY		(50 * 1000) /* us until leases that others had locked are looked at again */
 #define LOOK_EVERY		(1 * USECS_PER_SEC)	/* is the extension still here, is it a copy: with work only */
 #define REARM_AGAIN		(2 * USECS_PER_SEC) /* others have rows locked that are to be written anew */
-#define PASS_SHARE		8			/* a pass has this part of a batch where slots are few */
+#define PASS_SHARE		4			/* a pass has this part of a batch where slots are few */
 #define TRIM_EVERY		(60 * USECS_PER_SEC)	/* gt_history */
 
 static GtDatabase *database;

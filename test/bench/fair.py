@@ -107,6 +107,8 @@ def fairness(b):
 
 
 ALTERNATE = """
+CREATE TABLE app (id bigint PRIMARY KEY, content text);
+GRANT SELECT, DELETE ON app TO PUBLIC;
 DO $$ BEGIN
     FOR i IN 1 .. 2 LOOP
         EXECUTE format('CREATE ROLE alternate%s', i);
@@ -116,8 +118,6 @@ DO $$ BEGIN
         RESET ROLE;
     END LOOP;
 END $$;
-CREATE TABLE app (id bigint PRIMARY KEY, content text);
-GRANT SELECT, DELETE ON app TO PUBLIC;
 """
 
 
