@@ -15,6 +15,8 @@ measured within one run.  The bars:
       (what stays) and beside (what they can take);
     - two holders never run at once; the sidecars end in order at SIGTERM.
 
+It wants a machine of its own: where others compute, the ratios are theirs.
+
 --only KIND limits who misbehaves to some kinds (the functions of rude.py; `targets`).  The last line is "N passed, N failed".
 """
 import argparse
