@@ -98,6 +98,7 @@ OBJS = \
 	src/report/health_processes.o \
 	src/report/health_put.o \
 	src/report/health_work.o \
+	src/report/legible.o \
 	src/report/metrics.o \
 	src/report/overdue.o \
 	src/report/views.o \

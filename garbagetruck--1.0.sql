@@ -508,6 +508,14 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 CREATE FUNCTION _garbagetruck.gt__handler_suspended(handler int) RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 
+-- How the sidecar reads text of a database that is not in UTF-8, see src/report/legible.c.
+CREATE FUNCTION _garbagetruck.gt__legible(int, int, cstring, internal, int, boolean) RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION _garbagetruck.gt__legible_create(regnamespace, regprocedure) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+SELECT _garbagetruck.gt__legible_create('@extschema@',
+	'_garbagetruck.gt__legible(pg_catalog.int4, pg_catalog.int4, pg_catalog.cstring, pg_catalog.internal, pg_catalog.int4, pg_catalog.bool)');
+
 -- ---------------------------------------------------------------------------
 -- Views.  They read the tables as the extension's owner and ask about the caller:
 -- gt__acts_for(), gt__may() and gt__handler_may() see current_user; gt__may_look()
@@ -639,6 +647,8 @@ COMMENT ON FUNCTION _garbagetruck.gt__running_items() IS 'For the views: garbage
 COMMENT ON FUNCTION _garbagetruck.gt__handler_may(int, text) IS 'For the views: may the reader use, or claim, this handler?';
 COMMENT ON FUNCTION _garbagetruck.gt__handler_suspended(int) IS 'For the views: why a handler is suspended.';
 COMMENT ON FUNCTION _garbagetruck.gt__handler_restored() IS 'Gives the settings of a built-in handler in a dump to the one that is here.';
+COMMENT ON FUNCTION _garbagetruck.gt__legible(int, int, cstring, internal, int, boolean) IS 'Behind the conversion gt_legible, which databases have that are not in UTF-8.';
+COMMENT ON FUNCTION _garbagetruck.gt__legible_create(regnamespace, regprocedure) IS 'For CREATE EXTENSION: makes the conversion gt_legible.';
 COMMENT ON VIEW _garbagetruck.gt__lease_view IS 'Leases as their readers see them.';
 
 -- ---------------------------------------------------------------------------

@@ -107,7 +107,7 @@ static LoopFd *signal_watch;
 static LoopTimer drain_timer;
 static LoopTimer watchdog_timer;
 static int64_t watchdog_us;
-static int64_t drain_until_us;
+static int64_t drain_until_us;	/* by loop_awake(): calls have that time, whatever stops this process */
 
 /* ---- telling systemd ---- */
 
@@ -198,10 +198,10 @@ check_drained(void *arg)
 {
 	bool		calls = listener_connections(listener) > 0 || !db_idle();
 
-	if (loop_now() >= drain_until_us)
+	if (loop_awake() >= drain_until_us)
 		calls = false;
 	/* The executors have the same limit; until then the admin port answers.  A look-up of a name may hold them up for longer. */
-	if ((!calls && (state.executors == NULL || executors_finished(state.executors))) || loop_now() >= drain_until_us + LATE_US)
+	if ((!calls && (state.executors == NULL || executors_finished(state.executors))) || loop_awake() >= drain_until_us + LATE_US)
 	{
 		loop_stop();
 		return;
@@ -213,7 +213,7 @@ static void
 drain(void *arg)
 {
 	state.draining = true;
-	drain_until_us = loop_now() + shutdown_us;
+	drain_until_us = loop_awake() + shutdown_us;
 	listener_stop(listener);
 	listener_each(listener, http2_drain_conn, NULL);
 	timer_start(&drain_timer, DRAIN_CHECK_US, check_drained, NULL);

@@ -1705,6 +1705,32 @@ class Database(Test):
                     self.assertNotIn("could not", sidecar.problems())
             query(admin, f"DROP DATABASE {name} WITH (FORCE)")
 
+    def test_characters_that_utf_8_does_not_have(self):
+        """The object whose text can not be read is given up; all others are cleaned."""
+        query(admin, "CREATE DATABASE of_euc ENCODING 'EUC_JP' LOCALE 'C' TEMPLATE template0")
+        with contextlib.closing(cluster.connect(dbname="of_euc")) as link, Server() as server:
+            query(link, "CREATE EXTENSION garbagetruck; SELECT gt_allow('sidecar')")
+            url = f"http://127.0.0.1:{server.port}/"
+            for name, target in (("h", "DELETE " + url + "{object_id}"), ("p", "DELETE " + url + "{payload.k}"), ("body", url + "body")):
+                query(link, "SELECT gt_handler_create(%s, 'http', %s, retry_delay => '1 h')", (name, target))
+                query(link, "SELECT gt_handler_grant(%s, 'sidecar', 'claim')", (name,))
+            odd = r"E'\xa9\xa1'"
+            query(link, f"SELECT gt_handler_create('h' || {odd}, 'http', %s)", (url,))
+            query(link, f"SELECT gt_handler_grant('h' || {odd}, 'sidecar', 'claim')")
+            query(link, f"SELECT gt_release(gt_lease_create({odd} || 'a', cleanup => 'h'))")
+            query(link, f"SELECT gt_release(gt_lease_create('b', cleanup => 'p', payload => jsonb_build_object('k', {odd})))")
+            query(link, f"SELECT gt_release(gt_lease_create('c', cleanup => 'body', metadata => jsonb_build_object('k', {odd})))")
+            query(link, "SELECT gt_release(gt_lease_create(%s, cleanup => 'h'))", ("\u65e5\u672c",))
+            query(link, "SELECT gt_release(gt_lease_create('d', cleanup => 'p', payload => '{\"k\": \"e,=%f\"}'))")
+            with Sidecar(dsn=cluster.dsn(dbname="of_euc", user="sidecar")) as sidecar:
+                self.until(lambda: value(link, "SELECT count(*) FROM gt_garbage", ()) == value(link, "SELECT count(*) FROM gt_dead", ()) == 3,
+                           f"three are given up: {server.paths()}", sidecar)
+                self.assertEqual(value(link, "SELECT count(*) FROM gt_dead WHERE error LIKE '%%UTF-8%%'", ()), 3)
+                self.assertEqual(sorted(server.paths()), ["/%E6%97%A5%E6%9C%AC", "/e%2C%3D%25f"])
+                self.assertNotIn("could not", sidecar.problems())
+                self.assertIn("its name has a character", sidecar.problems())
+        query(admin, "DROP DATABASE of_euc WITH (FORCE)")
+
     def test_frozen(self):
         """Stopped for longer than its claims: its calls that went on do not end in a false success."""
         with self.counting(1) as server, Sidecar("--visibility-ms", "1000") as one:

@@ -3,6 +3,7 @@
 import fcntl
 import http.client
 import http.server
+import json
 import os
 import queue
 import re
@@ -61,6 +62,29 @@ class SignalsTest(unittest.TestCase):
         own = until_serving(Sidecar(cluster, *options, admin=True, **more))
         self.addCleanup(own.kill)
         return own
+
+    def test_stopped_while_it_drains(self):
+        """Calls have the time that they were promised."""
+        own = self.start("--shutdown-timeout", "6s")
+        holder = subprocess.Popen([os.path.join(os.environ["GT_BINDIR"], "psql"), "-XAtq", "-d", cluster.dsn(user="app")],
+                                  stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        self.addCleanup(holder.wait)
+        self.addCleanup(holder.stdin.close)
+        print("BEGIN; SELECT gt_lease_create('drained');", file=holder.stdin, flush=True)
+        self.assertTrue(wait_until(lambda: sql("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'") == "1", 20))
+        made = queue.Queue()
+        channel = own.channel()
+        threading.Thread(target=lambda: made.put(create(channel, "drained", timeout=60).lease_id), daemon=True).start()
+        self.assertTrue(wait_until(lambda: sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != "0", 20))
+        own.signal(signal.SIGTERM)
+        self.assertTrue(wait_until(lambda: "shutting down" in own.log(), 20))
+        own.signal(signal.SIGSTOP)
+        time.sleep(7)
+        own.signal(signal.SIGCONT)
+        time.sleep(1)
+        print("COMMIT;", file=holder.stdin, flush=True)
+        self.assertNotEqual(made.get(timeout=30), "")
+        self.assertEqual(own.process.wait(20), 0)
 
     def test_readyz_first_and_the_listener_later(self):
         own = self.start("--shutdown-delay", "2s")
@@ -396,6 +420,50 @@ class BytesTest(unittest.TestCase):
         self.assertEqual(len(call(channel, GC + "ListLeases", gc.ListLeasesRequest(), gc.ListLeasesResponse).leases), 1)
         claimed = call(channel, V1 + "Claim", v1.ClaimRequest(handlers=["odd"]), v1.ClaimResponse).cleanups
         self.assertEqual({cleanup.object_id for cleanup in claimed}, {"caf????1", "caf????2"})
+        self.assertEqual(own.stop(), 0)
+
+    def test_characters_that_utf_8_does_not_have(self):
+        """One row that has them hides no other, neither from callers nor on the admin port."""
+        sql("CREATE DATABASE kanji ENCODING 'EUC_JP' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+
+        def inside(text, user="postgres"):
+            return cluster.tool("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "kanji", "-c", text, as_role=user).strip()
+        inside("CREATE EXTENSION garbagetruck")
+        inside("SELECT gt_allow('app'), gt_allow('app', 'handler'), gt_allow('app', 'monitor')")
+        odd = "E'\\xa9\\xa1'"
+        inside(f"SELECT gt_handler_create('odd', 'queue'), gt_handler_create({odd}, 'queue')", "app")
+        for which in (odd, "E'\\xc6\\xfc'"):
+            inside(f"SELECT gt_release(gt_lease_create({which}, cleanup => 'odd', payload => jsonb_build_object('a', {which}),"
+                   f" metadata => jsonb_build_object('a', {which})))", "app")
+            inside(f"SELECT gt_lease_create({which}, {which}, {which}, cleanup => {odd}, metadata => jsonb_build_object({which}, {which}))", "app")
+        own = until_serving(Sidecar(cluster, dsn=cluster.dsn("kanji", "app"), admin=True))
+        self.addCleanup(own.kill)
+        channel = own.channel()
+        both = {"\ufffd", "\u65e5"}
+        self.assertEqual({lease.object_id for lease in call(channel, V1 + "List", v1.ListRequest(), v1.ListResponse).leases}, both)
+        listed = call(channel, GC + "ListLeases", gc.ListLeasesRequest(), gc.ListLeasesResponse).leases
+        self.assertEqual({text for lease in listed for text in (lease.object_id, *lease.metadata, *lease.metadata.values())}, both)
+        told = call(channel, GC + "GetMetrics", gc.MetricsRequest(), gc.MetricsResponse)
+        self.assertEqual(set(told.leases_by_service), both)
+        claimed = call(channel, V1 + "Claim", v1.ClaimRequest(handlers=["odd"]), v1.ClaimResponse).cleanups
+        self.assertEqual({(cleanup.object_id, json.loads(cleanup.payload)["a"]) for cleanup in claimed}, {(text, text) for text in both})
+        stream = method(channel, V1 + "WatchCleanups", v1.Cleanup, "stream_stream")
+        for cleanup in claimed:
+            call(channel, V1 + "Nack", v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt), v1.OutcomeResponse)
+        requests = queue.Queue()
+        self.addCleanup(requests.put, None)
+        requests.put(v1.WatchRequest(handlers=["odd"], credit=2))
+        pushed = stream(iter(requests.get, None), timeout=60)
+        two = [next(pushed), next(pushed)]
+        self.assertEqual({cleanup.object_id for cleanup in two}, both)
+        requests.put(v1.WatchRequest(nacks=[v1.Outcome(cleanup_id=cleanup.cleanup_id, attempt=cleanup.attempt, error=error, final=True)
+                                            for cleanup, error in zip(two, ("one", "\U0001f4a5 two"))]))
+        self.assertTrue(wait_until(lambda: inside("SELECT string_agg(error, ',' ORDER BY error) FROM gt_dead") == "???? two,one", 30))
+        for path in ("/metrics", "/healthz", "/"):
+            page = get(admin_port(own), path)
+            self.assertNotIn("encoding", page[2])
+            if path == "/metrics":
+                self.assertIn('handler="\ufffd"', page[2])
         self.assertEqual(own.stop(), 0)
 
 

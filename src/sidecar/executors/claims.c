@@ -28,8 +28,8 @@
 #define PAUSE_MAX_MS	500
 #define PAUSE_ERROR_MS	2000
 
-/* in the encoding in which the text would come, see link.c */
-#define SQL_HEX(value) "encode(convert_to(" value ", pg_client_encoding()), 'hex')"
+/* so that pairs can be told apart, see pairs_parse() */
+#define SQL_PART(value) "replace(replace(replace(" value ", '%', '%25'), ',', '%2C'), '=', '%3D')"
 
 static const char handlers_sql[] =
 "SELECT h.name, h.kind, (extract(epoch FROM h.timeout) * 1000)::bigint,"
@@ -62,11 +62,11 @@ static const char claim_sql[] =
 "   WHEN c.kind = 'http' THEN row_to_json(c)::text"
 "   WHEN c.kind = 'grpc' AND c.handler = 'grpc_endpoint' THEN coalesce(c.payload ->> 'payload', '')"
 "   WHEN c.kind = 'grpc' THEN coalesce(c.payload::text, '') END,"
-" (SELECT string_agg(" SQL_HEX("k.key") " || '=' || " SQL_HEX("c.payload ->> k.key") ", ',')"
+" (SELECT string_agg(" SQL_PART("k.key") " || '=' || " SQL_PART("c.payload ->> k.key") ", ',')"
 "   FROM (SELECT DISTINCT m[1] AS key FROM regexp_matches(c.command, '[{]payload[.]([^{}]+)[}]', 'g') AS m) AS k"
 "   WHERE jsonb_typeof(c.payload -> k.key) IN ('string', 'number', 'boolean')),"
 " CASE WHEN c.kind = 'grpc' AND jsonb_typeof(c.metadata) = 'object' THEN"
-"   (SELECT string_agg(" SQL_HEX("e.key") " || '=' || " SQL_HEX("coalesce(e.value, '')") ", ',')"
+"   (SELECT string_agg(" SQL_PART("e.key") " || '=' || " SQL_PART("coalesce(e.value, '')") ", ',')"
 "     FROM jsonb_each_text(c.metadata) AS e) END"
 " FROM gt_claim(handlers => $1::text[], max_items => $2::int, visibility => $3::interval) AS c";
 
@@ -208,6 +208,29 @@ copy_value(PGresult *result, int row, int column)
 	return PQgetisnull(result, row, column) ? NULL : exec_strdup(PQgetvalue(result, row, column));
 }
 
+bool
+text_is_lost(const Context *context, const char *text)
+{
+	return context->database->lossy && text != NULL && strstr(text, "\xef\xbf\xbd") != NULL;
+}
+
+/* What it is about, or what it would say, could not be read: it would be about something else. */
+static bool
+call_is_lost(const Context *context, const Call *call)
+{
+	const char *const texts[] = {call->object_id, call->object_type, call->service_id, call->command, call->body};
+	bool		lost = false;
+	int			i;
+
+	for (i = 0; i < (int) (sizeof(texts) / sizeof(texts[0])); i++)
+		lost = lost || text_is_lost(context, texts[i]);
+	for (i = 0; i < call->payload_count; i++)
+		lost = lost || text_is_lost(context, call->payload[i].value);
+	for (i = 0; i < call->metadata_count; i++)
+		lost = lost || text_is_lost(context, call->metadata[i].name) || text_is_lost(context, call->metadata[i].value);
+	return lost;
+}
+
 static void
 take_claim(Context *context, PGresult *result, int row)
 {
@@ -239,7 +262,14 @@ take_claim(Context *context, PGresult *result, int row)
 		call->timeout_ms = 3600 * 1000;
 	set_claim_times(context, call, context->database->sent_at);
 	context->stats.claimed++;
-	call_accept(context, call);
+	if (!call_is_lost(context, call))
+	{
+		call_accept(context, call);
+		return;
+	}
+	call->final = true;
+	snprintf(call->error, sizeof(call->error), "its text has a character that UTF-8 does not have: it can not be told to the target");
+	call_fail(context, call, false);
 }
 
 /* A claim was refused: by rights, or because the database is a paused copy. */

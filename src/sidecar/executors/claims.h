@@ -59,6 +59,7 @@ struct Database
 	int			claim_batch;	/* of the next one, at most */
 
 	char	   *user;
+	bool		lossy;			/* it is not in UTF-8: U+FFFD is a character that could not be read */
 	bool		ready;			/* it is the database that we expect */
 	bool		may_claim;		/* our role may call gt_claim at all */
 	bool		refused;		/* it may not even read the handlers */
@@ -78,6 +79,9 @@ extern void claims_take_result(Context *context, PGresult *result);
 extern bool send_statement(Context *context, Statement statement, const char *sql,
 						   int count, const char *const *values);
 extern int64_t claims_next_time(const Context *context);
+
+/* Does it have a character that could not be read?  See base/session.h. */
+extern bool text_is_lost(const Context *context, const char *text);
 
 /* --- outcomes.c --- */
 

@@ -217,16 +217,24 @@ wait_for_events(Context *context)
 	struct curl_waitfd *fds;
 	int			room = context->running.count + 1;
 	int			count = 0;
-	int64_t		began = exec_now();
+	int			timeout = turn_timeout(context);
+	int64_t		due = exec_now() + timeout;
+	int64_t		late;
 
 	fds = exec_alloc((size_t) room * sizeof(*fds));
 	if (database_wants_poll(context, &fds[0]))
 		count = 1;
 	count += calls_poll_fds(context, fds + count, room - count);
-	curl_multi_poll(context->multi, fds, (unsigned) count, turn_timeout(context), NULL);
+	curl_multi_poll(context->multi, fds, (unsigned) count, timeout, NULL);
 	free(fds);
-	if (exec_now() - began > MAX_TURN_MS + STALL_MS)
-		context->stalled_at = exec_now();
+	late = exec_now() - due;
+	if (late <= STALL_MS)
+		return;
+	context->stalled_at = exec_now();
+	/* what is left of draining is still left */
+	context->end_at += late;
+	context->drain_until += late;
+	context->start_until += late;
 }
 
 /* Draining is over: all is told, or there is no more time for it. */

@@ -100,7 +100,9 @@ handlers_take(Context *context, PGresult *result)
 		handler->timeout_ms = strtoll(PQgetvalue(result, row, 2), NULL, 10);
 		handler->retry_delay_ms = strtoll(PQgetvalue(result, row, 6), NULL, 10);
 		free(handler->lacks);
-		handler->lacks = lack_of(context, (ExecutorKind) kind, command);
+		/* named so, it could not be claimed; nor could others beside it */
+		handler->lacks = text_is_lost(context, name) ? exec_strdup("its name has a character that UTF-8 does not have")
+			: lack_of(context, (ExecutorKind) kind, command);
 		handler->seen = true;
 	}
 	for (i = 0; i < context->handler_count; i++)

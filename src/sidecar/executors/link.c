@@ -112,6 +112,7 @@ start_connecting(Context *context)
  */
 static const char setup_sql[] =
 "SELECT current_user, pg_catalog.pg_is_in_recovery(),"
+" pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.<>) ALL ('{UTF8,SQL_ASCII}'::pg_catalog.text[]),"
 " pg_catalog.set_config('lock_timeout', '200ms', false),"	/* one locked row keeps all the others */
 " pg_catalog.set_config('statement_timeout', '20s', false),"
 SESSION_SETTINGS
@@ -159,6 +160,7 @@ take_setup(Context *context, PGresult *result)
 	{
 		free(database->user);
 		database->user = exec_strdup(PQgetvalue(result, 0, 0));
+		database->lossy = PQgetvalue(result, 0, 2)[0] == 't';
 		database->retry_delay = RETRY_MIN_MS;
 		database->handlers_at = database->claim_at = 0;
 		exec_problem(context, PROBLEM_CONNECTION, NULL);

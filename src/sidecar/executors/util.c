@@ -233,27 +233,31 @@ hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
 	return -1;
 }
 
-/* Decode hex digits up to `end`; *text is moved behind them. */
+/* Decode up to a comma or an equals sign; *text is moved there.  NULL: that is not how it is written. */
 static char *
-hex_decode(const char **text)
+part_decode(const char **text)
 {
 	const char *at = *text;
-	size_t		len = 0;
-	char	   *result;
+	char	   *result = exec_alloc(strcspn(at, ",=") + 1);
+	char	   *end = result;
 
-	while (hex_digit(at[len]) >= 0)
-		len++;
-	if (len % 2 != 0)
-		return NULL;
-	result = exec_alloc(len / 2 + 1);
-	for (len = 0; hex_digit(at[len]) >= 0; len += 2)
-		result[len / 2] = (char) (hex_digit(at[len]) * 16 + hex_digit(at[len + 1]));
-	*text = at + len;
+	for (; *at != '\0' && *at != ',' && *at != '='; at++)
+	{
+		if (*at == '%' && (hex_digit(at[1]) < 0 || hex_digit(at[2]) < 0))
+		{
+			free(result);
+			return NULL;
+		}
+		*end++ = *at == '%' ? (char) (hex_digit(at[1]) * 16 + hex_digit(at[2])) : *at;
+		at += *at == '%' ? 2 : 0;
+	}
+	*end = '\0';
+	*text = at;
 	return result;
 }
 
@@ -269,11 +273,11 @@ pairs_parse(const char *text, Pair **pairs)
 	{
 		Pair		pair = {NULL, NULL};
 
-		pair.name = hex_decode(&text);
+		pair.name = part_decode(&text);
 		if (pair.name != NULL && *text == '=')
 		{
 			text++;
-			pair.value = hex_decode(&text);
+			pair.value = part_decode(&text);
 		}
 		if (pair.value == NULL || (*text != ',' && *text != '\0'))
 		{

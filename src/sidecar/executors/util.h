@@ -62,7 +62,8 @@ typedef struct Pair
 } Pair;
 
 /*
- * Read "HEX=HEX,HEX=HEX" (of UTF-8 text), as the claim query writes pairs.
+ * Read "NAME=VALUE,NAME=VALUE" with %25, %2C and %3D for % , and =, as the claim
+ * query writes pairs.
  * Returns how many; 0 for NULL and for what is no such list.
  */
 extern int	pairs_parse(const char *text, Pair **pairs);

@@ -69,6 +69,7 @@ typedef struct Watch
 	Settling  **settlings_end;
 	size_t		settling;		/* how many, with those in flight */
 	size_t		in_flight;		/* the first ones of them */
+	bool		plain;			/* the database cannot hold all of an error of them */
 } Watch;
 
 static void claim_more(Watch *watch);
@@ -373,12 +374,14 @@ settled(void *arg, const DbOutcome *outcome)
 	GrpcCall   *call = arg;
 	Watch	   *watch = grpc_over(call) ? NULL : grpc_state(call);
 
-	if (watch != NULL && outcome->result == NULL)
+	if (watch != NULL && outcome->result == NULL && (watch->plain || !is_untranslatable(outcome->sqlstate)))
 		call_fail_outcome(call, outcome, outcome->message);
 	else if (watch != NULL)
 	{
+		watch->plain = outcome->result == NULL;
 		for (; watch->in_flight > 0; watch->in_flight--)
-			free_settling(watch);
+			if (!watch->plain)
+				free_settling(watch);
 		settle_next(watch);
 		if (watch->settling == 0)
 			end_if_done(watch);
@@ -396,7 +399,7 @@ settle_next(Watch *watch)
 	ArrayParam	arrays[5];
 	const char *params[5];
 	DbHow		how = call_how(watch->call);
-	const Settling *settling = watch->settlings;
+	Settling   *settling = watch->settlings;
 	bool		ack;
 	int			i;
 
@@ -409,6 +412,8 @@ settle_next(Watch *watch)
 	{
 		const char *const *p = settling->params.params;
 
+		if (watch->plain)
+			text_reduce(settling->error);
 		param_add(&arrays[0], p[0]);
 		param_add(&arrays[1], p[1]);
 		param_add(&arrays[2], p[2]);

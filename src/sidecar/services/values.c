@@ -128,6 +128,22 @@ duration_us(const Google__Protobuf__Duration *duration, int64_t *us)
 	return true;
 }
 
+bool
+is_untranslatable(const char *sqlstate)
+{
+	return strcmp(sqlstate, "22P05") == 0 || strcmp(sqlstate, "22021") == 0;
+}
+
+void
+text_reduce(char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		if ((unsigned char) *text >= 0x80)
+			*text = '?';
+	}
+}
+
 /* ---- results ---- */
 
 const char *

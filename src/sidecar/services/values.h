@@ -54,6 +54,10 @@ extern bool duration_us(const Google__Protobuf__Duration *duration, int64_t *us)
 
 /* ---- results, in binary form ---- */
 
+/* Was a text refused that the database cannot hold?  What it surely can hold of one: ASCII. */
+extern bool is_untranslatable(const char *sqlstate);
+extern void text_reduce(char *text);
+
 /* NULL for NULL; the text ends with a NUL; what is no UTF-8 in it becomes ? where the database does not know (SQL_ASCII). */
 extern const char *get_text(const PGresult *result, int row, int column);
 static inline const char *
