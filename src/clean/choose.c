@@ -365,7 +365,7 @@ read_candidate(Choice *choice, Candidate *candidate)
 	candidate->role = gt_handler_role(&candidate->h);
 	candidate->whose = gt_handler_whose(&candidate->h);
 	candidate->ours = gt_slot_is_for(candidate->role);
-	if (!OidIsValid(before) || candidate->role != before)
+	if (candidate->role != before)
 		gt_handler_remember(candidate->h.id, candidate->h.owner, gt_handler_role(&candidate->h));
 	return true;
 }

@@ -47,6 +47,8 @@
 #include "shared/wake.h"
 
 #define MAX_ERRORS		5		/* in a row: the worker gives up, and the launcher waits before the next */
+#define FIRST_DELAY		(200 * INT64CONST(1000))	/* us until what has failed is tried again; doubles, */
+#define MAX_DELAY		(10 * USECS_PER_SEC)	/* up to this, or the naptime */
 
 GtDatabase *gt_worker_database = NULL;
 
@@ -229,12 +231,29 @@ gt_worker_connect(void)
 
 /* ---------------------------------------------------------------- transactions */
 
-static void
-sleep_after_error(int errors)
+/*
+ * What fails is tried again ever more rarely, by itself: that all else goes well
+ * does not shorten its wait, and nothing else waits for it.
+ */
+static struct
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 100L << errors, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
+	int			errors;			/* in a row */
+	TimestampTz not_before;
+}			back_offs[GT_DO_KINDS];
+
+TimestampTz
+gt_not_before(GtDoing what)
+{
+	return back_offs[what].errors > 0 ? back_offs[what].not_before : 0;
+}
+
+static void
+back_off(GtDoing what)
+{
+	int64		delay = FIRST_DELAY << Min(back_offs[what].errors++, 10);
+
+	back_offs[what].not_before = gt_now() + Min(delay, Min(MAX_DELAY, (int64) gt_naptime * USECS_PER_SEC));
+	gt_due_at(gt_worker_database, back_offs[what].not_before);
 }
 
 /* Before the abort: the run whose transaction this was is told of it; one that is on record for later is not concerned. */
@@ -309,14 +328,17 @@ wait_for_standby(void)
 	RESUME_INTERRUPTS();
 }
 
-/*
- * Runs `body` in a transaction.  An error is logged and survived.  Several in a
- * row end the process.
- */
-bool
-gt_in_transaction(void (*body) (void *arg), void *arg, const char *activity)
+void
+gt_worker_give_up(void)
 {
-	static int	errors = 0;
+	failed = true;
+	proc_exit(1);
+}
+
+bool
+gt_in_transaction(GtDoing what, void (*body) (void *arg), void *arg, const char *activity)
+{
+	static int	errors = 0;		/* in a row */
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
 	volatile bool ok = true;
@@ -352,7 +374,7 @@ gt_in_transaction(void (*body) (void *arg), void *arg, const char *activity)
 
 	if (ok)
 	{
-		errors = 0;
+		errors = back_offs[what].errors = 0;
 		note_error(activity, NULL);
 	}
 	else
@@ -369,12 +391,8 @@ gt_in_transaction(void (*body) (void *arg), void *arg, const char *activity)
 		gt_leave_pass(gt_worker_database, gt_my_slot);
 		LWLockRelease(gt_shared->lock);
 		if (++errors >= MAX_ERRORS)
-		{
-			failed = true;
-			proc_exit(1);
-		}
-		gt_due_at(gt_worker_database, gt_now());
-		sleep_after_error(errors);
+			gt_worker_give_up();
+		back_off(what);
 	}
 	return ok;
 }

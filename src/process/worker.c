@@ -216,14 +216,12 @@ any_in_pass(void)
 static void
 sweep(void)
 {
-	static TimestampTz not_before = 0;
-	static int64 delay = 0;
 	bool		wanted;
 	bool		more = false;
 
-	if (database->sweep && !gt_clean_has_failed(cleaner) && gt_now() < not_before)
+	if (database->sweep && !gt_clean_has_failed(cleaner) && gt_now() < gt_not_before(GT_DO_JUDGE))
 	{
-		gt_due_at(database, not_before);
+		gt_due_at(database, gt_not_before(GT_DO_JUDGE));
 		return;
 	}
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
@@ -234,15 +232,9 @@ sweep(void)
 		return;
 	do
 	{
-		wanted = gt_in_transaction(do_sweep, &more, "garbagetruck: judging interrupted runs");
-		/* what fails is tried again, ever more rarely: there is other work */
-		delay = wanted ? 0 : Min(2 * delay + USECS_PER_SEC, TRIM_EVERY);
-		not_before = gt_now() + delay;
+		wanted = gt_in_transaction(GT_DO_JUDGE, do_sweep, &more, "garbagetruck: judging interrupted runs");
 		if (!wanted)
-		{
 			gt_clean_disown(cleaner);
-			gt_due_at(database, not_before);
-		}
 	} while (wanted && more);
 }
 
@@ -292,11 +284,13 @@ expire(void)
 	TimestampTz next;
 	int64		busy_delay;
 
+	if (gt_now() < gt_not_before(GT_DO_EXPIRE))
+		return gt_not_before(GT_DO_EXPIRE);
 	if (!begin_pass(&pass))
 		return GT_NEVER;
 	expired_last = true;
 	gt_slot_set_state(GT_SLOT_EXPIRING);
-	if (!gt_in_transaction(do_expire, &pass, "garbagetruck: ending leases"))
+	if (!gt_in_transaction(GT_DO_EXPIRE, do_expire, &pass, "garbagetruck: ending leases"))
 		return GT_NEVER;
 	GT_POINT("expired");
 
@@ -325,12 +319,14 @@ rearm(void)
 	bool		mine;
 	bool		more;
 
+	if (gt_now() < gt_not_before(GT_DO_REARM))
+		return;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	mine = !database->rearmed && (database->rearmer == 0 || database->rearmer == gt_my_slot->serial);
 	if (mine)
 		database->rearmer = gt_my_slot->serial;
 	LWLockRelease(gt_shared->lock);
-	if (mine && gt_in_transaction(do_rearm, &more, "garbagetruck: looking for times that are ahead") &&
+	if (mine && gt_in_transaction(GT_DO_REARM, do_rearm, &more, "garbagetruck: looking for times that are ahead") &&
 		working && !database->rearmed)
 		gt_due_at(database, gt_now() + (more ? 0 : REARM_AGAIN));
 }
@@ -351,7 +347,14 @@ clean(TimestampTz next)
 	bool		runs = gt_clean_pending(cleaner);
 	GtPass		pass;
 
-	if (!gt_in_transaction(do_clean, &pass, runs ?
+	if (gt_now() < gt_not_before(GT_DO_CLEAN))
+	{
+		if (!runs)
+			gt_slot_release();	/* what had failed has been judged */
+		publish(Min(next, gt_not_before(GT_DO_CLEAN)));
+		return;
+	}
+	if (!gt_in_transaction(GT_DO_CLEAN, do_clean, &pass, runs ?
 						   psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
 						   "garbagetruck: choosing what to clean"))
 		return;
@@ -482,7 +485,7 @@ work(bool taken)
 	if (gt_now() > trimmed_at + TRIM_EVERY)
 	{
 		/* also when it failed: it is tried again, and nothing waits for it */
-		if (!gt_in_transaction(do_trim, &more, "garbagetruck: trimming the history") || !more)
+		if (!gt_in_transaction(GT_DO_TRIM, do_trim, &more, "garbagetruck: trimming the history") || !more)
 			trimmed_at = gt_now();
 	}
 }
@@ -515,7 +518,7 @@ serve(bool *again)
 
 		due = (TimestampTz) pg_atomic_read_u64(&database->next_due) <= gt_now();
 		leaving = leaving || must_leave(began);
-		busy = gt_clean_pending(cleaner) || gt_clean_has_failed(cleaner);
+		busy = (gt_clean_pending(cleaner) && gt_now() >= gt_not_before(GT_DO_CLEAN)) || gt_clean_has_failed(cleaner);
 		if (leaving && !busy)
 		{
 			/* who comes next sees what we have not looked at */
@@ -533,8 +536,11 @@ serve(bool *again)
 		if (gt_now() > look_at)
 		{
 			look_at = gt_now() + LOOK_EVERY;
-			if (!gt_in_transaction(look_around, again, "garbagetruck: looking around") || !working)
+			if (!gt_in_transaction(GT_DO_LOOK, look_around, again, "garbagetruck: looking around") || !working)
+			{
+				look_at = Max(look_at, gt_not_before(GT_DO_LOOK));
 				continue;
+			}
 		}
 		if (due || look)
 			idle_since = gt_now();
@@ -550,7 +556,6 @@ gt_worker_main(Datum arg)
 	int64		serial;
 	TimestampTz due;
 	TimestampTz trim_at;
-	bool		looked;
 	bool		again = false;
 
 	gt_worker_signals();
@@ -563,19 +568,21 @@ gt_worker_main(Datum arg)
 
 	/* taken before we look: what comes up from here on, the extension itself perhaps, is told of anew */
 	due = (TimestampTz) pg_atomic_exchange_u64(&database->next_due, (uint64) GT_NEVER);
-	looked = gt_in_transaction(look_around, &again, "garbagetruck: looking around");
-	if (looked && working)
+	if (!gt_in_transaction(GT_DO_LOOK, look_around, &again, "garbagetruck: looking around"))
+		gt_worker_give_up();	/* the next one would fare no better */
+	if (working)
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		database->sweep = true;
 		LWLockRelease(gt_shared->lock);
 		gt_due_at(database, due);
 		serve(&again);
-		/* we leave in peace: without a trace */
-		if (working && gt_in_transaction(do_end, &trim_at, "garbagetruck: leaving") && trim_at != GT_NEVER)
+		/* we leave in peace: without a trace, but for a run that could not be begun */
+		if (working && !gt_clean_pending(cleaner) &&
+			gt_in_transaction(GT_DO_LEAVE, do_end, &trim_at, "garbagetruck: leaving") && trim_at != GT_NEVER)
 			gt_due_at(database, Max(trim_at, gt_now() + TRIM_EVERY));
 	}
-	if (looked && !working)
+	if (!working)
 		(void) gt_slot_take_look(); /* nothing here is for whoever comes next to look at */
 	if (again)
 		gt_due_at(database, gt_now());

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use GarbageTruck;
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = truck('backlog', "garbagetruck.batch_size = 100");
@@ -48,6 +49,7 @@ $holder->query_safe(q{SELECT count(*) FROM (SELECT FROM _garbagetruck.gt_object 
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 500 FROM gt_leases WHERE state = 'expired' AND object_id LIKE 'held%'}), 'leases are over while their rows are locked');
 $node->safe_psql('postgres', q{SELECT gt_lease_create('beside ' || n, cleanup => 'clean', duration => '10 ms') FROM generate_series(1, 3) n});
 cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between', 'others end beside them');
+is($node->psql('postgres', "SET statement_timeout = '60s'; CALL gt_reclaim()"), 0, 'who reclaims by hand comes to an end');
 my $xacts = q{SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'};
 my $before = $node->safe_psql('postgres', $xacts);
 $node->safe_psql('postgres', 'SELECT pg_sleep(3)');
@@ -115,6 +117,24 @@ $node->safe_psql('postgres', 'DROP INDEX _garbagetruck.spoilt');
 is(eventually($node, 'postgres', q{SELECT attempts > 0 AND error ~ 'division' FROM gt_garbage WHERE object_id = 'spoilt'}, 't'), 't', 'it is judged when it can be, and tried again');
 $node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE object_id = 'spoilt'});
 
+# No run can be put on record at all: that is tried again ever more rarely, while leases end as ever.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION deny(items bigint[]) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+		$$ BEGIN IF cardinality(items) > 0 THEN RAISE 'no room for a run'; END IF; RETURN 0; END $$;
+	CREATE INDEX denied ON _garbagetruck.gt__run (public.deny(items))});
+my $log = -s $node->logfile;
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('kept waiting', cleanup => 'clean'))});
+for my $n (1 .. 10)
+{
+	$node->safe_psql('postgres', qq{SELECT gt_lease_create('mere lock ' || i, duration => '300 ms') FROM generate_series(1, 10) i});
+	is(eventually($node, 'postgres', $left, '0'), '0', "leases end while nothing can be cleaned, $n");
+}
+my $lines = () = slurp_file($node->logfile, $log) =~ /ERROR: .*no room for a run/g;
+cmp_ok($lines, '>', 0, 'while no run can be put on record');
+cmp_ok($lines, '<', 30, 'and that is not tried all the time');
+$node->safe_psql('postgres', 'DROP INDEX _garbagetruck.denied');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease kept waiting long others spared', 'it goes on when they can');
+
 # An index that was made anew may have what the workers have not seen: they look by themselves.
 $node->safe_psql('postgres', q{SELECT gt_lease_create('unseen', cleanup => 'clean', duration => '1 hour')});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}), 'the workers leave');
@@ -122,7 +142,7 @@ $node->safe_psql('postgres', q{
 	SET session_replication_role = replica;
 	UPDATE _garbagetruck.gt_lease SET check_at = gt_clock() - interval '1 day', deadline = gt_clock() - interval '1 day' WHERE object_id = 'unseen'});
 $node->safe_psql('postgres', 'REINDEX TABLE _garbagetruck.gt_lease');
-cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease long others spared unseen', 'after a REINDEX they look at all of it');
+cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease kept waiting long others spared unseen', 'after a REINDEX they look at all of it');
 
 $node->stop;
 done_testing();
