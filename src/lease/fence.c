@@ -5,7 +5,8 @@
  *
  * gt_fence() locks nothing.  gt_fence_check() locks the object's row FOR SHARE
  * to the end of the transaction, which every create and end on that object
- * would have to lock FOR NO KEY UPDATE.
+ * would have to lock FOR NO KEY UPDATE.  It does so only where the fence counts:
+ * an answer of false keeps nobody waiting.
  *
  *-------------------------------------------------------------------------
  */
@@ -58,9 +59,17 @@ gt_fence(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(GT_INT64(&row, L_FENCE));
 }
 
+/* The fence that is asked about, of which object. */
+typedef struct Asked
+{
+	GtTable    *leases;
+	Datum		key[2];			/* of GT_LEASE_OBJECT */
+	int64		fence;
+} Asked;
+
 /* May the caller ask for this object's fence, and so share-lock it? Raises if not: a stranger must not keep owners waiting. */
-static bool
-may_check(const GtRow *object, void *arg)
+static void
+may_check(const GtRow *object)
 {
 	Oid			owner = GT_OID(object, O_OWNER);
 	char	   *type = TextDatumGetCString(object->v[O_OBJECT_TYPE]);
@@ -80,7 +89,31 @@ may_check(const GtRow *object, void *arg)
 				 errdetail("It belongs to another role."),
 				 errhint("Its owner can share it: SELECT gt_share(%s).",
 						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
-	return true;
+}
+
+/* Is it the fence of a lease that runs, on this object as it is? */
+static bool
+counts(const GtRow *object, Asked *asked)
+{
+	GtScan	   *scan;
+	GtRow		lease;
+	bool		found = false;
+
+	if (GT_CHAR(object, O_STATE) != GT_STATE_HELD || asked->fence > GT_INT64(object, O_FENCE))
+		return false;
+	scan = gt_scan_begin(asked->leases, GT_LEASE_OBJECT, 2, asked->key);
+	while (!found && gt_scan_next(scan, &lease))
+		found = GT_INT64(&lease, L_FENCE) == asked->fence && gt_lease_running(asked->leases, &lease, gt_now());
+	gt_scan_end(scan);
+	return found;
+}
+
+/* Is the object to be locked?  Whose fence counts no more keeps nobody from it. */
+static bool
+may_lock(const GtRow *object, void *arg)
+{
+	may_check(object);
+	return counts(object, arg);
 }
 
 /* gt_fence_check(object_id, object_type, fence): share-locks the object, so that no grant comes before our commit */
@@ -90,35 +123,24 @@ gt_fence_check(PG_FUNCTION_ARGS)
 	GtTable		objects;
 	GtTable		leases;
 	GtRow		row;
-	GtScan	   *scan;
-	Datum		key[2];
+	Asked		asked;
 	Datum		object_key[2];
-	int64		fence;
-	bool		found = false;
+	bool		found;
 
 	gt_must_not_be_null(fcinfo, 0, "object_id");
 	gt_must_not_be_null(fcinfo, 1, "object_type");
 	gt_must_not_be_null(fcinfo, 2, "fence");
-	fence = PG_GETARG_INT64(2);
 	gt_mark_write("gt_fence_check()");
 	gt_start_ensure();
-	key[0] = CStringGetTextDatum(gt_text_arg(fcinfo, 1));
-	key[1] = CStringGetTextDatum(gt_text_arg(fcinfo, 0));
 	gt_open(&objects, GT_OBJECT, RowShareLock);
 	gt_open(&leases, GT_LEASE, AccessShareLock);
 
-	object_key[0] = key[1];
-	object_key[1] = key[0];
-	if (gt_fetch_lock_if(&objects, GT_OBJECT_PKEY, 2, object_key, &row, LockTupleShare, false, may_check, NULL) == GT_LOCKED &&
-		GT_CHAR(&row, O_STATE) == GT_STATE_HELD && fence <= GT_INT64(&row, O_FENCE))
-	{
-		GtRow		lease;
-
-		scan = gt_scan_begin(&leases, GT_LEASE_OBJECT, 2, key);
-		while (!found && gt_scan_next(scan, &lease))
-			found = GT_INT64(&lease, L_FENCE) == fence && gt_lease_running(&leases, &lease, gt_now());
-		gt_scan_end(scan);
-	}
+	asked.leases = &leases;
+	asked.fence = PG_GETARG_INT64(2);
+	object_key[1] = asked.key[0] = CStringGetTextDatum(gt_text_arg(fcinfo, 1));
+	object_key[0] = asked.key[1] = CStringGetTextDatum(gt_text_arg(fcinfo, 0));
+	found = gt_fetch_lock_if(&objects, GT_OBJECT_PKEY, 2, object_key, &row, LockTupleShare, false, may_lock, &asked) == GT_LOCKED &&
+		counts(&row, &asked);
 	gt_close(&leases);
 	gt_close(&objects);
 	PG_RETURN_BOOL(found);

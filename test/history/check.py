@@ -167,7 +167,7 @@ class Checker:
             elif op["kind"] == "create_many" and op["state"] == "unknown":
                 for obj in op["args"]["objects"]:
                     self.lost[obj].append(op)
-            elif op["kind"] == "fence_check" and op["state"] != "error":
+            elif op["kind"] == "fence_check" and (op["state"] == "unknown" or op["state"] == "ok" and op["value"][0][0]):
                 self.fenced[op["args"]["object"]].append(op)
         for tx in self.txs.values():
             if tx.get("message"):
