@@ -1589,7 +1589,7 @@ class Database(Test):
 
     def test_terminated_backends(self):
         """The connection is cut again and again, also between a commit and its answer."""
-        with self.counting() as server, Sidecar("--visibility-ms", "3000") as sidecar:
+        with self.counting(0.05) as server, Sidecar("--visibility-ms", "3000") as sidecar:
             many("http_endpoint", 1000, f"http://127.0.0.1:{server.port}/")
             cuts = 0
             while left("http_endpoint") and cuts < 200:
