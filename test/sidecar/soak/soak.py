@@ -461,6 +461,7 @@ def main():
     parser.add_argument("--rate", type=float, default=20, help="honest objects a second")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))     # and so leaves nothing running
     bars, soak = Bars(), Soak(options)
     print(f"# {options.minutes:g} minutes in windows of {soak.length:g} s, {os.cpu_count()} processors, seed {options.seed}", flush=True)
     try:
