@@ -72,6 +72,31 @@ state_of_catalog(void)
 	return changes + gt_table_changes;
 }
 
+typedef struct Known
+{
+	uint64		at;				/* state_of_catalog() then; 0: never */
+	char	   *what;			/* in TopMemoryContext; NULL: nothing */
+} Known;
+
+/* What `look` finds: it looks again only when the catalog has changed since. */
+static const char *
+look_once(Known *known, const char *(*look) (void))
+{
+	uint64		now = state_of_catalog();
+	const char *found;
+
+	if (known->at == now)
+		return known->what;
+	found = look();
+	if (known->what != NULL)
+		pfree(known->what);
+	known->what = NULL;
+	if (found != NULL)
+		known->what = MemoryContextStrdup(TopMemoryContext, found);
+	known->at = now;
+	return known->what;
+}
+
 /* For SQL: the name with its schema. */
 static char *
 qualified(Oid relid)
@@ -218,24 +243,20 @@ gt_table_obstacles(void)
 	return list;
 }
 
+static const char *
+first_obstacle(void)
+{
+	List	   *list = gt_table_obstacles();
+
+	return list != NIL ? ((GtObstacle *) linitial(list))->what : NULL;
+}
+
 const char *
 gt_tables_obstructed(void)
 {
-	static uint64 known_at = 0;
-	static char *known = NULL;
-	uint64		now = state_of_catalog();
-	List	   *list;
+	static Known known;
 
-	if (known_at == now)
-		return known;
-	list = gt_table_obstacles();
-	if (known != NULL)
-		pfree(known);
-	known = NULL;
-	if (list != NIL)
-		known = MemoryContextStrdup(TopMemoryContext, ((GtObstacle *) linitial(list))->what);
-	known_at = now;
-	return known;
+	return look_once(&known, first_obstacle);
 }
 
 /* ---------------------------------------------------------------- rights */
@@ -367,26 +388,25 @@ gt_table_tamperings(void)
 	return list;
 }
 
-const char *
-gt_tables_tampered(void)
+static const char *
+first_suspension(void)
 {
-	static uint64 known_at = 0;
-	static char *known = NULL;
-	uint64		now = state_of_catalog();
 	ListCell   *cell;
 
-	if (known_at == now)
-		return known;
-	if (known != NULL)
-		pfree(known);
-	known = NULL;
 	foreach(cell, gt_table_tamperings())
 	{
 		GtTampering *t = lfirst(cell);
 
-		if (t->suspends && known == NULL)
-			known = MemoryContextStrdup(TopMemoryContext, t->what);
+		if (t->suspends)
+			return t->what;
 	}
-	known_at = now;
-	return known;
+	return NULL;
+}
+
+const char *
+gt_tables_tampered(void)
+{
+	static Known known;
+
+	return look_once(&known, first_suspension);
 }
