@@ -56,6 +56,7 @@ OBJS = \
 	src/garbage/history.o \
 	src/garbage/low.o \
 	src/garbage/notify.o \
+	src/garbage/order.o \
 	src/lease/create.o \
 	src/lease/created.o \
 	src/lease/ending.o \
@@ -162,6 +163,7 @@ OUR_HEADERS = \
 	src/garbage/low.h \
 	src/garbage/notify.h \
 	src/garbage/objects.h \
+	src/garbage/order.h \
 	src/lease/created.h \
 	src/lease/ending.h \
 	src/lease/expiry.h \

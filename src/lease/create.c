@@ -25,6 +25,7 @@
 #include "base/arguments.h"
 #include "base/check.h"
 #include "base/transaction.h"
+#include "garbage/order.h"
 #include "lease/grant.h"
 
 PG_FUNCTION_INFO_V1(gt_lease_create);
@@ -83,24 +84,21 @@ gt_lease_grant(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+static int
+order_of(const GtGrant *x, const GtGrant *y)
+{
+	return gt_object_order(x->request.object_type, x->request.object_id, y->request.object_type, y->request.object_id);
+}
+
 /* Those of the same object in input order: the first is served first. */
 static int
 by_object(const void *a, const void *b)
 {
 	const GtGrant *x = *(GtGrant *const *) a;
 	const GtGrant *y = *(GtGrant *const *) b;
-	int			order = strcmp(x->request.object_type, y->request.object_type);
+	int			order = order_of(x, y);
 
-	if (order == 0)
-		order = strcmp(x->request.object_id, y->request.object_id);
 	return order != 0 ? order : (x > y) - (x < y);
-}
-
-static bool
-same_object(const GtGrant *x, const GtGrant *y)
-{
-	return strcmp(x->request.object_type, y->request.object_type) == 0 &&
-		strcmp(x->request.object_id, y->request.object_id) == 0;
 }
 
 /* gt_lease_create_many(object_ids, ...) returns uuid[]: all or nothing, in input order */
@@ -143,7 +141,7 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	}
 	qsort(sorted, n, sizeof(GtGrant *), by_object);
 	for (i = 0; i < n; i++)
-		if (i == 0 || !same_object(sorted[i], sorted[i - 1]))
+		if (i == 0 || order_of(sorted[i], sorted[i - 1]) != 0)
 			first[nfirst++] = sorted[i];
 
 	gt_granter_open(&g, "gt_lease_create_many()", true);
@@ -151,7 +149,7 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	gt_granter_close(&g);
 
 	for (i = 1; i < n; i++)
-		if (same_object(sorted[i], sorted[i - 1]))
+		if (order_of(sorted[i], sorted[i - 1]) == 0)
 			sorted[i]->granted = sorted[i - 1]->granted;
 	for (i = 0; i < n; i++)
 		result[i] = UUIDPGetDatum(&grants[i].granted.id);

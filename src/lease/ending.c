@@ -38,6 +38,7 @@
 #include "base/settings.h"
 #include "base/text.h"
 #include "garbage/history.h"
+#include "garbage/order.h"
 #include "lease/created.h"
 #include "lease/ending.h"
 #include "lease/lease.h"
@@ -75,13 +76,9 @@ by_object(const void *a, const void *b)
 {
 	const GtLeaseKey *x = a;
 	const GtLeaseKey *y = b;
-	int			order = strcmp(x->object_type, y->object_type);
+	int			order = gt_object_order(x->object_type, x->object_id, y->object_type, y->object_id);
 
-	if (order == 0)
-		order = strcmp(x->object_id, y->object_id);
-	if (order == 0)
-		order = memcmp(&x->id, &y->id, sizeof(pg_uuid_t));
-	return order;
+	return order != 0 ? order : memcmp(&x->id, &y->id, sizeof(pg_uuid_t));
 }
 
 static int
@@ -277,7 +274,7 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, bool skip, MemoryCont
 static bool
 same_object(const GtLeaseKey *a, const GtLeaseKey *b)
 {
-	return strcmp(a->object_type, b->object_type) == 0 && strcmp(a->object_id, b->object_id) == 0;
+	return gt_object_order(a->object_type, a->object_id, b->object_type, b->object_id) == 0;
 }
 
 /*

@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/garbagetruck.h"
 #include "base/text.h"
+#include "garbage/order.h"
 #include "lease/ending.h"
 #include "lease/hold.h"
 #include "lease/lease.h"
@@ -219,9 +220,8 @@ by_object(const void *a, const void *b)
 {
 	const Wanted *x = a;
 	const Wanted *y = b;
-	int			order = strcmp(x->type, y->type);
 
-	return order != 0 ? order : strcmp(x->id, y->id);
+	return gt_object_order(x->type, x->id, y->type, y->id);
 }
 
 /* One object for all requests that name it: n of them, at w. */

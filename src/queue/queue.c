@@ -31,6 +31,7 @@
 #include "base/arguments.h"
 #include "base/check.h"
 #include "garbage/garbage.h"
+#include "garbage/order.h"
 #include "handler/tally.h"
 #include "handler/use.h"
 #include "lease/start.h"
@@ -374,27 +375,10 @@ gt_extend(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- many at once */
 
-static int
-compare_text(Datum a, Datum b)
-{
-	text	   *x = DatumGetTextPP(a);
-	text	   *y = DatumGetTextPP(b);
-	int			xlen = VARSIZE_ANY_EXHDR(x);
-	int			ylen = VARSIZE_ANY_EXHDR(y);
-	int			order = memcmp(VARDATA_ANY(x), VARDATA_ANY(y), Min(xlen, ylen));
-
-	return order != 0 ? order : xlen - ylen;
-}
-
-/* In the order in which objects are locked everywhere. */
 int
 gt_token_order(const void *a, const void *b)
 {
-	const GtRow *x = &(*(GtToken *const *) a)->row;
-	const GtRow *y = &(*(GtToken *const *) b)->row;
-	int			order = compare_text(x->v[O_OBJECT_TYPE], y->v[O_OBJECT_TYPE]);
-
-	return order != 0 ? order : compare_text(x->v[O_OBJECT_ID], y->v[O_OBJECT_ID]);
+	return gt_object_row_order(&(*(GtToken *const *) a)->row, &(*(GtToken *const *) b)->row);
 }
 
 bool
