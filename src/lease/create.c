@@ -4,8 +4,9 @@
  *	  The functions that create leases: one, many alike, or many that each succeed
  *	  or fail by themselves.
  *
- * Objects of a batch are locked in their order, (type, id), and results are
- * given in that of the input.
+ * Each reads what is asked for (request.c, which refuses what is not in order), and
+ * hands it to grant.c, a batch all at once.  Objects of a batch are locked in their
+ * order, (type, id), and results are given in that of the input.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,9 +44,8 @@ grant_of_args(FunctionCallInfo fcinfo, GtGranted *out)
 	GtGrant		grant = {0};
 	GtGrant    *grants = &grant;
 
-	gt_request_of_args(fcinfo, true, &grant.request);
-	grant.request.object_id = gt_text_arg(fcinfo, 0);
 	gt_granter_open(&g, "gt_lease_create()", true);
+	gt_request_of_args(fcinfo, &grant.request);
 	gt_grant(&g, &grants, 1);
 	gt_granter_close(&g);
 	*out = grant.granted;
@@ -118,9 +118,9 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 	int			nfirst = 0;
 	int			i;
 
+	gt_granter_open(&g, "gt_lease_create_many()", true);
 	gt_must_not_be_null(fcinfo, 0, "object_ids");
-	gt_request_of_args(fcinfo, false, &common);
-	gt_must_not_be_null(fcinfo, 1, "object_type");
+	gt_request_of_many(fcinfo, &common);
 	objects = PG_GETARG_ARRAYTYPE_P(0);
 	n = ArrayGetNItems(ARR_NDIM(objects), ARR_DIMS(objects));
 	if (n > MAX_MANY)
@@ -136,7 +136,7 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 		if (nulls[i])
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("object_ids must not contain null")));
 		grants[i].request = common;
-		grants[i].request.object_id = TextDatumGetCString(ids[i]);
+		gt_request_set_object(&grants[i].request, TextDatumGetCString(ids[i]));
 		sorted[i] = &grants[i];
 	}
 	qsort(sorted, n, sizeof(GtGrant *), by_object);
@@ -144,7 +144,6 @@ gt_lease_create_many(PG_FUNCTION_ARGS)
 		if (i == 0 || order_of(sorted[i], sorted[i - 1]) != 0)
 			first[nfirst++] = sorted[i];
 
-	gt_granter_open(&g, "gt_lease_create_many()", true);
 	gt_grant(&g, first, nfirst);
 	gt_granter_close(&g);
 
@@ -287,7 +286,7 @@ gt_lease_grant_each(PG_FUNCTION_ARGS)
 		{
 			GtGrant    *e = &grants[i++];
 
-			if (gt_request_of_json(&e->request, &v, &e->fail) && gt_request_check_object(&e->request, &e->fail))
+			if (gt_request_of_json(&v, &e->request, &e->fail))
 				sorted[nsorted++] = e;
 		}
 	qsort(sorted, nsorted, sizeof(GtGrant *), by_object);

@@ -140,11 +140,11 @@ find_request(GtGranter *g, GtGrant *e)
 	return true;
 }
 
-/* All that can be said of a request without a lock on a row. */
+/* What there is that the request names: all that can be found out without a lock on a row. */
 static void
 begin(GtGranter *g, GtGrant *e)
 {
-	GtRequest  *r = &e->request;
+	const GtRequest *r = &e->request;
 
 	e->open = true;
 	e->ok = false;
@@ -152,8 +152,7 @@ begin(GtGranter *g, GtGrant *e)
 	e->parent = NULL;
 	e->object = NULL;
 	e->old = NULL;
-	if (!gt_request_check(r, &e->fail) ||
-		(r->cleanup != NULL && !find_handler(g, r->cleanup, &e->handler, &e->fail)))
+	if (r->cleanup != NULL && !find_handler(g, r->cleanup, &e->handler, &e->fail))
 	{
 		gt_grant_refuse(g, e);
 		return;
@@ -205,7 +204,7 @@ insert_lease(GtGranter *g, GtGrant *e, int attempts)
 	const GtRow *object = &e->object->row;
 	GtRow		row;
 	TimestampTz now = gt_now();
-	TimestampTz deadline = now + r->duration_us;
+	TimestampTz deadline = now + r->duration;
 
 	e->granted.now = now;
 	gt_row_init(&row);
@@ -230,17 +229,17 @@ insert_lease(GtGranter *g, GtGrant *e, int attempts)
 	{
 		GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(deadline));
 		GT_SET(&row, L_CHECK_AT, TimestampTzGetDatum(deadline));
-		GT_SET(&row, L_DURATION, Int64GetDatum(r->duration_us));
+		GT_SET(&row, L_DURATION, Int64GetDatum(r->duration));
 		e->granted.expires_at = deadline;
 	}
 	if (e->handler != NULL)
 		GT_SET(&row, L_HANDLER, Int32GetDatum(e->handler->h.id));
-	if (r->has_max_attempts)
+	if (r->max_attempts > 0)
 		GT_SET(&row, L_MAX_ATTEMPTS, Int32GetDatum(r->max_attempts));
-	if (r->retry_delay != NULL)
-		GT_SET(&row, L_RETRY_DELAY, Int64GetDatum(r->retry_delay_us));
-	if (r->regrant_delay != NULL)
-		GT_SET(&row, L_REGRANT_DELAY, Int64GetDatum(r->regrant_delay_us));
+	if (r->retry_delay >= 0)
+		GT_SET(&row, L_RETRY_DELAY, Int64GetDatum(r->retry_delay));
+	if (r->regrant_delay >= 0)
+		GT_SET(&row, L_REGRANT_DELAY, Int64GetDatum(r->regrant_delay));
 	if (r->payload != NULL)
 		GT_SET(&row, L_PAYLOAD, JsonbPGetDatum(r->payload));
 	if (r->metadata != NULL)
@@ -255,7 +254,7 @@ insert_lease(GtGranter *g, GtGrant *e, int attempts)
 	else
 		gt_insert(&g->leases, &row);
 
-	gt_lease_created(&e->granted.id, r->parent == NULL ? now : GT_NEVER, r->duration_us);
+	gt_lease_created(&e->granted.id, r->parent == NULL ? now : GT_NEVER, r->duration);
 	e->granted.fence = GT_INT64(object, O_FENCE);
 	e->granted.created = true;
 	e->granted.attempts = attempts;

@@ -4,7 +4,8 @@
  *	  A request for a lease: read from arguments or from JSON, and what can be
  *	  said of it without looking at any table.
  *
- * Every process that serves SQL runs this.  Nothing is locked or written.
+ * Every process that serves SQL runs this.  Nothing is locked or written.  Who
+ * grants it (grant.c) has only to look at what there is.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,77 +31,126 @@
 #include "lease/request.h"
 #include "shared/ids.h"
 
-bool
-gt_request_check_object(const GtRequest *r, GtFail *f)
+/* A request as it is read: intervals are not judged yet. */
+typedef struct Asked
 {
-	if (r->object_id == NULL)
+	GtRequest	r;
+	Interval   *duration;		/* NULL, as those below: not given */
+	Interval   *retry_delay;
+	Interval   *regrant_delay;
+	bool		has_max_attempts;
+} Asked;
+
+static bool
+check_object_id(const char *object_id, GtFail *f)
+{
+	if (object_id == NULL)
 		return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "object_id must not be null");
-	if (r->object_type == NULL)
-		return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "object_type must not be null");
-	return true;
+	return gt_check_name("object_id", object_id, 1024, f);
 }
 
-/* What can be said of a request without looking at any table; fills in defaults. */
-bool
-gt_request_check(GtRequest *r, GtFail *f)
+/* What can be said of all the rest without looking at any table; fills in defaults. */
+static bool
+check(Asked *a, GtFail *f)
 {
-	if (!gt_request_check_object(r, f))
-		return false;
-	if (r->key_service == NULL) /* else this is not its first try */
-		r->key_service = r->service_id != NULL ? r->service_id : "";
+	GtRequest  *r = &a->r;
+
+	if (r->object_type == NULL)
+		return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "object_type must not be null");
+	r->key_service = r->service_id != NULL ? r->service_id : "";
 	if (r->service_id == NULL)
 		r->service_id = application_name != NULL && application_name[0] != '\0' ?
 			application_name : GetUserNameFromId(GetUserId(), false);
-	if (!gt_check_name("object_id", r->object_id, 1024, f) ||
-		!gt_check_name("object_type", r->object_type, 255, f) ||
+	if (!gt_check_name("object_type", r->object_type, 255, f) ||
 		!gt_check_name("service_id", r->service_id, 255, f) ||
 		(r->cleanup != NULL && !gt_check_name("cleanup", r->cleanup, 255, f)) ||
 		(r->request_key != NULL && !gt_check_name("request_key", r->request_key, 255, f)) ||
 		!gt_check_payload(r->payload, r->metadata, f))
 		return false;
 
-	if (r->parent != NULL && r->duration != NULL)
+	if (r->parent != NULL && a->duration != NULL)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
 					   "a lease with a parent (%s) has no duration of its own", gt_uuid_cstring(r->parent));
-	r->duration_us = (int64) gt_default_duration * 1000;
-	if (r->duration != NULL && !gt_check_duration(r->duration, &r->duration_us, f))
-		return false;
-
-	return (r->regrant_delay == NULL || gt_check_regrant_delay(r->regrant_delay, &r->regrant_delay_us, f)) &&
-		(!r->has_max_attempts || gt_check_max_attempts(r->max_attempts, f)) &&
-		(r->retry_delay == NULL || gt_check_retry_delay(r->retry_delay, &r->retry_delay_us, f));
+	r->duration = (int64) gt_default_duration * 1000;
+	r->regrant_delay = r->retry_delay = -1;
+	return (a->duration == NULL || gt_check_duration(a->duration, &r->duration, f)) &&
+		(a->regrant_delay == NULL || gt_check_regrant_delay(a->regrant_delay, &r->regrant_delay, f)) &&
+		(!a->has_max_attempts || gt_check_max_attempts(r->max_attempts, f)) &&
+		(a->retry_delay == NULL || gt_check_retry_delay(a->retry_delay, &r->retry_delay, f));
 }
 
 /* ---- from arguments ---- */
 
-static pg_uuid_t *
-uuid_arg(FunctionCallInfo fcinfo, int n)
+static Interval *
+interval_arg(FunctionCallInfo fcinfo, int n)
 {
-	return PG_ARGISNULL(n) ? NULL : PG_GETARG_UUID_P(n);
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_INTERVAL_P(n);
 }
 
-/* The arguments from `service_id` on, alike in gt_lease_create and gt_lease_create_many but for request_key. */
-void
-gt_request_of_args(FunctionCallInfo fcinfo, bool with_key, GtRequest *r)
+static Jsonb *
+jsonb_arg(FunctionCallInfo fcinfo, int n)
 {
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_JSONB_P(n);
+}
+
+/* The arguments from object_type on, alike in gt_lease_create() and gt_lease_create_many() but for request_key. */
+static void
+read_args(FunctionCallInfo fcinfo, bool with_key, Asked *a)
+{
+	GtRequest  *r = &a->r;
 	int			after = with_key ? 10 : 9;
 
-	memset(r, 0, sizeof(GtRequest));
+	memset(a, 0, sizeof(Asked));
 	r->object_type = gt_text_arg(fcinfo, 1);
 	r->service_id = gt_text_arg(fcinfo, 2);
-	r->duration = PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3);
+	a->duration = interval_arg(fcinfo, 3);
 	r->cleanup = gt_text_arg(fcinfo, 4);
-	r->payload = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
-	r->metadata = PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6);
-	r->parent = uuid_arg(fcinfo, 7);
+	r->payload = jsonb_arg(fcinfo, 5);
+	r->metadata = jsonb_arg(fcinfo, 6);
+	r->parent = PG_ARGISNULL(7) ? NULL : PG_GETARG_UUID_P(7);
 	gt_must_not_be_null(fcinfo, 8, "exclusive");
 	r->exclusive = PG_GETARG_BOOL(8);
 	if (with_key)
 		r->request_key = gt_text_arg(fcinfo, 9);
-	r->has_max_attempts = !PG_ARGISNULL(after);
-	r->max_attempts = r->has_max_attempts ? PG_GETARG_INT32(after) : 0;
-	r->retry_delay = PG_ARGISNULL(after + 1) ? NULL : PG_GETARG_INTERVAL_P(after + 1);
-	r->regrant_delay = PG_ARGISNULL(after + 2) ? NULL : PG_GETARG_INTERVAL_P(after + 2);
+	a->has_max_attempts = !PG_ARGISNULL(after);
+	r->max_attempts = a->has_max_attempts ? PG_GETARG_INT32(after) : 0;
+	a->retry_delay = interval_arg(fcinfo, after + 1);
+	a->regrant_delay = interval_arg(fcinfo, after + 2);
+}
+
+void
+gt_request_of_args(FunctionCallInfo fcinfo, GtRequest *r)
+{
+	Asked		a;
+	GtFail		f;
+
+	read_args(fcinfo, true, &a);
+	a.r.object_id = gt_text_arg(fcinfo, 0);
+	if (!check_object_id(a.r.object_id, &f) || !check(&a, &f))
+		gt_raise(&f);
+	*r = a.r;
+}
+
+void
+gt_request_of_many(FunctionCallInfo fcinfo, GtRequest *r)
+{
+	Asked		a;
+	GtFail		f;
+
+	read_args(fcinfo, false, &a);
+	if (!check(&a, &f))
+		gt_raise(&f);
+	*r = a.r;
+}
+
+void
+gt_request_set_object(GtRequest *r, const char *object_id)
+{
+	GtFail		f;
+
+	if (!check_object_id(object_id, &f))
+		gt_raise(&f);
+	r->object_id = object_id;
 }
 
 /* ---- from JSON ---- */
@@ -128,7 +178,7 @@ text_of(const JsonbValue *v)
 }
 
 static bool
-take_text(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+take_text(Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f)
 {
 	if (v->type != jbvString && v->type != jbvNull)
 		return must_be(key, "a string", v, f);
@@ -137,7 +187,7 @@ take_text(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
 }
 
 static bool
-take_interval(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+take_interval(Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f)
 {
 	if (v->type == jbvNull)
 		return true;
@@ -149,14 +199,14 @@ take_interval(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail
 }
 
 static bool
-take_json(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+take_json(Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f)
 {
 	*(Jsonb **) member = v->type == jbvNull ? NULL : JsonbValueToJsonb(v);
 	return true;
 }
 
 static bool
-take_parent(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+take_parent(Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f)
 {
 	if (v->type == jbvNull)
 		return true;
@@ -167,18 +217,18 @@ take_parent(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *
 }
 
 static bool
-take_exclusive(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+take_exclusive(Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f)
 {
 	if (v->type == jbvNull)
 		return gt_fail(f, ERRCODE_NULL_VALUE_NOT_ALLOWED, "exclusive must not be null");
 	if (v->type != jbvBool)
 		return must_be(key, "true or false", v, f);
-	r->exclusive = v->val.boolean;
+	a->r.exclusive = v->val.boolean;
 	return true;
 }
 
 static bool
-take_max_attempts(GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f)
+take_max_attempts(Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f)
 {
 	char	   *end = "";
 
@@ -186,48 +236,48 @@ take_max_attempts(GtRequest *r, void *member, const char *key, JsonbValue *v, Gt
 		return true;
 	errno = 0;
 	if (v->type == jbvNumeric)
-		r->max_attempts = strtoint(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric))),
-								   &end, 10);
+		a->r.max_attempts = strtoint(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric))),
+									 &end, 10);
 	if (v->type != jbvNumeric || errno != 0 || *end != '\0')
 		return must_be(key, "an integer", v, f);
-	r->has_max_attempts = true;
+	a->has_max_attempts = true;
 	return true;
 }
 
 /* One member of an element of gt_lease_grant_each: null is NULL. Raises what input functions raise. */
 static bool
-take_member(GtRequest *r, const char *key, JsonbValue *v, GtFail *f)
+take_member(Asked *a, const char *key, JsonbValue *v, GtFail *f)
 {
 	static const struct
 	{
 		const char *key;
 		size_t		offset;
-		bool		(*take) (GtRequest *r, void *member, const char *key, JsonbValue *v, GtFail *f);
+		bool		(*take) (Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f);
 	}			members[] = {
-		{"object_id", offsetof(GtRequest, object_id), take_text},
-		{"object_type", offsetof(GtRequest, object_type), take_text},
-		{"service_id", offsetof(GtRequest, service_id), take_text},
-		{"duration", offsetof(GtRequest, duration), take_interval},
-		{"cleanup", offsetof(GtRequest, cleanup), take_text},
-		{"payload", offsetof(GtRequest, payload), take_json},
-		{"metadata", offsetof(GtRequest, metadata), take_json},
-		{"parent", offsetof(GtRequest, parent), take_parent},
-		{"exclusive", offsetof(GtRequest, exclusive), take_exclusive},
-		{"request_key", offsetof(GtRequest, request_key), take_text},
-		{"max_attempts", offsetof(GtRequest, max_attempts), take_max_attempts},
-		{"retry_delay", offsetof(GtRequest, retry_delay), take_interval},
-		{"regrant_delay", offsetof(GtRequest, regrant_delay), take_interval},
+		{"object_id", offsetof(Asked, r.object_id), take_text},
+		{"object_type", offsetof(Asked, r.object_type), take_text},
+		{"service_id", offsetof(Asked, r.service_id), take_text},
+		{"duration", offsetof(Asked, duration), take_interval},
+		{"cleanup", offsetof(Asked, r.cleanup), take_text},
+		{"payload", offsetof(Asked, r.payload), take_json},
+		{"metadata", offsetof(Asked, r.metadata), take_json},
+		{"parent", offsetof(Asked, r.parent), take_parent},
+		{"exclusive", offsetof(Asked, r.exclusive), take_exclusive},
+		{"request_key", offsetof(Asked, r.request_key), take_text},
+		{"max_attempts", offsetof(Asked, r.max_attempts), take_max_attempts},
+		{"retry_delay", offsetof(Asked, retry_delay), take_interval},
+		{"regrant_delay", offsetof(Asked, regrant_delay), take_interval},
 	};
 	int			i;
 
 	for (i = 0; i < (int) lengthof(members); i++)
 		if (strcmp(key, members[i].key) == 0)
-			return members[i].take(r, (char *) r + members[i].offset, key, v, f);
+			return members[i].take(a, (char *) a + members[i].offset, key, v, f);
 	return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "unknown key \"%s\"", gt_shown(key));
 }
 
 static bool
-take_members(GtRequest *r, JsonbValue *v, GtFail *f)
+take_members(Asked *a, JsonbValue *v, GtFail *f)
 {
 	JsonbIterator *it;
 	JsonbValue	member;
@@ -241,7 +291,7 @@ take_members(GtRequest *r, JsonbValue *v, GtFail *f)
 	{
 		if (token == WJB_KEY)
 			key = pnstrdup(member.val.string.val, member.val.string.len);
-		else if (token == WJB_VALUE && !take_member(r, key, &member, f))
+		else if (token == WJB_VALUE && !take_member(a, key, &member, f))
 			return false;
 	}
 	return true;
@@ -249,7 +299,7 @@ take_members(GtRequest *r, JsonbValue *v, GtFail *f)
 
 typedef struct Members
 {
-	GtRequest  *r;
+	Asked	   *a;
 	JsonbValue *v;
 	GtFail	   *f;
 	bool		ok;
@@ -260,23 +310,27 @@ try_members(void *arg)
 {
 	Members    *members = arg;
 
-	members->ok = take_members(members->r, members->v, members->f);
+	members->ok = take_members(members->a, members->v, members->f);
 }
 
 /*
- * The same; what input functions raise becomes a failure.  The subtransaction
- * writes nothing, so it gets no transaction id.
+ * What input functions raise becomes a failure.  The subtransaction writes nothing,
+ * so it gets no transaction id.
  */
 bool
-gt_request_of_json(GtRequest *r, JsonbValue *v, GtFail *f)
+gt_request_of_json(JsonbValue *v, GtRequest *r, GtFail *f)
 {
-	Members		members = {r, v, f, false};
+	Asked		a;
+	Members		members = {&a, v, f, false};
 	ErrorData  *error;
 
-	memset(r, 0, sizeof(GtRequest));
-	r->object_type = "custom";
+	memset(&a, 0, sizeof(Asked));
+	a.r.object_type = "custom";
 	error = gt_try(try_members, &members);
 	if (error != NULL)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s", error->message);
-	return members.ok;
+	if (!members.ok || !check_object_id(a.r.object_id, f) || !check(&a, f))
+		return false;
+	*r = a.r;
+	return true;
 }

@@ -1,47 +1,43 @@
 /*-------------------------------------------------------------------------
  *
  * request.h
- *	  What a caller asks for.
+ *	  What a caller asks for: read and checked here, granted in grant.c.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef GT_REQUEST_H
 #define GT_REQUEST_H
 
-#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 #include "base/fail.h"
 
-/* what a caller asks for; pointers are NULL where nothing was given */
+/* What a caller asks for, read and found good: pointers are NULL where nothing was given. */
 typedef struct GtRequest
 {
-	char	   *object_id;
-	char	   *object_type;
-	char	   *service_id;
-	Interval   *duration;
-	char	   *cleanup;
+	const char *object_id;
+	const char *object_type;
+	const char *service_id;		/* or what stands for it */
+	const char *key_service;	/* as it was given; '' for NULL: request_key is unique with it */
+	const char *cleanup;
 	Jsonb	   *payload;
 	Jsonb	   *metadata;
 	pg_uuid_t  *parent;
 	bool		exclusive;
-	char	   *request_key;
-	bool		has_max_attempts;
-	int			max_attempts;
-	Interval   *retry_delay;
-	Interval   *regrant_delay;
-	/* made of these by gt_request_check() */
-	const char *key_service;	/* service_id as it was given; '' for NULL: request_key is unique with it */
-	int64		duration_us;
-	int64		retry_delay_us;
-	int64		regrant_delay_us;
+	const char *request_key;
+	int64		duration;		/* us; of a child it means nothing */
+	int			max_attempts;	/* 0: not given */
+	int64		retry_delay;	/* us; -1: not given */
+	int64		regrant_delay;	/* us; -1: not given */
 } GtRequest;
 
-extern bool gt_request_check_object(const GtRequest *r, GtFail *f);	/* does it name one? */
-extern bool gt_request_check(GtRequest *r, GtFail *f);
-extern void gt_request_of_args(FunctionCallInfo fcinfo, bool with_key, GtRequest *r);
-extern bool gt_request_of_json(GtRequest *r, JsonbValue *v, GtFail *f);
+/* From the arguments of gt_lease_create() and gt_lease_grant(). Raises what is wrong. */
+extern void gt_request_of_args(FunctionCallInfo fcinfo, GtRequest *r);
+/* From those of gt_lease_create_many(): all but object_id, which gt_request_set_object() enters. Both raise likewise. */
+extern void gt_request_of_many(FunctionCallInfo fcinfo, GtRequest *r);
+extern void gt_request_set_object(GtRequest *r, const char *object_id);
+extern bool gt_request_of_json(JsonbValue *v, GtRequest *r, GtFail *f); /* from an element of gt_lease_grant_each() */
 
 #endif
