@@ -175,7 +175,6 @@ OUR_HEADERS = \
 	src/lease/request.h \
 	src/lease/start.h \
 	src/lease/start_record.h \
-	src/queue/claim.h \
 	src/queue/queue.h \
 	src/clean/busy.h \
 	src/clean/choose.h \

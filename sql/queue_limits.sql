@@ -25,6 +25,12 @@ SELECT count(*) FROM gt_claim(ARRAY['t_few'], 100);
 COMMIT;
 SELECT gt_ack_many(array_agg(cleanup_id), array_agg(attempts)) FROM gt_garbage WHERE handler = 't_few' AND state = 'claimed';
 SELECT count(*) FROM gt_claim(ARRAY['t_few'], 100);
+-- a rate counts what was started in the last second; what was not taken is given back
+SELECT gt_handler_create('t_rate', 'queue', rate_limit => 5);
+SELECT gt_release_many(gt_lease_create_many(ARRAY['r1', 'r2', 'r3'], cleanup => 't_rate'));
+SELECT (SELECT count(*) FROM gt_claim(ARRAY['t_rate'], 2)) AS two, (SELECT count(*) FROM gt_claim(ARRAY['t_rate'], 10)) AS one,
+	(SELECT gt_release_many(gt_lease_create_many(ARRAY['r4', 'r5', 'r6'], cleanup => 't_rate'))) AS three,
+	(SELECT count(*) FROM gt_claim(ARRAY['t_rate'], 10)) AS two, (SELECT count(*) FROM gt_claim(ARRAY['t_rate'], 10)) AS none;
 -- by id: whenever it is due, once for each, and of nobody else's
 SELECT gt_nack(cleanup_id, attempts, 'later', '1 hour') FROM gt_garbage WHERE object_id = 't_free1';
 SELECT cleanup_id AS c FROM gt_garbage WHERE object_id = 't_free1' \gset
@@ -47,9 +53,9 @@ SELECT gt_redrive();
 DO $$
 BEGIN
 	-- all of them go, however slowly
-	WHILE EXISTS (SELECT FROM gt_garbage WHERE handler IN ('t_few', 't_slow', 't_free')) LOOP
-		PERFORM gt_ack(cleanup_id, attempt) FROM gt_claim(ARRAY['t_few', 't_free', 't_slow'], 100);
-		PERFORM gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE handler IN ('t_few', 't_slow', 't_free');
+	WHILE EXISTS (SELECT FROM gt_garbage WHERE handler IN ('t_few', 't_slow', 't_free', 't_rate')) LOOP
+		PERFORM gt_ack(cleanup_id, attempt) FROM gt_claim(ARRAY['t_few', 't_free', 't_slow', 't_rate'], 100);
+		PERFORM gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE handler IN ('t_few', 't_slow', 't_free', 't_rate');
 	END LOOP;
 END $$;
-SELECT gt_handler_drop('t_few'), gt_handler_drop('t_slow'), gt_handler_drop('t_free');
+SELECT gt_handler_drop('t_few'), gt_handler_drop('t_slow'), gt_handler_drop('t_free'), gt_handler_drop('t_rate');

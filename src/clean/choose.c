@@ -204,8 +204,8 @@ run_limit(const GtHandler *h, int max_items, TimestampTz *when)
 
 	limit = Min(limit, max_items);
 	if (h->kind == GT_KIND_SQL_BATCH)
-		return gt_rate_allows(h, 1, when) > 0 ? Min(limit, gt_batch_limit(h->id)) : 0;
-	return gt_rate_allows(h, limit, when);
+		return gt_rate_allows(h, GT_RUNS, 1, when) > 0 ? Min(limit, gt_batch_limit(h->id)) : 0;
+	return gt_rate_allows(h, GT_RUNS, limit, when);
 }
 
 /* Takes the run, if the rules allow it. */

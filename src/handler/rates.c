@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * rates.c
- *	  How often runs of a handler may start, and how it did lately.
+ *	  How often something of a handler may start, and how it did lately.
  *
- * Workers and sessions in gt_reclaim() ask this, see slots.c.  What is known lies in
- * shared memory (observe.c), without preload in this session; nothing must survive a
- * crash.
+ * Workers and sessions in gt_reclaim() ask this (slots.c), and consumers (claim.c).
+ * Starts are counted by slices of the second that ends now: so in none there are more
+ * than rate_limit.  What is known lies in shared memory (observe.c), without preload
+ * in this session; nothing must survive a crash.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,47 +24,80 @@
 #include "shared/observe.h"
 
 #define RAMP_TIME		(10 * USECS_PER_SEC)	/* after gt_resume(), of a handler with a rate */
-#define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of one without: */
-#define RAMP_FREE_START	20.0	/* runs per second at first, those of one second at once, */
+#define RAMP_FREE_TIME	(30 * USECS_PER_SEC)	/* and of runs of one without: */
+#define RAMP_FREE_START	20		/* a second at first, all of them at once, */
 #define RAMP_FREE_STEP	(2.0 * USECS_PER_SEC)	/* doubled as often */
 
+#define BURST			10		/* of what a worker may start in a second it starts this part at once, */
+#define BURST_SLICES	(GT_RATE_SLICES / BURST)	/* in so many slices */
+
 /* Starts per second that are allowed now; 0: any number. */
-static double
-rate_of(const GtHandler *h, TimestampTz now)
+static int
+rate_of(const GtHandler *h, GtStarter starter, TimestampTz now)
 {
 	double		since = (double) (now - h->resumed_at);
 
 	if (h->resumed_at == 0 || since < 0)
 		return h->rate_limit;
 	if (h->rate_limit > 0)
-		return h->rate_limit * Min(1.0, 0.1 + 0.9 * since / RAMP_TIME);
-	if (since >= RAMP_FREE_TIME)
+		return Max((int) (h->rate_limit * Min(1.0, 0.1 + 0.9 * since / RAMP_TIME)), 1);
+	if (starter == GT_CLAIMS || since >= RAMP_FREE_TIME)
 		return 0;
-	return RAMP_FREE_START * pow(2.0, since / RAMP_FREE_STEP);
+	return (int) (RAMP_FREE_START * pow(2.0, since / RAMP_FREE_STEP));
 }
 
 static void
-refill(GtHandlerEntry *state, const GtHandler *h, double rate, TimestampTz now)
+go_on(GtRate *rate, TimestampTz now)
 {
-	double		room = Max(h->rate_limit > 0 ? 1.0 : RAMP_FREE_START, rate / 10);
+	int64		number = now / GT_RATE_SLICE;
 
-	if (h->rate_limit == 0 && state->resumed_at != h->resumed_at)
-		state->tokens = room;
-	state->resumed_at = h->resumed_at;
-	if (now > state->refilled_at)
-		state->tokens += rate * (now - state->refilled_at) / USECS_PER_SEC;
-	state->tokens = Min(state->tokens, room);
-	state->refilled_at = now;
+	if (number - rate->newest >= GT_RATE_SLICES || number < rate->newest)
+		memset(rate->starts, 0, sizeof(rate->starts));
+	else
+		while (rate->newest < number)
+			rate->starts[++rate->newest % GT_RATE_SLICES] = 0;
+	rate->newest = number;
 }
 
-int
-gt_rate_allows(const GtHandler *h, int want, TimestampTz *when)
+/* What the last so many slices have left of a limit; *when: where that is nothing, they will have something then. */
+static int
+left_of(const GtRate *rate, int limit, int slices, TimestampTz *when)
+{
+	int64		oldest = rate->newest - slices + 1;
+	int64		i;
+
+	for (i = oldest; i <= rate->newest; i++)
+		limit -= rate->starts[i % GT_RATE_SLICES];
+	if (limit > 0)
+		return limit;
+	for (i = oldest; i <= rate->newest && limit <= 0; i++)
+	{
+		limit += rate->starts[i % GT_RATE_SLICES];
+		*when = (i + slices) * GT_RATE_SLICE;
+	}
+	return 0;
+}
+
+/* The same of a handler's rate. Consumers come when they like, and may have at once what a second allows. */
+static int
+left_now(const GtRate *rate, const GtHandler *h, GtStarter starter, int limit, TimestampTz *when)
+{
+	int			left = left_of(rate, limit, GT_RATE_SLICES, when);
+
+	if (left > 0 && starter == GT_RUNS)
+		left = Min(left, left_of(rate, Max((limit + BURST - 1) / BURST, h->rate_limit > 0 ? 1 : RAMP_FREE_START),
+								 BURST_SLICES, when));
+	return left;
+}
+
+static int
+ask(const GtHandler *h, GtStarter starter, int want, bool take, TimestampTz *when)
 {
 	TimestampTz now = gt_now();
-	double		rate = rate_of(h, now);
+	int			limit = rate_of(h, starter, now);
 	GtHandlerEntry *state;
 
-	if (rate <= 0)
+	if (limit <= 0)
 		return want;
 	gt_observe_lock();
 	state = gt_handler_entry(h->id, h->owner);
@@ -74,35 +108,57 @@ gt_rate_allows(const GtHandler *h, int want, TimestampTz *when)
 	}
 	else
 	{
-		refill(state, h, rate, now);
-		if (state->tokens < want)
-			want = (int) state->tokens;
-		if (want <= 0)
-			*when = now + 1 + (TimestampTz) ((1.0 - state->tokens) / rate * USECS_PER_SEC);
+		GtRate	   *rate = &state->rates[starter];
+
+		go_on(rate, now);
+		want = Min(want, left_now(rate, h, starter, limit, when));
+		if (take)
+			rate->starts[rate->newest % GT_RATE_SLICES] += want;
 	}
 	gt_observe_unlock();
-	return Max(want, 0);
+	return want;
 }
 
-/* Notes that n runs of it begin. */
-void
-gt_rate_serve(const GtHandler *h, int n)
+int
+gt_rate_allows(const GtHandler *h, GtStarter starter, int want, TimestampTz *when)
 {
-	TimestampTz now = gt_now();
-	double		rate = rate_of(h, now);
+	return ask(h, starter, want, false, when);
+}
+
+int
+gt_rate_take(const GtHandler *h, GtStarter starter, int want, TimestampTz *when)
+{
+	return ask(h, starter, want, true, when);
+}
+
+void
+gt_rate_give_back(const GtHandler *h, GtStarter starter, int n)
+{
+	GtHandlerEntry *state;
+
+	if (n <= 0 || rate_of(h, starter, gt_now()) <= 0)
+		return;
+	gt_observe_lock();
+	state = gt_handler_known(h->id);
+	if (state != NULL)
+	{
+		GtRate	   *rate = &state->rates[starter];
+		int		   *starts = &rate->starts[rate->newest % GT_RATE_SLICES];
+
+		*starts = Max(*starts - n, 0);
+	}
+	gt_observe_unlock();
+}
+
+void
+gt_handler_served(const GtHandler *h)
+{
 	GtHandlerEntry *state;
 
 	gt_observe_lock();
 	state = gt_handler_entry(h->id, h->owner);
 	if (state != NULL)
-	{
-		state->served_at = now;
-		if (rate > 0)
-		{
-			refill(state, h, rate, now);
-			state->tokens -= n;
-		}
-	}
+		state->served_at = gt_now();
 	gt_observe_unlock();
 }
 

@@ -9,14 +9,17 @@
 #define GT_RATES_H
 
 #include "handler/handler.h"
+#include "shared/observe.h"
 
 /*
- * How many starts of this handler rate_limit (and the ramp after gt_resume)
- * allow now, at most `want`; *when: the time of the next one, where that is 0.
- * Takes nothing.
+ * How many starts of this handler its rate_limit (and the ramp after gt_resume())
+ * allows now, at most `want`; *when: the time of the next one, where that is 0.
+ * gt_rate_take() takes them, and what is not started after all is given back.
  */
-extern int	gt_rate_allows(const GtHandler *h, int want, TimestampTz *when);
-extern void gt_rate_serve(const GtHandler *h, int n);	/* n runs of it begin */
+extern int	gt_rate_allows(const GtHandler *h, GtStarter starter, int want, TimestampTz *when);
+extern int	gt_rate_take(const GtHandler *h, GtStarter starter, int want, TimestampTz *when);
+extern void gt_rate_give_back(const GtHandler *h, GtStarter starter, int n);
+extern void gt_handler_served(const GtHandler *h);	/* a run of it has been chosen */
 extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
 extern int	gt_batch_limit(int handler);	/* objects that one run of kind sql_batch may have */
 extern void gt_batch_set_limit(int handler, int limit);	/* GT_MAX_ITEMS and more: no limit */

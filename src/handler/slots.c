@@ -342,21 +342,14 @@ remove_others(int64 *items, int *nitems)
 	}
 }
 
-/* `items` are sorted. *when as in gt_slot_allows(). */
-bool
-gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
+/* Takes the slot, if the other rules allow it. */
+static bool
+reserve(GtSlot *slot, const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
 {
-	GtSlot	   *slot = my_slot();
 	Oid			role = gt_handler_role(h);
 	GtSpeed		speed = gt_handler_speed(h);
 	bool		result;
 
-	*when = GT_NEVER;
-	if (gt_shared == NULL || slot == NULL)
-	{
-		gt_rate_serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
-		return true;
-	}
 	my_database = gt_my_database();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	speed = speed_now(h, speed);
@@ -391,8 +384,28 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		}
 	}
 	LWLockRelease(gt_shared->lock);
-	if (result && *nitems > 0)
-		gt_rate_serve(h, h->kind == GT_KIND_SQL_BATCH ? 1 : *nitems);
+	return result && *nitems > 0;
+}
+
+/* `items` are sorted. *when as in gt_slot_allows(). */
+bool
+gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
+{
+	bool		batch = h->kind == GT_KIND_SQL_BATCH;	/* however many they are, they are one run */
+	GtSlot	   *slot = my_slot();
+	int			taken;
+	bool		result;
+
+	*when = GT_NEVER;
+	taken = gt_rate_take(h, GT_RUNS, batch ? 1 : *nitems, when);
+	if (taken == 0)
+		return false;
+	if (!batch)
+		*nitems = taken;
+	result = gt_shared == NULL || slot == NULL || reserve(slot, h, alone, items, nitems, upto, when);
+	gt_rate_give_back(h, GT_RUNS, !result ? taken : batch ? 0 : taken - *nitems);
+	if (result)
+		gt_handler_served(h);
 	return result;
 }
 

@@ -34,10 +34,10 @@
 #include "base/transaction.h"
 #include "garbage/garbage.h"
 #include "garbage/low.h"
+#include "handler/rates.h"
 #include "handler/run.h"
 #include "handler/use.h"
 #include "lease/start.h"
-#include "queue/claim.h"
 #include "queue/queue.h"
 #include "rights/place.h"
 #include "rights/writing.h"
@@ -112,36 +112,6 @@ pending_of(int handler)
 
 /* ---------------------------------------------------------------- limits */
 
-/* How many starts the rate has left in the second that ends now. */
-static int
-rate_left(GtRate *rate, int limit, TimestampTz now)
-{
-	int64		number = now / GT_RATE_BUCKET;
-	int			started = 0;
-	int			i;
-
-	if (number - rate->newest >= GT_RATE_BUCKETS || number < rate->newest)
-		memset(rate->starts, 0, sizeof(rate->starts));
-	else
-		while (rate->newest < number)
-			rate->starts[++rate->newest % GT_RATE_BUCKETS] = 0;
-	rate->newest = number;
-	for (i = 0; i < GT_RATE_BUCKETS; i++)
-		started += rate->starts[i];
-	return Max(limit - started, 0);
-}
-
-/* After gt_resume() a handler's rate begins at a tenth and is whole again in ten seconds. */
-static int
-rate_now(const GtHandler *h, TimestampTz now)
-{
-	int64		elapsed = now - h->resumed_at;
-
-	if (h->resumed_at == 0 || elapsed >= 10 * USECS_PER_SEC)
-		return h->rate_limit;
-	return Max((int) ((int64) h->rate_limit * (elapsed / USECS_PER_SEC + 1) / 10), 1);
-}
-
 /* How many claims of the handler run, as the table has it. */
 static int
 count_running(GtTable *objects, const GtHandler *h, TimestampTz now)
@@ -160,81 +130,63 @@ count_running(GtTable *objects, const GtHandler *h, TimestampTz now)
 	return n;
 }
 
-/* Reserves up to `want` starts of the handler and returns how many it may have. */
-static int
-reserve(GtTable *objects, const GtHandler *h, int want, TimestampTz now)
-{
-	GtHandlerEntry *entry;
-	int			others = 0;
-	int			n = want;
-
-	/* memory first: nothing may fail between the reservation and the note of it */
-	Pending    *mine = h->concurrency > 0 ? pending_of(h->id) : NULL;
-
-	gt_observe_lock();
-	entry = gt_handler_entry(h->id, h->owner);
-	if ((entry == NULL && (h->rate_limit > 0 || h->concurrency > 0)) ||
-		(entry != NULL && mine != NULL && !gt_handler_may_be_held(entry)))
-		n = 0;					/* who has so many in use waits until some are not */
-	if (entry != NULL)
-	{
-		entry->claimed_at = now;
-		if (h->rate_limit > 0)
-		{
-			n = Min(n, rate_left(&entry->rate, rate_now(h, now), now));
-			entry->rate.starts[entry->rate.newest % GT_RATE_BUCKETS] += n;
-		}
-		if (mine != NULL)
-		{
-			others = entry->pending - mine->n;
-			entry->pending += n;
-			mine->n += n;
-		}
-	}
-	gt_observe_unlock();
-
-	if (mine != NULL && n > 0)
-	{
-		int			room = h->concurrency - others - count_running(objects, h, now);
-
-		if (room < n)
-		{
-			gt_claim_give_back(h, n - Max(room, 0));
-			n = Max(room, 0);
-		}
-	}
-	return n;
-}
-
 /* Starts that were reserved and not made. */
-void
-gt_claim_give_back(const GtHandler *h, int n)
+static void
+give_back(const GtHandler *h, int n)
 {
 	GtHandlerEntry *entry;
+	Pending    *p;
 
-	if (n <= 0 || (h->rate_limit == 0 && h->concurrency == 0))
+	gt_rate_give_back(h, GT_CLAIMS, n);
+	if (n <= 0 || h->concurrency == 0)
 		return;
 	gt_observe_lock();
 	entry = gt_handler_known(h->id);
 	if (entry != NULL)
 	{
-		if (h->rate_limit > 0)
-		{
-			int		   *starts = &entry->rate.starts[entry->rate.newest % GT_RATE_BUCKETS];
-
-			*starts = Max(*starts - n, 0);
-		}
-		if (h->concurrency > 0)
-		{
-			Pending    *p;
-
-			entry->pending = Max(entry->pending - n, 0);
-			for (p = pending; p != NULL; p = p->next)
-				if (p->handler == h->id)
-					p->n -= n;
-		}
+		entry->pending = Max(entry->pending - n, 0);
+		for (p = pending; p != NULL; p = p->next)
+			if (p->handler == h->id)
+				p->n -= n;
 	}
 	gt_observe_unlock();
+}
+
+/* Reserves up to `want` starts of the handler and returns how many it may have. */
+static int
+reserve(GtTable *objects, const GtHandler *h, int want, TimestampTz now)
+{
+	/* memory first: nothing may fail between the reservation and the note of it */
+	Pending    *mine = h->concurrency > 0 ? pending_of(h->id) : NULL;
+	TimestampTz when;
+	int			n = gt_rate_take(h, GT_CLAIMS, want, &when);
+	GtHandlerEntry *entry;
+	int			room = 0;
+
+	gt_observe_lock();
+	entry = gt_handler_entry(h->id, h->owner);
+	if (entry != NULL)
+		entry->claimed_at = now;
+	if (mine != NULL && (entry == NULL || !gt_handler_may_be_held(entry)))
+	{
+		gt_observe_unlock();
+		gt_rate_give_back(h, GT_CLAIMS, n);
+		return 0;				/* who has so many in use waits until some are not */
+	}
+	if (mine != NULL)
+	{
+		room = h->concurrency - (entry->pending - mine->n);
+		entry->pending += n;
+		mine->n += n;
+	}
+	gt_observe_unlock();
+	if (mine == NULL || n == 0)
+		return n;
+
+	room = Max(room - count_running(objects, h, now), 0);
+	if (room < n)
+		give_back(h, n - room);
+	return Min(n, room);
 }
 
 /* ---------------------------------------------------------------- which rows */
@@ -570,7 +522,7 @@ gt_claim(PG_FUNCTION_ARGS)
 	n = !by_id ? choose(&objects, sources, max, now, items, of) :
 		choose_by_id(&objects, &sources, PG_ARGISNULL(0), PG_GETARG_ARRAYTYPE_P(3), max, now, items, of);
 	foreach(lc, sources)
-		gt_claim_give_back(((Source *) lfirst(lc))->h, ((Source *) lfirst(lc))->allowed);
+		give_back(((Source *) lfirst(lc))->h, ((Source *) lfirst(lc))->allowed);
 
 	now = gt_now();
 	for (i = 0; i < n; i++)

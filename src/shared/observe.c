@@ -186,7 +186,6 @@ GtHandlerEntry *
 gt_handler_entry(int handler, Oid owner)
 {
 	GtHandlerEntry *entry = gt_handler_known(handler);
-	TimestampTz now = gt_now();
 
 	if (entry == NULL)
 	{
@@ -199,10 +198,8 @@ gt_handler_entry(int handler, Oid owner)
 		memset(entry, 0, sizeof(GtHandlerEntry));
 		entry->key = key;
 		entry->owner = owner;
-		entry->tokens = 1;
-		entry->refilled_at = now;
 	}
-	entry->used_at = now;
+	entry->used_at = gt_now();
 	return entry;
 }
 

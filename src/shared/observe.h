@@ -24,15 +24,23 @@ typedef struct GtHistogram
 } GtHistogram;
 
 #define GT_MAX_HANDLERS	2048	/* of all databases, that were used lately: what is known of them */
-#define GT_RATE_BUCKET	(100 * INT64CONST(1000))	/* us */
-#define GT_RATE_BUCKETS 11		/* a second and one, since the oldest is partly over */
+#define GT_RATE_SLICE	(50 * INT64CONST(1000)) /* us */
+#define GT_RATE_SLICES	21		/* a second and one, since the oldest is partly over */
 
-/* Starts of the last second, for rate_limit. */
+/* Starts of the last second, for rate_limit: see rates.c. */
 typedef struct GtRate
 {
-	int64		newest;			/* number of its 100 ms since the epoch */
-	int			starts[GT_RATE_BUCKETS];	/* by number modulo the size */
+	int64		newest;			/* number of its slice since the epoch */
+	int			starts[GT_RATE_SLICES]; /* by number modulo the size */
 } GtRate;
+
+/* Who starts something of a handler: each for itself may do so at the handler's rate. */
+typedef enum
+{
+	GT_RUNS,					/* workers, and sessions in gt_reclaim() */
+	GT_CLAIMS,					/* consumers, by gt_claim() */
+	GT_NSTARTERS
+} GtStarter;
 
 typedef struct GtHandlerKey
 {
@@ -57,7 +65,7 @@ typedef struct GtHandlerEntry
 	uint64		cleaned;
 	uint64		failed;
 	GtHistogram took;
-	GtRate		rate;			/* of gt_claim() */
+	GtRate		rates[GT_NSTARTERS];
 	int			pending;		/* claims made by transactions that are open */
 	TimestampTz claimed_at;		/* last gt_claim() that asked for it */
 
@@ -65,9 +73,6 @@ typedef struct GtHandlerEntry
 	GtSpeed		speed;
 	Oid			role;			/* gt_handler_role() when it was read for a choice last; InvalidOid: not known */
 	TimestampTz served_at;		/* when a run of it was chosen last */
-	double		tokens;			/* runs that rate_limit allows at `refilled_at` */
-	TimestampTz refilled_at;
-	TimestampTz resumed_at;		/* by gt_resume(), as of refilled_at */
 	int			batch;			/* objects that one run of kind sql_batch may have; 0: any number */
 } GtHandlerEntry;
 
