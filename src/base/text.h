@@ -12,8 +12,8 @@
 
 extern Datum gt_error_text(const char *error);	/* as it is kept: bounded, on the border of a character */
 
-/* check.c: false, and why, for what is 22023 */
 extern char *gt_shown(const char *value);	/* in an error: no more of it than helps */
+/* 1 to max_bytes bytes without control characters? False, and why: 22023. */
 extern bool gt_check_name(const char *what, const char *value, int max_bytes, GtFail *f);
 
 #endif

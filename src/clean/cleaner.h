@@ -15,7 +15,6 @@
 #include "clean/clean.h"
 #include "garbage/low.h"
 
-#define GT_MAX_SQL_ITEMS	60	/* of kind sql in one transaction: 64 subtransactions are cached per process */
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
 #define GT_BUSY_FIRST		(20 * 1000) /* us at least until an object that was locked is tried again */
 #define GT_MAX_FAILURE		1024	/* bytes of an error's text, and the null */

@@ -67,7 +67,6 @@
 #include "handler/use.h"
 #include "shared/shmem.h"
 
-#define MAX_RUNS		60		/* subtransactions in one transaction: 64 is where snapshots get slow */
 #define MAX_US			USECS_PER_SEC
 #define KILL_AFTER_MS	5000
 #define MAX_ERROR		2000	/* bytes of a message that are kept */
@@ -118,20 +117,33 @@ caller_has_gone(const Runs *runs)
 	return runs != NULL && runs->caller_waits && !get_timeout_active(STATEMENT_TIMEOUT);
 }
 
-/* In the signal handler: first the cancellation, at the next turns termination. */
+/* All of these are called in the signal handler. */
+static void
+cancel_run(void)
+{
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+static void
+end_process(void)
+{
+	gt_run_overran = true;
+	kill(MyProcPid, SIGTERM);
+}
+
+/* First the cancellation, at the next turns termination. */
 static void
 on_timeout(void)
 {
 	if (timed_out)
 	{
-		gt_run_overran = true;
-		kill(MyProcPid, SIGTERM);
+		end_process();
 		return;
 	}
 	timed_out = true;
-	QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
+	cancel_run();
 }
 
 /* In a session, each second: who does not heed its caller's timeout is told once more, and loses the session. */
@@ -146,26 +158,19 @@ on_second(void)
 		return;
 	}
 	if (seconds++ > PATIENCE_S)
-	{
-		gt_run_overran = true;
-		kill(MyProcPid, SIGTERM);
-		return;
-	}
-	QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
+		end_process();
+	else
+		cancel_run();
 }
 
 static void
 give_back(void)
 {
 	given_back = true;
-	QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
+	cancel_run();
 }
 
-/* Likewise, when the turn of a run is over that may be one of those that last. */
+/* When the turn of a run is over that may be one of those that last. */
 static void
 on_turn(void)
 {
@@ -173,17 +178,13 @@ on_turn(void)
 		give_back();
 }
 
-/* Likewise, at the turns at which the run would take the last slot. */
+/* At the turns at which the run would take the last slot. */
 static void
 on_slow(void)
 {
 	if (given_back)
-	{
-		gt_run_overran = true;
-		kill(MyProcPid, SIGTERM);
-		return;
-	}
-	if (gt_slot_gives_back(false))
+		end_process();
+	else if (gt_slot_gives_back(false))
 		give_back();
 }
 
@@ -486,7 +487,7 @@ run_all(Runs *runs, GtItem *items, int n, bool (*judge) (GtItem *item, void *arg
 		run_once(runs, items, n);
 		return n;
 	}
-	for (i = 0; i < n && i < MAX_RUNS && took < MAX_US; i++)
+	for (i = 0; i < n && i < GT_MAX_SQL_ITEMS && took < MAX_US; i++)
 	{
 		if (took > GT_TURN && gt_slot_turn_over())
 			break;

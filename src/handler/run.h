@@ -12,6 +12,8 @@
 
 #include "handler/handler.h"
 
+#define GT_MAX_SQL_ITEMS 60		/* of kind sql in one transaction: more than 64 subtransactions make snapshots slow */
+
 /* Why a run did not happen. */
 typedef enum
 {
