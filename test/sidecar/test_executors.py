@@ -52,6 +52,7 @@ def build(directory):
                     "distributed_gc.proto", "google/protobuf/timestamp.proto"], cwd=out, check=True)
     executors = os.path.join(SOURCES, "executors")
     sources = sorted(os.path.join(executors, f) for f in os.listdir(executors) if f.endswith(".c"))
+    sources += [os.path.join(SOURCES, "base", name + ".c") for name in ("array", "log", "memory")]
     sources += [os.path.join(out, "proto", "distributed_gc.pb-c.c"),
                 os.path.join(out, "proto", "google", "protobuf", "timestamp.pb-c.c")]
     flags = os.environ.get("EXECUTORS_CFLAGS", "-O1 -g").split()

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/object_types.h"
 #include "cli/cli.h"
 #include "cli/cli_requests.h"
 
@@ -26,17 +27,11 @@
 static DistributedGc__ObjectType
 enum_type(const char *type)
 {
-	static const char *const names[] =
-	{
-		"", "database_row", "blob_storage", "temporary_file",
-		"websocket_session", "cache_entry", "custom"
-	};
-	int			i;
+	int			number = object_type_number(type);
 
-	for (i = 1; i <= 6; i++)
-		if (strcmp(type, names[i]) == 0)
-			return (DistributedGc__ObjectType) i;
-	return DISTRIBUTED_GC__OBJECT_TYPE__UNKNOWN;
+	if (number == OBJECT_TYPE_CUSTOM && strcmp(type, "custom") != 0)
+		return DISTRIBUTED_GC__OBJECT_TYPE__UNKNOWN;
+	return (DistributedGc__ObjectType) number;
 }
 
 static void

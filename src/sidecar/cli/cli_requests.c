@@ -10,26 +10,20 @@
 
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/object_types.h"
 #include "cli/cli_requests.h"
 
 char *
 cli_object_type(const char *given)
 {
-	static const char *const known[] =
-	{
-		"database_row", "blob_storage", "temporary_file", "websocket_session",
-		"cache_entry"
-	};
 	char	   *type = needed(strdup(given != NULL ? given : "custom"));
 	char	   *spelt = needed(strdup(type));
 	char	   *p;
-	size_t		i;
 
 	for (p = spelt; *p != '\0'; p++)
 		*p = *p == '-' ? '_' : (char) tolower((unsigned char) *p);
-	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (strcmp(spelt, known[i]) == 0)
-			strcpy(type, spelt);
+	if (object_type_number(spelt) != OBJECT_TYPE_CUSTOM)
+		strcpy(type, spelt);
 	free(spelt);
 	return type;
 }

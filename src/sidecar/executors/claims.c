@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/object_types.h"
 #include "executors/calls.h"
 #include "executors/claims.h"
 #include "executors/context.h"
@@ -49,14 +50,14 @@ static const char handlers_sql[] =
 "     OR r.rolname = ANY ($2::text[]) OR r.oid = (SELECT extowner FROM pg_extension WHERE extname = 'garbagetruck')))"
 " ) AS h ON true";
 
+#define WHEN_SPELT(name, spelling) " WHEN '" #name "' THEN '" #spelling "'"
+
 static const char claim_sql[] =
 "SELECT c.cleanup_id, c.attempt, c.object_id, c.object_type, c.handler, c.kind, c.command,"
 " c.lease_id, c.service_id,"
 " CASE WHEN c.kind = 'http' AND c.handler = 'http_endpoint' THEN"
 "   json_build_object('lease_id', c.lease_id, 'object_id', c.object_id, 'object_type',"
-"     CASE c.object_type WHEN 'database_row' THEN 'DatabaseRow' WHEN 'blob_storage' THEN 'BlobStorage'"
-"       WHEN 'temporary_file' THEN 'TemporaryFile' WHEN 'websocket_session' THEN 'WebsocketSession'"
-"       WHEN 'cache_entry' THEN 'CacheEntry' ELSE 'Custom' END,"
+"     CASE c.object_type" FOR_OBJECT_TYPES(WHEN_SPELT) " ELSE 'Custom' END,"
 "     'service_id', coalesce(c.service_id, ''), 'metadata', coalesce(c.metadata, '{}'::jsonb),"
 "     'payload', coalesce(c.payload ->> 'payload', ''))::text"
 "   WHEN c.kind = 'http' THEN row_to_json(c)::text"
@@ -70,33 +71,25 @@ static const char claim_sql[] =
 "     FROM jsonb_each_text(c.metadata) AS e) END"
 " FROM gt_claim(handlers => $1::text[], max_items => $2::int, visibility => $3::interval) AS c";
 
-bool
-send_statement(Context *context, Statement statement, const char *sql, int count, const char *const *values)
-{
-	context->database->statement = statement;
-	return PQsendQueryParams(context->database->conn, sql, count, NULL, values, NULL, NULL, 0) == 1;
-}
-
 static bool
 send_handlers(Context *context)
 {
-	Buffer		kinds = {NULL, 0, 0};
+	ArrayParam	kinds;
 	const char *values[2];
 	int			kind;
 	bool		sent;
 
-	buffer_text(&kinds, "{");
+	param_begin(&kinds);
 	for (kind = 0; kind < EXEC_KINDS; kind++)
 	{
 		if ((context->settings.kinds & (1u << kind)) != 0)
-			array_add(&kinds, executor_kind_names[kind]);
+			param_add(&kinds, executor_kind_names[kind]);
 	}
-	buffer_text(&kinds, "}");
-	values[0] = kinds.data;
+	values[0] = param_end(&kinds);
 	values[1] = context->settings.handler_owners;
 	sent = send_statement(context, STATEMENT_HANDLERS, handlers_sql, 2, values);
 	context->database->handlers_at = exec_now() + HANDLERS_MS;
-	buffer_free(&kinds);
+	param_free(&kinds);
 	return sent;
 }
 
@@ -162,7 +155,7 @@ send_claim(Context *context)
 {
 	Database   *database = context->database;
 	Handler    *untried = handlers_untried(context, exec_now());
-	Buffer		names = {NULL, 0, 0};
+	ArrayParam	names;
 	char		size[16];
 	char		visibility[40];
 	const char *values[3];
@@ -171,17 +164,16 @@ send_claim(Context *context)
 
 	free(database->claiming);
 	database->claiming = NULL;
+	param_begin(&names);
 	if (untried != NULL)
 	{
 		database->claiming = exec_strdup(untried->name);
-		buffer_text(&names, "{");
-		array_add(&names, untried->name);
-		buffer_text(&names, "}");
+		param_add(&names, untried->name);
 	}
 	else if (!handlers_claimable(context, &names))
 	{
 		pause_claims(context, PAUSE_MAX_MS);
-		buffer_free(&names);
+		param_free(&names);
 		return false;
 	}
 	/* no more than would wait for one host */
@@ -194,11 +186,11 @@ send_claim(Context *context)
 		database->claim_size = room;
 	snprintf(size, sizeof(size), "%d", database->claim_size);
 	snprintf(visibility, sizeof(visibility), "%d milliseconds", context->settings.visibility_ms);
-	values[0] = names.data;
+	values[0] = param_end(&names);
 	values[1] = size;
 	values[2] = visibility;
 	sent = send_statement(context, STATEMENT_CLAIM, claim_sql, 3, values);
-	buffer_free(&names);
+	param_free(&names);
 	return sent;
 }
 
@@ -206,12 +198,6 @@ static char *
 copy_value(PGresult *result, int row, int column)
 {
 	return PQgetisnull(result, row, column) ? NULL : exec_strdup(PQgetvalue(result, row, column));
-}
-
-bool
-text_is_lost(const Context *context, const char *text)
-{
-	return context->database->lossy && text != NULL && strstr(text, "\xef\xbf\xbd") != NULL;
 }
 
 /* What it is about, or what it would say, could not be read: it would be about something else. */
@@ -260,7 +246,7 @@ take_claim(Context *context, PGresult *result, int row)
 		call->timeout_ms = 100;
 	else if (call->timeout_ms > 3600 * 1000)
 		call->timeout_ms = 3600 * 1000;
-	set_claim_times(context, call, context->database->sent_at);
+	call_claimed(context, call, context->database->sent_at);
 	context->stats.claimed++;
 	if (!call_is_lost(context, call))
 	{

@@ -1,15 +1,17 @@
 /*
  * claims.h
- *		Between link.c (the connection) and claims.c (what is said on it).
+ *		The connection (link.c) and what is said on it: claims.c says what is
+ *		next, and of claims; outcomes.c of what they came to; handlers.c knows
+ *		what may be claimed.
  */
 #ifndef GT_CLAIMS_H
 #define GT_CLAIMS_H
 
 #include <libpq-fe.h>
 
+#include "base/array.h"
 #include "executors/context.h"
 #include "executors/util.h"
-
 
 #define BATCH_CLAIM		100		/* at first, and where there is no room for what is claimed */
 
@@ -68,6 +70,22 @@ struct Database
 	int64_t		claim_pause;	/* how long to wait after a claim without rows */
 };
 
+/* False: it could not be sent. */
+static inline bool
+send_statement(Context *context, Statement statement, const char *sql, int count, const char *const *values)
+{
+	context->database->statement = statement;
+	return PQsendQueryParams(context->database->conn, sql, count, NULL, values, NULL, NULL, 0) == 1;
+}
+
+/* Its claim, or an extension of it, was asked for at this time, from when on it holds. */
+static inline void
+call_claimed(const Context *context, Call *call, int64_t asked_at)
+{
+	call->lapses_at = asked_at + context->settings.visibility_ms;
+	call->extend_at = asked_at + context->settings.visibility_ms / 3;
+}
+
 /* --- claims.c --- */
 
 /* Send what is most due; false when there is nothing, or it failed. */
@@ -76,17 +94,9 @@ extern bool claims_send_next(Context *context);
 /* The result of the statement under way. */
 extern void claims_take_result(Context *context, PGresult *result);
 
-extern bool send_statement(Context *context, Statement statement, const char *sql,
-						   int count, const char *const *values);
 extern int64_t claims_next_time(const Context *context);
 
-/* Does it have a character that could not be read?  See base/session.h. */
-extern bool text_is_lost(const Context *context, const char *text);
-
 /* --- outcomes.c --- */
-
-/* A claim that was asked for at this time: when it is to be extended. */
-extern void set_claim_times(Context *context, Call *call, int64_t asked_at);
 
 /* False: nothing to send. */
 extern bool send_outcomes(Context *context, CallList *list, Statement statement);
@@ -106,11 +116,8 @@ extern Handler *handler_find(Context *context, const char *name);
 /* A handler to be tried by itself; NULL: none. */
 extern Handler *handlers_untried(Context *context, int64_t now);
 
-/*
- * The handlers that may be claimed now, as an array literal; false when there
- * are none.
- */
-extern bool handlers_claimable(Context *context, Buffer *names);
+/* Appends those that may be claimed now; false when there are none. */
+extern bool handlers_claimable(Context *context, ArrayParam *names);
 
 /* When the first of those that are held now may be claimed again. */
 extern int64_t handlers_held_until(const Context *context, int64_t now);
@@ -121,7 +128,7 @@ extern void handlers_doubt(Context *context);
 /* What the role or the sidecar lacks, one sentence a line. */
 extern void handlers_problems(const Context *context, Buffer *text);
 
-/* Append one element to an array literal that is begun with "{". */
-extern void array_add(Buffer *array, const char *text);
+/* Does it have a character that could not be read?  See base/session.h. */
+extern bool text_is_lost(const Context *context, const char *text);
 
 #endif							/* GT_CLAIMS_H */

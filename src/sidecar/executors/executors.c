@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "executors/aws.h"
 #include "executors/calls.h"
 #include "executors/claims.h"
@@ -293,14 +294,14 @@ executors_finished(Executors *executors)
 static char *
 owners_literal(const ExecutorsConfig *config)
 {
-	Buffer		array = {NULL, 0, 0};
+	ArrayParam	array;
 	int			i;
 
-	buffer_text(&array, "{");
+	param_begin(&array);
 	for (i = 0; i < config->handler_owner_count; i++)
-		array_add(&array, config->handler_owners[i]);
-	buffer_text(&array, "}");
-	return array.data;
+		param_add(&array, config->handler_owners[i]);
+	param_end(&array);
+	return array.text;
 }
 
 static void

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/object_types.h"
 #include "executors/calls.h"
 #include "executors/context.h"
 #include "executors/kinds.h"
@@ -47,22 +48,6 @@ grpc_prepare(Context *context, Call *call)
 	return false;
 }
 
-static DistributedGc__ObjectType
-object_type_number(const char *name)
-{
-	static const char *const names[] = {
-		"database_row", "blob_storage", "temporary_file", "websocket_session", "cache_entry"
-	};
-	size_t		i;
-
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-	{
-		if (strcmp(names[i], name) == 0)
-			return (DistributedGc__ObjectType) (i + DISTRIBUTED_GC__OBJECT_TYPE__DATABASE_ROW);
-	}
-	return DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM;
-}
-
 /* The message with its frame of five bytes; *len is set. */
 static uint8_t *
 pack_request(const Call *call, size_t *len)
@@ -85,7 +70,7 @@ pack_request(const Call *call, size_t *len)
 	}
 	request.lease_id = call->lease_id != NULL ? call->lease_id : "";
 	request.object_id = call->object_id;
-	request.object_type = object_type_number(call->object_type);
+	request.object_type = (DistributedGc__ObjectType) object_type_number(call->object_type);
 	request.service_id = call->service_id != NULL ? call->service_id : "";
 	request.n_metadata = (size_t) call->metadata_count;
 	request.metadata = pointers;

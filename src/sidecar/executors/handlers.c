@@ -56,6 +56,12 @@ handler_free(Handler *handler)
 	free(handler->lacks);
 }
 
+bool
+text_is_lost(const Context *context, const char *text)
+{
+	return context->database->lossy && text != NULL && strstr(text, "\xef\xbf\xbd") != NULL;
+}
+
 /* Why no call of it could succeed here, whatever the lease; NULL: some may. */
 static char *
 lack_of(Context *context, ExecutorKind kind, const char *command)
@@ -142,43 +148,22 @@ handlers_untried(Context *context, int64_t now)
 	return NULL;
 }
 
-void
-array_add(Buffer *array, const char *text)
-{
-	buffer_text(array, array->len > 1 ? ",\"" : "\"");
-	while (*text != '\0')
-	{
-		size_t		len = strcspn(text, "\"\\");
-
-		buffer_add(array, text, len);
-		text += len;
-		if (*text != '\0')
-		{
-			buffer_add(array, "\\", 1);
-			buffer_add(array, text++, 1);
-		}
-	}
-	buffer_text(array, "\"");
-}
-
 bool
-handlers_claimable(Context *context, Buffer *names)
+handlers_claimable(Context *context, ArrayParam *names)
 {
 	int64_t		now = exec_now();
 	bool		some = false;
 	int			i;
 
-	buffer_text(names, "{");
 	for (i = 0; i < context->handler_count; i++)
 	{
 		const Handler *handler = &context->handlers[i];
 
 		if (!handler->seen || handler->lacks != NULL || handler->state != HANDLER_OK || handler->hold_until > now)
 			continue;
-		array_add(names, handler->name);
+		param_add(names, handler->name);
 		some = true;
 	}
-	buffer_text(names, "}");
 	return some;
 }
 

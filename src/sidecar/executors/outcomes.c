@@ -33,13 +33,6 @@ static const char extend_sql[] =
 "SELECT t.id, gt_extend(t.id, t.attempt, $3::interval)"
 " FROM unnest($1::bigint[], $2::int[]) AS t(id, attempt)";
 
-/* Append to an array literal of numbers. */
-static void
-add_number(Buffer *array, int64_t number)
-{
-	buffer_printf(array, array->len > 1 ? ",%lld" : "%lld", (long long) number);
-}
-
 /* Take from `list` what goes together: those that failed to go before, alone. */
 static void
 take_batch(Context *context, CallList *list)
@@ -114,51 +107,35 @@ wait_of(Context *context, const Call *call)
 bool
 send_outcomes(Context *context, CallList *list, Statement statement)
 {
-	Buffer		ids = {NULL, 0, 0};
-	Buffer		attempts = {NULL, 0, 0};
-	Buffer		errors = {NULL, 0, 0};
-	Buffer		afters = {NULL, 0, 0};
-	Buffer		finals = {NULL, 0, 0};
-	const char *values[5];
+	enum
+	{
+		IDS, ATTEMPTS, ERRORS, AFTERS, FINALS, COLUMNS
+	};
+	ArrayParam	arrays[COLUMNS];
+	const char *values[COLUMNS];
 	const Call *call;
 	bool		sent;
+	int			i;
 
 	take_batch(context, list);
 	if (context->database->sending.count == 0)
 		return false;
-	buffer_text(&ids, "{");
-	buffer_text(&attempts, "{");
-	buffer_text(&errors, "{");
-	buffer_text(&afters, "{");
-	buffer_text(&finals, "{");
+	for (i = 0; i < COLUMNS; i++)
+		param_begin(&arrays[i]);
 	for (call = context->database->sending.head; call != NULL; call = call->next)
 	{
-		add_number(&ids, call->cleanup_id);
-		add_number(&attempts, call->attempt);
-		if (call->release)
-			buffer_text(&errors, errors.len > 1 ? ",NULL" : "NULL");
-		else
-			array_add(&errors, call->error);
-		add_number(&afters, call->release ? call->retry_after_ms : wait_of(context, call));
-		array_add(&finals, call->final ? "t" : "f");
+		param_add_number(&arrays[IDS], call->cleanup_id);
+		param_add_number(&arrays[ATTEMPTS], call->attempt);
+		param_add(&arrays[ERRORS], call->release ? NULL : call->error);
+		param_add_number(&arrays[AFTERS], call->release ? call->retry_after_ms : wait_of(context, call));
+		param_add(&arrays[FINALS], call->final ? "t" : "f");
 	}
-	buffer_text(&ids, "}");
-	buffer_text(&attempts, "}");
-	buffer_text(&errors, "}");
-	buffer_text(&afters, "}");
-	buffer_text(&finals, "}");
-	values[0] = ids.data;
-	values[1] = attempts.data;
-	values[2] = errors.data;
-	values[3] = afters.data;
-	values[4] = finals.data;
-	sent = send_statement(context, statement, statement == STATEMENT_ACK ? ack_sql : nack_sql,
-				statement == STATEMENT_ACK ? 2 : 5, values);
-	buffer_free(&ids);
-	buffer_free(&attempts);
-	buffer_free(&errors);
-	buffer_free(&afters);
-	buffer_free(&finals);
+	for (i = 0; i < COLUMNS; i++)
+		values[i] = param_end(&arrays[i]);
+	sent = statement == STATEMENT_ACK ? send_statement(context, statement, ack_sql, ATTEMPTS + 1, values) :
+		send_statement(context, statement, nack_sql, COLUMNS, values);
+	for (i = 0; i < COLUMNS; i++)
+		param_free(&arrays[i]);
 	if (!sent)
 		return_outcomes(context, list, false);	/* nothing else may join these */
 	return sent;
@@ -199,8 +176,8 @@ take_outcome_result(Context *context, PGresult *result)
 
 typedef struct Extending
 {
-	Buffer		ids;
-	Buffer		attempts;
+	ArrayParam	ids;
+	ArrayParam	attempts;
 	int64_t		now;
 	int			count;
 	int			limit;
@@ -213,35 +190,33 @@ visit_due(Context *context, Call *call, void *arg)
 
 	if (call->extend_at > extending->now || extending->count >= extending->limit)
 		return;
-	add_number(&extending->ids, call->cleanup_id);
-	add_number(&extending->attempts, call->attempt);
+	param_add_number(&extending->ids, call->cleanup_id);
+	param_add_number(&extending->attempts, call->attempt);
 	extending->count++;
 }
 
 bool
 send_extend(Context *context, int64_t now)
 {
-	Extending	extending = {{NULL, 0, 0}, {NULL, 0, 0}, now, 0, context->database->extend_limit};
+	Extending	extending = {{0}, {0}, now, 0, context->database->extend_limit};
 	char		visibility[40];
 	const char *values[3];
 	bool		sent = false;
 
-	buffer_text(&extending.ids, "{");
-	buffer_text(&extending.attempts, "{");
+	param_begin(&extending.ids);
+	param_begin(&extending.attempts);
 	calls_visit(context, visit_due, &extending);
 	if (extending.count > 0)
 	{
-		buffer_text(&extending.ids, "}");
-		buffer_text(&extending.attempts, "}");
 		snprintf(visibility, sizeof(visibility), "%d milliseconds", context->settings.visibility_ms);
-		values[0] = extending.ids.data;
-		values[1] = extending.attempts.data;
+		values[0] = param_end(&extending.ids);
+		values[1] = param_end(&extending.attempts);
 		values[2] = visibility;
 		context->database->extending = extending.count;
 		sent = send_statement(context, STATEMENT_EXTEND, extend_sql, 3, values);
 	}
-	buffer_free(&extending.ids);
-	buffer_free(&extending.attempts);
+	param_free(&extending.ids);
+	param_free(&extending.attempts);
 	return sent;
 }
 
@@ -250,14 +225,6 @@ typedef struct Extended
 	PGresult   *result;
 	int64_t		sent_at;
 } Extended;
-
-/* The claim holds from the moment when its extension was asked for. */
-void
-set_claim_times(Context *context, Call *call, int64_t asked_at)
-{
-	call->lapses_at = asked_at + context->settings.visibility_ms;
-	call->extend_at = asked_at + context->settings.visibility_ms / 3;
-}
 
 static void
 visit_extended(Context *context, Call *call, void *arg)
@@ -272,7 +239,7 @@ visit_extended(Context *context, Call *call, void *arg)
 		if (strtoll(PQgetvalue(extended->result, row, 0), NULL, 10) != call->cleanup_id)
 			continue;
 		if (PQgetvalue(extended->result, row, 1)[0] == 't')
-			set_claim_times(context, call, extended->sent_at);
+			call_claimed(context, call, extended->sent_at);
 		else if (call->kind == EXEC_FILE && call->state == CALL_RUNNING && !file_withdraw(context, call))
 			call->extend_at = INT64_MAX;	/* can not be called back */
 		else

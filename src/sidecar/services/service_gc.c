@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
+#include "base/object_types.h"
 #include "distributed_gc.pb-c.h"
 #include "services/service_gc.h"
 #include "services/services.h"
@@ -16,24 +18,7 @@
 #define MAX_METADATA 1000
 #define MAX_LIST 1000
 
-/* The types' names in SQL, by number. */
-static const char *const type_names[] =
-{"custom", "database_row", "blob_storage", "temporary_file", "websocket_session", "cache_entry", "custom"};
-
-#define TYPES ((int) (sizeof(type_names) / sizeof(type_names[0])))
-
-int
-gc_type_of_name(const char *name)
-{
-	int			i;
-
-	for (i = 1; i < TYPES; i++)
-	{
-		if (strcmp(type_names[i], name) == 0)
-			return i;
-	}
-	return DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM;
-}
+_Static_assert((int) OBJECT_TYPE_CUSTOM == (int) DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM, "base/object_types.h has the types of the wire");
 
 /* ---- checks; each fails the call and returns false ---- */
 
@@ -58,7 +43,7 @@ check_seconds(GrpcCall *call, const char *field, uint64_t seconds)
 static bool
 check_type(GrpcCall *call, int type)
 {
-	if (type >= 0 && type < TYPES)
+	if (type >= 0 && type < OBJECT_TYPES)
 		return true;
 	grpc_fail(call, GRPC_INVALID_ARGUMENT, "object_type %d is not known", type);
 	return false;
@@ -200,7 +185,7 @@ create_lease(GrpcCall *call, const ProtobufCMessage *message)
 		!check_seconds(call, "lease_duration_seconds", request->lease_duration_seconds) ||
 		!caller_acts_as(call, request->service_id))
 		return;
-	type_name = type_names[request->object_type];
+	type_name = object_type_names[request->object_type];
 	params[CREATE_OBJECT_ID] = request->object_id;
 	params[CREATE_OBJECT_TYPE] = type_name;
 	params[CREATE_SERVICE_ID] = request->service_id;
@@ -317,12 +302,13 @@ static DbStatement list = {"gc_list",
  * What gt_lease_list() cannot choose: CUSTOM, which is every type that has no
  * number here.  A thousand leases after the other, until there are enough.
  */
+#define OR_LITERAL(name, spelling) ", '" #name "'"
 static DbStatement list_custom = {"gc_list_custom",
 	"WITH RECURSIVE walk (last, ids, found, more) AS (SELECT $5::uuid, '{}'::uuid[], 0, $2 = 'custom' UNION ALL"
 	" SELECT p.last, p.ids, walk.found + pg_catalog.cardinality(p.ids), p.looked_at = 1000 FROM walk, LATERAL ("
 	"SELECT (pg_catalog.array_agg(l.lease_id ORDER BY l.lease_id))[1] AS last, pg_catalog.count(*) AS looked_at,"
 	" coalesce(pg_catalog.array_agg(l.lease_id) FILTER (WHERE l.object_type NOT IN"
-	" ('database_row', 'blob_storage', 'temporary_file', 'websocket_session', 'cache_entry')), '{}') AS ids"
+	" (''" FOR_OBJECT_TYPES(OR_LITERAL) ")), '{}') AS ids"
 	" FROM gt_lease_list($1, NULL, $3, 1000, walk.last) l) p WHERE walk.more AND walk.found < $4::int)"
 	" SELECT " INFO_COLUMNS ", $4::int, g.total FROM " ROWS_THAT_FIT("(SELECT g.* FROM (SELECT i.id FROM walk, pg_catalog.unnest(walk.ids) i (id)"
 	" ORDER BY i.id DESC LIMIT $4::int) chosen, LATERAL gt_lease_get(chosen.id) g) g", "DESC") INFO_METADATA " ORDER BY g.lease_id DESC",
@@ -409,7 +395,7 @@ read_info(PGresult *result, int row, Info *info)
 	distributed_gc__lease_info__init(&info->message);
 	info->message.lease_id = get_uuid(result, row, 0, info->lease_id);
 	info->message.object_id = (char *) get_text_or_empty(result, row, 1);
-	info->message.object_type = (DistributedGc__ObjectType) gc_type_of_name(get_text_or_empty(result, row, 2));
+	info->message.object_type = (DistributedGc__ObjectType) object_type_number(get_text_or_empty(result, row, 2));
 	info->message.service_id = (char *) get_text_or_empty(result, row, 3);
 	info->message.state = strcmp(get_text_or_empty(result, row, 4), "active") == 0 ?
 		DISTRIBUTED_GC__LEASE_STATE__ACTIVE : DISTRIBUTED_GC__LEASE_STATE__EXPIRED;
@@ -531,7 +517,7 @@ list_leases(GrpcCall *call, const ProtobufCMessage *message)
 		return;
 	}
 	params[0] = text_or_null(request->service_id);
-	params[1] = request->object_type == 0 ? NULL : type_names[request->object_type];
+	params[1] = request->object_type == 0 ? NULL : object_type_names[request->object_type];
 	params[2] = request->state == DISTRIBUTED_GC__LEASE_STATE__EXPIRED ? "expired" : NULL;
 	snprintf(limit, sizeof(limit), "%u", request->limit == 0 ? 100 : request->limit > MAX_LIST ? MAX_LIST : request->limit);
 	params[3] = limit;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/object_types.h"
 #include "distributed_gc.pb-c.h"
 #include "services/service_gc.h"
 #include "services/services.h"
@@ -257,11 +258,11 @@ gc_health_check(GrpcCall *call, const ProtobufCMessage *message)
 static const char *
 spell_type(const char *name)
 {
-	static const char *const spellings[] =
-	{NULL, "DatabaseRow", "BlobStorage", "TemporaryFile", "WebsocketSession", "CacheEntry"};
-	int			type = gc_type_of_name(name);
+#define SPELLING(name, spelling) #spelling,
+	static const char *const spellings[] = {NULL, FOR_OBJECT_TYPES(SPELLING)};
+	int			type = object_type_number(name);
 
-	if (type == DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM)
+	if (type == OBJECT_TYPE_CUSTOM)
 		return strcmp(name, "custom") == 0 ? "Custom" : name;
 	return spellings[type];
 }

@@ -5,6 +5,7 @@
 #ifndef GT_SERVICE_QUEUE_H
 #define GT_SERVICE_QUEUE_H
 
+#include "base/array.h"
 #include "garbagetruck_v1.pb-c.h"
 #include "services/service_poll.h"
 #include "services/services.h"

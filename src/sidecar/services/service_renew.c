@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "garbagetruck_v1.pb-c.h"
 #include "services/services.h"
 

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "db/database.h"
 #include "grpc/grpc_status.h"
 #include "services/values.h"
@@ -42,76 +41,6 @@ valid_uuid(const char *text)
 			return false;
 	}
 	return text[36] == '\0';
-}
-
-static void
-append(ArrayParam *array, const char *data, size_t len)
-{
-	if (array->len + len + 1 > array->size)
-	{
-		array->size = (array->size + len + 64) * 2;
-		array->text = needed(realloc(array->text, array->size));
-	}
-	memcpy(array->text + array->len, data, len);
-	array->len += len;
-	array->text[array->len] = '\0';
-}
-
-void
-param_begin(ArrayParam *array)
-{
-	memset(array, 0, sizeof(*array));
-	append(array, "{", 1);
-}
-
-void
-param_add(ArrayParam *array, const char *element)
-{
-	if (array->len > 1)
-		append(array, ",", 1);
-	if (element == NULL)
-	{
-		append(array, "NULL", 4);
-		return;
-	}
-	append(array, "\"", 1);
-	while (*element != '\0')
-	{
-		size_t		n = strcspn(element, "\"\\");
-
-		append(array, element, n);
-		element += n;
-		if (*element != '\0')
-		{
-			append(array, "\\", 1);
-			append(array, element++, 1);
-		}
-	}
-	append(array, "\"", 1);
-}
-
-void
-param_add_number(ArrayParam *array, int64_t number)
-{
-	char		text[24];
-
-	if (array->len > 1)
-		append(array, ",", 1);
-	append(array, text, (size_t) snprintf(text, sizeof(text), "%lld", (long long) number));
-}
-
-const char *
-param_end(ArrayParam *array)
-{
-	append(array, "}", 1);
-	return array->text;
-}
-
-void
-param_free(ArrayParam *array)
-{
-	free(array->text);
-	array->text = NULL;
 }
 
 bool
@@ -186,18 +115,6 @@ bool
 get_bool(const PGresult *result, int row, int column)
 {
 	return PQgetlength(result, row, column) == 1 && PQgetvalue(result, row, column)[0] != 0;
-}
-
-double
-get_float8(const PGresult *result, int row, int column)
-{
-	union
-	{
-		uint64_t	bits;
-		double		value;
-	}			both = {.bits = (uint64_t) get_int8(result, row, column)};
-
-	return both.value;
 }
 
 char *

@@ -32,20 +32,6 @@ extern bool valid_uuid(const char *text);
 /* Stands for what is no UUID: an id that no lease has. */
 extern const char nil_uuid[];
 
-/* Text that grows: an array's literal. */
-typedef struct ArrayParam
-{
-	char	   *text;
-	size_t		len,
-				size;
-} ArrayParam;
-
-extern void param_begin(ArrayParam *array);
-extern void param_add(ArrayParam *array, const char *element);	/* NULL is NULL */
-extern void param_add_number(ArrayParam *array, int64_t number);
-extern const char *param_end(ArrayParam *array);
-extern void param_free(ArrayParam *array);
-
 /*
  * Microseconds of a duration: 0 when it is absent or zero, of which SQL refuses
  * the latter where it makes no sense.  False: it is negative, or out of all range.
@@ -70,7 +56,6 @@ get_text_or_empty(const PGresult *result, int row, int column)
 extern int64_t get_int8(const PGresult *result, int row, int column);
 extern int32_t get_int4(const PGresult *result, int row, int column);
 extern bool get_bool(const PGresult *result, int row, int column);
-extern double get_float8(const PGresult *result, int row, int column);
 
 /* Into at least 37 bytes; "" for NULL. */
 #define UUID_SIZE 37
