@@ -99,9 +99,6 @@ extern const char *db_problem(void);
 /* Called whenever db_up() changes. */
 extern void db_watch(void (*changed) (bool up));
 
-/* "1.0": of the extension; NULL until known. */
-extern const char *db_extension_version(void);
-
 /* Does nobody know what the database's text is (SQL_ASCII)? */
 extern bool db_text_is_bytes(void);
 

@@ -24,17 +24,16 @@
 Metric		db_connects_metric = {"database_connects_total", METRIC_COUNTER, "Connections made to PostgreSQL."};
 
 /*
- * Batches share a transaction: a call that meets a lock must not keep the
- * others waiting, so lock_timeout is short there (the lanes on which a call is
- * alone set their own).  A database without the extension is told by an empty
- * result.
+ * The limits are those of a call that is alone; a lane of batches sets its own
+ * next, see receive_setup().  A database without the extension is told by an
+ * empty result.
  */
 static const char db_session_sql[] =
-"SELECT e.extversion, pg_catalog.current_setting('server_encoding') = 'SQL_ASCII',"
+"SELECT pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII',"
 " pg_catalog.set_config('lock_timeout', '0', false), pg_catalog.set_config('statement_timeout', '0', false),"
 SESSION_SETTINGS
-" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
-" WHERE e.extname = 'garbagetruck'";
+" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
+" WHERE e.extname OPERATOR(pg_catalog.=) 'garbagetruck'";
 
 static void begin_connecting(void *arg);
 static void handle_socket(void *arg, uint32_t events);
@@ -313,8 +312,7 @@ check_setup(DbConn *conn, const PGresult *result)
 		connecting_failed(conn, why);
 		return false;
 	}
-	db_note_version(PQgetvalue(result, 0, 0));
-	db_note_encoding(PQgetvalue(result, 0, 1)[0] == 't');
+	db_note_encoding(PQgetvalue(result, 0, 0)[0] == 't');
 	return true;
 }
 

@@ -194,7 +194,6 @@ extern void db_up_stop(void);
 /* A connection came up or went down, and why. */
 extern void conn_state_changed(DbConn *conn, const char *problem);
 
-extern void db_note_version(const char *version);
 extern void db_note_encoding(bool bytes);
 
 /* ---- database_conn.c ---- */

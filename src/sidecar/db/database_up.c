@@ -20,7 +20,6 @@
 static bool up;
 static bool answering = true;
 static char problem[600] = "not connected yet";
-static char version[32];
 static void (*watchers[8]) (bool up);
 static int	watcher_count;
 static LoopTimer probe_timer;
@@ -48,12 +47,6 @@ db_problem(void)
 	return up ? "PostgreSQL does not answer" : problem;
 }
 
-const char *
-db_extension_version(void)
-{
-	return version[0] != '\0' ? version : NULL;
-}
-
 void
 db_note_encoding(bool bytes)
 {
@@ -64,12 +57,6 @@ bool
 db_text_is_bytes(void)
 {
 	return text_is_bytes;
-}
-
-void
-db_note_version(const char *text)
-{
-	snprintf(version, sizeof(version), "%s", text);
 }
 
 void

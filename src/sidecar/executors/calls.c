@@ -123,6 +123,90 @@ leave_list(Context *context, Call *call)
 	list_remove(call);
 }
 
+/* Move an ended call to the list for the database. */
+static void
+finish(Context *context, Call *call, CallList *list)
+{
+	leave_list(context, call);
+	host_forget_suspect(call);
+	end_run(context, call);
+	call->state = CALL_DONE;
+	list_add(list, call);
+}
+
+static void
+observe(Context *context, Call *call)
+{
+	double		seconds = (double) (exec_now() - call->started_at) / 1000;
+	int			bucket = 0;
+
+	while (bucket < EXEC_BUCKETS && seconds > executor_buckets[bucket])
+		bucket++;
+	context->stats.kind[call->kind].buckets[bucket]++;
+	context->stats.kind[call->kind].seconds += seconds;
+}
+
+/* No attempt was made, for which it says why: it is due again after so long. */
+static void
+call_give_back(Context *context, Call *call, int64_t after_ms, const char *why)
+{
+	context->stats.given_back++;
+	call->release = true;
+	call->retry_after_ms = after_ms;
+	exec_log(context, EXEC_LOG_DEBUG, "gave back cleanup %lld attempt %d of %s: %s",
+			 (long long) call->cleanup_id, call->attempt, call->handler, why);
+	finish(context, call, &context->failed);
+}
+
+void
+call_succeed(Context *context, Call *call)
+{
+	context->stats.kind[call->kind].succeeded++;
+	observe(context, call);
+	finish(context, call, &context->succeeded);
+}
+
+void
+call_fail(Context *context, Call *call, bool timed_out)
+{
+	if (call->ours)
+	{
+		call_give_back(context, call, host_back_off(call->host), call->error);
+		return;
+	}
+	context->stats.kind[call->kind].failed++;
+	if (timed_out)
+		context->stats.kind[call->kind].timed_out++;
+	if (call->state == CALL_RUNNING)
+		observe(context, call);
+	if (timed_out)
+	{
+		host_timed_out(call->host, call->started_at);
+		host_note_hung(context, call, true);
+	}
+	exec_sanitize(call->error, EXEC_ERROR_SIZE - 1);
+	exec_log(context, EXEC_LOG_DEBUG, "cleanup %lld attempt %d of %s failed: %s",
+			 (long long) call->cleanup_id, call->attempt, call->handler, call->error);
+	finish(context, call, &context->failed);
+}
+
+/* Its time is over; but was it the target that took it, or did we not run (SIGSTOP, a suspended machine)? */
+static void
+call_late(Context *context, Call *call, bool timed_out)
+{
+	if (timed_out && call->started_at < context->stalled_at)
+		call->ours = true;
+	call_fail(context, call, timed_out);
+}
+
+void
+call_abandon(Context *context, Call *call)
+{
+	leave_list(context, call);
+	host_forget_suspect(call);
+	call_free(context, call);
+}
+
 /* A handler whose host is its own is not claimed while there would be no room. */
 static void
 hold_handler(Context *context, const Call *call, int64_t for_ms)
@@ -183,89 +267,6 @@ call_accept(Context *context, Call *call)
 	enough = room > 2 * BATCH_CLAIM ? room - BATCH_CLAIM : room / 2;
 	if (call->host->waiting.count > enough)
 		hold_handler(context, call, 1 + 1000 * (call->host->waiting.count - enough) / host_rate(call->host));
-}
-
-/* Move an ended call to the list for the database. */
-static void
-finish(Context *context, Call *call, CallList *list)
-{
-	leave_list(context, call);
-	host_forget_suspect(call);
-	end_run(context, call);
-	call->state = CALL_DONE;
-	list_add(list, call);
-}
-
-static void
-observe(Context *context, Call *call)
-{
-	double		seconds = (double) (exec_now() - call->started_at) / 1000;
-	int			bucket = 0;
-
-	while (bucket < EXEC_BUCKETS && seconds > executor_buckets[bucket])
-		bucket++;
-	context->stats.kind[call->kind].buckets[bucket]++;
-	context->stats.kind[call->kind].seconds += seconds;
-}
-
-void
-call_succeed(Context *context, Call *call)
-{
-	context->stats.kind[call->kind].succeeded++;
-	observe(context, call);
-	finish(context, call, &context->succeeded);
-}
-
-void
-call_fail(Context *context, Call *call, bool timed_out)
-{
-	if (call->ours)
-	{
-		call_give_back(context, call, host_back_off(call->host), call->error);
-		return;
-	}
-	context->stats.kind[call->kind].failed++;
-	if (timed_out)
-		context->stats.kind[call->kind].timed_out++;
-	if (call->state == CALL_RUNNING)
-		observe(context, call);
-	if (timed_out)
-	{
-		host_timed_out(call->host, call->started_at);
-		host_note_hung(context, call, true);
-	}
-	exec_sanitize(call->error, EXEC_ERROR_SIZE - 1);
-	exec_log(context, EXEC_LOG_DEBUG, "cleanup %lld attempt %d of %s failed: %s",
-			 (long long) call->cleanup_id, call->attempt, call->handler, call->error);
-	finish(context, call, &context->failed);
-}
-
-/* Its time is over; but was it the target that took it, or did we not run (SIGSTOP, a suspended machine)? */
-static void
-call_late(Context *context, Call *call, bool timed_out)
-{
-	if (timed_out && call->started_at < context->stalled_at)
-		call->ours = true;
-	call_fail(context, call, timed_out);
-}
-
-void
-call_give_back(Context *context, Call *call, int64_t after_ms, const char *why)
-{
-	context->stats.given_back++;
-	call->release = true;
-	call->retry_after_ms = after_ms;
-	exec_log(context, EXEC_LOG_DEBUG, "gave back cleanup %lld attempt %d of %s: %s",
-			 (long long) call->cleanup_id, call->attempt, call->handler, why);
-	finish(context, call, &context->failed);
-}
-
-void
-call_abandon(Context *context, Call *call)
-{
-	leave_list(context, call);
-	host_forget_suspect(call);
-	call_free(context, call);
 }
 
 /*

@@ -34,9 +34,6 @@ extern void call_accept(Context *context, Call *call);
 extern void call_succeed(Context *context, Call *call);
 extern void call_fail(Context *context, Call *call, bool timed_out);
 
-/* Give a call back: no attempt was made, for which it says why. It is due again after so long. */
-extern void call_give_back(Context *context, Call *call, int64_t after_ms, const char *why);
-
 /* Forget a call without an outcome: its claim lapses. */
 extern void call_abandon(Context *context, Call *call);
 

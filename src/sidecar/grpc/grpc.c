@@ -148,13 +148,6 @@ grpc_header(const GrpcCall *call, const char *name)
 	return call->stream != NULL ? http2_header(call->stream, name) : NULL;
 }
 
-void
-grpc_each_header(const GrpcCall *call, void (*visit) (const char *, const char *, void *), void *arg)
-{
-	if (call->stream != NULL)
-		http2_each_header(call->stream, visit, arg);
-}
-
 Conn *
 grpc_conn(const GrpcCall *call)
 {

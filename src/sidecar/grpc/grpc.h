@@ -93,7 +93,6 @@ extern void grpc_register_metrics(void);
 
 extern const GrpcMethod *grpc_method(const GrpcCall *call);
 extern const char *grpc_header(const GrpcCall *call, const char *name);
-extern void grpc_each_header(const GrpcCall *call, void (*visit) (const char *name, const char *value, void *arg), void *arg);
 extern Conn *grpc_conn(const GrpcCall *call);
 extern const void *grpc_caller(const GrpcCall *call);
 

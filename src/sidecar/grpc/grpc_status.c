@@ -174,7 +174,8 @@ grpc_encode_message(const char *message, char *out)
 	out[n] = '\0';
 }
 
-void
+/* Unpadded base64 of `len` bytes; out has room for (len + 2) / 3 * 4 + 1. */
+static void
 base64_encode(const uint8_t *data, size_t len, char *out)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

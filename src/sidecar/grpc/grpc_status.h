@@ -63,7 +63,4 @@ typedef struct GrpcMore
 extern void grpc_encode_details(GrpcCode code, const char *message, const char *sqlstate,
 								const GrpcMore *more, char *out);
 
-/* Unpadded base64 of `len` bytes; out has room for (len + 2) / 3 * 4 + 1. */
-extern void base64_encode(const uint8_t *data, size_t len, char *out);
-
 #endif							/* GT_GRPC_STATUS_H */

@@ -55,10 +55,6 @@ extern void http2_register_metrics(void);
 /* Of the request: ":method", ":path", "grpc-timeout", ...; NULL: absent. */
 extern const char *http2_header(const Http2Stream *stream, const char *name);
 
-/* Visit all header fields that are no pseudo-headers. */
-extern void http2_each_header(const Http2Stream *stream,
-							  void (*visit) (const char *name, const char *value, void *arg), void *arg);
-
 /* Headers alone, which end the stream. */
 extern void http2_respond_only(Http2Stream *stream, const Http2Field *fields, int count);
 

@@ -119,9 +119,8 @@ extern int64_t stream_total(void);
  */
 extern void session_submitted(Http2 *session, int result);
 
-/* Frame and write what is to be sent: at the end of the turn, or now. */
+/* Frame and write what is to be sent, at the end of the turn. */
 extern void session_send_soon(Http2 *session);
-extern void session_send(void *session);
 
 /*
  * Reckon what the connection holds, and read no more from a client that does

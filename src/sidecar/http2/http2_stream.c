@@ -58,22 +58,6 @@ http2_unsent(const Http2Stream *stream)
 	return stream->out_len - stream->out_start;
 }
 
-void
-http2_each_header(const Http2Stream *stream, void (*visit) (const char *, const char *, void *), void *arg)
-{
-	const char *at = stream->headers;
-	const char *end = stream->headers + stream->headers_len;
-
-	while (at < end)
-	{
-		const char *value = at + strlen(at) + 1;
-
-		if (at[0] != ':')
-			visit(at, value, arg);
-		at = value + strlen(value) + 1;
-	}
-}
-
 const char *
 http2_header(const Http2Stream *stream, const char *name)
 {
@@ -310,7 +294,7 @@ advertise_limit(uint8_t *frame, size_t len)
 	}
 }
 
-void
+static void
 session_send(void *arg)
 {
 	Http2	   *session = arg;

@@ -94,19 +94,14 @@ loop_init(void)
 }
 
 void
-loop_wake(void)
-{
-	uint64_t	one = 1;
-	ssize_t		ignored = write(wake_fd, &one, sizeof(one));
-
-	(void) ignored;
-}
-
-void
 loop_stop(void)
 {
+	uint64_t	one = 1;
+	ssize_t		ignored;
+
 	stopping = true;
-	loop_wake();
+	ignored = write(wake_fd, &one, sizeof(one));
+	(void) ignored;
 }
 
 /* ---- file descriptors ---- */

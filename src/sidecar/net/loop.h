@@ -3,7 +3,7 @@
  *		The one event loop of the server: file descriptors, timers, tasks.
  *
  * There is one loop in a process and it belongs to the main thread; nothing
- * here may be called from another one but loop_wake().
+ * here may be called from another one but loop_stop().
  */
 #ifndef GT_LOOP_H
 #define GT_LOOP_H
@@ -17,12 +17,9 @@ extern bool loop_init(void);
 /* Free what the loop itself holds. */
 extern void loop_end(void);
 
-/* Turn until loop_stop(). */
+/* Turn until loop_stop(), which any thread or a signal handler may call. */
 extern void loop_run(void);
 extern void loop_stop(void);
-
-/* Make the loop turn once more; from any thread or a signal handler. */
-extern void loop_wake(void);
 
 /* Monotonic microseconds, read once a turn of the loop; loop_clock() reads it now. */
 extern int64_t loop_now(void);
