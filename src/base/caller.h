@@ -14,7 +14,7 @@
  * A caller S acts for the services S and S/..., and for objects whose first lease
  * was given to it.  Who does not say so is the role itself, and not judged.
  */
-extern char *gt_caller;			/* garbagetruck.c: garbagetruck.caller; "" */
+extern char *gt_caller;			/* garbagetruck.caller; "" */
 extern bool gt_newest_first;	/* garbagetruck.newest_first: such a server's wish for gt_lease_list() */
 
 #endif

@@ -4,10 +4,7 @@
  *	  Fault points, in builds with -DGT_FAULT_POINTS only: places where a test makes
  *	  a process wait, fail or die.
  *
- * A file gt_point.NAME in the data directory whose text is wait, error, fatal or
- * crash makes the next process that comes by do so.  error, fatal and crash remove
- * the file first; wait lasts as long as the file is there, and makes
- * gt_point.NAME.waiting.
+ * See point.h for how a test asks for it.  Any process may come by one.
  *
  *-------------------------------------------------------------------------
  */

@@ -11,6 +11,6 @@
 #include "clean/clean.h"
 
 extern TimestampTz gt_busy_until(const GtCleaner *c, int handler, int64 id);	/* of one that others had locked; else 0 */
-extern void gt_busy_note(GtCleaner *c, const int64 *tried, int ntried, const int64 *ids, int n);	/* busy.c: these are */
+extern void gt_busy_note(GtCleaner *c, const int64 *tried, int ntried, const int64 *ids, int n);	/* these are, of those tried */
 
 #endif

@@ -8,7 +8,7 @@
  *		T(n)	locks the objects of run n again: still garbage?
  *				runs them (run.c, notify.c), each in its own subtransaction
  *				writes each outcome (garbage.c) and the tally of the handler
- *				chooses run n+1 and writes its record over that of n (crash.c)
+ *				chooses run n+1 and writes its record over that of n (record.c)
  *
  * One commit carries the outcome of n and the intent of n+1.  Between the two
  * nothing is locked: a create that comes in between takes the object back, and

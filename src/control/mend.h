@@ -10,7 +10,7 @@
 
 #include "control/consistency.h"
 
-/* mend.c; key: of the finding, a lease id. false: not now */
+/* key: of the finding, a lease id */
 extern bool gt_mend_lease_without_object(Datum key, const GtFinding *f);
 extern bool gt_mend_count(Datum key, const GtFinding *f);
 extern bool gt_mend_handler(Datum key, const GtFinding *f);

@@ -24,6 +24,6 @@ typedef struct GtLow
 
 #define GT_LOOK_AT_ALL (10 * USECS_PER_SEC)	/* all of a queue is looked at as often */
 
-extern GtLow *gt_low_of(GtLow *lows, int handler);	/* choose.c: of GT_LOWS, that of this handler, or an unused one */
+extern GtLow *gt_low_of(GtLow *lows, int handler);	/* of GT_LOWS, that of this handler, or an unused one */
 
 #endif

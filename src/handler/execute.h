@@ -10,7 +10,7 @@
 
 #include "handler/plan.h"
 
-/* execute.c: returns how many rows it has affected; < 0: it is a SELECT or CALL, and does not tell */
+/* Returns how many rows it has affected; < 0: it is a SELECT or CALL, and does not tell */
 extern int64 gt_plan_execute(GtPlan *plan, ParamListInfo params, bool must_affect, bool *affected);
 
 #endif

@@ -13,7 +13,6 @@
 
 #include "handler/run.h"
 
-/* plan.c: all of these as the handler's role, under its search_path */
 typedef struct GtPlan GtPlan;
 extern void gt_plan_check(const GtHandler *h);	/* raises what is wrong with its command */
 extern GtPlan *gt_plan_find(const GtHandler *h);	/* of the session; perhaps not prepared; good until the next call */

@@ -10,7 +10,6 @@
 
 #include "handler/handler.h"
 
-/* role.c */
 typedef struct GtAsRole
 {
 	Oid			user;

@@ -7,7 +7,7 @@
  * it stands in the way of no command on one.  It owns the free slots in shared
  * memory: a slot that it gives away is STARTING until its worker has come.
  *
- * It sleeps until the earliest next_due of the databases (see shmem.c), at most
+ * It sleeps until the earliest next_due of the databases (see due.c), at most
  * naptime.  Commits that make an earlier one, workers that end and commands on
  * databases that are over set its latch.  It reads pg_database when it starts,
  * when the settings change, and before it starts a worker.

@@ -8,7 +8,7 @@
 #ifndef GT_LOOK_H
 #define GT_LOOK_H
 
-/* look.c: is there anything for us here? again: look once more in a while */
+/* Is there anything for us here? again: look once more in a while */
 extern bool gt_worker_may_work(bool *again);
 
 #endif

@@ -11,7 +11,6 @@
 #include "clean/clean.h"
 #include "shared/shmem.h"
 
-/* launcher.c */
 #define GT_FIRST_RETRY USECS_PER_SEC
 
 extern void gt_database_failed(GtDatabase *db); /* a worker could not work there: wait before the next. Lock held */

@@ -8,7 +8,7 @@
  * seconds without gives its slot up.  Expiring and cleaning are transactions of
  * their own, of bounded size, in turn.
  *
- * next_due of the database (see shmem.c) is taken (set to GT_NEVER) by the one
+ * next_due of the database (see due.c) is taken (set to GT_NEVER) by the one
  * who goes to look; what a look finds but does not do is lowered in again.
  * Before a worker runs anything it publishes all else that is due, so that the
  * launcher starts another one: that is how a slow handler stops neither expiry
@@ -26,15 +26,15 @@
  * Where more roles have work than there are slots, a worker is there for one pass
  * and the runs of one role (must_leave).  So that the pass is not the most of that,
  * it is of a part of a batch (pass_limit), it begins where the worker before has
- * left off (ending.c), and the first run does not wait for another one.
+ * left off (expiry.c), and the first run does not wait for another one.
  *
  * What a crash leaves: leases and garbage as they were before the transaction in
- * progress, and the record of the run (crash.c).  Coming and going: process.c.
+ * progress, and the record of the run (record.c).  Coming and going: process.c.
  *
  * Fault points (make FAULTS=1), in the order in which a lease comes by:
  *
  *		worker_start	connected, nothing done yet
- *		lease_chosen	leases whose time is over are chosen (ending.c)
+ *		lease_chosen	leases whose time is over are chosen (expiry.c)
  *		ended			they are ended, and their objects garbage (ending.c)
  *		expire_commit	before the commit of that
  *		expired			after it

@@ -9,8 +9,8 @@
 #define GT_MAY_H
 
 /*
- * allow.c: 42501 unless current_user was given a right that this public function belongs to.  gt_mark_write() asks;
- * functions that only read begin with it.
+ * 42501 unless current_user was given a right that this public function belongs to.
+ * gt_mark_write() asks; functions that only read begin with it.
  */
 extern void gt_must_be_allowed(const char *function);
 extern bool gt_is_admin(void);	/* superuser, the extension's owner or gt_allow(.., 'admin') */
@@ -25,6 +25,6 @@ typedef enum
 	GT_RIGHT_ANY = 0xf
 } GtRightBits;
 
-extern bool gt_has_right(int bits); /* allow.c: current_user has one of these, or 'admin' */
+extern bool gt_has_right(int bits); /* current_user has one of these, or 'admin' */
 
 #endif

@@ -19,6 +19,6 @@ typedef struct GtSwitch
 extern void gt_become_owner(GtSwitch *save);
 extern void gt_become_user(GtSwitch *save);
 
-extern void gt_execute_as_owner(const char *sql);	/* rights.c */
+extern void gt_execute_as_owner(const char *sql);
 
 #endif

@@ -10,7 +10,6 @@
 
 #include "fmgr.h"
 
-/* may.c, for allow.c */
 #define GT_NRIGHTS			4
 
 typedef struct GtRight

@@ -10,6 +10,6 @@
 
 #include "nodes/pg_list.h"
 
-extern List *gt_translate_rows(void);	/* translate.c, for gt_roles_translate(): OIDs of all who own something here */
+extern List *gt_translate_rows(void);	/* for gt_roles_translate(): OIDs of all who own something here */
 
 #endif

@@ -49,7 +49,7 @@ typedef struct GtDatabase
 	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
 	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
 	GtInHand	expire_in_hand; /* of passes in progress. Under lock */
-	TimestampTz lease_low;		/* what a pass begins with who has looked at nothing yet: see ending.c. Under lock, as those below */
+	TimestampTz lease_low;		/* what a pass begins with who has looked at nothing yet: see expiry.c. Under lock, as those below */
 	TimestampTz lease_looked_at;
 	int64		lease_cost;
 } GtDatabase;
@@ -98,7 +98,7 @@ typedef struct GtTurn
 	TimestampTz logged_at;
 } GtTurn;
 
-typedef struct GtCounters		/* of one database; added to by observe.c */
+typedef struct GtCounters		/* of one database; added to by counts.c */
 {
 	pg_atomic_uint64 created, renewed, released, expired;
 } GtCounters;
