@@ -171,7 +171,7 @@ forget_crashes(const GtHandler *h)
 	/* where a user has its row, the next run by itself will do */
 	if (gt_fetch_lock(&handlers, GT__HANDLER_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, true) == GT_LOCKED)
 	{
-		GT_SET(&row, H_CRASHES, Int32GetDatum(0));
+		GT_SET(&row, HANDLER_CRASHES, Int32GetDatum(0));
 		gt_update(&handlers, &row);
 	}
 	gt_close(&handlers);

@@ -109,18 +109,18 @@ typedef struct Crash
 static void
 count_crash(GtTable *handlers, GtRow *row, const GtRow *object, const GtHandler *h)
 {
-	int			crashes = GT_INT32(row, H_CRASHES) + 1;
+	int			crashes = GT_INT32(row, HANDLER_CRASHES) + 1;
 
-	GT_SET(row, H_CRASHES, Int32GetDatum(crashes));
-	if (crashes >= MAX_CRASHES && !GT_BOOL(row, H_PAUSED))
+	GT_SET(row, HANDLER_CRASHES, Int32GetDatum(crashes));
+	if (crashes >= MAX_CRASHES && !GT_BOOL(row, HANDLER_PAUSED))
 	{
 		char	   *reason = psprintf("its runs took the worker or the server down %d times in a row, "
 									  "last that of object \"%s\" of type \"%s\"", crashes,
 									  TextDatumGetCString(object->v[O_OBJECT_ID]),
 									  TextDatumGetCString(object->v[O_OBJECT_TYPE]));
 
-		GT_SET(row, H_PAUSED, BoolGetDatum(true));
-		GT_SET(row, H_PAUSED_REASON, CStringGetTextDatum(reason));
+		GT_SET(row, HANDLER_PAUSED, BoolGetDatum(true));
+		GT_SET(row, HANDLER_PAUSED_REASON, CStringGetTextDatum(reason));
 		ereport(WARNING,
 				(errmsg("garbagetruck: handler \"%s\" is paused", h->name),
 				 errdetail("Cause: %s.", reason),

@@ -38,7 +38,7 @@ gt_history_trim_at(void)
 	gt_open(&history, GT__HISTORY, AccessShareLock);
 	scan = gt_scan_begin(&history, GT__HISTORY_PKEY, 0, NULL);
 	if (gt_scan_next(scan, &row))
-		result = GT_TIME(&row, HI_AT) + (int64) gt_history_retention * USECS_PER_SEC + (gt_now() - gt_history_now());
+		result = GT_TIME(&row, HISTORY_AT) + (int64) gt_history_retention * USECS_PER_SEC + (gt_now() - gt_history_now());
 	gt_scan_end(scan);
 	gt_close(&history);
 	return result;

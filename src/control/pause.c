@@ -43,15 +43,15 @@ switch_handler(const char *name, bool pause)
 		gt_no_such_handler(name);
 	if (h.paused != pause)
 	{
-		GT_SET(&row, H_PAUSED, BoolGetDatum(pause));
+		GT_SET(&row, HANDLER_PAUSED, BoolGetDatum(pause));
 		if (pause)
-			GT_SET(&row, H_PAUSED_REASON,
+			GT_SET(&row, HANDLER_PAUSED_REASON,
 				   CStringGetTextDatum(psprintf("paused by %s", GetUserNameFromId(GetUserId(), false))));
 		else
 		{
-			GT_SET_NULL(&row, H_PAUSED_REASON);
-			GT_SET(&row, H_CRASHES, Int32GetDatum(0));
-			GT_SET(&row, H_RESUMED_AT, TimestampTzGetDatum(gt_now()));
+			GT_SET_NULL(&row, HANDLER_PAUSED_REASON);
+			GT_SET(&row, HANDLER_CRASHES, Int32GetDatum(0));
+			GT_SET(&row, HANDLER_RESUMED_AT, TimestampTzGetDatum(gt_now()));
 		}
 		gt_update(&t, &row);
 	}
@@ -82,9 +82,9 @@ pause_database(void)
 	{
 		namestrcpy(name, GetUserNameFromId(GetUserId(), false));
 		gt_row_init(&row);
-		GT_SET(&row, PA_AT, TimestampTzGetDatum(gt_now()));
-		GT_SET(&row, PA_ROLE, NameGetDatum(name));
-		GT_SET(&row, PA_ID, gt_random_id());
+		GT_SET(&row, PAUSED_AT, TimestampTzGetDatum(gt_now()));
+		GT_SET(&row, PAUSED_ROLE, NameGetDatum(name));
+		GT_SET(&row, PAUSED_ID, gt_random_id());
 		gt_insert(&t, &row);
 	}
 	gt_close(&t);
@@ -104,7 +104,7 @@ ramp_up(void)
 	{
 		if (gt_lock(&t, &row, LockTupleNoKeyExclusive, true) != GT_LOCKED)
 			continue;
-		GT_SET(&row, H_RESUMED_AT, TimestampTzGetDatum(gt_now()));
+		GT_SET(&row, HANDLER_RESUMED_AT, TimestampTzGetDatum(gt_now()));
 		gt_update(&t, &row);
 	}
 	gt_scan_end(scan);

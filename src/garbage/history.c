@@ -64,28 +64,28 @@ gt_history_add_attempt(const char *event, const GtRow *object, const char *handl
 	if (!history_wants(event))
 		return;
 	gt_row_init(&row);
-	GT_SET(&row, HI_AT, TimestampTzGetDatum(gt_now()));
-	GT_SET(&row, HI_EVENT, CStringGetTextDatum(event));
-	copy_column(&row, HI_OBJECT_TYPE, object, O_OBJECT_TYPE);
-	copy_column(&row, HI_OBJECT_ID, object, O_OBJECT_ID);
-	copy_column(&row, HI_OWNER, object, O_OWNER);
-	copy_column(&row, HI_CLEANUP_ID, object, O_CLEANUP_ID);
-	copy_column(&row, HI_LEASE_ID, object, O_LEASE_ID);
-	copy_column(&row, HI_SERVICE_ID, object, O_SERVICE_ID);
-	copy_column(&row, HI_HANDLER_ID, object, O_HANDLER);
+	GT_SET(&row, HISTORY_AT, TimestampTzGetDatum(gt_now()));
+	GT_SET(&row, HISTORY_EVENT, CStringGetTextDatum(event));
+	copy_column(&row, HISTORY_OBJECT_TYPE, object, O_OBJECT_TYPE);
+	copy_column(&row, HISTORY_OBJECT_ID, object, O_OBJECT_ID);
+	copy_column(&row, HISTORY_OWNER, object, O_OWNER);
+	copy_column(&row, HISTORY_CLEANUP_ID, object, O_CLEANUP_ID);
+	copy_column(&row, HISTORY_LEASE_ID, object, O_LEASE_ID);
+	copy_column(&row, HISTORY_SERVICE_ID, object, O_SERVICE_ID);
+	copy_column(&row, HISTORY_HANDLER_ID, object, O_HANDLER);
 	if (attempt >= 0)
-		GT_SET(&row, HI_ATTEMPT, Int32GetDatum(attempt));
+		GT_SET(&row, HISTORY_ATTEMPT, Int32GetDatum(attempt));
 	if (handler != NULL)
-		GT_SET(&row, HI_HANDLER, CStringGetTextDatum(handler));
-	GT_SET(&row, HI_ID, gt_random_id());
-	set_interval(&row, HI_LAG, lag);
-	set_interval(&row, HI_TOOK, took);
+		GT_SET(&row, HISTORY_HANDLER, CStringGetTextDatum(handler));
+	GT_SET(&row, HISTORY_ID, gt_random_id());
+	set_interval(&row, HISTORY_LAG, lag);
+	set_interval(&row, HISTORY_TOOK, took);
 	if (error != NULL)
-		GT_SET(&row, HI_ERROR, gt_error_text(error));
+		GT_SET(&row, HISTORY_ERROR, gt_error_text(error));
 	if (h != NULL)
-		GT_SET(&row, HI_HANDLER_VERSION, Int32GetDatum(h->version));
+		GT_SET(&row, HISTORY_HANDLER_VERSION, Int32GetDatum(h->version));
 	if (rows >= 0)
-		GT_SET(&row, HI_AFFECTED, Int64GetDatum(rows));
+		GT_SET(&row, HISTORY_AFFECTED, Int64GetDatum(rows));
 
 	gt_open(&history, GT__HISTORY, RowExclusiveLock);
 	gt_insert(&history, &row);
@@ -115,7 +115,7 @@ gt_history_newest(TimestampTz upto)
 	gt_open(&history, GT__HISTORY, AccessShareLock);
 	scan = gt_scan_begin_bound(&history, GT__HISTORY_PKEY, 0, NULL, BTLessEqualStrategyNumber, TimestampTzGetDatum(upto));
 	if (gt_scan_last(scan, &row))
-		result = GT_TIME(&row, HI_AT);
+		result = GT_TIME(&row, HISTORY_AT);
 	gt_scan_end(scan);
 	gt_close(&history);
 	return result;

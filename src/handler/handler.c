@@ -80,33 +80,33 @@ void
 gt_handler_from_row(const GtRow *row, GtHandler *h)
 {
 	memset(h, 0, sizeof(GtHandler));
-	h->id = GT_INT32(row, H_ID);
-	h->name = TextDatumGetCString(row->v[H_NAME]);
-	h->kind = gt_kind_of(TextDatumGetCString(row->v[H_KIND]));
-	if (!row->isnull[H_COMMAND])
-		h->command = TextDatumGetCString(row->v[H_COMMAND]);
-	h->owner = GT_OID(row, H_OWNER);
-	h->owner_name = name_of(row, H_OWNER_NAME);
-	h->run_as = row->isnull[H_RUN_AS] ? h->owner : GT_OID(row, H_RUN_AS);
-	h->run_as_name = row->isnull[H_RUN_AS] ? h->owner_name : name_of(row, H_RUN_AS_NAME);
-	h->search_path = row->isnull[H_SEARCH_PATH] ? "pg_catalog, pg_temp" :
-		TextDatumGetCString(row->v[H_SEARCH_PATH]);
-	h->max_attempts = GT_INT32(row, H_MAX_ATTEMPTS);
-	h->retry_delay = GT_INT64(row, H_RETRY_DELAY);
-	h->timeout = GT_INT64(row, H_TIMEOUT);
-	h->grace = GT_INT64(row, H_GRACE);
-	h->concurrency = row->isnull[H_CONCURRENCY] ? 0 : GT_INT32(row, H_CONCURRENCY);
-	h->rate_limit = row->isnull[H_RATE_LIMIT] ? 0 : GT_INT32(row, H_RATE_LIMIT);
-	h->paused = GT_BOOL(row, H_PAUSED);
-	if (!row->isnull[H_PAUSED_REASON])
-		h->paused_reason = TextDatumGetCString(row->v[H_PAUSED_REASON]);
-	h->builtin = GT_BOOL(row, H_BUILTIN);
-	h->version = GT_INT32(row, H_VERSION);
-	h->crashes = GT_INT32(row, H_CRASHES);
-	h->resumed_at = row->isnull[H_RESUMED_AT] ? 0 : GT_TIME(row, H_RESUMED_AT);
+	h->id = GT_INT32(row, HANDLER_ID);
+	h->name = TextDatumGetCString(row->v[HANDLER_NAME]);
+	h->kind = gt_kind_of(TextDatumGetCString(row->v[HANDLER_KIND]));
+	if (!row->isnull[HANDLER_COMMAND])
+		h->command = TextDatumGetCString(row->v[HANDLER_COMMAND]);
+	h->owner = GT_OID(row, HANDLER_OWNER);
+	h->owner_name = name_of(row, HANDLER_OWNER_NAME);
+	h->run_as = row->isnull[HANDLER_RUN_AS] ? h->owner : GT_OID(row, HANDLER_RUN_AS);
+	h->run_as_name = row->isnull[HANDLER_RUN_AS] ? h->owner_name : name_of(row, HANDLER_RUN_AS_NAME);
+	h->search_path = row->isnull[HANDLER_SEARCH_PATH] ? "pg_catalog, pg_temp" :
+		TextDatumGetCString(row->v[HANDLER_SEARCH_PATH]);
+	h->max_attempts = GT_INT32(row, HANDLER_MAX_ATTEMPTS);
+	h->retry_delay = GT_INT64(row, HANDLER_RETRY_DELAY);
+	h->timeout = GT_INT64(row, HANDLER_TIMEOUT);
+	h->grace = GT_INT64(row, HANDLER_GRACE);
+	h->concurrency = row->isnull[HANDLER_CONCURRENCY] ? 0 : GT_INT32(row, HANDLER_CONCURRENCY);
+	h->rate_limit = row->isnull[HANDLER_RATE_LIMIT] ? 0 : GT_INT32(row, HANDLER_RATE_LIMIT);
+	h->paused = GT_BOOL(row, HANDLER_PAUSED);
+	if (!row->isnull[HANDLER_PAUSED_REASON])
+		h->paused_reason = TextDatumGetCString(row->v[HANDLER_PAUSED_REASON]);
+	h->builtin = GT_BOOL(row, HANDLER_BUILTIN);
+	h->version = GT_INT32(row, HANDLER_VERSION);
+	h->crashes = GT_INT32(row, HANDLER_CRASHES);
+	h->resumed_at = row->isnull[HANDLER_RESUMED_AT] ? 0 : GT_TIME(row, HANDLER_RESUMED_AT);
 	if (h->resumed_at > gt_now())
 		h->resumed_at = 0;		/* by a clock that was ahead, in an earlier run: that is over */
-	h->must_affect = GT_BOOL(row, H_MUST_AFFECT);
+	h->must_affect = GT_BOOL(row, HANDLER_MUST_AFFECT);
 	h->xmin = row->xmin;
 }
 
@@ -265,10 +265,10 @@ was_granted(const GtHandler *h, const char *privilege)
 	gt_open(&t, GT__HANDLER_RIGHT, AccessShareLock);
 	scan = gt_scan_begin(&t, GT__HANDLER_RIGHT_PKEY, 1, &key);
 	while (!found && gt_scan_next(scan, &row))
-		found = strcmp(TextDatumGetCString(row.v[HR_PRIVILEGE]), privilege) == 0 &&
-			has_privs_of_role(GetUserId(), GT_OID(&row, HR_ROLE)) &&
+		found = strcmp(TextDatumGetCString(row.v[HANDLER_RIGHT_PRIVILEGE]), privilege) == 0 &&
+			has_privs_of_role(GetUserId(), GT_OID(&row, HANDLER_RIGHT_ROLE)) &&
 			(gt_place(NULL) != GT_PLACE_COPY ||
-			 gt_role_is_named(GT_OID(&row, HR_ROLE), NameStr(*DatumGetName(row.v[HR_ROLE_NAME]))));
+			 gt_role_is_named(GT_OID(&row, HANDLER_RIGHT_ROLE), NameStr(*DatumGetName(row.v[HANDLER_RIGHT_ROLE_NAME]))));
 	gt_scan_end(scan);
 	gt_close(&t);
 	return found;
@@ -453,10 +453,10 @@ gt_handler_grant(PG_FUNCTION_ARGS)
 	gt_mark_write("gt_handler_grant");
 	right_arguments(fcinfo, "grant", keys);
 	gt_row_init(&row);
-	GT_SET(&row, HR_HANDLER, keys[0]);
-	GT_SET(&row, HR_ROLE, keys[1]);
-	GT_SET(&row, HR_ROLE_NAME, NameGetDatum(PG_GETARG_NAME(1)));
-	GT_SET(&row, HR_PRIVILEGE, keys[2]);
+	GT_SET(&row, HANDLER_RIGHT_HANDLER, keys[0]);
+	GT_SET(&row, HANDLER_RIGHT_ROLE, keys[1]);
+	GT_SET(&row, HANDLER_RIGHT_ROLE_NAME, NameGetDatum(PG_GETARG_NAME(1)));
+	GT_SET(&row, HANDLER_RIGHT_PRIVILEGE, keys[2]);
 
 	gt_open(&t, GT__HANDLER_RIGHT, RowExclusiveLock);
 	(void) gt_insert_unique(&t, &row, GT__HANDLER_RIGHT_PKEY);	/* granted already: fine */

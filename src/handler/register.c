@@ -225,32 +225,33 @@ row_from_arguments(FunctionCallInfo fcinfo, GtRow *row)
 	command = command_argument(fcinfo, 2, kind);
 
 	gt_row_init(row);
-	GT_SET(row, H_NAME, CStringGetTextDatum(name));
-	GT_SET(row, H_KIND, CStringGetTextDatum(gt_kind_names[kind]));
+	GT_SET(row, HANDLER_NAME, CStringGetTextDatum(name));
+	GT_SET(row, HANDLER_KIND, CStringGetTextDatum(gt_kind_names[kind]));
 	if (command != NULL)
-		GT_SET(row, H_COMMAND, CStringGetTextDatum(command));
-	GT_SET(row, H_MAX_ATTEMPTS, Int32GetDatum(max_attempts_argument(fcinfo, 3)));
-	GT_SET(row, H_RETRY_DELAY, Int64GetDatum(gt_interval_argument(fcinfo, 4, "retry_delay", 0, GT_MAX_RETRY_DELAY, GT_RETRY_DELAY_RANGE)));
-	GT_SET(row, H_TIMEOUT, Int64GetDatum(gt_interval_argument(fcinfo, 5, "timeout", MIN_TIMEOUT, MAX_TIMEOUT,
+		GT_SET(row, HANDLER_COMMAND, CStringGetTextDatum(command));
+	GT_SET(row, HANDLER_MAX_ATTEMPTS, Int32GetDatum(max_attempts_argument(fcinfo, 3)));
+	GT_SET(row, HANDLER_RETRY_DELAY,
+		   Int64GetDatum(gt_interval_argument(fcinfo, 4, "retry_delay", 0, GT_MAX_RETRY_DELAY, GT_RETRY_DELAY_RANGE)));
+	GT_SET(row, HANDLER_TIMEOUT, Int64GetDatum(gt_interval_argument(fcinfo, 5, "timeout", MIN_TIMEOUT, MAX_TIMEOUT,
 														   "between 1 millisecond and 24 hours")));
-	GT_SET(row, H_GRACE, Int64GetDatum(gt_interval_argument(fcinfo, 6, "grace", 0, MAX_GRACE, "between 0 and 3650 days")));
+	GT_SET(row, HANDLER_GRACE, Int64GetDatum(gt_interval_argument(fcinfo, 6, "grace", 0, MAX_GRACE, "between 0 and 3650 days")));
 	if (!PG_ARGISNULL(7))
-		GT_SET(row, H_CONCURRENCY, Int32GetDatum(int_argument(fcinfo, 7, "concurrency", 1)));
+		GT_SET(row, HANDLER_CONCURRENCY, Int32GetDatum(int_argument(fcinfo, 7, "concurrency", 1)));
 	if (!PG_ARGISNULL(8))
-		GT_SET(row, H_RATE_LIMIT, Int32GetDatum(int_argument(fcinfo, 8, "rate_limit", 1)));
+		GT_SET(row, HANDLER_RATE_LIMIT, Int32GetDatum(int_argument(fcinfo, 8, "rate_limit", 1)));
 	if (!PG_ARGISNULL(9))
 	{
 		Oid			role = gt_role_argument(fcinfo, 9, "run_as");
 
 		must_be_able_to_become(role, NameStr(*PG_GETARG_NAME(9)));
-		GT_SET(row, H_RUN_AS, ObjectIdGetDatum(role));
-		GT_SET(row, H_RUN_AS_NAME, NameGetDatum(PG_GETARG_NAME(9)));
+		GT_SET(row, HANDLER_RUN_AS, ObjectIdGetDatum(role));
+		GT_SET(row, HANDLER_RUN_AS_NAME, NameGetDatum(PG_GETARG_NAME(9)));
 	}
-	GT_SET(row, H_PAUSED, BoolGetDatum(false));
-	GT_SET(row, H_BUILTIN, BoolGetDatum(false));
-	GT_SET(row, H_VERSION, Int32GetDatum(1));
-	GT_SET(row, H_CRASHES, Int32GetDatum(0));
-	GT_SET(row, H_MUST_AFFECT, BoolGetDatum(must_affect_argument(fcinfo, 10, kind)));
+	GT_SET(row, HANDLER_PAUSED, BoolGetDatum(false));
+	GT_SET(row, HANDLER_BUILTIN, BoolGetDatum(false));
+	GT_SET(row, HANDLER_VERSION, Int32GetDatum(1));
+	GT_SET(row, HANDLER_CRASHES, Int32GetDatum(0));
+	GT_SET(row, HANDLER_MUST_AFFECT, BoolGetDatum(must_affect_argument(fcinfo, 10, kind)));
 }
 
 static void
@@ -259,8 +260,8 @@ set_owner(GtRow *row, Oid owner)
 	Name		name = palloc0(sizeof(NameData));
 
 	namestrcpy(name, GetUserNameFromId(owner, false));
-	GT_SET(row, H_OWNER, ObjectIdGetDatum(owner));
-	GT_SET(row, H_OWNER_NAME, NameGetDatum(name));
+	GT_SET(row, HANDLER_OWNER, ObjectIdGetDatum(owner));
+	GT_SET(row, HANDLER_OWNER_NAME, NameGetDatum(name));
 }
 
 /* SQL is analysed as it will run, under the search_path of this call; the rest has nothing to check. */
@@ -274,9 +275,9 @@ check_command(GtRow *row)
 		return;
 	must_be_able_to_become(h.run_as, h.run_as_name);
 	h.search_path = gt_path_to_store(h.name, h.run_as);
-	GT_SET(row, H_SEARCH_PATH, CStringGetTextDatum(h.search_path));
+	GT_SET(row, HANDLER_SEARCH_PATH, CStringGetTextDatum(h.search_path));
 	gt_run_check(&h);
-	if (row->isnull[H_RUN_AS] && superuser_arg(h.owner))
+	if (row->isnull[HANDLER_RUN_AS] && superuser_arg(h.owner))
 		ereport(NOTICE,
 				(errmsg("handler \"%s\" runs as superuser \"%s\"", h.name, h.owner_name),
 				 errdetail("Only superusers can use it until it is granted."),
@@ -295,7 +296,7 @@ must_have_few_handlers(GtTable *t)
 		return;
 	scan = gt_scan_begin(t, GT__HANDLER_PKEY, 0, NULL);
 	while (gt_scan_next(scan, &row))
-		if (GT_OID(&row, H_OWNER) == GetUserId())
+		if (GT_OID(&row, HANDLER_OWNER) == GetUserId())
 			n++;
 	gt_scan_end(scan);
 	if (n >= MAX_HANDLERS)
@@ -311,7 +312,7 @@ insert_handler(GtTable *t, GtRow *row)
 {
 	must_have_few_handlers(t);
 	set_owner(row, GetUserId());
-	GT_SET(row, H_ID, Int32GetDatum((int32) nextval_internal(gt_sequence(GT__HANDLER_ID), false)));
+	GT_SET(row, HANDLER_ID, Int32GetDatum((int32) nextval_internal(gt_sequence(GT__HANDLER_ID), false)));
 	check_command(row);
 	gt_note_role(GetUserId());
 	return gt_insert_unique(t, row, GT__HANDLER_NAME);
@@ -342,14 +343,14 @@ replace_handler(GtTable *t, const GtRow *old, const GtHandler *was, GtRow *row)
 	row->tid = old->tid;
 	row->xmin = old->xmin;
 	set_owner(row, owner_of_replaced(was));
-	GT_SET(row, H_ID, old->v[H_ID]);
-	GT_SET(row, H_BUILTIN, old->v[H_BUILTIN]);
-	GT_SET(row, H_PAUSED, old->v[H_PAUSED]);
-	GT_SET(row, H_VERSION, Int32GetDatum(was->version + 1));
-	row->v[H_PAUSED_REASON] = old->v[H_PAUSED_REASON];
-	row->isnull[H_PAUSED_REASON] = old->isnull[H_PAUSED_REASON];
-	row->v[H_RESUMED_AT] = old->v[H_RESUMED_AT];
-	row->isnull[H_RESUMED_AT] = old->isnull[H_RESUMED_AT];
+	GT_SET(row, HANDLER_ID, old->v[HANDLER_ID]);
+	GT_SET(row, HANDLER_BUILTIN, old->v[HANDLER_BUILTIN]);
+	GT_SET(row, HANDLER_PAUSED, old->v[HANDLER_PAUSED]);
+	GT_SET(row, HANDLER_VERSION, Int32GetDatum(was->version + 1));
+	row->v[HANDLER_PAUSED_REASON] = old->v[HANDLER_PAUSED_REASON];
+	row->isnull[HANDLER_PAUSED_REASON] = old->isnull[HANDLER_PAUSED_REASON];
+	row->v[HANDLER_RESUMED_AT] = old->v[HANDLER_RESUMED_AT];
+	row->isnull[HANDLER_RESUMED_AT] = old->isnull[HANDLER_RESUMED_AT];
 
 	gt_handler_from_row(row, &h);
 	if (h.kind != was->kind)
@@ -370,7 +371,7 @@ gt_handler_create(PG_FUNCTION_ARGS)
 
 	gt_mark_write("gt_handler_create");
 	row_from_arguments(fcinfo, &row);
-	name = TextDatumGetCString(row.v[H_NAME]);
+	name = TextDatumGetCString(row.v[HANDLER_NAME]);
 
 	gt_open(&t, GT__HANDLER, RowExclusiveLock);
 	for (;;)
@@ -441,7 +442,8 @@ Datum
 gt__handler_restored(PG_FUNCTION_ARGS)
 {
 	static const int kept[] = {
-		H_ID, H_NAME, H_KIND, H_OWNER, H_OWNER_NAME, H_RUN_AS, H_RUN_AS_NAME, H_SEARCH_PATH, H_BUILTIN
+		HANDLER_ID, HANDLER_NAME, HANDLER_KIND, HANDLER_OWNER, HANDLER_OWNER_NAME, HANDLER_RUN_AS, HANDLER_RUN_AS_NAME,
+		HANDLER_SEARCH_PATH, HANDLER_BUILTIN
 	};
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	TupleDesc	desc;
@@ -458,12 +460,12 @@ gt__handler_restored(PG_FUNCTION_ARGS)
 				 errmsg("gt__handler_restored is for gt__handler only")));
 	desc = RelationGetDescr(trigger->tg_relation);
 	gt_row_init(&row);
-	for (i = 0; i < Min(desc->natts, H_NATTS); i++)
+	for (i = 0; i < Min(desc->natts, HANDLER_NATTS); i++)
 		row.v[i] = heap_getattr(trigger->tg_trigtuple, i + 1, desc, &row.isnull[i]);
-	id = row.v[H_ID];
+	id = row.v[HANDLER_ID];
 
 	gt_open(&t, GT__HANDLER, RowExclusiveLock);
-	if (row.isnull[H_ID] ||
+	if (row.isnull[HANDLER_ID] ||
 		gt_fetch_lock(&t, GT__HANDLER_PKEY, 1, &id, &here, LockTupleNoKeyExclusive, false) != GT_LOCKED)
 	{
 		gt_close(&t);

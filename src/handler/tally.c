@@ -77,10 +77,10 @@ find_row(GtTable *tallies, int handler, GtRow *row, bool *is_new)
 	}
 	*is_new = true;
 	gt_row_init(row);
-	GT_SET(row, T_HANDLER, Int32GetDatum(handler));
-	GT_SET(row, T_SLOT, Int32GetDatum(slot));
-	GT_SET(row, T_RUNS, Int64GetDatum(0));
-	GT_SET(row, T_FAILURES, Int64GetDatum(0));
+	GT_SET(row, TALLY_HANDLER, Int32GetDatum(handler));
+	GT_SET(row, TALLY_SLOT, Int32GetDatum(slot));
+	GT_SET(row, TALLY_RUNS, Int64GetDatum(0));
+	GT_SET(row, TALLY_FAILURES, Int64GetDatum(0));
 	return true;
 }
 
@@ -95,13 +95,13 @@ gt_tally(const GtHandler *h, int runs, int failures, const char *error)
 	gt_open(&tallies, GT__TALLY, RowExclusiveLock);
 	if (find_row(&tallies, h->id, &row, &is_new))
 	{
-		GT_SET(&row, T_RUNS, Int64GetDatum(GT_INT64(&row, T_RUNS) + runs));
-		GT_SET(&row, T_FAILURES, Int64GetDatum(GT_INT64(&row, T_FAILURES) + failures));
-		GT_SET(&row, T_LAST_RUN_AT, now);
+		GT_SET(&row, TALLY_RUNS, Int64GetDatum(GT_INT64(&row, TALLY_RUNS) + runs));
+		GT_SET(&row, TALLY_FAILURES, Int64GetDatum(GT_INT64(&row, TALLY_FAILURES) + failures));
+		GT_SET(&row, TALLY_LAST_RUN_AT, now);
 		if (error != NULL)
 		{
-			GT_SET(&row, T_LAST_ERROR, gt_error_text(error));
-			GT_SET(&row, T_LAST_ERROR_AT, now);
+			GT_SET(&row, TALLY_LAST_ERROR, gt_error_text(error));
+			GT_SET(&row, TALLY_LAST_ERROR_AT, now);
 		}
 		if (is_new)
 			(void) gt_insert_unique(&tallies, &row, GT__TALLY_PKEY);

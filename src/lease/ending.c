@@ -117,9 +117,9 @@ gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at)
 
 	gt_open(&orphans, GT__ORPHAN, RowExclusiveLock);
 	gt_row_init(&row);
-	GT_SET(&row, P_PARENT, parent);
-	GT_SET(&row, P_EXPIRED, BoolGetDatum(expired));
-	GT_SET(&row, P_ENDED_AT, TimestampTzGetDatum(ended_at));
+	GT_SET(&row, ORPHAN_PARENT, parent);
+	GT_SET(&row, ORPHAN_EXPIRED, BoolGetDatum(expired));
+	GT_SET(&row, ORPHAN_ENDED_AT, TimestampTzGetDatum(ended_at));
 	(void) gt_insert_unique(&orphans, &row, GT__ORPHAN_PKEY);
 	gt_close(&orphans);
 	gt_due_after_commit(gt_now());

@@ -145,20 +145,20 @@ expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first,
 		int			i;
 
 		if (seen++ == 0)
-			*first = *DatumGetUUIDP(orphan.v[P_PARENT]);
+			*first = *DatumGetUUIDP(orphan.v[ORPHAN_PARENT]);
 		if (room <= 0)
 		{
-			*last = *DatumGetUUIDP(orphan.v[P_PARENT]);
+			*last = *DatumGetUUIDP(orphan.v[ORPHAN_PARENT]);
 			result->more = true;
 			break;
 		}
 		if (gt_lock(&orphans, &orphan, LockTupleExclusive, true) != GT_LOCKED)
 		{
-			note_busy(result, 1, GT_TIME(&orphan, P_ENDED_AT));	/* another worker is at it */
+			note_busy(result, 1, GT_TIME(&orphan, ORPHAN_ENDED_AT));	/* another worker is at it */
 			continue;
 		}
 		keys = palloc(limit * sizeof(GtLeaseKey));
-		children = gt_scan_begin(&leases, GT_LEASE_PARENT, 1, &orphan.v[P_PARENT]);
+		children = gt_scan_begin(&leases, GT_LEASE_PARENT, 1, &orphan.v[ORPHAN_PARENT]);
 		while (n < limit && gt_scan_next(children, &child))
 		{
 			if (own && !is_on_own_object(&objects, &child))
@@ -168,12 +168,12 @@ expire_orphans_from(const pg_uuid_t *low, int limit, bool own, pg_uuid_t *first,
 			}
 			gt_lease_key(&child, &keys[n]);
 			keys[n].over = true;
-			keys[n].ended_at = GT_TIME(&orphan, P_ENDED_AT);
+			keys[n].ended_at = GT_TIME(&orphan, ORPHAN_ENDED_AT);
 			n++;
 		}
 		gt_scan_end(children);
-		busy = gt_end(keys, n, GT_BOOL(&orphan, P_EXPIRED) ? GT_END_EXPIRED : GT_END_RELEASED, true);
-		note_busy(result, busy, GT_TIME(&orphan, P_ENDED_AT));
+		busy = gt_end(keys, n, GT_BOOL(&orphan, ORPHAN_EXPIRED) ? GT_END_EXPIRED : GT_END_RELEASED, true);
+		note_busy(result, busy, GT_TIME(&orphan, ORPHAN_ENDED_AT));
 		for (i = 0; i < n; i++)
 			ended += keys[i].ended;
 		result->ended += ended;

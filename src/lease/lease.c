@@ -81,8 +81,8 @@ fetch_orphan(const pg_uuid_t *parent, TimestampTz *ended_at, bool *expired)
 	found = gt_fetch(&orphans, GT__ORPHAN_PKEY, 1, &key, &row);
 	if (found)
 	{
-		*ended_at = GT_TIME(&row, P_ENDED_AT);
-		*expired = GT_BOOL(&row, P_EXPIRED);
+		*ended_at = GT_TIME(&row, ORPHAN_ENDED_AT);
+		*expired = GT_BOOL(&row, ORPHAN_EXPIRED);
 	}
 	gt_close(&orphans);
 	return found;

@@ -211,8 +211,9 @@ find_start(const GtTable *table, const GtRow *rows, int n, Start *result)
 	memset(result, 0, sizeof(Start));
 	for (i = 0; i < n; i++)
 	{
-		Start		start = {true, RelationGetRelid(table->rel), GT_INT64(&rows[i], ST_RUN), GT_TIME(&rows[i], ST_STARTED_AT),
-		Max(GT_INT64(&rows[i], ST_GRACE), GT_INT64(&rows[i], ST_GRACE_BEFORE)), GT_BOOL(&rows[i], ST_REARMED), false};
+		Start		start = {true, RelationGetRelid(table->rel), GT_INT64(&rows[i], START_RUN),
+			GT_TIME(&rows[i], START_STARTED_AT),
+		Max(GT_INT64(&rows[i], START_GRACE), GT_INT64(&rows[i], START_GRACE_BEFORE)), GT_BOOL(&rows[i], START_REARMED), false};
 
 		if (start.run == gt_run() && !TransactionIdIsCurrentTransactionId(rows[i].xmin))
 			merge(result, &start);
@@ -293,7 +294,7 @@ last_seen(TimestampTz least, TimestampTz now)
 static TimestampTz
 history_now_at(const GtRow *row, TimestampTz until)
 {
-	return Min(until, GT_TIME(row, ST_HISTORY_NOW) + 2 * (until - GT_TIME(row, ST_STARTED_AT)));
+	return Min(until, GT_TIME(row, START_HISTORY_NOW) + 2 * (until - GT_TIME(row, START_STARTED_AT)));
 }
 
 /*
@@ -309,8 +310,8 @@ history_now_of(const GtRow *rows, int n, TimestampTz now)
 
 	for (i = 0; i < n; i++)
 	{
-		TimestampTz at = GT_TIME(&rows[i], ST_STARTED_AT);
-		TimestampTz until = GT_INT64(&rows[i], ST_RUN) == gt_run() ? now : last_seen(at, Max(now, at));
+		TimestampTz at = GT_TIME(&rows[i], START_STARTED_AT);
+		TimestampTz until = GT_INT64(&rows[i], START_RUN) == gt_run() ? now : last_seen(at, Max(now, at));
 
 		result = Max(result, history_now_at(&rows[i], until));
 	}
@@ -330,7 +331,7 @@ gt_history_now(void)
 	gt_open(&table, GT__START, AccessShareLock);
 	n = read_starts(&table, &rows);
 	for (i = 0; i < n; i++)
-		if (GT_INT64(&rows[i], ST_RUN) == gt_run())
+		if (GT_INT64(&rows[i], START_RUN) == gt_run())
 			result = Max(result, history_now_at(&rows[i], now));
 	gt_close(&table);
 	return result;
@@ -350,7 +351,7 @@ nothing_is_ahead(const GtRow *rows, int n)
 	if (gt_shared == NULL || gt_shared->clock.ended == 0 || GetLatestXTime() != 0)
 		return false;
 	for (i = 0; i < n; i++)
-		if (GT_INT64(&rows[i], ST_RUN) == run_here((uint64) gt_shared->clock.ended) && GT_BOOL(&rows[i], ST_REARMED))
+		if (GT_INT64(&rows[i], START_RUN) == run_here((uint64) gt_shared->clock.ended) && GT_BOOL(&rows[i], START_REARMED))
 			return true;
 	return false;
 }
@@ -366,13 +367,13 @@ write_start(GtTable *table, GtRow *rows, int n, int64 grace_before, bool rearmed
 	int			i;
 
 	gt_row_init(&row);
-	GT_SET(&row, ST_ID, gt_random_id());
-	GT_SET(&row, ST_RUN, Int64GetDatum(start.run));
-	GT_SET(&row, ST_STARTED_AT, TimestampTzGetDatum(now));
-	GT_SET(&row, ST_GRACE, Int64GetDatum(grace));
-	GT_SET(&row, ST_GRACE_BEFORE, Int64GetDatum(grace_before));
-	GT_SET(&row, ST_REARMED, BoolGetDatum(rearmed));
-	GT_SET(&row, ST_HISTORY_NOW, TimestampTzGetDatum(history_now_of(rows, n, now)));
+	GT_SET(&row, START_ID, gt_random_id());
+	GT_SET(&row, START_RUN, Int64GetDatum(start.run));
+	GT_SET(&row, START_STARTED_AT, TimestampTzGetDatum(now));
+	GT_SET(&row, START_GRACE, Int64GetDatum(grace));
+	GT_SET(&row, START_GRACE_BEFORE, Int64GetDatum(grace_before));
+	GT_SET(&row, START_REARMED, BoolGetDatum(rearmed));
+	GT_SET(&row, START_HISTORY_NOW, TimestampTzGetDatum(history_now_of(rows, n, now)));
 	gt_insert(table, &row);
 	for (i = 0; i < n; i++)
 		(void) gt_try_delete(table, &rows[i]);
@@ -400,7 +401,7 @@ gt_start_ensure(void)
 	else
 	{
 		for (i = 0; i < n; i++)
-			grace_before = Max(grace_before, GT_INT64(&rows[i], ST_GRACE));
+			grace_before = Max(grace_before, GT_INT64(&rows[i], START_GRACE));
 		write_start(&table, rows, n, grace_before, nothing_is_ahead(rows, n));
 	}
 	gt_close(&table);
@@ -421,7 +422,7 @@ gt_start_is_rearmed(void)
 	gt_open(&table, GT__START, AccessShareLock);
 	n = read_starts(&table, &rows);
 	for (i = 0; i < n; i++)
-		found = found || (GT_INT64(&rows[i], ST_RUN) == gt_run() && GT_BOOL(&rows[i], ST_REARMED));
+		found = found || (GT_INT64(&rows[i], START_RUN) == gt_run() && GT_BOOL(&rows[i], START_REARMED));
 	gt_close(&table);
 	return found;
 }
@@ -445,11 +446,11 @@ gt_start_rearmed(void)
 	n = read_starts(&table, &rows);
 	for (i = 0; i < n; i++)
 	{
-		if (GT_INT64(&rows[i], ST_RUN) != gt_run())
+		if (GT_INT64(&rows[i], START_RUN) != gt_run())
 			(void) gt_try_delete(&table, &rows[i]);
 		else if (!kept && gt_lock(&table, &rows[i], LockTupleNoKeyExclusive, true) == GT_LOCKED)
 		{
-			GT_SET(&rows[i], ST_REARMED, BoolGetDatum(true));
+			GT_SET(&rows[i], START_REARMED, BoolGetDatum(true));
 			gt_update(&table, &rows[i]);
 			kept = true;
 		}

@@ -227,7 +227,8 @@ paused_by(void)
 
 	gt_open(&t, GT__PAUSED, AccessShareLock);
 	if (gt_fetch_some(&t, snapshot, 1, &row) > 0)
-		result = psprintf("by \"%s\" at %s", NameStr(*DatumGetName(row->v[PA_ROLE])), timestamptz_to_str(GT_TIME(row, PA_AT)));
+		result = psprintf("by \"%s\" at %s", NameStr(*DatumGetName(row->v[PAUSED_ROLE])),
+						  timestamptz_to_str(GT_TIME(row, PAUSED_AT)));
 	gt_close(&t);
 	UnregisterSnapshot(snapshot);
 	return result;

@@ -210,17 +210,17 @@ static char *
 objection(const GtRow *row)
 {
 	char	   *here = identity();
-	char	   *there = TextDatumGetCString(row->v[PL_IDENTITY]);
+	char	   *there = TextDatumGetCString(row->v[PLACE_IDENTITY]);
 	const char *restored = restored_name();
 
-	if (strcmp(here, there) != 0 || GT_OID(row, PL_DATABASE) != MyDatabaseId)
+	if (strcmp(here, there) != 0 || GT_OID(row, PLACE_DATABASE) != MyDatabaseId)
 		return psprintf("Its objects live in database %u of \"%s\", and this is database %u of \"%s\".",
-						GT_OID(row, PL_DATABASE), there, MyDatabaseId, here);
-	if (restored[0] != '\0' && (row->isnull[PL_RESTORED] ||
-								strcmp(TextDatumGetCString(row->v[PL_RESTORED]), restored) != 0))
+						GT_OID(row, PLACE_DATABASE), there, MyDatabaseId, here);
+	if (restored[0] != '\0' && (row->isnull[PLACE_RESTORED] ||
+								strcmp(TextDatumGetCString(row->v[PLACE_RESTORED]), restored) != 0))
 		return psprintf("The server came up by archive recovery: the original may still run as database %u of \"%s\".",
 						MyDatabaseId, here);
-	if (!GT_BOOL(row, PL_SUBSCRIBED) && is_subscribed())
+	if (!GT_BOOL(row, PLACE_SUBSCRIBED) && is_subscribed())
 		return psprintf("A subscription of database %u of \"%s\" replicates the objects of another one.",
 						MyDatabaseId, here);
 	return NULL;
@@ -234,12 +234,12 @@ replaces(const GtRow *row, const GtRow *other)
 	int			n;
 	int			i;
 
-	if (row->isnull[PL_REPLACES])
+	if (row->isnull[PLACE_REPLACES])
 		return false;
-	deconstruct_array(DatumGetArrayTypeP(row->v[PL_REPLACES]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+	deconstruct_array(DatumGetArrayTypeP(row->v[PLACE_REPLACES]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 					  TYPALIGN_DOUBLE, &ids, NULL, &n);
 	for (i = 0; i < n; i++)
-		if (DatumGetInt64(ids[i]) == GT_INT64(other, PL_ID))
+		if (DatumGetInt64(ids[i]) == GT_INT64(other, PLACE_ID))
 			return true;
 	return false;
 }
@@ -335,7 +335,7 @@ ids_of(const GtRow *rows, int n)
 	int			i;
 
 	for (i = 0; i < n; i++)
-		ids[i] = rows[i].v[PL_ID];
+		ids[i] = rows[i].v[PLACE_ID];
 	return PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
@@ -359,17 +359,17 @@ gt_place_stamp(bool adopted)
 	UnregisterSnapshot(snapshot);
 	gt_open(&places, GT__PLACE, RowExclusiveLock);
 	gt_row_init(&row);
-	GT_SET(&row, PL_ID, gt_random_id());
-	GT_SET(&row, PL_IDENTITY, CStringGetTextDatum(identity()));
-	GT_SET(&row, PL_DATABASE, ObjectIdGetDatum(MyDatabaseId));
+	GT_SET(&row, PLACE_ID, gt_random_id());
+	GT_SET(&row, PLACE_IDENTITY, CStringGetTextDatum(identity()));
+	GT_SET(&row, PLACE_DATABASE, ObjectIdGetDatum(MyDatabaseId));
 	if (adopted)
-		GT_SET(&row, PL_ADOPTED_AT, TimestampTzGetDatum(gt_now()));
-	GT_SET(&row, PL_SUBSCRIBED, BoolGetDatum(is_subscribed()));
-	GT_SET(&row, PL_ID, gt_random_id());
+		GT_SET(&row, PLACE_ADOPTED_AT, TimestampTzGetDatum(gt_now()));
+	GT_SET(&row, PLACE_SUBSCRIBED, BoolGetDatum(is_subscribed()));
+	GT_SET(&row, PLACE_ID, gt_random_id());
 	if (restored[0] != '\0')
-		GT_SET(&row, PL_RESTORED, CStringGetTextDatum(restored));
+		GT_SET(&row, PLACE_RESTORED, CStringGetTextDatum(restored));
 	if (n > 0)
-		GT_SET(&row, PL_REPLACES, ids_of(old, n));
+		GT_SET(&row, PLACE_REPLACES, ids_of(old, n));
 	gt_insert(&places, &row);
 	for (i = 0; i < n; i++)
 		(void) gt_try_delete(&places, &old[i]);

@@ -136,7 +136,7 @@ is_the_same_here(Oid role)
 	gt_open(&t, GT__ROLE, AccessShareLock);
 	found = fetch_role(&t, role, &row, NULL);
 	gt_close(&t);
-	return found && gt_role_is_named(role, NameStr(*DatumGetName(row.v[R_NAME])));
+	return found && gt_role_is_named(role, NameStr(*DatumGetName(row.v[ROLE_NAME])));
 }
 
 bool
@@ -182,13 +182,13 @@ gt_shared_with(Oid owner, const char *object_type, Oid user)
 	scan = gt_scan_begin(&t, GT__SHARE_PKEY, 1, &key);
 	while (!found && gt_scan_next(scan, &row))
 	{
-		char	   *type = TextDatumGetCString(row.v[S_OBJECT_TYPE]);
+		char	   *type = TextDatumGetCString(row.v[SHARE_OBJECT_TYPE]);
 
 		if ((type[0] == '\0' || strcmp(type, object_type) == 0) &&
-			has_privs_of_role(user, GT_OID(&row, S_ROLE)) &&
+			has_privs_of_role(user, GT_OID(&row, SHARE_ROLE)) &&
 			(gt_place(NULL) != GT_PLACE_COPY ||
-			 (gt_role_is_named(owner, NameStr(*DatumGetName(row.v[S_OWNER_NAME]))) &&
-			  gt_role_is_named(GT_OID(&row, S_ROLE), NameStr(*DatumGetName(row.v[S_ROLE_NAME]))))))
+			 (gt_role_is_named(owner, NameStr(*DatumGetName(row.v[SHARE_OWNER_NAME]))) &&
+			  gt_role_is_named(GT_OID(&row, SHARE_ROLE), NameStr(*DatumGetName(row.v[SHARE_ROLE_NAME]))))))
 			found = true;
 	}
 	gt_scan_end(scan);
@@ -227,8 +227,8 @@ gt_note_role(Oid role)
 	gt_open(&t, GT__ROLE, RowExclusiveLock);
 	found = fetch_role(&t, role, &row, &older);
 	if (found)
-		newest = GT_INT64(&row, R_ID);
-	if (found && strcmp(NameStr(name), NameStr(*DatumGetName(row.v[R_NAME]))) != 0)
+		newest = GT_INT64(&row, ROLE_ID);
+	if (found && strcmp(NameStr(name), NameStr(*DatumGetName(row.v[ROLE_NAME]))) != 0)
 	{
 		if (gt_place(NULL) == GT_PLACE_COPY)
 		{
@@ -242,9 +242,9 @@ gt_note_role(Oid role)
 	if (!found)
 	{
 		gt_row_init(&row);
-		GT_SET(&row, R_ROLE, ObjectIdGetDatum(role));
-		GT_SET(&row, R_NAME, NameGetDatum(&name));
-		GT_SET(&row, R_ID, role_row_id(newest));
+		GT_SET(&row, ROLE_ROLE, ObjectIdGetDatum(role));
+		GT_SET(&row, ROLE_NAME, NameGetDatum(&name));
+		GT_SET(&row, ROLE_ID, role_row_id(newest));
 		gt_insert(&t, &row);
 	}
 	/* remembered once it has committed: a rollback must not leave us believing */
@@ -321,11 +321,11 @@ gt_share(PG_FUNCTION_ARGS)
 
 	gt_open(&t, GT__SHARE, RowExclusiveLock);
 	gt_row_init(&row);
-	GT_SET(&row, S_OWNER, ObjectIdGetDatum(GetUserId()));
-	GT_SET(&row, S_ROLE, ObjectIdGetDatum(role));
-	GT_SET(&row, S_OBJECT_TYPE, type);
-	GT_SET(&row, S_OWNER_NAME, NameGetDatum(&owner_name));
-	GT_SET(&row, S_ROLE_NAME, NameGetDatum(&role_name));
+	GT_SET(&row, SHARE_OWNER, ObjectIdGetDatum(GetUserId()));
+	GT_SET(&row, SHARE_ROLE, ObjectIdGetDatum(role));
+	GT_SET(&row, SHARE_OBJECT_TYPE, type);
+	GT_SET(&row, SHARE_OWNER_NAME, NameGetDatum(&owner_name));
+	GT_SET(&row, SHARE_ROLE_NAME, NameGetDatum(&role_name));
 	(void) gt_insert_unique(&t, &row, GT__SHARE_PKEY);	/* shared already: fine */
 	gt_close(&t);
 	PG_RETURN_VOID();
@@ -368,7 +368,7 @@ gt__role_name(PG_FUNCTION_ARGS)
 	{
 		gt_open(&t, GT__ROLE, AccessShareLock);
 		if ((now == NULL || gt_place(NULL) == GT_PLACE_COPY) && fetch_role(&t, role, &row, NULL))
-			*name = *DatumGetName(row.v[R_NAME]);
+			*name = *DatumGetName(row.v[ROLE_NAME]);
 		gt_close(&t);
 	}
 	PG_RETURN_NAME(name);

@@ -43,8 +43,8 @@ typedef struct Place
 static const Place places[] = {
 	{GT_OBJECT, GT_OBJECT_PKEY, {O_OWNER, -1}, false},
 	{GT_LEASE, GT_LEASE_PKEY, {L_OWNER, -1}, false},
-	{GT__HISTORY, GT__HISTORY_PKEY, {HI_OWNER, -1}, false},
-	{GT__HANDLER, GT__HANDLER_PKEY, {H_OWNER, H_RUN_AS}, true},
+	{GT__HISTORY, GT__HISTORY_PKEY, {HISTORY_OWNER, -1}, false},
+	{GT__HANDLER, GT__HANDLER_PKEY, {HANDLER_OWNER, HANDLER_RUN_AS}, true},
 };
 
 static HTAB *
@@ -94,9 +94,9 @@ find_moved_roles(void)
 	HASH_SEQ_STATUS status;
 	Moved	   *m;
 
-	read_names(roles, GT__SHARE, GT__SHARE_PKEY, S_ROLE, S_ROLE_NAME);
-	read_names(roles, GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, HR_ROLE, HR_ROLE_NAME);
-	read_names(roles, GT__ROLE, GT__ROLE_PKEY, R_ROLE, R_NAME);	/* by id: the newest last */
+	read_names(roles, GT__SHARE, GT__SHARE_PKEY, SHARE_ROLE, SHARE_ROLE_NAME);
+	read_names(roles, GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, HANDLER_RIGHT_ROLE, HANDLER_RIGHT_ROLE_NAME);
+	read_names(roles, GT__ROLE, GT__ROLE_PKEY, ROLE_ROLE, ROLE_NAME);	/* by id: the newest last */
 	hash_seq_init(&status, roles);
 	while ((m = hash_seq_search(&status)) != NULL)
 	{
@@ -118,7 +118,7 @@ forget_names(HTAB *moved)
 	gt_open(&t, GT__ROLE, RowExclusiveLock);
 	scan = gt_scan_begin(&t, GT__ROLE_PKEY, 0, NULL);
 	while (gt_scan_next(scan, &row))
-		if (find_moved(moved, GT_OID(&row, R_ROLE)) != NULL &&
+		if (find_moved(moved, GT_OID(&row, ROLE_ROLE)) != NULL &&
 			gt_lock(&t, &row, LockTupleExclusive, false) == GT_LOCKED)
 			gt_delete(&t, &row);
 	gt_scan_end(scan);
@@ -245,8 +245,8 @@ gt_translate_rows(void)
 
 	for (i = 0; i < (int) lengthof(places); i++)
 		translate_rows(moved, &places[i], owners);
-	translate_keys(moved, GT__SHARE, GT__SHARE_PKEY, S_OWNER, S_ROLE);
-	translate_keys(moved, GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, HR_ROLE, HR_ROLE);
+	translate_keys(moved, GT__SHARE, GT__SHARE_PKEY, SHARE_OWNER, SHARE_ROLE);
+	translate_keys(moved, GT__HANDLER_RIGHT, GT__HANDLER_RIGHT_PKEY, HANDLER_RIGHT_ROLE, HANDLER_RIGHT_ROLE);
 	forget_names(moved);
 	result = list_owners(owners);
 	hash_destroy(moved);

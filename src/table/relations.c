@@ -38,20 +38,20 @@ static const struct
 }			tables[GT_NTABLES] = {
 	{"gt_object", O_NATTS},
 	{"gt_lease", L_NATTS},
-	{"gt__orphan", P_NATTS},
-	{"gt__handler", H_NATTS},
-	{"gt__handler_right", HR_NATTS},
-	{"gt__share", S_NATTS},
-	{"gt__role", R_NATTS},
-	{"gt__tally", T_NATTS},
+	{"gt__orphan", ORPHAN_NATTS},
+	{"gt__handler", HANDLER_NATTS},
+	{"gt__handler_right", HANDLER_RIGHT_NATTS},
+	{"gt__share", SHARE_NATTS},
+	{"gt__role", ROLE_NATTS},
+	{"gt__tally", TALLY_NATTS},
 	{"gt__run", RUN_NATTS},
-	{"gt__start", ST_NATTS},
-	{"gt__place", PL_NATTS},
-	{"gt__paused", PA_NATTS},
-	{"gt__history", HI_NATTS},
+	{"gt__start", START_NATTS},
+	{"gt__place", PLACE_NATTS},
+	{"gt__paused", PAUSED_NATTS},
+	{"gt__history", HISTORY_NATTS},
 };
 
-StaticAssertDecl(O_NATTS <= GT_MAX_ATTS && L_NATTS <= GT_MAX_ATTS && H_NATTS <= GT_MAX_ATTS && HI_NATTS <= GT_MAX_ATTS,
+StaticAssertDecl(O_NATTS <= GT_MAX_ATTS && L_NATTS <= GT_MAX_ATTS && HANDLER_NATTS <= GT_MAX_ATTS && HISTORY_NATTS <= GT_MAX_ATTS,
 				 "a GtRow has room for the columns of every table");
 
 static const char *const sequence_names[GT_NSEQUENCES] = {"gt__cleanup_id", "gt__handler_id"};
