@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "services/service_queue.h"
+#include "services/tokens.h"
 #include "state.h"
 
 #define CLAIM_AT_ONCE 100
@@ -26,15 +27,6 @@
 #define EXTEND_AT_ONCE 500
 #define SILENCE_TIMES 10		/* visibilities that may pass without a message of the client */
 #define SILENCE_LEAST_US 5000000
-#define FIRST_BUCKETS 64
-
-/* Pushed, and neither acked nor nacked. */
-typedef struct Token
-{
-	struct Token *next;			/* of its bucket */
-	int64_t		cleanup_id;
-	uint32_t	attempt;
-} Token;
 
 /* An outcome on its way to SQL. */
 typedef struct Settling
@@ -59,10 +51,7 @@ typedef struct Watch
 	PollWaiter	poll;
 	LoopTimer	again;
 	LoopTimer	extend;
-	Token	  **buckets;
-	size_t		bucket_count;
-	size_t		tokens;
-	size_t		extend_at;		/* the bucket from which the round of extensions goes on */
+	Tokens		tokens;
 	bool		alone;			/* one by one, as a row is locked */
 	DbCall	   *extending;
 	Settling   *settlings;		/* the oldest first */
@@ -75,95 +64,6 @@ typedef struct Watch
 static void claim_more(Watch *watch);
 static void settle_next(Watch *watch);
 
-/* ---- tokens ---- */
-
-static Token **
-bucket_of(const Watch *watch, int64_t cleanup_id)
-{
-	return &watch->buckets[(size_t) cleanup_id % watch->bucket_count];
-}
-
-static Token **
-find_token(const Watch *watch, int64_t cleanup_id, uint32_t attempt)
-{
-	Token	  **at = bucket_of(watch, cleanup_id);
-
-	while (*at != NULL && ((*at)->cleanup_id != cleanup_id || (*at)->attempt != attempt))
-		at = &(*at)->next;
-	return at;
-}
-
-static void
-remove_token(Watch *watch, int64_t cleanup_id, uint32_t attempt)
-{
-	Token	  **at = find_token(watch, cleanup_id, attempt);
-	Token	   *token = *at;
-
-	if (token == NULL)
-		return;
-	*at = token->next;
-	free(token);
-	watch->tokens--;
-}
-
-/* Twice the buckets; when there is no memory for that, it goes on with long chains. */
-static void
-grow_buckets(Watch *watch)
-{
-	Token	  **old = watch->buckets;
-	size_t		old_count = watch->bucket_count;
-	Token	  **grown = calloc(old_count * 2, sizeof(Token *));
-	size_t		i;
-
-	if (grown == NULL)
-		return;
-	watch->buckets = grown;
-	watch->bucket_count = old_count * 2;
-	watch->extend_at = 0;
-	for (i = 0; i < old_count; i++)
-	{
-		while (old[i] != NULL)
-		{
-			Token	   *token = old[i];
-			Token	  **bucket = bucket_of(watch, token->cleanup_id);
-
-			old[i] = token->next;
-			token->next = *bucket;
-			*bucket = token;
-		}
-	}
-	free(old);
-}
-
-/* False after it has failed the call. */
-static bool
-add_token(Watch *watch, int64_t cleanup_id, uint32_t attempt)
-{
-	Token	   *token;
-	Token	  **bucket;
-
-	/* What was settled goes, but is reckoned to the end: a stream that got so many begins anew. */
-	if (!grpc_charge(watch->call, sizeof(Token)))
-		return false;
-	token = calloc(1, sizeof(Token));
-	if (token == NULL)
-	{
-		grpc_fail(watch->call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-		return false;
-	}
-	if (watch->tokens == 0)
-		watch->heard_us = loop_awake();
-	if (watch->tokens >= watch->bucket_count * 2)
-		grow_buckets(watch);
-	token->cleanup_id = cleanup_id;
-	token->attempt = attempt;
-	bucket = bucket_of(watch, cleanup_id);
-	token->next = *bucket;
-	*bucket = token;
-	watch->tokens++;
-	return true;
-}
-
 /* The client has said all, has what it gave credit for, and what it settled is settled. */
 static void
 end_if_done(Watch *watch)
@@ -173,6 +73,21 @@ end_if_done(Watch *watch)
 }
 
 /* ---- pushing ---- */
+
+/* False after it has failed the call. */
+static bool
+add_token(Watch *watch, int64_t cleanup_id, uint32_t attempt)
+{
+	/* What was settled goes, but is reckoned to the end: a stream that got so many begins anew. */
+	if (!grpc_charge(watch->call, token_size))
+		return false;
+	if (watch->tokens.count == 0)
+		watch->heard_us = loop_awake();
+	if (tokens_add(&watch->tokens, cleanup_id, attempt))
+		return true;
+	grpc_fail(watch->call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	return false;
+}
 
 /* False: the call is over. */
 static bool
@@ -282,12 +197,12 @@ extended(void *arg, const DbOutcome *outcome)
 
 	watch->extending = NULL;
 	for (i = 0; outcome->result != NULL && i < PQntuples(outcome->result); i++)
-		remove_token(watch, get_int8(outcome->result, i, 0), (uint32_t) get_int4(outcome->result, i, 1));
+		tokens_remove(&watch->tokens, get_int8(outcome->result, i, 0), (uint32_t) get_int4(outcome->result, i, 1));
 	/* A row that somebody has locked keeps the others from nothing but company. */
 	if (outcome->result == NULL && strcmp(outcome->sqlstate, "55P03") == 0 && !watch->alone)
 	{
 		watch->alone = true;
-		watch->extend_at = 0;
+		watch->tokens.next = 0;
 	}
 	extend_some(watch);
 }
@@ -299,14 +214,14 @@ extend_all(void *arg)
 	int64_t		silence = watch->visibility_us * SILENCE_TIMES > SILENCE_LEAST_US ? watch->visibility_us * SILENCE_TIMES : SILENCE_LEAST_US;
 
 	timer_start(&watch->extend, extend_pause(watch), extend_all, watch);
-	if (watch->tokens == 0 || watch->extending != NULL)
+	if (watch->tokens.count == 0 || watch->extending != NULL)
 		return;
 	if (loop_awake() - watch->heard_us + watch->visibility_us > silence)
 	{
 		grpc_fail(watch->call, GRPC_ABORTED, "nothing was heard of the consumer for %d times its visibility: its claims lapse", SILENCE_TIMES - 1);
 		return;
 	}
-	watch->extend_at = 0;
+	watch->tokens.next = 0;
 	watch->alone = false;
 	extend_some(watch);
 }
@@ -319,21 +234,11 @@ extend_some(Watch *watch)
 	DbHow		how = call_how(watch->call);
 	ArrayParam	ids;
 	ArrayParam	attempts;
-	int			most = watch->alone ? 1 : EXTEND_AT_ONCE;
-	int			count = 0;
+	int			count;
 
 	param_begin(&ids);
 	param_begin(&attempts);
-	while (watch->extend_at < watch->bucket_count && count < most)
-	{
-		const Token *token;
-
-		for (token = watch->buckets[watch->extend_at++]; token != NULL; token = token->next, count++)
-		{
-			param_add_number(&ids, token->cleanup_id);
-			param_add_number(&attempts, token->attempt);
-		}
-	}
+	count = tokens_take(&watch->tokens, watch->alone ? 1 : EXTEND_AT_ONCE, &ids, &attempts);
 	params[0] = param_end(&ids);
 	params[1] = param_end(&attempts);
 	how.no_wait = true;
@@ -461,14 +366,14 @@ settle_one(Watch *watch, bool ack, const Garbagetruck__V1__Outcome *outcome)
 	wrong = outcome_params(call, outcome, &settling->params);
 	if (wrong != NULL)
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s", wrong);
-	else if (caller_name(call) != NULL && *find_token(watch, outcome->cleanup_id, outcome->attempt) == NULL)
+	else if (caller_name(call) != NULL && !tokens_have(&watch->tokens, outcome->cleanup_id, outcome->attempt))
 		grpc_fail(call, GRPC_PERMISSION_DENIED, "cleanup %lld was not sent over this stream: use Ack or Nack",
 				  (long long) outcome->cleanup_id);
 	else if (watch->settling > 100000)
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many acks and nacks wait");
 	else
 	{
-		remove_token(watch, outcome->cleanup_id, outcome->attempt);
+		tokens_remove(&watch->tokens, outcome->cleanup_id, outcome->attempt);
 		settling->ack = ack;
 		strcpy(settling->error, outcome->error);
 		settling->params.params[2] = text_or_null(settling->error);
@@ -514,15 +419,12 @@ make_watch(GrpcCall *call)
 {
 	Watch	   *watch = calloc(1, sizeof(Watch));
 
-	if (watch != NULL)
-		watch->buckets = calloc(FIRST_BUCKETS, sizeof(Token *));
-	if (watch == NULL || watch->buckets == NULL)
+	if (watch == NULL || !tokens_make(&watch->tokens))
 	{
 		free(watch);
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
-	watch->bucket_count = FIRST_BUCKETS;
 	watch->settlings_end = &watch->settlings;
 	watch->call = call;
 	grpc_set_state(call, watch);
@@ -577,7 +479,6 @@ void
 v1_watch_over(GrpcCall *call)
 {
 	Watch	   *watch = grpc_state(call);
-	size_t		i;
 
 	if (watch == NULL)
 		return;
@@ -588,13 +489,8 @@ v1_watch_over(GrpcCall *call)
 		db_forget(watch->waiting);
 	if (watch->extending != NULL)
 		db_forget(watch->extending);
-	for (i = 0; i < watch->bucket_count; i++)
-	{
-		while (watch->buckets[i] != NULL)
-			remove_token(watch, watch->buckets[i]->cleanup_id, watch->buckets[i]->attempt);
-	}
 	send_unsettled(watch);
-	free(watch->buckets);
+	tokens_free(&watch->tokens);
 	free(watch->handlers);
 	free(watch);
 }
