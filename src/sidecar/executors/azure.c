@@ -456,7 +456,7 @@ azure_judge(Context *context, Call *call, long status)
 {
 	const char *code = call->error_code != NULL ? call->error_code : "";
 
-	if ((status >= 200 && status < 300) || (status == 404 && strcmp(code, "BlobNotFound") == 0))
+	if ((status >= 200 && status < 300 && code[0] == '\0') || (status == 404 && strcmp(code, "BlobNotFound") == 0))
 		return true;
 	snprintf(call->error, sizeof(call->error), "DELETE on %.150s port %d: status %ld%s%.60s%s%.150s", call->host_name, call->port,
 			 status, code[0] != '\0' ? " " : "", code,

@@ -235,19 +235,23 @@ s3_start(Context *context, Call *call)
 	return done;
 }
 
-/* "Not there" is success only where the place is right: of a bucket that does not exist, or a page of some web server, it is not. */
+/*
+ * "Not there" is success only where the place is right: of a bucket that does not exist, or a page of some web server, it
+ * is not.  And an error that came to mind after the status line is one: some services have sent that already.
+ */
 static bool
 s3_judge(Context *context, Call *call, long status)
 {
 	Buffer		code = {NULL, 0, 0};
-	bool		absent;
+	bool		is_error = xml_value(call->answer.data, call->answer.len, "Error/Code", &code);
+	bool		removed;
 
-	if (status >= 200 && status < 300)
-		return true;
-	absent = status == 404 && xml_value(call->answer.data, call->answer.len, "Error/Code", &code) &&
-		(strcmp(code.data, "NoSuchKey") == 0 || strcmp(code.data, "NoSuchVersion") == 0);
+	if (is_error)
+		removed = status == 404 && (strcmp(code.data, "NoSuchKey") == 0 || strcmp(code.data, "NoSuchVersion") == 0);
+	else
+		removed = status >= 200 && status < 300;
 	buffer_free(&code);
-	if (absent)
+	if (removed)
 		return true;
 	snprintf(call->error, sizeof(call->error), "DELETE of %.200s: status %ld%s%.200s", call->target.text.data, status,
 			 call->answer.len > 0 ? ": " : "", call->answer.len > 0 ? call->answer.data : "");
