@@ -111,7 +111,7 @@ leave_list(Context *context, Call *call)
 	else if (call->state == CALL_RUNNING && call->list != NULL)
 	{
 		context->in_flight--;
-		context->unproven -= call->unproven;
+		context->of_rank[call->rank]--;
 		context->stats.kind[call->kind].in_flight--;
 		call->host->in_flight--;
 		if (call->hanging)
@@ -290,7 +290,7 @@ count_as_hanging(Context *context, Call *call)
 
 /* Start one call that waits for this host. */
 static void
-start_call(Context *context, Host *host, bool unproven)
+start_call(Context *context, Host *host, HostRank rank)
 {
 	Call	   *call = host->waiting.head;
 	const ExecutorOps *ops = kind_ops[call->kind];
@@ -306,8 +306,8 @@ start_call(Context *context, Host *host, bool unproven)
 	call->deadline = call->started_at + call->timeout_ms;
 	list_add(&context->running, call);
 	context->in_flight++;
-	call->unproven = unproven;
-	context->unproven += unproven;
+	call->rank = rank;
+	context->of_rank[rank]++;
 	context->stats.kind[call->kind].in_flight++;
 	host->in_flight++;
 	if (call->suspect)
@@ -315,16 +315,6 @@ start_call(Context *context, Host *host, bool unproven)
 	if (!ops->start(context, call) ||
 		(call->kind != EXEC_FILE && !transfer_start(context, call, call->kind == EXEC_REDIS)))
 		call_fail(context, call, false);
-}
-
-/* Half of the places is for hosts that answer, and of the rest a quarter for those that were not tried yet. */
-static bool
-has_place(const Context *context, HostRank rank)
-{
-	int			most = context->settings.max_in_flight;
-	int			unproven = (most + 1) / 2 - (rank == HOST_SILENT ? most / 8 : 0);
-
-	return context->in_flight < most && (rank == HOST_ANSWERS || context->unproven < unproven);
 }
 
 /* A round over the hosts of a rank takes one from each, so that they share; it begins behind the last one of the one before. */
@@ -340,11 +330,11 @@ start_round(Context *context, HostRank rank)
 		int			bucket = (first + i) % HOST_BUCKETS;
 		Host	   *host;
 
-		for (host = context->hosts[bucket]; host != NULL && has_place(context, rank); host = host->next)
+		for (host = context->hosts[bucket]; host != NULL && host_has_place(context, rank); host = host->next)
 		{
 			if (host->waiting.count == 0 || host_rank(host) != rank || host->in_flight >= host_limit(context, host))
 				continue;
-			start_call(context, host, rank != HOST_ANSWERS);
+			start_call(context, host, rank);
 			started = true;
 			context->first_bucket = (bucket + 1) % HOST_BUCKETS;
 		}
@@ -357,9 +347,9 @@ calls_start(Context *context)
 {
 	HostRank	rank;
 
-	for (rank = HOST_ANSWERS; rank < HOST_RANKS; rank++)
+	for (rank = HOST_QUICK; rank < HOST_RANKS; rank++)
 	{
-		while (context->waiting > 0 && has_place(context, rank) && start_round(context, rank))
+		while (context->waiting > 0 && host_has_place(context, rank) && start_round(context, rank))
 			;
 	}
 }
@@ -371,7 +361,8 @@ take_result(Context *context, Call *call, CURLcode code)
 	long		status = 0;
 
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (status > 0)
+	/* an answer that began and did not end is none */
+	if (status > 0 && code != CURLE_OPERATION_TIMEDOUT)
 	{
 		host_answered(context, call->host, exec_now() - call->started_at);
 		host_note_hung(context, call, false);
@@ -452,7 +443,7 @@ count_hanging(Context *context, int64_t now)
 	{
 		if (call->hanging || now - call->started_at < host_patience(call->host))
 			continue;
-		call->host->hung = true;
+		call->host->unanswered++;
 		count_as_hanging(context, call);
 	}
 }
@@ -468,7 +459,8 @@ is_in_the_way(const Context *context, const Call *call)
 		return false;
 	if (host->waiting.count > 0 && host->in_flight >= most && host->hanging > (most + 1) / 2)
 		return true;
-	return context->waiting > 0 && !has_place(context, HOST_SILENT) && context->hanging > (context->settings.max_in_flight + 3) / 4;
+	return context->waiting > 0 && context->hanging > (context->settings.max_in_flight + 3) / 4 &&
+		!(host_has_place(context, HOST_SLOW) && host_has_place(context, HOST_SILENT));
 }
 
 static void

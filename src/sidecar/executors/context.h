@@ -41,6 +41,12 @@ typedef enum CallState
 	CALL_DONE					/* in context->succeeded or context->failed */
 } CallState;
 
+/* What is known of a host; in this order they get places. */
+typedef enum HostRank
+{
+	HOST_QUICK, HOST_NEW, HOST_SLOW, HOST_SILENT, HOST_RANKS
+} HostRank;
+
 /* One claimed piece of garbage, until its outcome is told to the database. */
 struct Call
 {
@@ -80,7 +86,7 @@ struct Call
 	int64_t		started_at;
 	int64_t		deadline;
 	bool		hanging;		/* counted as such */
-	bool		unproven;		/* likewise */
+	HostRank	rank;			/* of its host when it began */
 	bool		suspect;		/* likewise: its object's call hung before */
 	CURL	   *easy;
 	struct curl_slist *headers;
@@ -93,8 +99,7 @@ struct Call
 	int			status;			/* of the last status line, as we read it */
 	bool		refused;		/* the address may not be connected to */
 	int			family;			/* of the address connected to last */
-	char	   *trailer_status; /* grpc-status, grpc-message */
-	char	   *trailer_message;
+	char	   *trailer_status, *trailer_message;	/* grpc-status, grpc-message */
 	char	   *retry_after;	/* these two of the answer's headers */
 	char	   *error_code;		/* x-ms-error-code */
 	char		curl_error[CURL_ERROR_SIZE];	/* libcurl's own words */
@@ -118,11 +123,11 @@ struct Host
 	int			in_flight;
 	int			hanging;		/* of these: for longer than its patience */
 	int			suspects;		/* waiting or in flight: whose calls hung before */
-	bool		hung;			/* a call has, and none was answered since */
+	int			unanswered;		/* calls that came to hang, and none was answered since */
 	int			limit;			/* calls at once; shrinks while it hangs */
 	int64_t		answered_at;	/* when it last answered; 0: never */
-	int64_t		slowest_ms;		/* answer of late */
 	int64_t		usual_us;		/* what an answer takes, smoothed */
+	int64_t		varies_us;		/* how far from that answers are, likewise */
 	int64_t		back_at;		/* when what was given back last is due */
 	int64_t		suspects_back_at;	/* the same of suspects */
 	int64_t		idle_since;
@@ -198,7 +203,7 @@ struct Context
 	CallList	failed;			/* to be given back */
 	int			in_flight;
 	int			hanging;		/* of what is in flight */
-	int			unproven;		/* of what is in flight: to hosts that did not answer of late */
+	int			of_rank[HOST_RANKS];	/* of what is in flight */
 	int			waiting;		/* in the hosts' lists */
 	int			first_bucket;	/* where the next round over the hosts begins */
 	CURL	   *spare[EXEC_SPARE];	/* handles that were used and reset */

@@ -9,21 +9,29 @@
  * The bound on calls grows with each answer.  A call without an answer for
  * longer than the host's answers took of late is hanging: it does not count
  * against that bound, only against the most that a host may have.  Hanging calls
- * hold at most half of that, and of what all hosts may have, while others wait:
- * those that began last are ended and given back.  So objects whose calls hang do
- * not keep those of the same host that would be answered, and each of them is
- * among those that are waited for to the end once in a while, which is what
- * counts as its attempt.  A target that is merely slow is called twice only when
- * so many calls wait for it, and before it has answered for the first time.
+ * hold at most half of that, and a quarter of what all hosts may have, while
+ * others wait: those that began last are ended and given back.  So objects whose
+ * calls hang do not keep those of the same host that would be answered, and each
+ * of them is among those that are waited for to the end once in a while, which is
+ * what counts as its attempt.  A target that is merely slow is called twice only
+ * when so many calls wait for it, and before it has answered for the first time.
  *
  * Objects whose calls hung are remembered for a while.  They have half of their
  * host's places, from their claim on, and are hanging from the start: so they
  * neither fill its queue nor take, for as long as one waits before one knows, the
  * places of those that are called for the first time.
  *
- * Hosts that have not answered of late share half of all places, however many
- * they are; the others come first.  Of that half those that hang leave a quarter
- * to hosts that were not tried yet, which get one call each where they are many.
+ * A host is silent when several of its calls hang and none of those that began
+ * since was answered, not when nothing was asked of it: so one that answers is not
+ * taken for silent by a few objects that hang.  A silent one has at least one place
+ * for the next try, beside those that hang.
+ *
+ * Places are shared by ranks: hosts that answer at once, hosts that were not tried
+ * yet, those whose answers take long, those that are silent.  However many of one
+ * rank there are, the other ranks find places.
+ *
+ * What waits for one host is at most as much as there is room left for all others,
+ * but for the last of it, of which each may have a few.
  *
  * What is given back is due again over a time that grows with each, about as fast
  * as the host could take it: so claims are not made for nothing without end.
@@ -38,10 +46,13 @@
 
 #define IDLE_MS 60000
 #define FLOOR_LIMIT 4			/* calls at once, until it has answered and when it hangs */
-#define SILENT_LIMIT 2			/* and while none of them is answered, and others need the places */
+#define SILENT_LIMIT 1			/* and while none of them is answered, beside those that hang, and others need the places */
+#define SILENT_CALLS 4
 #define SILENT_MS 2000
+#define SLOW_MS 500				/* what an answer takes of a host that is */
 #define PATIENCE_MS 1000			/* at least */
 #define ROOM_NEW (MAX_WAITING / 8)	/* may wait for one of which nothing is known */
+#define ROOM_SILENT 4			/* and for one that does not answer */
 #define BACK_FIRST_MS 100
 #define BACK_STEP_MS 5			/* between two of what is given back for a host of which nothing is known */
 #define BACK_SILENT_MS 200		/* and for one that does not answer; the first waits five times as long */
@@ -146,17 +157,30 @@ hosts_forget_idle(Context *context, int64_t now)
 static bool
 is_silent(const Host *host, int64_t now)
 {
-	return host->hung && now - host->answered_at > SILENT_MS;
+	return host->answered_at == 0 ? host->unanswered > 0 :
+		host->unanswered >= SILENT_CALLS && now - host->answered_at > SILENT_MS;
 }
 
 HostRank
 host_rank(const Host *host)
 {
-	int64_t		now = exec_now();
+	if (host->answered_at == 0 && host->unanswered == 0)
+		return HOST_NEW;
+	if (is_silent(host, exec_now()))
+		return HOST_SILENT;
+	return host->usual_us > SLOW_MS * 1000 ? HOST_SLOW : HOST_QUICK;
+}
 
-	if (now - host->answered_at < SILENT_MS && host->answered_at > 0)
-		return HOST_ANSWERS;
-	return host->hung || host->answered_at > 0 ? HOST_SILENT : HOST_NEW;
+/*
+ * Each rank may have so many times as many places as are free: so there always
+ * are some for the others, however many hosts are of one rank.
+ */
+bool
+host_has_place(const Context *context, HostRank rank)
+{
+	static const int times[HOST_RANKS] = {[HOST_QUICK] = 8, [HOST_NEW] = 1, [HOST_SLOW] = 3, [HOST_SILENT] = 1};
+
+	return context->of_rank[rank] < times[rank] * (context->settings.max_in_flight - context->in_flight);
 }
 
 int
@@ -168,12 +192,12 @@ host_limit(const Context *context, const Host *host)
 	if (host->limit > most)
 		return host->limit;		/* the thread for files */
 	if (!is_silent(host, exec_now()))
-		limit = host->answered_at == 0 && context->unproven >= context->settings.max_in_flight / 4 ? 1 :
+		limit = host->answered_at == 0 && context->of_rank[HOST_NEW] + context->of_rank[HOST_SILENT] >= context->settings.max_in_flight / 4 ? 1 :
 			host->limit + host->hanging;
 	else if (context->in_flight < context->settings.max_in_flight / 2)
 		limit = host->hanging + FLOOR_LIMIT;	/* others to try, after those that hang */
 	else
-		limit = SILENT_LIMIT;
+		limit = host->hanging + SILENT_LIMIT;
 	return limit < most ? limit : most;
 }
 
@@ -188,18 +212,22 @@ host_rate(const Host *host)
 int
 host_room(const Context *context, const Host *host)
 {
+	int			left = MAX_WAITING - context->waiting;
 	int			room = 2 * host->limit;
 	int			more;
 
 	/* those whose calls would be answered may be among what waits: so much, where nobody else needs the room */
 	if (is_silent(host, exec_now()))
-		return context->waiting > MAX_WAITING / 2 ? 0 : context->waiting < MAX_WAITING / 4 ? ROOM_NEW : 2 * SILENT_LIMIT;
+		return context->waiting > MAX_WAITING / 2 ? 0 : context->waiting < MAX_WAITING / 4 ? ROOM_NEW : ROOM_SILENT;
 	if (host->answered_at > 0)
 		more = host_rate(host);
 	else
 		more = context->waiting < MAX_WAITING / 4 ? ROOM_NEW : 0;
 	room = more > room ? more : room;
-	return room < MAX_WAITING / 2 ? room : MAX_WAITING / 2;
+	/* the last of it is for those that have little */
+	if (room > left - ROOM_NEW)
+		room = left - ROOM_NEW > ROOM_SILENT ? left - ROOM_NEW : ROOM_SILENT;
+	return room;
 }
 
 void
@@ -250,25 +278,34 @@ host_suspect_back_off(Host *host)
 bool
 host_is_crowded(const Context *context, const Host *host)
 {
-	return context->waiting > MAX_WAITING / 2 && host->waiting.count > 2 * SILENT_LIMIT && is_silent(host, exec_now());
+	return context->waiting > MAX_WAITING / 2 && host->waiting.count > ROOM_SILENT && is_silent(host, exec_now());
 }
 
 int64_t
 host_patience(const Host *host)
 {
-	return 4 * host->slowest_ms > PATIENCE_MS ? 4 * host->slowest_ms : PATIENCE_MS;
+	int64_t		patience = (host->usual_us + 4 * host->varies_us) / 1000;
+
+	return patience > PATIENCE_MS ? patience : PATIENCE_MS;
 }
 
 void
 host_answered(const Context *context, Host *host, int64_t took)
 {
-	int64_t		now = exec_now();
+	int64_t		off = took * 1000 - host->usual_us;
 
-	/* one slow answer is remembered for a while */
-	host->slowest_ms = took > host->slowest_ms ? took : (host->slowest_ms * 63 + took) / 64;
-	host->usual_us += host->answered_at > 0 ? (took * 1000 - host->usual_us) / 16 : took * 1000;
-	host->answered_at = now;
-	host->hung = false;
+	if (host->answered_at == 0)
+	{
+		host->usual_us = took * 1000;
+		host->varies_us = host->usual_us / 2;
+	}
+	else
+	{
+		host->usual_us += off / 16;
+		host->varies_us += ((off < 0 ? -off : off) - host->varies_us) / 16;
+	}
+	host->answered_at = exec_now();
+	host->unanswered = 0;
 	if (host->limit < context->settings.max_per_host)
 		host->limit++;
 }

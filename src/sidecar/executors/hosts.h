@@ -22,13 +22,10 @@ extern int	host_room(const Context *context, const Host *host);
 /* Do more wait for it than for one that does not answer may, where others need the room? */
 extern bool host_is_crowded(const Context *context, const Host *host);
 
-/* In this order they get places. */
-typedef enum HostRank
-{
-	HOST_ANSWERS, HOST_NEW, HOST_SILENT, HOST_RANKS
-} HostRank;
-
 extern HostRank host_rank(const Host *host);
+
+/* May one more call to a host of that rank begin? */
+extern bool host_has_place(const Context *context, HostRank rank);
 
 /* How many calls to it may be under way at once. */
 extern int	host_limit(const Context *context, const Host *host);

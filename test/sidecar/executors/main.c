@@ -128,6 +128,8 @@ main(int argc, char **argv)
 			config.expect_identity = text;
 		else if (strcmp(flag, "--tls-ca") == 0)
 			config.tls_ca = text;
+		else if (strcmp(flag, "--executor-calls") == 0)
+			config.max_in_flight = atoi(text);
 		else if (strcmp(flag, "--visibility-ms") == 0)
 			config.visibility_ms = atoi(text);
 		else

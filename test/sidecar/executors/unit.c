@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "executors/allow.h"
+#include "executors/calls.h"
 #include "executors/check.h"
 #include "executors/context.h"
 #include "executors/documents.h"
@@ -346,6 +347,76 @@ test_rates(void)
 	check(host_rate(&host) > 0 && host_limit(&context, &host) == 1, "of one that answers at once");
 }
 
+/* However many calls are for hosts of one rank, those of the others find places. */
+static void
+test_places(void)
+{
+	int			rank;
+	int			other;
+
+	for (rank = 0; rank < HOST_RANKS; rank++)
+	{
+		Context		context = {0};
+
+		context.settings.max_in_flight = 256;
+		while (host_has_place(&context, (HostRank) rank))
+		{
+			context.of_rank[rank]++;
+			context.in_flight++;
+		}
+		for (other = 0; other < HOST_RANKS; other++)
+			check(context.in_flight >= 128 && (other == rank || host_has_place(&context, (HostRank) other)), "beside a rank that has all it may");
+	}
+}
+
+/* Hosts that answered at once, and hang now, do not take all the room there is for what waits. */
+static void
+test_room(void)
+{
+	Context		context = {0};
+	Host		hosts[20];
+	int			i;
+
+	memset(hosts, 0, sizeof(hosts));
+	context.settings.max_per_host = 16;
+	for (i = 0; i < 20; i++)
+	{
+		hosts[i].limit = 16;
+		host_answered(&context, &hosts[i], 0);
+		while (hosts[i].waiting.count < host_room(&context, &hosts[i]))
+		{
+			hosts[i].waiting.count++;
+			context.waiting++;
+		}
+	}
+	check(hosts[0].waiting.count > 400 && context.waiting < MAX_WAITING, "beside hosts that have all they may");
+}
+
+static void
+test_silence(void)
+{
+	Context		context = {0};
+	Host		host = {0};
+
+	context.settings.max_in_flight = 256;
+	context.settings.max_per_host = 16;
+	host.limit = 4;
+	check(host_rank(&host) == HOST_NEW, "of a host that was not tried");
+	host.unanswered = 1;
+	check(host_rank(&host) == HOST_SILENT, "of one that has never answered");
+	host_answered(&context, &host, 1);
+	check(host_rank(&host) == HOST_QUICK, "of one that has");
+	host.answered_at -= 30000;
+	host.unanswered = 3;
+	check(host_rank(&host) == HOST_QUICK, "of one that answered when it was asked, but for some");
+	host.unanswered = host.hanging = host.in_flight = 8;
+	context.in_flight = 200;
+	check(host_rank(&host) == HOST_SILENT, "of one that does not any more");
+	check(host_limit(&context, &host) > 8, "there is a place for the next try beside those that hang");
+	host_answered(&context, &host, 20000);
+	check(host_rank(&host) == HOST_SLOW, "of one that took long");
+}
+
 static void
 command(ExecutorKind kind, const char *text, bool expected)
 {
@@ -619,6 +690,9 @@ main(int argc, char **argv)
 	test_members();
 	test_commands();
 	test_rates();
+	test_places();
+	test_room();
+	test_silence();
 	test_webhooks();
 	test_redis();
 	test_files(argv[1]);
