@@ -27,6 +27,7 @@ OBJS = \
 	src/shared/observe.o \
 	src/shared/shmem.o \
 	src/table/lock.o \
+	src/table/low.o \
 	src/table/relations.o \
 	src/table/scan.o \
 	src/table/table.o \
@@ -43,6 +44,7 @@ OBJS = \
 	src/handler/failures.o \
 	src/handler/handler.o \
 	src/handler/leftovers.o \
+	src/handler/others.o \
 	src/handler/path.o \
 	src/handler/plan.o \
 	src/handler/rates.o \
@@ -54,7 +56,6 @@ OBJS = \
 	src/handler/turns.o \
 	src/garbage/garbage.o \
 	src/garbage/history.o \
-	src/garbage/low.o \
 	src/garbage/notify.o \
 	src/garbage/order.o \
 	src/lease/create.o \
@@ -66,6 +67,8 @@ OBJS = \
 	src/lease/hold.o \
 	src/lease/lease.o \
 	src/lease/list.o \
+	src/lease/orphans.o \
+	src/lease/pick.o \
 	src/lease/rearm.o \
 	src/lease/rebuild.o \
 	src/lease/release.o \
@@ -124,12 +127,14 @@ OUR_HEADERS = \
 	src/shared/due.h \
 	src/shared/ids.h \
 	src/shared/in_hand.h \
+	src/shared/low_end.h \
 	src/shared/margins.h \
 	src/shared/observe.h \
 	src/shared/parts.h \
 	src/shared/shmem.h \
 	src/shared/wake.h \
 	src/shared/where.h \
+	src/table/low.h \
 	src/table/records.h \
 	src/table/relations.h \
 	src/table/scan.h \
@@ -149,6 +154,7 @@ OUR_HEADERS = \
 	src/handler/failures.h \
 	src/handler/handler.h \
 	src/handler/leftovers.h \
+	src/handler/others.h \
 	src/handler/path.h \
 	src/handler/plan.h \
 	src/handler/rates.h \
@@ -160,7 +166,6 @@ OUR_HEADERS = \
 	src/handler/use.h \
 	src/garbage/garbage.h \
 	src/garbage/history.h \
-	src/garbage/low.h \
 	src/garbage/notify.h \
 	src/garbage/objects.h \
 	src/garbage/order.h \
@@ -170,6 +175,8 @@ OUR_HEADERS = \
 	src/lease/grant.h \
 	src/lease/hold.h \
 	src/lease/lease.h \
+	src/lease/orphans.h \
+	src/lease/pick.h \
 	src/lease/rearm.h \
 	src/lease/rebuild.h \
 	src/lease/request.h \

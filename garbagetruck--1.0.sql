@@ -93,7 +93,8 @@ CREATE TABLE _garbagetruck.gt_lease (
 	CONSTRAINT gt_lease_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX gt_lease_check ON _garbagetruck.gt_lease (check_at) WHERE check_at IS NOT NULL;
+-- a queue for each role: see src/lease/pick.c
+CREATE INDEX gt_lease_check ON _garbagetruck.gt_lease (owner, check_at) WHERE check_at IS NOT NULL;
 CREATE INDEX gt_lease_object ON _garbagetruck.gt_lease (object_type, object_id);
 CREATE INDEX gt_lease_service ON _garbagetruck.gt_lease (service_id, id);
 CREATE INDEX gt_lease_parent ON _garbagetruck.gt_lease (parent) WHERE parent IS NOT NULL;
@@ -103,8 +104,11 @@ CREATE UNIQUE INDEX gt_lease_request ON _garbagetruck.gt_lease (owner, request_s
 CREATE TABLE _garbagetruck.gt__orphan (
 	parent    uuid NOT NULL CONSTRAINT gt__orphan_pkey PRIMARY KEY,
 	expired   boolean NOT NULL,
-	ended_at  timestamptz NOT NULL
+	ended_at  timestamptz NOT NULL,
+	owner     oid NOT NULL,                 -- in whose turn they are ended
+	queued_at timestamptz NOT NULL          -- gt_clock() of the write
 );
+CREATE INDEX gt__orphan_due ON _garbagetruck.gt__orphan (owner, queued_at);
 
 CREATE TABLE _garbagetruck.gt__handler (
 	id            int NOT NULL CONSTRAINT gt__handler_pkey PRIMARY KEY,

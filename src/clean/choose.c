@@ -32,7 +32,7 @@
 #include "clean/choose.h"
 #include "clean/cleaner.h"
 #include "clean/record.h"
-#include "garbage/low.h"
+#include "handler/others.h"
 #include "handler/plan.h"
 #include "handler/rates.h"
 #include "handler/slots.h"
@@ -42,6 +42,7 @@
 #include "shared/ids.h"
 #include "shared/observe.h"
 #include "shared/shmem.h"
+#include "table/low.h"
 #include "table/relations.h"
 #include "table/scan.h"
 
@@ -157,42 +158,44 @@ look_from(Choice *choice, const GtHandler *h, TimestampTz low, int limit, Look *
 }
 
 /*
- * The same from where on there was anything when we last looked: the entries of
- * what has been cleaned stay at the low end until they are vacuumed, and a long
- * snapshot elsewhere keeps them there.  What others have in hand comes before the
- * rest, too.  Where that leaves nothing to run all of it is looked at, as far as
- * that has not just been done at great cost, and else once in a while.
+ * The same from where on there was anything when it was looked at last (low.c).
+ * What others have in hand comes before the rest, too.
  */
 static void
 collect(Choice *choice, const GtHandler *h, int limit, Look *look)
 {
-	GtLow	   *low = gt_low_of(choice->c->lows, h->id);
 	TimestampTz now = gt_now();
 	TimestampTz upto = gt_slot_others_upto(h->id);
-	TimestampTz first = low->low;
-	TimestampTz again_at = low->cost < CHEAP ? 0 : low->looked_at_all + Min(GT_LOOK_AT_ALL, COST_FACTOR * low->cost);
+	TimestampTz from;
+	TimestampTz first;
+	bool		all;
+	GtLow		low;
 
+	gt_low_recall(&low, GT_OBJECT_DUE, h->id);
+	all = gt_low_all_is_due(&low, now);
+	from = first = low.low;
 	look->found = palloc(limit * sizeof(Found));
 	look->n = 0;
 	look->rest = GT_NEVER;
-	if (now < low->looked_at_all + GT_LOOK_AT_ALL)
+	if (!all)
 	{
 		TimestampTz beyond;
 
-		if (upto > low->low)
+		if (upto > low.low)
 			look_from(choice, h, upto, limit, look, &beyond);
 		else
-			look_from(choice, h, low->low, limit, look, &first);
+			look_from(choice, h, low.low, limit, look, &first);
 	}
-	if (look->n == 0 && now >= again_at)
+	if (look->n == 0 && (all || now >= gt_low_all_from(&low)))
 	{
-		look_from(choice, h, PG_INT64_MIN, limit, look, &first);
-		low->looked_at_all = gt_now();
-		low->cost = low->looked_at_all - now;
+		from = PG_INT64_MIN;
+		look_from(choice, h, from, limit, look, &first);
+		gt_low_looked_at_all(&low, now);
 	}
 	else if (look->n == 0)
-		look->rest = Min(look->rest, again_at);
-	low->low = Min(first, now - USECS_PER_SEC);
+		look->rest = Min(look->rest, gt_low_all_from(&low));
+	gt_low_found(&low, from, first, now);
+	gt_low_remember(&low);
 	qsort(look->found, look->n, sizeof(Found), gt_by_id);
 }
 
@@ -295,41 +298,22 @@ put_in_order(Candidate **candidates, int n)
 	qsort(candidates, n, sizeof(Candidate *), by_turn);
 }
 
-/* A key of the index, and a time before which it has nothing. */
-typedef struct Key
-{
-	int			handler;
-	TimestampTz first;
-} Key;
-
 static int
 by_first(const void *a, const void *b)
 {
-	const Key  *x = a;
-	const Key  *y = b;
+	const GtKey *x = a;
+	const GtKey *y = b;
 
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
 /* What has garbage by the index, sorted by time. */
-static Key *
+static GtKey *
 find_keys(Choice *choice, int *n)
 {
-	GtScan	   *scan = gt_scan_begin_keys(&choice->objects, GT_OBJECT_DUE);
-	int			room = 16;
-	Key		   *keys = palloc(room * sizeof(Key));
-	int			last = 0;
+	GtKey	   *keys = gt_scan_keys(&choice->objects, GT_OBJECT_DUE, n);
 
-	*n = 0;
-	while (gt_scan_next_key(scan, last, &keys[*n].handler, &keys[*n].first))
-	{
-		last = keys[*n].handler;
-		if (++*n == room)
-			keys = repalloc(keys, (room *= 2) * sizeof(Key));
-		CHECK_FOR_INTERRUPTS();
-	}
-	gt_scan_end(scan);
-	qsort(keys, *n, sizeof(Key), by_first);
+	qsort(keys, *n, sizeof(GtKey), by_first);
 	return keys;
 }
 
@@ -375,14 +359,14 @@ static Candidate **
 find_candidates(Choice *choice, int *n)
 {
 	int			nkeys;
-	Key		   *keys = find_keys(choice, &nkeys);
+	GtKey	   *keys = find_keys(choice, &nkeys);
 	Candidate **result = palloc((nkeys + 1) * sizeof(Candidate *));
 	GtHandlerHint *hints = palloc((nkeys + 1) * sizeof(GtHandlerHint));
 	int			ndue;
 	int			i;
 
 	for (ndue = 0; ndue < nkeys && keys[ndue].first <= choice->until; ndue++)
-		hints[ndue].handler = keys[ndue].handler;
+		hints[ndue].handler = (int) keys[ndue].key;
 	gt_handler_hint(hints, ndue);
 	*n = 0;
 	for (i = 0; i < ndue; i++)
@@ -403,7 +387,7 @@ find_candidates(Choice *choice, int *n)
 		GtHandler	h;
 		Look		look;
 
-		if (!find_handler(choice, keys[i].handler, &h))
+		if (!find_handler(choice, (int) keys[i].key, &h))
 			continue;
 		collect(choice, &h, 1, &look);
 		choice->pass->next = Min(choice->pass->next, look.n > 0 ? keys[i].first : look.rest);

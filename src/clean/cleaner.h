@@ -13,7 +13,6 @@
 
 #include "base/workers.h"
 #include "clean/clean.h"
-#include "garbage/low.h"
 
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
 #define GT_BUSY_FIRST		(20 * 1000) /* us at least until an object that was locked is tried again */
@@ -63,7 +62,6 @@ struct GtCleaner
 	TimestampTz alone_from;		/* when objects that were in a crash may start */
 
 	TimestampTz until;			/* what is due up to here; 0: up to now */
-	GtLow		lows[GT_LOWS];
 };
 
 #endif

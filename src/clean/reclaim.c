@@ -93,7 +93,7 @@ expire_all(int64 left, bool atomic)
 	{
 		GtExpiry	expiry;
 
-		gt_expire_pass((int) Min(gt_batch_size, left - done), atomic, NULL, NULL, &expiry);
+		gt_expire_pass((int) Min(gt_batch_size, left - done), atomic, NULL, &expiry);
 		done += expiry.ended;
 		/* a pass that ended nothing may have found leases to re-arm, but not twice in a row; or what others hold */
 		if (expiry.ended > 0 || (!atomic && expiry.more && expiry.busy > 0))

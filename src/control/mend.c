@@ -141,9 +141,9 @@ gt_mend_child(Datum key, const GtFinding *f)
 	bool		done;
 
 	gt_open(&leases, GT_LEASE, AccessShareLock);
-	done = !gt_fetch(&leases, GT_LEASE_PKEY, 1, &key, &row);
+	done = !gt_fetch(&leases, GT_LEASE_PKEY, 1, &key, &row) && gt_fetch(&leases, GT_LEASE_PARENT, 1, &key, &row);
 	if (done)
-		gt_orphan_add(key, true, gt_now());
+		gt_orphan_add(key, GT_OID(&row, L_OWNER), true, gt_now());
 	gt_close(&leases);
 	return done;
 }

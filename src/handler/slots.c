@@ -21,7 +21,10 @@
  * slot, only one such run of a role in TRY_EVERY may last for that second; the
  * rest are given back when a turn has passed, and nobody knows of them as before:
  * so a role with a hundred handlers that hang costs the others a turn, not a
- * second, each time.  With max_workers = 1 there is no such slot.
+ * second, each time; and one whose own slow runs hold all other slots, a second
+ * even more rarely.  While others wait the slow runs of a role hold no more than half
+ * of the slots: no more start than that, and a run that turns out to be one more is
+ * given back as in the last slot.  With max_workers = 1 there is no such slot.
  *
  * Roles.  A worker runs the SQL of one role only, that of its first run: what a
  * library keeps in a session must not meet another role.  Expiring, announcing and
@@ -54,6 +57,7 @@
 #include "shared/shmem.h"
 
 #define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
+#define TRY_OWN			(5 * USECS_PER_MINUTE)	/* where its own slow runs hold all the others */
 
 static GtSlot *foreground_slot = NULL;
 static GtDatabase *my_database = NULL;	/* for who holds the lock, under which it can not be looked up */
@@ -65,8 +69,8 @@ static int	handler_before;
 
 /* ---------------------------------------------------------------- slots */
 
-static GtSlot *
-my_slot(void)
+GtSlot *
+gt_slot_own(void)
 {
 	return gt_my_slot != NULL ? gt_my_slot : foreground_slot;
 }
@@ -86,7 +90,7 @@ alone_from(void)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
 
-		if (slot != my_slot() && slot->state != GT_SLOT_FREE && slot->handler != 0 && slot->alone)
+		if (slot != gt_slot_own() && slot->state != GT_SLOT_FREE && slot->handler != 0 && slot->alone)
 			from = Max(from, slot->since + GT_SLOW);
 	}
 	return from;
@@ -179,6 +183,20 @@ role_allows(const Busy *busy, GtSpeed speed, int limit)
 	return busy->role_slow + (speed == GT_SPEED_QUICK ? busy->role_unknown : 0) == busy->role;
 }
 
+bool
+gt_slot_is_wanted(void)
+{
+	return OidIsValid(gt_shared->starving) ||
+		(my_database != NULL && OidIsValid(my_database->waits) && my_database->waits != gt_my_slot->role);
+}
+
+/* So many slow runs may a role have while others wait. */
+static int
+slow_share(void)
+{
+	return Max(gt_max_workers / 2, 1);
+}
+
 /* mine as above. *when: look again then, if no run ends before. Lock held. */
 static bool
 allows(const GtHandler *h, GtSpeed speed, bool alone, const GtSlot *mine, TimestampTz *when)
@@ -207,6 +225,11 @@ allows(const GtHandler *h, GtSpeed speed, bool alone, const GtSlot *mine, Timest
 	switch (speed)
 	{
 		case GT_SPEED_SLOW:
+			if (busy.role_slow >= slow_share() && (gt_slot_is_wanted() || now < gt_shared->starved_at + GT_SLOW))
+			{
+				*when = now + GT_SLOW;
+				return false;
+			}
 			return busy.slow + busy.unknown < limit;
 		case GT_SPEED_UNKNOWN:
 			return busy.slow + busy.unknown <= limit;	/* the last one, too */
@@ -234,20 +257,15 @@ speed_now(const GtHandler *h, GtSpeed speed)
 	return speed;
 }
 
-bool
-gt_slot_is_wanted(void)
-{
-	return OidIsValid(gt_shared->starving) ||
-		(my_database != NULL && OidIsValid(my_database->waits) && my_database->waits != gt_my_slot->role);
-}
-
-/* Of a handler that nobody knows: is it too early for its role to have the last slot for more than a turn again? */
+/* Of a handler that nobody knows: is it too early for its role to have a slot that others wait for for more than a turn again? */
 static bool
-tried_lately(TimestampTz now)
+tried_lately(TimestampTz now, bool own)
 {
 	if (gt_my_slot->speed != GT_SPEED_UNKNOWN || my_turn == NULL || !gt_slot_is_wanted())
 		return false;
-	if (my_turn->tried_at != 0 && now < my_turn->tried_at + TRY_EVERY)
+	if (own && my_turn->tried_at == 0)
+		my_turn->tried_at = now;
+	if (my_turn->tried_at != 0 && now < my_turn->tried_at + (own ? TRY_OWN : TRY_EVERY))
 		return true;
 	my_turn->tried_at = now;
 	return false;
@@ -260,16 +278,21 @@ gt_slot_gives_back(bool early)
 	int			limit = Max(gt_max_workers - 1, 1);
 	TimestampTz now = gt_now();
 	int			slow = 0;
+	int			of_role = 0;
 	int			i;
 
 	for (i = 0; i < GT_MAX_WORKERS; i++)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
 
-		if (slot != gt_my_slot && slot->state != GT_SLOT_FREE && slot->handler != 0 && counts_as_slow(slot, now))
-			slow++;
+		if (slot == gt_my_slot || slot->state == GT_SLOT_FREE || slot->handler == 0 || !counts_as_slow(slot, now))
+			continue;
+		slow++;
+		of_role += slot->runs_as == gt_my_slot->runs_as;
 	}
-	return slow >= limit && (!early || tried_lately(now));
+	if (slow < limit && (of_role < slow_share() || !gt_slot_is_wanted()))
+		return false;
+	return !early || tried_lately(now, of_role >= limit);
 }
 
 void
@@ -327,7 +350,7 @@ remove_others(int64 *items, int *nitems)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
 
-		if (slot == my_slot() || slot->state == GT_SLOT_FREE || slot->database != MyDatabaseId)
+		if (slot == gt_slot_own() || slot->state == GT_SLOT_FREE || slot->database != MyDatabaseId)
 			continue;
 		for (j = 0; j < slot->nitems; j++)
 		{
@@ -392,7 +415,7 @@ bool
 gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
 {
 	bool		batch = h->kind == GT_KIND_SQL_BATCH;	/* however many they are, they are one run */
-	GtSlot	   *slot = my_slot();
+	GtSlot	   *slot = gt_slot_own();
 	int			taken;
 	bool		result;
 
@@ -434,7 +457,7 @@ wake_denied(void)
 void
 gt_slot_committed(void)
 {
-	GtSlot	   *slot = my_slot();
+	GtSlot	   *slot = gt_slot_own();
 
 	if (slot == NULL)
 		return;
@@ -466,64 +489,13 @@ clear_slot(GtSlot *slot)
 void
 gt_slot_release(void)
 {
-	GtSlot	   *slot = my_slot();
+	GtSlot	   *slot = gt_slot_own();
 
 	if (slot == NULL)
 		return;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	clear_slot(slot);
 	LWLockRelease(gt_shared->lock);
-}
-
-/* PG_INT64_MIN: nobody runs anything of it. */
-TimestampTz
-gt_slot_others_upto(int handler)
-{
-	TimestampTz upto = PG_INT64_MIN;
-	int			i;
-
-	if (gt_shared == NULL)
-		return upto;
-	LWLockAcquire(gt_shared->lock, LW_SHARED);
-	for (i = 0; i < GT_SLOTS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot != my_slot() && slot->state != GT_SLOT_FREE && slot->database == MyDatabaseId && slot->handler == handler)
-			upto = Max(upto, slot->upto);
-	}
-	LWLockRelease(gt_shared->lock);
-	return upto;
-}
-
-int64 *
-gt_slot_others(int *n)
-{
-	int64	   *items;
-	int			room = 0;
-	int			i;
-
-	*n = 0;
-	if (gt_shared == NULL)
-		return palloc(sizeof(int64));
-	for (i = 0; i < GT_SLOTS; i++)
-		if (gt_shared->slots[i].database == MyDatabaseId)
-			room += lengthof(gt_shared->slots[i].items);
-	items = palloc((room + 1) * sizeof(int64));
-	LWLockAcquire(gt_shared->lock, LW_SHARED);
-	for (i = 0; i < GT_SLOTS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot == my_slot() || slot->state == GT_SLOT_FREE || slot->database != MyDatabaseId ||
-			*n + slot->nitems > room)
-			continue;
-		memcpy(items + *n, slot->items, slot->nitems * sizeof(int64));
-		*n += slot->nitems;
-	}
-	LWLockRelease(gt_shared->lock);
-	qsort(items, *n, sizeof(int64), gt_by_id);
-	return items;
 }
 
 void

@@ -30,8 +30,7 @@ extern void gt_slot_run_begins(void);
  * end: it would take the last slot.
  */
 extern bool gt_slot_gives_back(bool early);
-extern int64 *gt_slot_others(int *n);	/* items of other processes in this database, sorted; palloc'd */
-extern TimestampTz gt_slot_others_upto(int handler);	/* up to this due time they have most of its queue in hand */
+extern GtSlot *gt_slot_own(void);	/* of a worker, or a session in gt_reclaim(); NULL: neither */
 extern void gt_slot_set_state(GtSlotState state);
 extern bool gt_foreground_enter(void);	/* false: no slot, and nothing is held to */
 extern void gt_foreground_leave(void);

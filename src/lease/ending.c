@@ -110,7 +110,7 @@ keep_spec(GtRow *object, const GtRow *lease, MemoryContext context)
 }
 
 void
-gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at)
+gt_orphan_add(Datum parent, Oid owner, bool expired, TimestampTz ended_at)
 {
 	GtTable		orphans;
 	GtRow		row;
@@ -120,6 +120,8 @@ gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at)
 	GT_SET(&row, ORPHAN_PARENT, parent);
 	GT_SET(&row, ORPHAN_EXPIRED, BoolGetDatum(expired));
 	GT_SET(&row, ORPHAN_ENDED_AT, TimestampTzGetDatum(ended_at));
+	GT_SET(&row, ORPHAN_OWNER, ObjectIdGetDatum(owner));
+	GT_SET(&row, ORPHAN_QUEUED_AT, TimestampTzGetDatum(gt_now()));
 	(void) gt_insert_unique(&orphans, &row, GT__ORPHAN_PKEY);
 	gt_close(&orphans);
 	gt_due_after_commit(gt_now());
@@ -134,7 +136,7 @@ orphan_children(GtTable *leases, const pg_uuid_t *parent, bool expired, Timestam
 
 	if (!gt_fetch(leases, GT_LEASE_PARENT, 1, &id, &row))
 		return false;
-	gt_orphan_add(id, expired, ended_at);
+	gt_orphan_add(id, GT_OID(&row, L_OWNER), expired, ended_at);
 	return true;
 }
 

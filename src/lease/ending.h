@@ -23,6 +23,7 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	bool		orphans;		/* out: and it leaves children, which the worker has to end */
 	bool		busy;			/* out: it could not, for somebody else has a row of it locked */
 	GtEndReason reason;			/* of gt_end(): how this one ends */
+	int			lane;			/* of pick.c: whose it is */
 	GtRow	   *row;			/* as read in this transaction under a snapshot that it holds; NULL: gt_end() reads it */
 } GtLeaseKey;
 
@@ -32,7 +33,8 @@ typedef struct GtLeaseKey		/* enough to lock in order */
  * skip: passes over what others have locked and returns how many those were.
  */
 extern int	gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip);
-extern void gt_orphan_add(Datum parent, bool expired, TimestampTz ended_at);	/* its children are to be ended by the worker */
+/* Its children are to be ended by the worker, in the turn of this role. */
+extern void gt_orphan_add(Datum parent, Oid owner, bool expired, TimestampTz ended_at);
 extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);
 /* Of a locked lease that is not over yet: it is looked at again then. 1: it can not be judged yet. */
 extern int	gt_re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at);

@@ -19,16 +19,14 @@ typedef struct GtExpiry
 	TimestampTz busy_from;		/* when the last of those was to be looked at; 0: there are none */
 	bool		more;			/* there is more that is due now */
 	TimestampTz next;			/* else when the next is due; GT_NEVER */
-	GtInHand	in_hand;		/* by those before, and chosen */
+	GtInHand	in_hand;		/* what was picked */
 } GtExpiry;
 
 /*
  * own: in a block of the caller's: only leases on objects of current_user, and
- * those too that this very transaction has made.
- * in_hand: passed over (NULL: nothing).  on_more: called as soon as the leases are
- * chosen, with result->in_hand, where there is more that is due.
+ * those too that this very transaction has made.  on_more: called as soon as the
+ * leases are picked, with result->in_hand, where there is more that is due.
  */
-extern void gt_expire_pass(int limit, bool own, const GtInHand *in_hand, void (*on_more) (GtExpiry *),
-						   GtExpiry *result);
+extern void gt_expire_pass(int limit, bool own, void (*on_more) (GtExpiry *), GtExpiry *result);
 
 #endif

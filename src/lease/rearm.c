@@ -45,7 +45,7 @@ static enum
 {
 	LEASES, OBJECTS, FORGOTTEN
 }			part;
-static int	handler;			/* of the objects in turn; 0: before the first. Forgotten ones have none */
+static uint32 key;				/* of the leases in turn the owner, of the objects the handler; 0: before the first. Forgotten ones have none */
 static TimestampTz from;		/* what comes before has been seen */
 static int	mended;				/* rows that were ahead */
 static int	passed_over;		/* and such that others have locked */
@@ -119,14 +119,16 @@ go_through(GtTable *t, GtScan *scan, int *limit, bool (*is_ahead) (const GtRow *
 	return ended;
 }
 
+/* Of the role in turn. */
 static bool
 leases_done(int *limit)
 {
+	Datum		owner = ObjectIdGetDatum(key);
 	GtTable		leases;
 	bool		done;
 
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
-	done = go_through(&leases, gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTGreaterEqualStrategyNumber,
+	done = go_through(&leases, gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 1, &owner, BTGreaterEqualStrategyNumber,
 												   TimestampTzGetDatum(from)),
 					  limit, is_ahead_lease, mend_lease);
 	gt_close(&leases);
@@ -137,7 +139,7 @@ leases_done(int *limit)
 static bool
 objects_done(int *limit)
 {
-	Datum		key = Int32GetDatum(handler);
+	Datum		handler = Int32GetDatum((int32) key);
 	GtTable		objects;
 	GtScan	   *scan;
 	bool		done;
@@ -146,29 +148,42 @@ objects_done(int *limit)
 	if (part == FORGOTTEN)
 		scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE);
 	else
-		scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 1, &key, BTGreaterEqualStrategyNumber,
+		scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 1, &handler, BTGreaterEqualStrategyNumber,
 								   TimestampTzGetDatum(from));
 	done = go_through(&objects, scan, limit, is_ahead_object, mend_object);
 	gt_close(&objects);
 	return done;
 }
 
-/* After the leases the handlers that have garbage, by the index of what is due: of others there may be any number. */
+/* The next key of this part, by the index: of handlers without garbage there may be any number. False: there is none. */
+static bool
+next_key(GtTableId id, GtIndexId index, int column)
+{
+	GtTable		t;
+	GtScan	   *scan;
+	GtRow		row;
+	bool		found;
+
+	gt_open(&t, id, RowExclusiveLock);
+	scan = gt_scan_begin_bound(&t, index, 0, NULL, BTGreaterStrategyNumber, UInt32GetDatum(key));
+	found = gt_scan_next(scan, &row);
+	if (found)
+		key = DatumGetUInt32(row.v[column]);
+	gt_scan_end(scan);
+	gt_close(&t);
+	return found;
+}
+
+/* After the leases, role by role, the handlers that have garbage, and what has no handler. */
 static void
 next_part(void)
 {
-	GtTable		objects;
-	GtScan	   *scan;
-	GtRow		row;
-
-	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 0, NULL, BTGreaterStrategyNumber, Int32GetDatum(handler));
-	part = gt_scan_next(scan, &row) ? OBJECTS : FORGOTTEN;
-	if (part == OBJECTS)
-		handler = GT_INT32(&row, O_HANDLER);
-	gt_scan_end(scan);
-	gt_close(&objects);
 	from = gt_now();
+	if (part == LEASES && next_key(GT_LEASE, GT_LEASE_CHECK, L_OWNER))
+		return;
+	if (part == LEASES)
+		key = 0;
+	part = next_key(GT_OBJECT, GT_OBJECT_DUE, O_HANDLER) ? OBJECTS : FORGOTTEN;
 }
 
 bool
@@ -181,7 +196,7 @@ gt_rearm(int limit)
 	{
 		round_of = gt_run();
 		part = LEASES;
-		handler = 0;
+		key = 0;
 		mended = passed_over = 0;
 		from = gt_now();
 	}

@@ -14,19 +14,19 @@
  * launcher starts another one: that is how a slow handler stops neither expiry
  * nor other handlers, and how several workers come to work at once.
  *
- * Expiry passes.  One worker at a time chooses leases: it has the token, expirer.
- * Where there is more than one batch it hands the token on as soon as it has
- * chosen, with what is in hand now (expire_in_hand), and the next one passes over
- * that while the first still ends what it chose: the two flush at once.  That is a
- * hint, good while any pass is in progress (in_pass of its slot).  Who finds the
- * token taken, or passes over anything, asks for one more look (expire_again), at
+ * Expiry passes.  One worker at a time chooses leases (pick.c): it has the token,
+ * expirer.  Where there is more than one batch it hands the token on as soon as it has
+ * chosen, and tells what it has in hand (in_hand of its slot): the next one passes
+ * over that while the first still ends what it chose, and the two flush at once.
+ * That is a hint, good while its pass is in progress (in_pass).  Who finds the token
+ * taken, or another pass in progress, asks for one more look (expire_again), at
  * everything, by whoever commits the last pass in progress: so nothing is missed
  * that came in below, or that a pass left when it failed.
  *
  * Where more roles have work than there are slots, a worker is there for one pass
  * and the runs of one role (must_leave).  So that the pass is not the most of that,
  * it is of a part of a batch (pass_limit), it begins where the worker before has
- * left off (expiry.c), and the first run does not wait for another one.
+ * left off (low.c), and the first run does not wait for another one.
  *
  * What a crash leaves: leases and garbage as they were before the transaction in
  * progress, and the record of the run (record.c).  Coming and going: process.c.
@@ -35,7 +35,7 @@
  *
  *		worker_start	connected, nothing done yet
  *		lease_chosen	leases whose time is over are chosen (expiry.c)
- *		ended			they are ended, and their objects garbage (ending.c)
+ *		ended			they are ended, and their objects garbage (expiry.c)
  *		expire_commit	before the commit of that
  *		expired			after it
  *		clean_chosen	a run is chosen and its record written
@@ -80,7 +80,6 @@
 #include "process/worker.h"
 #include "rights/place.h"
 #include "shared/due.h"
-#include "shared/in_hand.h"
 #include "shared/shmem.h"
 #include "shared/wake.h"
 #include "table/tampered.h"
@@ -88,7 +87,7 @@
 #define BUSY_DELAY		(50 * 1000) /* us until leases that others had locked are looked at again */
 #define LOOK_EVERY		(1 * USECS_PER_SEC)	/* is the extension still here, is it a copy: with work only */
 #define REARM_AGAIN		(2 * USECS_PER_SEC) /* others have rows locked that are to be written anew */
-#define PASS_SHARE		4			/* a pass has this part of a batch where slots are few */
+#define PASS_SHARE		8			/* a pass has this part of a batch where slots are few */
 #define TRIM_EVERY		(60 * USECS_PER_SEC)	/* gt_history */
 
 static GtDatabase *database;
@@ -105,7 +104,6 @@ typedef struct Pass
 {
 	GtExpiry	expiry;			/* first, for hand_on() */
 	bool		others;			/* are in one, too */
-	GtInHand	in_hand;		/* in theirs */
 	bool		handed_on;		/* the token, to who is next */
 } Pass;
 
@@ -153,7 +151,7 @@ hand_on(GtExpiry *chosen)
 {
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	database->expirer = 0;
-	database->expire_in_hand = chosen->in_hand;
+	gt_my_slot->in_hand = chosen->in_hand;
 	LWLockRelease(gt_shared->lock);
 	((Pass *) chosen)->handed_on = true;
 	gt_due_at(database, gt_now());
@@ -179,8 +177,7 @@ do_expire(void *arg)
 	pass->expiry.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
-		gt_expire_pass(pass_limit(), false, pass->others ? &pass->in_hand : NULL, all_busy ? NULL : hand_on,
-					   &pass->expiry);
+		gt_expire_pass(pass_limit(), false, all_busy ? NULL : hand_on, &pass->expiry);
 	GT_POINT("expire_commit");
 }
 
@@ -251,7 +248,7 @@ begin_pass(Pass *pass)
 	{
 		database->expirer = gt_my_slot->serial;
 		gt_my_slot->in_pass = true;
-		pass->in_hand = database->expire_in_hand;
+		gt_my_slot->in_hand.n = 0;
 	}
 	database->expire_again = !mine || pass->others;
 	LWLockRelease(gt_shared->lock);

@@ -33,7 +33,6 @@
 #include "base/arguments.h"
 #include "base/transaction.h"
 #include "garbage/garbage.h"
-#include "garbage/low.h"
 #include "handler/rates.h"
 #include "handler/run.h"
 #include "handler/use.h"
@@ -45,6 +44,7 @@
 #include "shared/due.h"
 #include "shared/ids.h"
 #include "shared/observe.h"
+#include "table/low.h"
 
 PG_FUNCTION_INFO_V1(gt_claim);
 
@@ -57,7 +57,7 @@ typedef struct Source
 	GtScan	   *scan;			/* NULL: not begun, or at its end */
 	int			allowed;		/* how many more may start; -1: not asked yet */
 	bool		ended;
-	GtLow	   *low;			/* of its queue */
+	GtLow		low;			/* of its queue */
 	TimestampTz from;			/* it was begun there; what lies below comes at last */
 	bool		below;			/* that is what is looked at now */
 	bool		any;			/* something was seen in this scan */
@@ -217,19 +217,6 @@ take(GtTable *objects, GtRow *row, const GtHandler *h, TimestampTz now, bool any
 	return GT_CHAR(row, O_STATE) != GT_STATE_CLAIMED || gt_garbage_lapsed(objects, row, h);
 }
 
-/* What this session knows of the low end of a queue. */
-static GtLow *
-low_of(int handler)
-{
-	static GtLow lows[GT_LOWS];
-	static Oid	relid = InvalidOid;
-
-	if (relid != gt_relid(GT_OBJECT))
-		memset(lows, 0, sizeof(lows));	/* the extension was made anew, and numbers its handlers anew */
-	relid = gt_relid(GT_OBJECT);
-	return gt_low_of(lows, handler);
-}
-
 /* Begins to look at the queue from a due time on, or at what is before that. */
 static void
 begin_scan(GtTable *objects, Source *source, bool below)
@@ -260,13 +247,13 @@ next_due(GtTable *objects, Source *source, TimestampTz now, GtRow *row)
 			TimestampTz due_at = GT_TIME(row, O_DUE_AT);
 
 			if (!source->any)
-				source->low->low = Min(due_at, source->below ? source->low->low : now - USECS_PER_SEC);
+				source->low.low = Min(due_at, source->below ? source->low.low : now - USECS_PER_SEC);
 			source->any = true;
 			if (due_at <= now || source->h->kind == GT_KIND_NOTIFY)
 				return true;
 		}
 		if (!source->any && !source->below)
-			source->low->low = now - USECS_PER_SEC;
+			source->low.low = now - USECS_PER_SEC;
 		gt_scan_end(source->scan);
 		source->scan = NULL;
 		if (source->below || source->from == PG_INT64_MIN)
@@ -284,12 +271,12 @@ take_next(GtTable *objects, Source *source, int max, TimestampTz now, GtRow *row
 	if (source->scan == NULL)
 	{
 		source->allowed = reserve(objects, source->h, max, now);
-		source->low = low_of(source->h->id);
-		source->from = source->low->low;
-		if (now >= source->low->looked_at_all + GT_LOOK_AT_ALL)
+		gt_low_recall(&source->low, GT_OBJECT_DUE, source->h->id);
+		source->from = source->low.low;
+		if (gt_low_all_is_due(&source->low, now))
 		{
 			source->from = PG_INT64_MIN;
-			source->low->looked_at_all = now;
+			source->low.looked_at = now;
 		}
 		begin_scan(objects, source, false);
 	}
@@ -332,8 +319,14 @@ choose(GtTable *objects, List *sources, int max, TimestampTz now, GtItem *items,
 		}
 	}
 	foreach(lc, sources)
-		if (((Source *) lfirst(lc))->scan != NULL)
-			gt_scan_end(((Source *) lfirst(lc))->scan);
+	{
+		Source	   *source = lfirst(lc);
+
+		if (source->scan != NULL)
+			gt_scan_end(source->scan);
+		if (source->low.looked_at != 0)
+			gt_low_remember(&source->low);
+	}
 	return n;
 }
 

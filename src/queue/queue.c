@@ -89,21 +89,20 @@ own_with_garbage(void)
 {
 	List	   *result = NIL;
 	GtTable		objects;
-	GtScan	   *scan;
-	int			id = 0;
-	TimestampTz first;
+	GtKey	   *keys;
+	int			n;
+	int			i;
 
 	gt_open(&objects, GT_OBJECT, AccessShareLock);
-	scan = gt_scan_begin_keys(&objects, GT_OBJECT_DUE);
-	while (gt_scan_next_key(scan, id, &id, &first))
+	keys = gt_scan_keys(&objects, GT_OBJECT_DUE, &n);
+	for (i = 0; i < n; i++)
 	{
 		GtHandler  *h = palloc0(sizeof(GtHandler));
 
 		CHECK_FOR_INTERRUPTS();
-		if (gt_handler_by_id(id, h) && GT_KIND_IS_CLAIMABLE(h->kind) && gt_handler_is_own(h))
+		if (gt_handler_by_id((int) keys[i].key, h) && GT_KIND_IS_CLAIMABLE(h->kind) && gt_handler_is_own(h))
 			result = lappend(result, h);
 	}
-	gt_scan_end(scan);
 	gt_close(&objects);
 	return result;
 }

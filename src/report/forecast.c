@@ -25,6 +25,7 @@
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "shared/clock.h"
+#include "table/scan.h"
 
 PG_FUNCTION_INFO_V1(gt_forecast);
 
@@ -80,18 +81,17 @@ count_family(HTAB *endings, GtTable *leases, const GtRow *lease, TimestampTz ove
 	gt_scan_end(scan);
 }
 
+/* What a role has that can end until then. */
 static void
-count_all(HTAB *endings, TimestampTz now, TimestampTz until, bool all)
+count_role(HTAB *endings, GtTable *leases, Oid owner, TimestampTz now, TimestampTz until, bool all)
 {
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
-	GtTable		leases;
+	Datum		key = ObjectIdGetDatum(owner);
 	GtScan	   *scan;
 	GtRow		lease;
 
-	gt_open(&leases, GT_LEASE, AccessShareLock);
-	scan = gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTLessEqualStrategyNumber,
-							   TimestampTzGetDatum(until));
+	scan = gt_scan_begin_bound(leases, GT_LEASE_CHECK, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(until));
 	old = MemoryContextSwitchTo(row_context);
 	while (gt_scan_next(scan, &lease))
 	{
@@ -100,13 +100,29 @@ count_all(HTAB *endings, TimestampTz now, TimestampTz until, bool all)
 		CHECK_FOR_INTERRUPTS();
 		/* what is over and has not been ended yet ends now */
 		if (over_at <= until)
-			count_family(endings, &leases, &lease, Max(over_at, now), all);
+			count_family(endings, leases, &lease, Max(over_at, now), all);
 		MemoryContextReset(row_context);
 	}
 	MemoryContextSwitchTo(old);
 	gt_scan_end(scan);
-	gt_close(&leases);
 	MemoryContextDelete(row_context);
+}
+
+/* Of all roles: a lease of another may have children of the caller's. */
+static void
+count_all(HTAB *endings, TimestampTz now, TimestampTz until, bool all)
+{
+	GtTable		leases;
+	GtKey	   *keys;
+	int			n;
+	int			i;
+
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	keys = gt_scan_keys(&leases, GT_LEASE_CHECK, &n);
+	for (i = 0; i < n; i++)
+		if (keys[i].first <= until)
+			count_role(endings, &leases, keys[i].key, now, until, all);
+	gt_close(&leases);
 }
 
 static int

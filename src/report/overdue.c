@@ -28,6 +28,7 @@
 #include "shared/due.h"
 #include "shared/ids.h"
 #include "shared/shmem.h"
+#include "table/scan.h"
 
 #define MAX_LOOK		1000	/* rows at the end of an index that are looked at */
 
@@ -78,28 +79,44 @@ overdue_garbage(GtTable *objects, const GtHandler *h, bool all, const int64 *run
 	return oldest;
 }
 
-/* Since when the oldest lease is over that nobody has ended; GT_NEVER. */
+/* Since when the oldest lease of this role is over that nobody has ended; GT_NEVER. */
+static TimestampTz
+overdue_of_role(GtTable *leases, Oid owner, TimestampTz now)
+{
+	TimestampTz oldest = GT_NEVER;
+	Datum		key = ObjectIdGetDatum(owner);
+	int			looked = 0;
+	GtScan	   *scan;
+	GtRow		row;
+
+	scan = gt_scan_begin_bound(leases, GT_LEASE_CHECK, 1, &key, BTLessStrategyNumber, TimestampTzGetDatum(now));
+	while (oldest == GT_NEVER && looked++ < MAX_LOOK && gt_scan_next(scan, &row))
+	{
+		TimestampTz over_at = gt_effective_deadline(&row);
+
+		if (over_at < now && !gt_created_here(DatumGetUUIDP(row.v[L_ID])))
+			oldest = over_at;
+	}
+	gt_scan_end(scan);
+	return oldest;
+}
+
+/* The same of all roles, or of those that the caller acts for. */
 static TimestampTz
 overdue_lease(bool all)
 {
 	TimestampTz now = gt_now();
 	TimestampTz oldest = GT_NEVER;
-	int			looked = 0;
 	GtTable		leases;
-	GtScan	   *scan;
-	GtRow		row;
+	GtKey	   *keys;
+	int			n;
+	int			i;
 
 	gt_open(&leases, GT_LEASE, AccessShareLock);
-	scan = gt_scan_begin_bound(&leases, GT_LEASE_CHECK, 0, NULL, BTLessStrategyNumber, TimestampTzGetDatum(now));
-	while (oldest == GT_NEVER && looked++ < MAX_LOOK && gt_scan_next(scan, &row))
-	{
-		TimestampTz over_at = gt_effective_deadline(&row);
-
-		if (over_at < now && (all || gt_acts_for(GT_OID(&row, L_OWNER))) &&
-			!gt_created_here(DatumGetUUIDP(row.v[L_ID])))
-			oldest = over_at;
-	}
-	gt_scan_end(scan);
+	keys = gt_scan_keys(&leases, GT_LEASE_CHECK, &n);
+	for (i = 0; i < n; i++)
+		if (keys[i].first < Min(now, oldest) && (all || gt_acts_for(keys[i].key)))
+			oldest = Min(oldest, overdue_of_role(&leases, keys[i].key, now));
 	gt_close(&leases);
 	return oldest;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * in_hand.h
- *	  Places in the queue of leases, and what passes of expiry have in hand.
+ *	  Places in the queues of leases, and what passes of expiry have in hand.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,19 +11,29 @@
 #include "datatype/timestamp.h"
 #include "storage/itemptr.h"
 
-/* A place among the leases in the order of check_at, which of equal ones is that of the index. */
+#define GT_NOWHERE	PG_INT64_MIN	/* a time before all places */
+#define GT_RANGES	32			/* that a pass can tell of */
+
+/* A place among the leases of a role in the order of check_at, which of equal ones is that of the index. */
 typedef struct GtPlaceInQueue
 {
 	TimestampTz check_at;
 	ItemPointerData tid;
 } GtPlaceInQueue;
 
-/* What passes of expiry in progress have chosen: what comes before the first place, and what lies from bottom to top. */
+/* Leases of a role that a pass in progress has chosen, the ends included. */
+typedef struct GtRange
+{
+	Oid			owner;
+	GtPlaceInQueue from;
+	GtPlaceInQueue to;
+} GtRange;
+
+/* What a pass has in hand. */
 typedef struct GtInHand
 {
-	GtPlaceInQueue upto;
-	GtPlaceInQueue bottom;
-	GtPlaceInQueue top;
+	int			n;
+	GtRange		ranges[GT_RANGES];
 } GtInHand;
 
 #endif

@@ -126,9 +126,7 @@ gt_database(Oid database, bool create)
 		unused->waits = InvalidOid;
 		unused->waits_since = 0;
 		unused->expirer = 0;
-		unused->lease_low = PG_INT64_MIN;
-		unused->lease_looked_at = 0;
-		unused->lease_cost = 0;
+		unused->expire_after = InvalidOid;
 		pg_atomic_write_u64(&unused->next_due, GT_NEVER);
 	}
 	LWLockRelease(gt_shared->lock);

@@ -14,11 +14,13 @@
 #include "shared/anchor.h"
 #include "shared/clock.h"
 #include "shared/in_hand.h"
+#include "shared/low_end.h"
 
 #define GT_MAX_DATABASES	1024
 #define GT_FOREGROUND		16	/* slots for sessions in gt_reclaim() */
 #define GT_SLOTS			(GT_MAX_WORKERS + GT_FOREGROUND)
 #define GT_TURNS			256		/* roles whose last turn is remembered at a time */
+#define GT_LOWS				2048	/* queues whose low end is; a power of two */
 
 /* One database that is known to the launcher.  Entries are never moved. */
 typedef struct GtDatabase
@@ -48,10 +50,7 @@ typedef struct GtDatabase
 	TimestampTz waits_since;
 	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
 	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
-	GtInHand	expire_in_hand; /* of passes in progress. Under lock */
-	TimestampTz lease_low;		/* what a pass begins with who has looked at nothing yet: see expiry.c. Under lock, as those below */
-	TimestampTz lease_looked_at;
-	int64		lease_cost;
+	Oid			expire_after;	/* the next pass begins with the role after that. Written by who has the token, expirer */
 } GtDatabase;
 
 typedef enum
@@ -68,7 +67,8 @@ typedef struct GtSlot
 	Oid			database;
 	int64		serial;			/* tells its users apart; not gt__run.worker */
 	bool		leave;			/* another database needs the slot */
-	bool		in_pass;		/* has chosen leases to end, and has not committed that */
+	bool		in_pass;		/* has chosen leases to end, and has not committed that: */
+	GtInHand	in_hand;		/* those, as far as another pass may begin meanwhile */
 	bool		alone;			/* runs an object that was in a crashed run */
 	int			handler;		/* whose objects it runs now; 0: none */
 	char		handler_name[NAMEDATALEN];
@@ -119,6 +119,7 @@ typedef struct GtShared
 	bool		denied;			/* some database is. Under lock */
 	int64		restored;		/* names the archive recovery that this cluster came from; 0: none */
 	GtTurn		turns[GT_TURNS];
+	GtLow		lows[GT_LOWS];	/* see low.c. Under lock */
 	GtSlot		slots[GT_SLOTS];	/* of workers; from GT_MAX_WORKERS on of sessions in gt_reclaim() */
 } GtShared;
 

@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/relscan.h"
 #include "access/tableam.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
@@ -93,25 +94,23 @@ gt_scan_backward(GtScan *scan)
 	scan->direction = BackwardScanDirection;
 }
 
-GtScan *
-gt_scan_begin_keys(GtTable *t, GtIndexId id)
+/* Makes it one for keys after that one. */
+static void
+after_key(ScanKeyData *scankey, Relation index, uint32 key)
 {
-	ScanKeyData scankey;
-	GtScan	   *scan;
+	bool		is_oid = TupleDescAttr(RelationGetDescr(index), 0)->atttypid == OIDOID;
 
-	ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
-						   Int32GetDatum(0));
-	scan = begin(t, id, 1, &scankey);
-	scan->scan->xs_want_itup = true;
-	return scan;
+	ScanKeyEntryInitialize(scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, is_oid ? F_OIDGT : F_INT4GT,
+						   is_oid ? ObjectIdGetDatum(key) : Int32GetDatum((int32) key));
 }
 
-bool
-gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first)
+/* The next key after this one (0: the first), which is the one before. */
+static bool
+next_key(GtScan *scan, Relation index, uint32 after, GtKey *result)
 {
-	MemoryContext old = MemoryContextSwitchTo(scan->context);
 	IndexScanDesc desc = scan->scan;
-	int			steps = after > 0 ? 0 : KEY_STEPS;
+	ScanKeyData scankey;
+	int			steps = 0;
 	bool		found;
 	bool		isnull;
 
@@ -119,20 +118,39 @@ gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first)
 	{
 		if (steps++ == KEY_STEPS)
 		{
-			ScanKeyData scankey;
-
-			ScanKeyEntryInitialize(&scankey, 0, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid, F_INT4GT,
-								   Int32GetDatum(after));
+			after_key(&scankey, index, after);
 			index_rescan(desc, &scankey, 1, NULL, 0);
 		}
 		found = index_getnext_tid(desc, ForwardScanDirection) != NULL;
 		if (found)
-			*key = DatumGetInt32(index_getattr(desc->xs_itup, 1, desc->xs_itupdesc, &isnull));
-	} while (found && *key == after);
+			result->key = (uint32) index_getattr(desc->xs_itup, 1, desc->xs_itupdesc, &isnull);
+	} while (found && after != 0 && result->key == after);
 	if (found)
-		*first = DatumGetTimestampTz(index_getattr(desc->xs_itup, 2, desc->xs_itupdesc, &isnull));
-	MemoryContextSwitchTo(old);
+		result->first = DatumGetTimestampTz(index_getattr(desc->xs_itup, 2, desc->xs_itupdesc, &isnull));
 	return found;
+}
+
+GtKey *
+gt_scan_keys(GtTable *t, GtIndexId id, int *n)
+{
+	Relation	index = gt_index_of(t, id);
+	int			room = 16;
+	GtKey	   *keys = palloc(room * sizeof(GtKey));
+	ScanKeyData scankey;
+	GtScan	   *scan;
+
+	after_key(&scankey, index, 0);
+	scan = begin(t, id, 1, &scankey);
+	scan->scan->xs_want_itup = true;	/* heeded by the next rescan */
+	index_rescan(scan->scan, &scankey, 1, NULL, 0);
+	for (*n = 0; next_key(scan, index, *n > 0 ? keys[*n - 1].key : 0, &keys[*n]);)
+	{
+		if (++*n == room)
+			keys = repalloc(keys, (room *= 2) * sizeof(GtKey));
+		CHECK_FOR_INTERRUPTS();
+	}
+	gt_scan_end(scan);
+	return keys;
 }
 
 static bool

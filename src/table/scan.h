@@ -19,12 +19,15 @@ extern int	gt_scan_count(GtScan *scan, int column, Datum value, int limit);	/* r
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
 extern bool gt_scan_last(GtScan *scan, GtRow *row);	/* the last row of it, in place of gt_scan_next() */
 /*
- * The keys in an index whose first column is an int and whose second a time, each
- * once and by the index alone, whatever became of the rows: the next one after
- * `after`, which is the one before (0 at first), and a time before which it has
- * nothing.
+ * The keys in an index whose first column is an int or an oid and whose second a
+ * time: each once, in their order and by the index alone, whatever became of the rows,
+ * with a time before which it has nothing.  palloc'd; one descent of the index for each.
  */
-extern GtScan *gt_scan_begin_keys(GtTable *t, GtIndexId index);
-extern bool gt_scan_next_key(GtScan *scan, int after, int *key, TimestampTz *first);
+typedef struct GtKey
+{
+	uint32		key;
+	TimestampTz first;
+} GtKey;
+extern GtKey *gt_scan_keys(GtTable *t, GtIndexId index, int *n);
 
 #endif

@@ -38,6 +38,29 @@ is(eventually($node, 'postgres', q{SELECT n > 0 FROM witness WHERE id = 'now'}, 
 is(eventually($node, 'postgres', $left, '0'), '0', 'they are done in the end, each');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM _garbagetruck.gt_object}), '0', 'and nothing is left of them');
 
+# Leases of another role, before and after in time: nobody waits for those, nor for another's children.
+reload_and_see($node, 'garbagetruck.databases', '');
+$node->safe_psql('postgres', q{
+	CREATE ROLE flood;
+	SELECT gt_allow('flood');
+	SET ROLE flood;
+	SELECT gt_lease_create('flood') AS parent \gset
+	SELECT cardinality(gt_lease_create_many(array_agg('flood child ' || n), parent => :'parent')) FROM generate_series(1, 15000) n;
+	SELECT cardinality(gt_lease_create_many(array_agg('flood before ' || n), duration => '1 s')) FROM generate_series(1, 15000) n;
+	RESET ROLE;
+	SELECT gt_lease_create('amid', cleanup => 'look', duration => '1 s');
+	SELECT gt_lease_create('parent') AS mine \gset
+	SELECT gt_lease_create('amid child', cleanup => 'look', parent => :'mine');
+	SET ROLE flood;
+	SELECT cardinality(gt_lease_create_many(array_agg('flood after ' || n), duration => '1 s')) FROM generate_series(1, 15000) n;
+	SELECT gt_release(:'parent');
+	RESET ROLE;
+	SELECT gt_release(:'mine');
+	SELECT pg_sleep(1.5)});
+reload_and_see($node, 'garbagetruck.databases', '*');
+is(eventually($node, 'postgres', q{SELECT count(*) = 2 AND min(n) > 15000 FROM witness WHERE id LIKE 'amid%'}, 't'), 't', "a lease and a child end before the most of what another role has");
+is(eventually($node, 'postgres', $left, '0'), '0', 'and those do in the end');
+
 # Leases of which the rows are locked: more than a pass can have, before and after one that is not.
 $node->safe_psql('postgres', q{
 	SELECT gt_lease_create_many(array_agg('held ' || n), duration => '2 s') FROM generate_series(1, 250) n;

@@ -1,0 +1,439 @@
+/*-------------------------------------------------------------------------
+ *
+ * pick.c
+ *	  Which leases a pass of expiry looks at: of every role in turn, from both ends.
+ *
+ * Each role has a queue of its own, its leases in the order of check_at: the index
+ * has the role first.  So whatever one has that is due, a million leases of the
+ * same second, stands in front of nobody else.  A pass goes through the roles that
+ * have anything due, beginning after that with which the pass before began
+ * (GtDatabase.expire_after), and each has an equal share of it; what one does not
+ * need goes to those that had more than their share the last time, which come last.
+ * Of its share a role gets half from its oldest lease on, and where there is more
+ * than that the other half backwards from now: so what ends now does not wait for
+ * all that it had before.  When the next is due is found on the way: the queues of
+ * all roles are looked at, each by one descent of the index.
+ *
+ * All is read without a lock, and nothing written.  Passes may overlap: each passes
+ * over what those before it have in hand, which is a few ranges of such queues
+ * (GtSlot.in_hand), good until they have committed.  A pass that picks of more roles
+ * than it can tell of is followed by no other until then.
+ *
+ * A role can hold any number of its own leases, more than a pass looks at, and its
+ * other leases are not to wait for that.  So where all of its oldest were locked a
+ * round begins: each pass goes on there after the one before, to the end of what is
+ * due.  It is kept with what is known of the low end of the queue (low.c), for
+ * whoever comes next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "lease/created.h"
+#include "lease/pick.h"
+#include "rights/rights.h"
+#include "shared/due.h"
+#include "shared/shmem.h"
+#include "table/low.h"
+#include "table/scan.h"
+
+/* The state of a choice. */
+typedef struct Choice
+{
+	GtPick	   *pick;
+	GtTable		leases;
+	GtTable		objects;
+} Choice;
+
+/* ---------------------------------------------------------------- places */
+
+int
+gt_compare_places(const GtPlaceInQueue *a, const GtPlaceInQueue *b)
+{
+	if (a->check_at != b->check_at)
+		return a->check_at < b->check_at ? -1 : 1;
+	return ItemPointerCompare((ItemPointer) &a->tid, (ItemPointer) &b->tid);
+}
+
+static GtPlaceInQueue
+place_of(const GtRow *lease)
+{
+	GtPlaceInQueue place;
+
+	place.check_at = GT_TIME(lease, L_CHECK_AT);
+	place.tid = lease->tid;
+	return place;
+}
+
+/* What other workers have picked, and told of. A session knows nothing of it: it finds those leases locked. */
+static void
+find_others(GtPick *pick)
+{
+	int			i;
+
+	pick->nothers = 0;
+	pick->others = NULL;
+	if (gt_my_slot == NULL)
+		return;
+	pick->others = palloc(GT_MAX_WORKERS * GT_RANGES * sizeof(GtRange));
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot == gt_my_slot || !slot->in_pass || slot->database != MyDatabaseId)
+			continue;
+		memcpy(pick->others + pick->nothers, slot->in_hand.ranges, slot->in_hand.n * sizeof(GtRange));
+		pick->nothers += slot->in_hand.n;
+	}
+	LWLockRelease(gt_shared->lock);
+}
+
+/* The range of another pass that this lease is in; NULL: nobody has it. A renewal moves a row: these are hints. */
+static const GtRange *
+in_hand(const GtPick *pick, Oid owner, const GtPlaceInQueue *place)
+{
+	int			i;
+
+	for (i = 0; i < pick->nothers; i++)
+	{
+		const GtRange *range = &pick->others[i];
+
+		if (range->owner == owner && gt_compare_places(place, &range->from) >= 0 && gt_compare_places(place, &range->to) <= 0)
+			return range;
+	}
+	return NULL;
+}
+
+/* Tells of leases of a role, from here to there; no room: of nothing any more. */
+static void
+tell(GtPick *pick, Oid owner, const GtPlaceInQueue *from, const GtPlaceInQueue *to)
+{
+	GtRange    *range = &pick->in_hand.ranges[pick->in_hand.n];
+
+	pick->told = pick->told && pick->in_hand.n < GT_RANGES;
+	if (!pick->told)
+		return;
+	pick->in_hand.n++;
+	range->owner = owner;
+	range->from = *from;
+	range->to = *to;
+}
+
+/* ---------------------------------------------------------------- the queue of a role */
+
+bool
+gt_is_on_own_object(GtTable *objects, const GtRow *lease)
+{
+	Datum		key[2];
+	GtRow		object;
+
+	key[0] = lease->v[L_OBJECT_ID];
+	key[1] = lease->v[L_OBJECT_TYPE];
+	return gt_fetch(objects, GT_OBJECT_PKEY, 2, key, &object) && gt_acts_for(GT_OID(&object, O_OWNER));
+}
+
+/* May this pass end it at all? */
+static bool
+concerns_us(Choice *choice, const GtRow *lease)
+{
+	return choice->pick->own ? gt_is_on_own_object(&choice->objects, lease) : !gt_created_here(DatumGetUUIDP(lease->v[L_ID]));
+}
+
+static void
+add_lease(GtPick *pick, const GtLane *lane, const GtRow *lease)
+{
+	GtLeaseKey *key = &pick->keys[pick->n++];
+
+	gt_lease_key(lease, key);
+	key->lane = lane - pick->lanes;
+	/* under our caller's snapshot it stays in its place */
+	key->row = palloc(sizeof(GtRow));
+	*key->row = *lease;
+}
+
+static GtScan *
+begin(Choice *choice, Oid owner, TimestampTz from, bool backward)
+{
+	Datum		key = ObjectIdGetDatum(owner);
+	GtScan	   *scan = gt_scan_begin_bound(&choice->leases, GT_LEASE_CHECK, 1, &key,
+										   backward ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber,
+										   TimestampTzGetDatum(from));
+
+	if (backward)
+		gt_scan_backward(scan);
+	return scan;
+}
+
+/* Picks from the oldest on, beginning at `from`, up to so many. Returns check_at of the first lease there; GT_NEVER: there is none. */
+static TimestampTz
+pick_oldest(Choice *choice, GtLane *lane, TimestampTz from, int share)
+{
+	GtPick	   *pick = choice->pick;
+	int			limit = pick->n + share;
+	int			before = pick->n;
+	TimestampTz first = GT_NEVER;
+	GtPlaceInQueue begun;
+	GtScan	   *scan = begin(choice, lane->owner, from, false);
+	GtRow		lease;
+
+	while (gt_scan_next(scan, &lease))
+	{
+		GtPlaceInQueue place = place_of(&lease);
+		const GtRange *range;
+
+		first = Min(first, place.check_at);
+		if (place.check_at > pick->now)
+		{
+			pick->next = Min(pick->next, place.check_at);
+			break;
+		}
+		if (!concerns_us(choice, &lease) || gt_compare_places(&place, &lane->low.after) <= 0)
+			continue;
+		range = in_hand(pick, lane->owner, &place);
+		if (range != NULL)
+		{
+			lane->met = true;
+			if (range->to.check_at > place.check_at)
+			{
+				gt_scan_end(scan);
+				scan = begin(choice, lane->owner, range->to.check_at, false);
+			}
+			continue;
+		}
+		if (pick->n == limit)
+		{
+			lane->more = true;
+			break;
+		}
+		if (pick->n == before)
+			begun = place;
+		lane->upto = place;
+		add_lease(pick, lane, &lease);
+	}
+	gt_scan_end(scan);
+	if (pick->n > before)
+		tell(pick, lane->owner, &begun, &lane->upto);
+	return first;
+}
+
+/* And from now on backwards, down to those. */
+static void
+pick_newest(Choice *choice, GtLane *lane, int share)
+{
+	GtPick	   *pick = choice->pick;
+	int			limit = pick->n + share;
+	int			before = pick->n;
+	GtPlaceInQueue top;
+	GtPlaceInQueue bottom;
+	GtScan	   *scan = begin(choice, lane->owner, pick->now, true);
+	GtRow		lease;
+
+	while (pick->n < limit && gt_scan_next(scan, &lease))
+	{
+		GtPlaceInQueue place = place_of(&lease);
+		const GtRange *range;
+
+		if (gt_compare_places(&place, &lane->upto) <= 0)
+			break;
+		range = in_hand(pick, lane->owner, &place);
+		if (range != NULL && range->from.check_at < place.check_at)
+		{
+			gt_scan_end(scan);
+			scan = begin(choice, lane->owner, range->from.check_at, true);
+		}
+		if (range != NULL || !concerns_us(choice, &lease))
+			continue;
+		if (pick->n == before)
+			top = place;
+		bottom = place;
+		add_lease(pick, lane, &lease);
+	}
+	gt_scan_end(scan);
+	if (pick->n > before)
+		tell(pick, lane->owner, &bottom, &top);
+}
+
+/* The share of a role. */
+static void
+pick_lane(Choice *choice, GtLane *lane, int share)
+{
+	GtPick	   *pick = choice->pick;
+	GtLow	   *low = &lane->low;
+	int			half = Max(share / 2, 1);
+	int			before = pick->n;
+	bool		in_round = low->after.check_at != GT_NOWHERE;
+	TimestampTz now = gt_now();
+	bool		all = pick->own || gt_low_all_is_due(low, now);
+	TimestampTz from = all ? PG_INT64_MIN : low->low;
+	TimestampTz first = pick_oldest(choice, lane, in_round ? low->after.check_at : from, half);
+
+	if (pick->n == before && !lane->met && !in_round && !all)
+	{
+		all = now >= gt_low_all_from(low);
+		if (all)
+			first = pick_oldest(choice, lane, from = PG_INT64_MIN, half);
+		else
+			pick->next = Min(pick->next, gt_low_all_from(low));
+	}
+	/* what is beyond is not looked at here: the next pass, if it finds nothing, tells when that is due */
+	if (lane->more && share > half)
+		pick_newest(choice, lane, share - half);
+	pick->more = pick->more || lane->more;
+	low->behind = lane->more;
+	if (pick->own)
+		return;
+	if (!in_round)
+	{
+		if (all)
+			gt_low_looked_at_all(low, now);
+		gt_low_found(low, from, first, now);
+	}
+	gt_low_remember(low);
+}
+
+/* ---------------------------------------------------------------- all roles */
+
+/* With the role after that one we begin. Written by who has the token (worker.c). */
+static Oid *
+turn(void)
+{
+	static Oid	mine = InvalidOid;
+
+	return gt_my_slot != NULL ? &gt_my_database()->expire_after : &mine;
+}
+
+/*
+ * Those that may have something due, in the order of their turns, as many as a pass
+ * can look at.  When the others have is noted.
+ */
+static void
+find_lanes(Choice *choice)
+{
+	GtPick	   *pick = choice->pick;
+	Oid			last = *turn();
+	int			nkeys;
+	GtKey	   *keys = gt_scan_keys(&choice->leases, GT_LEASE_CHECK, &nkeys);
+	int			ndue = 0;
+	int			start = 0;
+	int			i;
+
+	for (i = 0; i < nkeys; i++)
+	{
+		if (keys[i].first <= pick->now)
+			keys[ndue++] = keys[i];
+		else
+			pick->next = Min(pick->next, keys[i].first);
+	}
+	while (start < ndue && keys[start].key <= last)
+		start++;
+	pick->nlanes = Min(ndue, pick->limit);
+	pick->more = ndue > pick->nlanes;
+	pick->lanes = palloc0((pick->nlanes + 1) * sizeof(GtLane));
+	for (i = 0; i < pick->nlanes; i++)
+	{
+		GtLane	   *lane = &pick->lanes[i];
+
+		lane->owner = keys[(start + i) % ndue].key;
+		lane->upto.check_at = GT_NOWHERE;
+		if (pick->own)
+			lane->low.after.check_at = GT_NOWHERE;
+		else
+			gt_low_recall(&lane->low, GT_LEASE_CHECK, lane->owner);
+		lane->late = lane->low.behind;
+	}
+	if (pick->nlanes > 0 && !pick->own)
+		*turn() = pick->lanes[pick->more ? pick->nlanes - 1 : 0].owner;
+}
+
+void
+gt_pick(GtPick *pick, int limit, bool own)
+{
+	int			left;
+	int			round;
+	int			i;
+	Choice		choice;
+
+	memset(pick, 0, sizeof(GtPick));
+	pick->own = own;
+	pick->now = gt_now();
+	pick->limit = limit;
+	pick->next = GT_NEVER;
+	pick->told = true;
+	pick->keys = palloc(limit * sizeof(GtLeaseKey));
+	find_others(pick);
+	choice.pick = pick;
+	gt_open(&choice.objects, GT_OBJECT, RowExclusiveLock);
+	gt_open(&choice.leases, GT_LEASE, RowExclusiveLock);
+	find_lanes(&choice);
+	left = pick->nlanes;
+	for (round = 0; round < 2; round++)
+		for (i = 0; i < pick->nlanes; i++)
+		{
+			GtLane	   *lane = &pick->lanes[i];
+
+			if (lane->late == (round > 0))
+				pick_lane(&choice, lane, (limit - pick->n) / left--);
+		}
+	gt_close(&choice.leases);
+	gt_close(&choice.objects);
+}
+
+/* A role of which a pass alone has looked at these: does a round begin, go on or end? Returns how many it has found locked, at its end. */
+static int
+go_round(GtLane *lane, TimestampTz *busy_from)
+{
+	GtLow	   *low = &lane->low;
+	bool		in_round = low->after.check_at != GT_NOWHERE;
+	int			busy = 0;
+
+	if (lane->more && lane->upto.check_at != GT_NOWHERE && (in_round || !lane->ended))
+	{
+		low->after = lane->upto;
+		low->busy += lane->busy;
+		low->busy_from = Max(low->busy_from, lane->busy_from);
+	}
+	else if (in_round)
+	{
+		/* all of it is to be looked at again, also where a pass has failed since */
+		busy = Max(low->busy, 1);
+		*busy_from = Max(*busy_from, low->busy_from);
+		low->after.check_at = GT_NOWHERE;
+		low->busy = 0;
+		low->busy_from = 0;
+	}
+	else
+		return 0;
+	gt_low_remember(low);
+	return busy;
+}
+
+int
+gt_pick_done(GtPick *pick, TimestampTz *busy_from)
+{
+	int			busy = 0;
+	int			i;
+
+	for (i = 0; i < pick->n; i++)
+	{
+		const GtLeaseKey *key = &pick->keys[i];
+		GtLane	   *lane = &pick->lanes[key->lane];
+		GtPlaceInQueue place = place_of(key->row);
+
+		lane->ended = lane->ended || (key->ended && gt_compare_places(&place, &lane->upto) <= 0);
+		if (!key->busy)
+			continue;
+		lane->busy++;
+		lane->busy_from = Max(lane->busy_from, place.check_at);
+		*busy_from = Max(*busy_from, place.check_at);
+		busy++;
+	}
+	for (i = 0; i < pick->nlanes && !pick->own; i++)
+		if (!pick->lanes[i].met)
+			busy += go_round(&pick->lanes[i], busy_from);
+	return busy;
+}
