@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "services/services.h"
+#include "base/array.h"
 
 typedef struct Token Token;
 
