@@ -220,7 +220,7 @@ static bool
 admit(Http2Stream *stream, const GrpcIdentity *who)
 {
 	bool		known = who != NULL && who->caller != NULL && who->name != NULL;
-	Party	   *party = known ? party_of_caller(who->name) : party_of_peer(conn_host(http2_conn(stream)));
+	Party	   *party = known ? party_of_caller(who->name) : party_hold(http2_peer(stream));
 	bool		admitted = http2_admit(stream, party, known || (who != NULL && !who->asked), known);
 
 	party_release(party);

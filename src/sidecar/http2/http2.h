@@ -82,6 +82,9 @@ extern void http2_reset(Http2Stream *stream, uint32_t code);
 extern bool http2_admit(Http2Stream *stream, Party *party, bool common, bool named);
 extern Party *http2_party(const Http2Stream *stream);
 
+/* The other end of its connection. */
+extern Party *http2_peer(const Http2Stream *stream);
+
 /* Reckon more bytes for the stream's party, to its end; false: too many. */
 extern bool http2_charge(Http2Stream *stream, size_t bytes);
 

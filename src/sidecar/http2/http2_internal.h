@@ -18,6 +18,13 @@
 #define FRAME_HEADER 9
 #define PREFACE 24
 
+/* Before each of a request's header fields; its name and value follow, with a NUL behind each. */
+typedef struct FieldLengths
+{
+	uint16_t	name;
+	uint16_t	value;
+} FieldLengths;
+
 struct Http2Stream
 {
 	Http2	   *session;
@@ -30,14 +37,14 @@ struct Http2Stream
 	bool		finished;		/* trailers are given: data ends with what is in out */
 	bool		sent_end;
 	bool		too_large;
-	char	   *headers;		/* name, NUL, value, NUL, ... */
+	char	   *headers;		/* FieldLengths, name, NUL, value, NUL, ... */
 	size_t		headers_len,
 				headers_size;
 	uint8_t    *out;
 	size_t		out_start,
 				out_len,
 				out_size;
-	char	   *trailers;		/* like headers */
+	char	   *trailers;		/* name, NUL, value, NUL, ... */
 	size_t		trailers_len;
 	Party	   *party;			/* for whom; NULL: not known yet */
 	size_t		charged;		/* bytes reckoned for it */
@@ -79,6 +86,7 @@ struct Http2
 	Party	   *peer;
 	size_t		charged;		/* for it: what the connection holds besides its streams */
 	bool		named;			/* somebody known calls over it */
+	bool		unchecked;		/* nghttp2 does not look at the fields */
 	LoopTimer	reap;			/* runs while answers wait to be taken */
 	LoopTimer	stalled;		/* runs while nothing is read, as the client reads nothing */
 	int			drain_step;		/* 0: no, 1: notice sent, 2: last GOAWAY sent */

@@ -51,6 +51,21 @@ grow_headers(Http2Stream *stream, size_t needed)
 	return true;
 }
 
+/* There is room for it. */
+static void
+add_field(Http2Stream *stream, const uint8_t *name, size_t name_len, const uint8_t *value, size_t value_len)
+{
+	FieldLengths lengths = {(uint16_t) name_len, (uint16_t) value_len};
+	char	   *at = stream->headers + stream->headers_len;
+
+	memcpy(at, &lengths, sizeof(lengths));
+	at = mempcpy(at + sizeof(lengths), name, name_len);
+	*at++ = '\0';
+	at = mempcpy(at, value, value_len);
+	*at++ = '\0';
+	stream->headers_len = (size_t) (at - stream->headers);
+}
+
 /*
  * A byte of a header block may stand for thousands, which were sent once and
  * are in the table: what is too large for an answer that says so is not looked
@@ -62,7 +77,7 @@ on_header(nghttp2_session *nghttp2, const nghttp2_frame *frame, const uint8_t *n
 {
 	Http2	   *session = arg;
 	Http2Stream *stream = nghttp2_session_get_stream_user_data(nghttp2, frame->hd.stream_id);
-	size_t		needed = name_len + value_len + 2;
+	size_t		needed = name_len + value_len + 2 + sizeof(FieldLengths);
 
 	session->block_bytes += needed;
 	if (session->block_bytes > MOST_HEADER_BYTES)
@@ -71,20 +86,16 @@ on_header(nghttp2_session *nghttp2, const nghttp2_frame *frame, const uint8_t *n
 	if (stream == NULL || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
 	needed += stream->headers_len;
-	/* Where nghttp2 does not check them, a NUL would make one field of two. */
-	if (needed > MAX_HEADER_BYTES || memchr(name, '\0', name_len) != NULL || memchr(value, '\0', value_len) != NULL)
+	/* Read as text, it would end at a NUL. */
+	if (needed > MAX_HEADER_BYTES ||
+		(session->unchecked && (memchr(name, '\0', name_len) != NULL || memchr(value, '\0', value_len) != NULL)))
 	{
 		stream->too_large = true;
 		return 0;
 	}
 	if (needed > stream->headers_size && !grow_headers(stream, needed))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	memcpy(stream->headers + stream->headers_len, name, name_len);
-	stream->headers_len += name_len;
-	stream->headers[stream->headers_len++] = '\0';
-	memcpy(stream->headers + stream->headers_len, value, value_len);
-	stream->headers_len += value_len;
-	stream->headers[stream->headers_len++] = '\0';
+	add_field(stream, name, name_len, value, value_len);
 	return 0;
 }
 

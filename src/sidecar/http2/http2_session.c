@@ -190,10 +190,13 @@ opened(Conn *conn)
 	Http2	   *session = calloc(1, sizeof(Http2));
 
 	if (session != NULL)
+	{
 		session->peer = party_of_peer(conn_host(conn));
+		session->unchecked = strcmp(conn_host(conn), "unix") == 0;
+	}
 	if (session == NULL || session->peer == NULL || !party_recharge(session->peer, &session->charged, SESSION_FIRST_BYTES) ||
 		!init_nghttp2() || nghttp2_session_server_new2(&session->nghttp2, callbacks, session,
-											strcmp(conn_host(conn), "unix") == 0 ? unix_option : session_option) != 0)
+											session->unchecked ? unix_option : session_option) != 0)
 	{
 		if (session != NULL)
 			forget_peer(session);

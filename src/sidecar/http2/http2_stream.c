@@ -61,17 +61,18 @@ http2_unsent(const Http2Stream *stream)
 const char *
 http2_header(const Http2Stream *stream, const char *name)
 {
-	const char *at = stream->headers;
-	const char *end = stream->headers + stream->headers_len;
+	size_t		len = strlen(name);
+	size_t		at = 0;
 
-	while (at < end)
+	while (at < stream->headers_len)
 	{
-		size_t		len = strlen(at);
+		FieldLengths lengths;
 
-		if (strcmp(at, name) == 0)
-			return at + len + 1;
-		at += len + 1;
-		at += strlen(at) + 1;
+		memcpy(&lengths, stream->headers + at, sizeof(lengths));
+		at += sizeof(lengths);
+		if (lengths.name == len && memcmp(stream->headers + at, name, len) == 0)
+			return stream->headers + at + len + 1;
+		at += (size_t) lengths.name + lengths.value + 2;
 	}
 	return NULL;
 }
@@ -80,6 +81,12 @@ Party *
 http2_party(const Http2Stream *stream)
 {
 	return stream->party;
+}
+
+Party *
+http2_peer(const Http2Stream *stream)
+{
+	return stream->session->peer;
 }
 
 bool
