@@ -25,8 +25,10 @@ OBJS = \
 	src/shared/ids.o \
 	src/shared/margins.o \
 	src/shared/observe.o \
+	src/shared/renewals.o \
 	src/shared/shmem.o \
 	src/table/lock.o \
+	src/table/look.o \
 	src/table/low.o \
 	src/table/relations.o \
 	src/table/scan.o \
@@ -58,6 +60,7 @@ OBJS = \
 	src/garbage/history.o \
 	src/garbage/notify.o \
 	src/garbage/order.o \
+	src/lease/buffered.o \
 	src/lease/create.o \
 	src/lease/created.o \
 	src/lease/ending.o \
@@ -131,9 +134,11 @@ OUR_HEADERS = \
 	src/shared/margins.h \
 	src/shared/observe.h \
 	src/shared/parts.h \
+	src/shared/renewals.h \
 	src/shared/shmem.h \
 	src/shared/wake.h \
 	src/shared/where.h \
+	src/table/look.h \
 	src/table/low.h \
 	src/table/records.h \
 	src/table/relations.h \
@@ -169,6 +174,7 @@ OUR_HEADERS = \
 	src/garbage/notify.h \
 	src/garbage/objects.h \
 	src/garbage/order.h \
+	src/lease/buffered.h \
 	src/lease/created.h \
 	src/lease/ending.h \
 	src/lease/expiry.h \

@@ -348,8 +348,13 @@ COMMENT ON FUNCTION @extschema@.gt_fence_check(text, text, bigint)
 IS 'True exactly if a running lease of the object has this fence; share-locks the object to the end of the transaction.';
 
 -- what the views and the read functions judge a lease by; NULL deadline: over
-CREATE FUNCTION _garbagetruck.gt__deadline(id uuid, deadline timestamptz, duration bigint, run bigint) RETURNS timestamptz
-AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+CREATE FUNCTION _garbagetruck.gt__deadline(id uuid, deadline timestamptz, duration bigint, run bigint, renewed_at timestamptz)
+RETURNS timestamptz AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+-- the same of what is shown of renewals
+CREATE FUNCTION _garbagetruck.gt__renewed_at(id uuid, renewed_at timestamptz) RETURNS timestamptz
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+CREATE FUNCTION _garbagetruck.gt__renewals(id uuid, renewals bigint) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 CREATE FUNCTION _garbagetruck.gt__running(id uuid, deadline timestamptz) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 CREATE FUNCTION _garbagetruck.gt__acts_for(role oid) RETURNS boolean
@@ -366,9 +371,9 @@ AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
 CREATE VIEW _garbagetruck.gt__lease_view AS
 SELECT l.id AS lease_id, l.object_id, l.object_type, l.service_id,
 	CASE WHEN _garbagetruck.gt__running(d.id, d.expires_at) THEN 'active' ELSE 'expired' END AS state,
-	l.created_at, l.renewed_at, d.expires_at,
+	l.created_at, _garbagetruck.gt__renewed_at(l.id, l.renewed_at) AS renewed_at, d.expires_at,
 	l.duration OPERATOR(pg_catalog.*) interval '1 microsecond' AS duration,
-	l.renewals, l.fence, l.exclusive, l.parent, h.name AS cleanup, l.payload, l.metadata, l.attempts,
+	_garbagetruck.gt__renewals(l.id, l.renewals) AS renewals, l.fence, l.exclusive, l.parent, h.name AS cleanup, l.payload, l.metadata, l.attempts,
 	coalesce(l.max_attempts, h.max_attempts) AS max_attempts,
 	coalesce(l.retry_delay, h.retry_delay) OPERATOR(pg_catalog.*) interval '1 microsecond' AS retry_delay,
 	l.owner
@@ -376,8 +381,8 @@ FROM _garbagetruck.gt_lease l
 	LEFT JOIN _garbagetruck.gt_lease p ON p.id OPERATOR(pg_catalog.=) l.parent
 	LEFT JOIN _garbagetruck.gt__handler h ON h.id OPERATOR(pg_catalog.=) l.handler
 	CROSS JOIN LATERAL (SELECT coalesce(l.parent, l.id) AS id,
-		CASE WHEN l.parent IS NULL THEN _garbagetruck.gt__deadline(l.id, l.deadline, l.duration, l.run)
-			ELSE _garbagetruck.gt__deadline(p.id, p.deadline, p.duration, p.run) END AS expires_at
+		CASE WHEN l.parent IS NULL THEN _garbagetruck.gt__deadline(l.id, l.deadline, l.duration, l.run, l.renewed_at)
+			ELSE _garbagetruck.gt__deadline(p.id, p.deadline, p.duration, p.run, p.renewed_at) END AS expires_at
 		OFFSET 0) d;
 
 -- ---------------------------------------------------------------------------
@@ -635,7 +640,9 @@ CREATE TRIGGER gt__handler_restored BEFORE INSERT ON _garbagetruck.gt__handler
 ALTER TABLE _garbagetruck.gt__handler ENABLE ALWAYS TRIGGER gt__handler_restored;
 
 -- What the internals are for.
-COMMENT ON FUNCTION _garbagetruck.gt__deadline(uuid, timestamptz, bigint, bigint) IS 'For the views: when a lease is over.';
+COMMENT ON FUNCTION _garbagetruck.gt__deadline(uuid, timestamptz, bigint, bigint, timestamptz) IS 'For the views: when a lease is over.';
+COMMENT ON FUNCTION _garbagetruck.gt__renewed_at(uuid, timestamptz) IS 'For the views: when a lease was renewed last.';
+COMMENT ON FUNCTION _garbagetruck.gt__renewals(uuid, bigint) IS 'For the views: how often a lease was renewed.';
 COMMENT ON FUNCTION _garbagetruck.gt__running(uuid, timestamptz) IS 'For the views: is a lease with this deadline still running?';
 COMMENT ON FUNCTION _garbagetruck.gt__acts_for(oid) IS 'For the views: does the reader act for this role?';
 COMMENT ON FUNCTION _garbagetruck.gt__role_name(oid) IS 'For the views: the name of a role.';

@@ -53,18 +53,6 @@ static const struct config_enum_entry renewal_modes[] = {
 };
 
 static bool
-check_renewals(int *newval, void **extra, GucSource source)
-{
-	if (*newval == GT_RENEWALS_BUFFERED)
-	{
-		GUC_check_errmsg("buffered renewals are not supported by garbagetruck " GT_VERSION);
-		GUC_check_errhint("Use \"durable\".");
-		return false;
-	}
-	return true;
-}
-
-static bool
 check_databases(char **newval, void **extra, GucSource source)
 {
 	char	   *list = pstrdup(*newval);
@@ -155,8 +143,11 @@ define_for_workers(void)
 
 /* Of leases and of the cluster. */
 static void
-define_for_leases(GucContext at_start)
+define_for_leases(bool preloaded)
 {
+	/* read at start only; without preload there is no start of ours, and reloading them is harmless */
+	GucContext	at_start = preloaded ? PGC_POSTMASTER : PGC_SIGHUP;
+
 	DefineCustomIntVariable("garbagetruck.default_lease_duration",
 							"Duration of leases that are created without one.",
 							NULL,
@@ -183,8 +174,9 @@ define_for_leases(GucContext at_start)
 							&gt_max_payload, 64 * 1024, 0, 256 * 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomEnumVariable("garbagetruck.renewals",
 							 "Whether a renewal is kept in shared memory first (buffered) or always written (durable).",
-							 NULL,
-							 &gt_renewals, GT_RENEWALS_DURABLE, renewal_modes, PGC_SIGHUP, 0, check_renewals, NULL, NULL);
+							 "Without preload there is no such memory, and each is written.",
+							 &gt_renewals, preloaded ? GT_RENEWALS_BUFFERED : GT_RENEWALS_DURABLE, renewal_modes,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("garbagetruck.restart_grace",
 							"How much of its life an absence of the server gives back to a lease at most.",
 							NULL,
@@ -225,11 +217,8 @@ define_for_sessions(void)
 void
 gt_settings_init(bool preloaded)
 {
-	/* read at start only; without preload there is no start of ours, and reloading them is harmless */
-	GucContext	at_start = preloaded ? PGC_POSTMASTER : PGC_SIGHUP;
-
 	define_for_workers();
-	define_for_leases(at_start);
+	define_for_leases(preloaded);
 	define_for_sessions();
 	MarkGUCPrefixReserved("garbagetruck");
 }

@@ -47,6 +47,7 @@
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/ids.h"
+#include "shared/renewals.h"
 #include "table/records.h"
 
 #define FEW			16			/* leases, of each of which it is looked whether it has children */
@@ -140,6 +141,18 @@ orphan_children(GtTable *leases, const pg_uuid_t *parent, bool expired, Timestam
 	return true;
 }
 
+/* What is shown of renewals that were not written is, with what they came to. */
+static void
+keep_renewals(GtRow *lease)
+{
+	TimestampTz renewed_at = GT_TIME(lease, L_RENEWED_AT);
+	int64		renewals = GT_INT64(lease, L_RENEWALS);
+
+	gt_renewal_shown(DatumGetUUIDP(lease->v[L_ID]), &renewed_at, &renewals);
+	GT_SET(lease, L_RENEWED_AT, TimestampTzGetDatum(renewed_at));
+	GT_SET(lease, L_RENEWALS, Int64GetDatum(renewals));
+}
+
 /* The worker's `check_at` was a lower bound: the lease lives on. Returns 1 where nobody may judge it yet. */
 int
 gt_re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at)
@@ -149,6 +162,7 @@ gt_re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at)
 	GT_SET(lease, L_DEADLINE, TimestampTzGetDatum(over_at));
 	GT_SET(lease, L_CHECK_AT, TimestampTzGetDatum(over_at));
 	GT_SET(lease, L_RUN, Int64GetDatum(gt_run()));
+	keep_renewals(lease);
 	gt_update(leases, lease);
 	gt_due_after_commit(over_at);
 	return 0;
@@ -252,6 +266,8 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, bool skip, MemoryCont
 			return gt_re_arm(leases, &lease, over_at);
 		gt_delete(leases, &lease);
 	}
+	if (!key->child)
+		gt_renewal_ended(&key->id);
 
 	if (key->reason == GT_END_EXPIRED)
 		hold_back(&group->row, &lease, over_at);

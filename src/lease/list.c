@@ -27,6 +27,7 @@
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "shared/clock.h"
+#include "shared/renewals.h"
 #include "table/scan.h"
 
 PG_FUNCTION_INFO_V1(gt_lease_get);
@@ -40,8 +41,11 @@ lease_columns(GtTable *leases, const GtRow *row, Datum *v, bool *nulls)
 {
 	GtHandler	h;
 	TimestampTz until = gt_lease_shown_until(leases, row);
+	TimestampTz renewed_at = GT_TIME(row, L_RENEWED_AT);
+	int64		renewals = GT_INT64(row, L_RENEWALS);
 	bool		has_handler = !row->isnull[L_HANDLER] && gt_handler_by_id(GT_INT32(row, L_HANDLER), &h);
 
+	gt_renewal_shown(DatumGetUUIDP(row->v[L_ID]), &renewed_at, &renewals);
 	memset(nulls, 0, LEASE_COLUMNS * sizeof(bool));
 	v[0] = row->v[L_ID];
 	v[1] = row->v[L_OBJECT_ID];
@@ -49,12 +53,12 @@ lease_columns(GtTable *leases, const GtRow *row, Datum *v, bool *nulls)
 	v[3] = row->v[L_SERVICE_ID];
 	v[4] = CStringGetTextDatum(gt_lease_running(leases, row, gt_now()) ? "active" : "expired");
 	v[5] = row->v[L_CREATED_AT];
-	v[6] = row->v[L_RENEWED_AT];
+	v[6] = TimestampTzGetDatum(renewed_at);
 	nulls[7] = (until == 0);
 	v[7] = TimestampTzGetDatum(until);
 	nulls[8] = row->isnull[L_DURATION];
 	v[8] = nulls[8] ? (Datum) 0 : IntervalPGetDatum(gt_us_interval(GT_INT64(row, L_DURATION)));
-	v[9] = row->v[L_RENEWALS];
+	v[9] = Int64GetDatum(renewals);
 	v[10] = row->v[L_FENCE];
 	v[11] = row->v[L_EXCLUSIVE];
 	nulls[12] = row->isnull[L_PARENT];

@@ -45,9 +45,11 @@
 #include "base/settings.h"
 #include "base/transaction.h"
 #include "garbage/history.h"
+#include "lease/created.h"
 #include "lease/start.h"
 #include "lease/start_record.h"
 #include "shared/due.h"
+#include "shared/renewals.h"
 #include "shared/shmem.h"
 #include "table/records.h"
 #include "table/versions.h"
@@ -375,9 +377,28 @@ write_start(GtTable *table, GtRow *rows, int n, int64 grace_before, bool rearmed
 	GT_SET(&row, START_REARMED, BoolGetDatum(rearmed));
 	GT_SET(&row, START_HISTORY_NOW, TimestampTzGetDatum(history_now_of(rows, n, now)));
 	gt_insert(table, &row);
+	gt_commit_flushed();		/* what is promised in this run is kept in the next one by what this says */
 	for (i = 0; i < n; i++)
 		(void) gt_try_delete(table, &rows[i]);
 	remember(&start);
+}
+
+/*
+ * The grace by which rows may live on that were written before this run: that of the
+ * run which this row records, and as long as anything can still run that was promised
+ * in the runs before it, theirs; but for the adoption of a copy, which is for once.
+ */
+static int64
+grace_promised(const GtRow *start)
+{
+	int64		grace = GT_INT64(start, START_GRACE);
+	int64		before = GT_INT64(start, START_GRACE_BEFORE);
+
+	/* the setting may be less than what leases were created with: not all of it is */
+	if (before == PG_INT64_MAX ||
+		gt_now() - GT_TIME(start, START_STARTED_AT) > Max((int64) gt_max_duration * USECS_PER_SEC, 30 * USECS_PER_DAY))
+		return grace;
+	return Max(grace, before);
 }
 
 void
@@ -401,7 +422,7 @@ gt_start_ensure(void)
 	else
 	{
 		for (i = 0; i < n; i++)
-			grace_before = Max(grace_before, GT_INT64(&rows[i], START_GRACE));
+			grace_before = Max(grace_before, grace_promised(&rows[i]));
 		write_start(&table, rows, n, grace_before, nothing_is_ahead(rows, n));
 	}
 	gt_close(&table);
@@ -483,6 +504,14 @@ gt_start_adopt(void)
 	gt_close(&table);
 }
 
+bool
+gt_start_is_recorded(void)
+{
+	Start		start;
+
+	return !recording.known && current_start(&start);
+}
+
 /* G of a lease: how much of its life an absence gives back at most. */
 int64
 gt_grace_of(int64 duration)
@@ -510,10 +539,26 @@ effective(TimestampTz deadline, int64 duration, int64 run)
 	return Max(deadline, start.at) + Min(duration, start.grace);
 }
 
+/*
+ * What was acknowledged since it was written, too.  Whoever judges by it has read
+ * the clock before: see buffered.c.
+ */
+static TimestampTz
+with_renewals(const pg_uuid_t *id, TimestampTz until, int64 run, TimestampTz renewed_at)
+{
+	if (until == GT_NEVER || run != gt_run())
+		return until;
+	return gt_renewal_deadline(id, renewed_at, until);
+}
+
 TimestampTz
 gt_effective_deadline(const GtRow *lease)
 {
-	return effective(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), GT_INT64(lease, L_RUN));
+	int64		run = GT_INT64(lease, L_RUN);
+
+	return with_renewals(DatumGetUUIDP(lease->v[L_ID]),
+						 effective(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), run),
+						 run, GT_TIME(lease, L_RENEWED_AT));
 }
 
 static TimestampTz
@@ -527,17 +572,25 @@ least(TimestampTz deadline, int64 duration, int64 run)
 TimestampTz
 gt_least_deadline(const GtRow *lease)
 {
-	return least(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), GT_INT64(lease, L_RUN));
+	int64		run = GT_INT64(lease, L_RUN);
+
+	return with_renewals(DatumGetUUIDP(lease->v[L_ID]),
+						 least(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), run),
+						 run, GT_TIME(lease, L_RENEWED_AT));
 }
 
 /*
- * gt__deadline(id, deadline, duration, run): the same for views; NULL for a
- * lease that is not there.  Before this run is recorded, a lower bound.
+ * gt__deadline(id, deadline, duration, run, renewed_at): the same for views; NULL
+ * for a lease that is not there.  Before this run is recorded, a lower bound.
  */
 Datum
 gt__deadline(PG_FUNCTION_ARGS)
 {
+	int64		run;
+
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(least(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_INT64(2), PG_GETARG_INT64(3)));
+	run = PG_GETARG_INT64(3);
+	PG_RETURN_TIMESTAMPTZ(with_renewals(PG_GETARG_UUID_P(0), least(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_INT64(2), run),
+										run, PG_GETARG_TIMESTAMPTZ(4)));
 }

@@ -43,6 +43,7 @@
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/parts.h"
+#include "shared/renewals.h"
 #include "shared/shmem.h"
 #include "shared/wake.h"
 #include "table/relations.h"
@@ -119,6 +120,7 @@ forget_database(GtDatabase *db)
 
 	gt_clean_forget_marks(db->oid);
 	gt_observe_forget(db->oid);
+	gt_renewals_forget(db->oid);
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	db->oid = InvalidOid;
 	db->hold = 0;

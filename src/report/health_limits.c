@@ -18,7 +18,10 @@
 #include "report/health_checks.h"
 #include "rights/owner.h"
 #include "shared/due.h"
+#include "shared/renewals.h"
 #include "shared/shmem.h"
+
+#define FULL_FOR	(60 * USECS_PER_SEC)	/* a renewal that found no place so lately */
 
 /* The last id of a handler that was given. */
 static int64
@@ -67,7 +70,18 @@ gt_health_capacity(GtHealth *health)
 void
 gt_health_renewal_buffer(GtHealth *health)
 {
-	gt_health_put(health, true, "renewals are durable", NULL);
+	int			room;
+	int			used;
+	TimestampTz missed_at;
+
+	gt_renewals_state(&room, &used, &missed_at);
+	if (gt_renewals == GT_RENEWALS_DURABLE || room == 0)
+		gt_health_put(health, true, "renewals are durable", NULL);
+	else if (missed_at != 0 && gt_now() < missed_at + FULL_FOR)
+		gt_health_put_setting(health, psprintf("the buffer of renewals is full (%d of %d entries): those that find no place in it are durable", used, room),
+							  psprintf("ALTER SYSTEM SET garbagetruck.renewal_buffer_size = '%dMB';", 2 * Max(gt_renewal_buffer_size / 1024, 1)), true);
+	else
+		gt_health_put(health, true, psprintf("%d of %d entries are in use", used, room), NULL);
 }
 
 /* Databases that the setting names and that are not there. */

@@ -33,6 +33,7 @@
 #include "shared/due.h"
 #include "shared/margins.h"
 #include "shared/observe.h"
+#include "shared/renewals.h"
 #include "shared/shmem.h"
 #include "table/relations.h"
 
@@ -334,7 +335,8 @@ put_renewals(ReturnSetInfo *rsinfo)
 
 		put(&margin, "", "service_id", m->service_id, NULL, NULL, m->ratio);
 	}
-	put_one(rsinfo, "renewal_buffer_entries", "gauge", "Renewals that are in shared memory only.", 0);
+	put_one(rsinfo, "renewal_buffer_entries", "gauge", "Leases that a renewal in shared memory keeps alive.",
+			gt_renewals_count(MyDatabaseId));
 }
 
 /* Each by itself: where tables cannot be read, its numbers are left out, and those of `health` tell of it. */

@@ -91,6 +91,8 @@ static const struct
 	{"gt__acts_for", GT_RIGHT_ANY},
 	{"gt__role_name", GT_RIGHT_ANY},
 	{"gt__deadline", GT_RIGHT_ANY},
+	{"gt__renewed_at", GT_RIGHT_ANY},
+	{"gt__renewals", GT_RIGHT_ANY},
 	{"gt__running", GT_RIGHT_ANY},
 	{"gt__running_items", GT_RIGHT_ANY},
 	{"gt__handler_may", GT_RIGHT_ANY},

@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 
 #include "rights/translate.h"
+#include "shared/renewals.h"
 #include "table/records.h"
 #include "table/table.h"
 
@@ -170,6 +171,8 @@ translate_rows(HTAB *moved, const Place *place, HTAB *owners)
 			gt_lock(&t, &row, LockTupleExclusive, false) == GT_LOCKED &&
 			translate_row(moved, place, &row))
 		{
+			if (place->table == GT_LEASE)
+				(void) gt_renewal_changed(DatumGetUUIDP(row.v[L_ID]));
 			MemoryContextSwitchTo(old); /* where the table keeps what it needs for writing */
 			gt_update(&t, &row);
 		}

@@ -23,6 +23,7 @@
 #include "shared/due.h"
 #include "shared/margins.h"
 #include "shared/observe.h"
+#include "shared/renewals.h"
 #include "shared/shmem.h"
 
 const double gt_bounds[GT_NBOUNDS] = {
@@ -132,7 +133,6 @@ add_up(const Delta *done)
 	gt_observe_unlock();
 }
 
-/* A database was dropped, or the extension in it. */
 void
 gt_observe_forget(Oid database)
 {
@@ -146,7 +146,10 @@ forget_dropped(void)
 	for (; dropped != NULL; dropped = dropped->next)
 	{
 		if (dropped->handler == 0)
+		{
 			gt_observe_forget(MyDatabaseId);
+			gt_renewals_forget(MyDatabaseId);
+		}
 		else
 			gt_handler_forget(dropped->handler);
 	}
@@ -320,6 +323,16 @@ gt_count_renewed(int n)
 
 	if (delta != NULL)
 		delta->renewed += n;
+}
+
+/* See garbagetruck.h. */
+void
+gt_count_renewed_now(int n)
+{
+	GtDatabase *mine = gt_my_database();
+
+	if (mine != NULL)
+		pg_atomic_fetch_add_u64(&gt_shared->counters[mine - gt_shared->databases].renewed, n);
 }
 
 void

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
@@ -22,6 +23,7 @@
 #include "shared/margins.h"
 #include "shared/observe.h"
 #include "shared/parts.h"
+#include "shared/shmem.h"
 
 #define SHARE			8		/* whoever has this part of a full table gets no more of it, but for what was its own */
 #define MAX_SERVICES	1000	/* whose renewal margin is kept, of all databases */
@@ -29,6 +31,8 @@
 #define MARGIN_WINDOW	(5 * USECS_PER_MINUTE)	/* the smallest margin of this one and the one before is shown */
 #define WHOLE			1000	/* margins are thousandths of the duration */
 #define UNSEEN			1001
+#define TOLD			1024	/* services of which a process remembers what it has told, */
+#define TOLD_FOR		(5 * USECS_PER_SEC) /* for so long */
 
 typedef struct ServiceKey
 {
@@ -139,21 +143,60 @@ move_window(Service *service, int64 window)
 	service->window = window;
 }
 
+/*
+ * What this process has told lately: a smaller margin of a service makes this one
+ * superfluous for a while.  By a hash of the name.
+ */
+static struct Told
+{
+	uint64		service;
+	int			margin;
+	TimestampTz at;
+}			told[TOLD];
+
+static int
+margin_of(int64 left, int64 duration)
+{
+	return (int) (Max(Min((double) left / duration, 1.0), 0.0) * WHOLE);
+}
+
+/* See margins.h. Nobody can make up a name of the same hash: the run is a secret. */
+uint64
+gt_service_hash(const char *service_id)
+{
+	return hash_bytes_extended((const unsigned char *) service_id, (int) strlen(service_id),
+							   gt_shared == NULL ? 0 : (uint64) gt_shared->clock.run);
+}
+
+/* See margins.h. */
+bool
+gt_margin_is_known(uint64 service, int64 left, int64 duration, TimestampTz now)
+{
+	const struct Told *t = &told[service % TOLD];
+
+	return services == NULL || duration <= 0 ||
+		(t->service == service && now < t->at + TOLD_FOR && margin_of(left, duration) >= t->margin);
+}
+
 /* A lease of this service was renewed with so much of its duration left, us. */
 void
 gt_observe_renewal(const char *service_id, int64 left, int64 duration)
 {
+	uint64		hash = gt_service_hash(service_id);
+	struct Told *t = &told[hash % TOLD];
+	TimestampTz now = gt_now();
 	int			margin;
 	Service    *service;
 
-	if (services == NULL || duration <= 0)
+	if (services == NULL || gt_margin_is_known(hash, left, duration, now))
 		return;
-	margin = (int) (Max(Min((double) left / duration, 1.0), 0.0) * WHOLE);
+	margin = margin_of(left, duration);
 	gt_observe_lock();
 	service = service_entry(service_id);
-	service->used_at = gt_now();
-	move_window(service, service->used_at / MARGIN_WINDOW);
+	service->used_at = now;
+	move_window(service, now / MARGIN_WINDOW);
 	service->margin[0] = Min(service->margin[0], margin);
+	*t = (struct Told) {hash, service->margin[0], now};
 	gt_observe_unlock();
 }
 

@@ -27,6 +27,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "table/look.h"
 #include "table/table.h"
 #include "table/table_internal.h"
 
@@ -159,6 +160,15 @@ wait_for_holders(GtTable *t, GtRow *row, LockTupleMode mode)
 		XactLockTableWait(holders[i].xid, t->rel, &row->tid, XLTW_Lock);
 	if (holders != NULL)
 		pfree(holders);
+}
+
+/* See look.h. */
+void
+gt_wait_for_holders(GtTable *t, GtRow *row)
+{
+	LockTuple(t->rel, &row->tid, ExclusiveLock);
+	wait_for_holders(t, row, LockTupleNoKeyExclusive);
+	UnlockTuple(t->rel, &row->tid, ExclusiveLock);
 }
 
 bool

@@ -96,6 +96,45 @@ def renew(b):
     b.result("HOT share of durable renewals", hot, 0.95, hot >= 0.95, f"{after[1] - before[1]} of {done} updates", ">=")
 
 
+def renew_buffered(b):
+    """gt_renew and gt_renew_many in shared memory against SELECT by primary key of as many rows, and durable gt_renew."""
+    count = b.size(200000)
+    b.sql("CREATE TABLE batches (n serial PRIMARY KEY, ids uuid[])")
+    b.sql("ALTER TABLE batches ALTER ids SET STORAGE EXTERNAL")
+    for first in range(0, count, 1000):
+        b.sql("INSERT INTO batches (ids) SELECT gt_lease_create_many(array(SELECT (%s + g)::text"
+              " FROM generate_series(1, 1000) AS g), 'bench', 's', '1 hour')", (first,))
+    b.sql("CREATE TABLE plain AS SELECT * FROM _garbagetruck.gt_lease; ALTER TABLE plain ADD PRIMARY KEY (id)")
+    b.sql("VACUUM ANALYZE")
+    # of some, each by a script of its own: pgbench has no variables of type uuid
+    some = [row[0] for row in b.sql("SELECT id FROM plain ORDER BY md5(id::text) LIMIT 100")]
+    ours = [b.script(f"renew{n}", f"SELECT gt_renew('{id}');\n") for n, id in enumerate(some)]
+    theirs = [b.script(f"select{n}", f"SELECT deadline FROM plain WHERE id = '{id}';\n") for n, id in enumerate(some)]
+    many = b.script("many", f"\\set n random(1, {count // 1000})\n"
+                            "SELECT count(*) FROM gt_renew_many((SELECT ids FROM batches WHERE n = :n));\n")
+
+    def of_all(scripts, clients):
+        more = [word for script in scripts[1:] for word in ("-f", script)]
+        return b.pgbench(scripts[0], clients, *more)
+
+    b.sql("SELECT count(*) FROM batches, gt_renew_many(ids)")       # they are in memory, and the rows as they will stay
+    b.sql("CHECKPOINT")
+    for clients in b.options.clients:
+        written = "SELECT pg_current_wal_insert_lsn() - '0/0', sum(n_tup_upd)::float FROM pg_stat_all_tables WHERE relname = 'gt_lease'"
+        before = b.sql(written)[0]
+        a, p = b.alternate(lambda c=clients: of_all(ours, c), lambda c=clients: of_all(theirs, c))
+        b.ratio(f"buffered renew, {clients} clients", a, p, 0.8, "tps")
+        after = b.sql(written)[0]
+        b.result("WAL of it", float(after[0] - before[0]), 0, after[1] == before[1],
+                 f"bytes in the whole server meanwhile; {after[1] - before[1]:.0f} rows written", "<=")
+        all_of = b.pgbench(many, clients) * 1000
+        b.set(garbagetruck__renewals="durable")
+        durable = of_all(ours, clients)
+        b.set(garbagetruck__renewals="buffered")
+        b.result(f"renew_many of 1000, {clients} clients", all_of / durable, 40, all_of >= 40 * durable,
+                 f"{all_of:,.0f} leases/s against {durable:,.0f} durable gt_renew/s", ">=")
+
+
 def create_many(b):
     """gt_lease_create_many of 100 against a bare INSERT of 100 lease rows."""
     b.sql(LIKE)
@@ -369,5 +408,5 @@ def history(b):
     b.ratio("reclaim with history = errors", a, p, 0.95, "leases/s")
 
 
-ALL = {"create": create, "renew": renew, "create_many": create_many, "reclaim": reclaim, "scale": scale, "lag": lag,
+ALL = {"create": create, "renew": renew, "renew_buffered": renew_buffered, "create_many": create_many, "reclaim": reclaim, "scale": scale, "lag": lag,
        "idle": idle, "claim": claim, "history": history, "fairness": fair.fairness, "alternate": fair.alternate}

@@ -184,7 +184,7 @@ class Checker:
                     for lease, status, deadline in op["value"]:
                         if status == "renewed":
                             self.load_renewal(op, lease, deadline)
-                elif op["state"] == "unknown":
+                else:               # some may have counted before it failed
                     for lease in op["args"]["leases"]:
                         self.load_renewal(op, lease, None)
             elif op["kind"] == "release":
@@ -231,7 +231,7 @@ class Checker:
 
     def load_renewal(self, op, lease, deadline):
         known = self.leases.get(lease)
-        if known is None or op["state"] == "error":
+        if known is None or (op["state"] == "error" and op["kind"] == "renew"):
             return
         if op["args"]["duration"] and known.longest:
             known.longest = max(known.longest, op["args"]["duration"])

@@ -11,8 +11,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 sys.dont_write_bytecode = True
 
-import psycopg2     # noqa: E402
-
 import beside       # noqa: E402
 import check        # noqa: E402
 import cluster      # noqa: E402
@@ -70,13 +68,11 @@ def one_run(server, number, options):
     return not short
 
 
-def vary(admin, number):
-    """Both kinds of renewals in turn, where the library has both; and batches so small that workers work side by side."""
-    try:
-        cluster.query(admin, f"ALTER SYSTEM SET garbagetruck.renewals = '{('durable', 'buffered')[number % 2]}'")
-    except psycopg2.Error:
-        pass
-    cluster.query(admin, f"ALTER SYSTEM SET garbagetruck.batch_size = {(1000, 4)[number // 2 % 2]}")
+def vary(admin, number, given):
+    """Both kinds of renewals in turn; and batches so small that workers work side by side. What was given stays."""
+    for name, values in (("renewals", ("durable", "buffered")), ("batch_size", (1000, 1000, 4, 4))):
+        if f"garbagetruck.{name}" not in given:
+            cluster.query(admin, f"ALTER SYSTEM SET garbagetruck.{name} = {values[number % len(values)]}")
     cluster.query(admin, "SELECT pg_reload_conf()")
 
 
@@ -112,7 +108,7 @@ def main():
             record.prepare(link)
         number = 0
         for number in range(1, runs + 1):
-            vary(admin, number)
+            vary(admin, number, settings)
             if not one_run(server, number, options):
                 print(f"{number - 1} passed, 1 failed")
                 return 1

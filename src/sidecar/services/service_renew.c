@@ -17,20 +17,16 @@
 typedef Garbagetruck__V1__RenewResult RenewResult;
 
 /*
- * Rows are in the order of the ids.  The ids of other services' leases become
- * one that does not exist.
+ * Rows are in the order of the ids.  Leases of other services than a caller's own,
+ * whose call says for whom it is, do not exist for him.
  */
 static DbStatement renew_many = {"v1_renew_many",
 	"SELECT status, ttl, expires_at FROM gt_renew_many($1, $2)",
 2, DB_BINARY | DB_REPEATABLE};
 
 static DbStatement renew_own = {"v1_renew_own",
-	"SELECT status, ttl, expires_at FROM gt_renew_many(ARRAY("
-	"SELECT coalesce(g.lease_id, '00000000-0000-0000-0000-000000000000')"
-	" FROM unnest($1::uuid[]) WITH ORDINALITY u (id, n)"
-	" LEFT JOIN LATERAL (SELECT * FROM gt_lease_get(u.id) g WHERE " OWN_SERVICE("$3") ") g ON true"
-	" ORDER BY u.n), $2)",
-3, DB_BINARY | DB_REPEATABLE};
+	"SELECT CASE status WHEN 'denied' THEN 'not_found' ELSE status END, ttl, expires_at FROM gt_renew_many($1, $2)",
+2, DB_BINARY | DB_REPEATABLE};
 
 /* What an answer needs of its request. */
 typedef struct Beat
@@ -131,7 +127,7 @@ send_beat(GrpcCall *call, Beat *beat, const Google__Protobuf__Duration *duration
 {
 	DbHow		how = call_how(call);
 	char		buffer[INTERVAL_SIZE];
-	const char *params[3] = {NULL};
+	const char *params[2] = {NULL};
 	ArrayParam	ids;
 	size_t		i;
 
@@ -141,10 +137,9 @@ send_beat(GrpcCall *call, Beat *beat, const Google__Protobuf__Duration *duration
 	for (i = 0; i < beat->count; i++)
 		param_add(&ids, valid_uuid(beat->ids[i]) ? beat->ids[i] : nil_uuid);
 	params[0] = param_end(&ids);
-	params[2] = caller_name(call);
 	/* The beats of a stream go one after the other. */
 	how.route = beat->count == 1 ? route_of_lease(beat->ids[0]) : (uint64_t) (uintptr_t) call;
-	beat->waiting = db_call(params[2] != NULL ? &renew_own : &renew_many, params, &how, done, beat);
+	beat->waiting = db_call(caller_name(call) != NULL ? &renew_own : &renew_many, params, &how, done, beat);
 	param_free(&ids);
 	return true;
 }

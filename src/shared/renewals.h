@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * renewals.h
+ *	  The table of renewals in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_RENEWALS_H
+#define GT_RENEWALS_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+#define GT_RENEWALS_PARTS		128
+#define GT_RENEWAL_CLOSED		PG_INT64_MIN	/* no bound: the row must be looked at */
+
+typedef struct GtRenewal
+{
+	Oid			database;		/* InvalidOid: free */
+	pg_uuid_t	lease;
+	uint32		next;			/* of the same bucket, or free: its number from 1 on; 0: none */
+	Oid			owner;
+	Oid			file;			/* of the table of leases, in which the row was seen: another one after TRUNCATE */
+	TimestampTz deadline;		/* acknowledged last; */
+	TimestampTz renewed_at;		/* when that was */
+	TimestampTz bound;			/* what may be acknowledged by this entry alone */
+	int64		duration;		/* of the row, us */
+	int64		regrant_delay;	/* of the row, us; -1: the setting */
+	int64		renewals;		/* since the lease was created */
+	uint64		service;		/* hash of the name */
+} GtRenewal;
+
+extern void gt_renewals_init(void); /* from _PG_init */
+extern bool gt_renewals_kept(void); /* there is a table; else none of those that lock it may be called */
+
+/* The part that a lease is in is its hash modulo GT_RENEWALS_PARTS. */
+extern uint64 gt_renewal_hash(const pg_uuid_t *id);
+extern void gt_renewals_lock(uint64 hash);	/* that part, exclusively; nothing below raises */
+extern void gt_renewals_unlock(uint64 hash);
+extern GtRenewal *gt_renewal_find(uint64 hash, const pg_uuid_t *id);	/* NULL: there is none */
+extern GtRenewal *gt_renewal_add(uint64 hash, const pg_uuid_t *id, TimestampTz now);	/* zeroed; NULL: there is no room */
+
+/* Does it (or NULL) count for a row of this run that was renewed then? */
+extern bool gt_renewal_counts(const GtRenewal *renewal, TimestampTz renewed_at);
+
+/* These lock it by themselves. The deadline that such a row has, or a later one that was acknowledged since. */
+extern TimestampTz gt_renewal_deadline(const pg_uuid_t *id, TimestampTz renewed_at, TimestampTz deadline);
+/* What to show of it: when it was renewed last, and how often. In, out: as the row has it. */
+extern void gt_renewal_shown(const pg_uuid_t *id, TimestampTz *renewed_at, int64 *renewals);
+
+/*
+ * The locked lease will be another one, or none, if the transaction commits: from
+ * here on nothing is acknowledged without a look at the row.
+ */
+extern int64 gt_renewal_written(const pg_uuid_t *id, int64 renewals);	/* it is renewed in the table: how often that makes */
+extern TimestampTz gt_renewal_changed(const pg_uuid_t *id); /* when: later than all that was acknowledged before */
+extern void gt_renewal_ended(const pg_uuid_t *id);	/* it is deleted, and what is kept of it goes when that commits */
+
+extern void gt_renewals_forget(Oid database);	/* it was dropped, or the extension in it */
+extern int	gt_renewals_count(Oid database);	/* that keep a lease of it alive now */
+/* Of the whole cluster: entries that there is room for, those in use, and when one was missed last (0: never). */
+extern void gt_renewals_state(int *room, int *used, TimestampTz *missed_at);
+
+#endif
