@@ -194,7 +194,7 @@ take_interval(Asked *a, void *member, const char *key, JsonbValue *v, GtFail *f)
 	if (v->type != jbvString)
 		return must_be(key, "a string with an interval", v, f);
 	*(Interval **) member = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text_of(v)),
-																 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+																  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	return true;
 }
 

@@ -71,7 +71,7 @@ put_failure(GtHealth *health, const ErrorData *error)
 	bool		corrupt = error->sqlerrcode == ERRCODE_DATA_CORRUPTED || error->sqlerrcode == ERRCODE_INDEX_CORRUPTED;
 
 	gt_health_put(health, false, psprintf("%s could not be judged: %s", health->check, error->message),
-		corrupt ? "REINDEX TABLE CONCURRENTLY _garbagetruck.gt_object;" : "-- the server's log has more");
+				  corrupt ? "REINDEX TABLE CONCURRENTLY _garbagetruck.gt_object;" : "-- the server's log has more");
 	if (corrupt)
 		gt_health_put(health, false, "and if it is not that table", "REINDEX TABLE CONCURRENTLY _garbagetruck.gt_lease;");
 }
@@ -79,7 +79,7 @@ put_failure(GtHealth *health, const ErrorData *error)
 static void
 run_check(void *arg)
 {
-	GtHealth	   *health = arg;
+	GtHealth   *health = arg;
 
 	health->run(health);
 }
@@ -87,7 +87,7 @@ run_check(void *arg)
 List *
 gt_health_rows(void)
 {
-	GtHealth		health;
+	GtHealth	health;
 	int			i;
 
 	memset(&health, 0, sizeof(health));

@@ -54,13 +54,13 @@ gt_health_capacity(GtHealth *health)
 	if (gt_shared != NULL && gt_my_database() == NULL)
 	{
 		gt_health_put(health, false, psprintf("there are more than %d databases: this one is served by nobody", GT_MAX_DATABASES),
-			psprintf("CALL %s();", gt_health_our("gt_reclaim")));
+					  psprintf("CALL %s();", gt_health_our("gt_reclaim")));
 		well = false;
 	}
 	if (last_handler_id() > PG_INT32_MAX / 10 * 9)
 	{
 		gt_health_put(health, false, "most ids of handlers have been used: replace handlers instead of dropping and creating them",
-			psprintf("SELECT count(*) FROM %s;", gt_health_our("gt_handlers")));
+					  psprintf("SELECT count(*) FROM %s;", gt_health_our("gt_handlers")));
 		well = false;
 	}
 	if (well)
@@ -101,7 +101,7 @@ check_listed(GtHealth *health, bool *well)
 		if (strcmp(name, "*") == 0 || OidIsValid(get_database_oid(name, true)))
 			continue;
 		gt_health_put(health, false, psprintf("garbagetruck.databases names \"%s\", which does not exist", name),
-			"SHOW garbagetruck.databases;");
+					  "SHOW garbagetruck.databases;");
 		*well = false;
 	}
 }
@@ -115,29 +115,29 @@ gt_health_settings(GtHealth *health)
 	if (gt_min_duration > max)
 	{
 		gt_health_put_setting(health, psprintf("garbagetruck.min_lease_duration (%d ms) is longer than max_lease_duration (%d s): no duration "
-									 "is allowed", gt_min_duration, gt_max_duration),
-					"ALTER SYSTEM RESET garbagetruck.min_lease_duration;", false);
+											   "is allowed", gt_min_duration, gt_max_duration),
+							  "ALTER SYSTEM RESET garbagetruck.min_lease_duration;", false);
 		well = false;
 	}
 	else if (gt_default_duration < gt_min_duration || gt_default_duration > max)
 	{
 		gt_health_put_setting(health, psprintf("garbagetruck.default_lease_duration (%d ms) is not between min_lease_duration (%d ms) and "
-									 "max_lease_duration (%d s)", gt_default_duration, gt_min_duration, gt_max_duration),
-					psprintf("ALTER SYSTEM SET garbagetruck.default_lease_duration = '%d ms';",
-							 (int) Max(gt_min_duration, Min(gt_default_duration, max))), false);
+											   "max_lease_duration (%d s)", gt_default_duration, gt_min_duration, gt_max_duration),
+							  psprintf("ALTER SYSTEM SET garbagetruck.default_lease_duration = '%d ms';",
+									   (int) Max(gt_min_duration, Min(gt_default_duration, max))), false);
 		well = false;
 	}
 	if (gt_regrant_delay > max)
 	{
 		gt_health_put_setting(health, psprintf("garbagetruck.regrant_delay (%d ms) is longer than max_lease_duration (%d s)", gt_regrant_delay,
-									 gt_max_duration),
-					psprintf("ALTER SYSTEM SET garbagetruck.regrant_delay = '%d s';", gt_max_duration), false);
+											   gt_max_duration),
+							  psprintf("ALTER SYSTEM SET garbagetruck.regrant_delay = '%d s';", gt_max_duration), false);
 		well = false;
 	}
 	if (gt_history != GT_HISTORY_OFF && gt_history_retention == 0)
 	{
 		gt_health_put_setting(health, "garbagetruck.history_retention is 0: what garbagetruck.history keeps is deleted at once",
-					"ALTER SYSTEM RESET garbagetruck.history_retention;", false);
+							  "ALTER SYSTEM RESET garbagetruck.history_retention;", false);
 		well = false;
 	}
 	check_listed(health, &well);

@@ -79,7 +79,7 @@ gt_health_preloaded(GtHealth *health)
 	{
 		gt_health_put(health, false, psprintf("the extension's SQL is of version %s, and the library that is loaded of %s",
 									version, GT_VERSION),
-			psprintf("-- install version %s of the library, and restart the server", version));
+					  psprintf("-- install version %s of the library, and restart the server", version));
 		well = false;
 	}
 	if (disk != NULL)
@@ -101,7 +101,7 @@ gt_health_launcher(GtHealth *health)
 	else if (gt_shared->launcher_procno < 0)
 		gt_health_put(health, false, "it does not run; after an error it is started again within seconds, unless the server's log "
 			"says \"too many background workers\"",
-			psprintf("ALTER SYSTEM SET max_worker_processes = %d;", max_worker_processes + gt_max_workers + 1));
+					  psprintf("ALTER SYSTEM SET max_worker_processes = %d;", max_worker_processes + gt_max_workers + 1));
 	else
 		gt_health_put(health, true, psprintf("runs with process id %d", (int) gt_shared->launcher_pid), NULL);
 }
@@ -149,7 +149,7 @@ void
 gt_health_put_one_worker(GtHealth *health)
 {
 	gt_health_put_setting(health, "garbagetruck.max_workers is 1: a slow handler stops expiry and all other handlers",
-				"ALTER SYSTEM SET garbagetruck.max_workers = 4;", false);
+						  "ALTER SYSTEM SET garbagetruck.max_workers = 4;", false);
 }
 
 void
@@ -169,15 +169,15 @@ gt_health_workers(GtHealth *health)
 		gt_health_put(health, true, "on a standby nothing runs", NULL);
 	else if (gt_max_workers == 0)
 		gt_health_put_setting(health, "garbagetruck.max_workers is 0: nothing ends or is cleaned by itself",
-					"ALTER SYSTEM SET garbagetruck.max_workers = 4;", false);
+							  "ALTER SYSTEM SET garbagetruck.max_workers = 4;", false);
 	else if (!gt_is_listed(here))
 		gt_health_put_setting(health, "garbagetruck.databases does not name this database",
-					psprintf("ALTER SYSTEM SET garbagetruck.databases = %s;", quote_literal_cstr(databases_with(here))), false);
+							  psprintf("ALTER SYSTEM SET garbagetruck.databases = %s;", quote_literal_cstr(databases_with(here))), false);
 	else if (gt_max_workers == 1)
 		gt_health_put_one_worker(health);
 	else
 		gt_health_put(health, true, psprintf("%d of at most %d run, %d crashed since the server started", n, gt_max_workers, crashes),
-			NULL);
+					  NULL);
 }
 
 void
@@ -199,7 +199,7 @@ gt_health_slots(GtHealth *health)
 									 "last %s ago", missing, gt_health_seconds(gt_now() - at)), remedy, true);
 	else if (max_worker_processes < 2)
 		gt_health_put_setting(health, psprintf("max_worker_processes is %d: there is no room for a worker", max_worker_processes),
-					remedy, true);
+							  remedy, true);
 	else
 		gt_health_put(health, true, psprintf("max_worker_processes is %d, of which up to %d are used here",
 								   max_worker_processes, gt_max_workers + 1), NULL);

@@ -112,8 +112,8 @@ put_blocked(GtHealth *health)
 										slots[i].handler != 0 ? slots[i].handler_name : "",
 										slots[i].handler != 0 ? "\"," : "", DatumGetInt32(pids[0]),
 										npids > 1 ? psprintf(" and %d more", npids - 1) : ""),
-				psprintf("SELECT pid, state, xact_start, query FROM pg_catalog.pg_stat_activity WHERE pid = %d;",
-						 DatumGetInt32(pids[0])));
+						  psprintf("SELECT pid, state, xact_start, query FROM pg_catalog.pg_stat_activity WHERE pid = %d;",
+								   DatumGetInt32(pids[0])));
 	}
 	return n;
 }
@@ -204,11 +204,11 @@ gt_health_dead(GtHealth *health)
 			continue;
 		if (of->missing)
 			gt_health_put(health, false, psprintf("objects whose handler is missing: %d%s", n, n >= MAX_COUNT ? " or more" : ""),
-				psprintf("SELECT %s(cleanup_id, attempts) FROM %s WHERE handler IS NULL;", gt_health_our("gt_ack"), gt_health_our("gt_dead")));
+						  psprintf("SELECT %s(cleanup_id, attempts) FROM %s WHERE handler IS NULL;", gt_health_our("gt_ack"), gt_health_our("gt_dead")));
 		else
 			gt_health_put(health, false, psprintf("objects that used up their attempts: %d%s, of \"%s\"; gt_dead has the errors", n,
-										n >= MAX_COUNT ? " or more" : "", of->name),
-				psprintf("SELECT %s(handler => %s);", gt_health_our("gt_redrive"), quote_literal_cstr(of->name)));
+												   n >= MAX_COUNT ? " or more" : "", of->name),
+						  psprintf("SELECT %s(handler => %s);", gt_health_our("gt_redrive"), quote_literal_cstr(of->name)));
 	}
 	gt_close(&objects);
 	gt_health_put_more(health, kinds, "handlers");
@@ -243,7 +243,7 @@ gt_health_paused(GtHealth *health)
 
 	if (by != NULL)
 		gt_health_put(health, false, psprintf("nothing is cleaned in this database: paused %s", by),
-			psprintf("SELECT %s();", gt_health_our("gt_resume")));
+					  psprintf("SELECT %s();", gt_health_our("gt_resume")));
 	foreach(lc, gt_health_handlers(health))
 	{
 		GtHandler  *h = lfirst(lc);
@@ -252,7 +252,7 @@ gt_health_paused(GtHealth *health)
 			continue;
 		gt_health_put(health, false, psprintf("\"%s\"%s%s", h->name, h->paused_reason != NULL && health->all ? ": " : "",
 									h->paused_reason != NULL && health->all ? h->paused_reason : ""),
-			psprintf("SELECT %s(%s);", gt_health_our("gt_resume"), quote_literal_cstr(h->name)));
+					  psprintf("SELECT %s(%s);", gt_health_our("gt_resume"), quote_literal_cstr(h->name)));
 	}
 	gt_health_put_more(health, n, "handlers");
 	if (n == 0 && by == NULL)
@@ -272,7 +272,7 @@ gt_health_suspended(GtHealth *health)
 
 		if (why != NULL && ++n <= GT_HEALTH_ROWS)
 			gt_health_put(health, false, psprintf("\"%s\": %s", h->name, why),
-				"-- its owner registers the handler anew with gt_handler_create(); or mend what it says");
+						  "-- its owner registers the handler anew with gt_handler_create(); or mend what it says");
 	}
 	gt_health_put_more(health, n, "handlers");
 	if (n == 0)
@@ -286,7 +286,7 @@ gt_health_place(GtHealth *health)
 
 	if (gt_place(&why) == GT_PLACE_COPY)
 		gt_health_put(health, false, psprintf("nothing ends and nothing is cleaned here, unless the objects are this database's own. %s", why),
-			psprintf("SELECT %s(adopt => true);", gt_health_our("gt_resume")));
+					  psprintf("SELECT %s(adopt => true);", gt_health_our("gt_resume")));
 	else
 		gt_health_put(health, true, "this database acts on its own objects", NULL);
 }
@@ -348,7 +348,7 @@ gt_health_unclaimed(GtHealth *health)
 			if (since != GT_NEVER && ++n <= GT_HEALTH_ROWS)
 				gt_health_put(health, false, psprintf("nobody claims the garbage of \"%s\", the oldest is due for %s", h->name,
 											gt_health_seconds(gt_now() - since)),
-					"-- start a sidecar or a consumer that calls gt_claim(), with the right by gt_handler_grant(.., 'claim')");
+							  "-- start a sidecar or a consumer that calls gt_claim(), with the right by gt_handler_grant(.., 'claim')");
 		}
 		gt_close(&objects);
 	}
@@ -365,7 +365,7 @@ gt_health_history(GtHealth *health)
 
 	if (trim_at != GT_NEVER && !health->standby && gt_now() - trim_at > USECS_PER_DAY)
 		gt_health_put(health, false, "there are entries that are more than a day older than garbagetruck.history_retention",
-			psprintf("CALL %s();", gt_health_our("gt_reclaim")));
+					  psprintf("CALL %s();", gt_health_our("gt_reclaim")));
 	else
 		gt_health_put(health, true, psprintf("garbagetruck.history is %s", modes[gt_history]), NULL);
 }

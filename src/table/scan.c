@@ -75,16 +75,16 @@ gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int 
 	Relation	index = gt_index_of(t, id);
 	Oid			type = TupleDescAttr(RelationGetDescr(index), nkeys)->atttypid;
 	ScanKeyData scankeys[4];
-	Oid			operator;
+	Oid			op;
 
 	Assert(nkeys < 4);
 	gt_equality_keys(index, nkeys, keys, scankeys);
-	operator = get_opfamily_member(index->rd_opfamily[nkeys], index->rd_opcintype[nkeys],
-								   index->rd_opcintype[nkeys], strategy);
-	if (!OidIsValid(operator))
+	op = get_opfamily_member(index->rd_opfamily[nkeys], index->rd_opcintype[nkeys],
+							 index->rd_opcintype[nkeys], strategy);
+	if (!OidIsValid(op))
 		elog(ERROR, "no operator %d for type %u", strategy, type);
 	ScanKeyEntryInitialize(&scankeys[nkeys], 0, nkeys + 1, strategy, InvalidOid,
-						   index->rd_indcollation[nkeys], get_opcode(operator), bound);
+						   index->rd_indcollation[nkeys], get_opcode(op), bound);
 	return begin(t, id, nkeys + 1, scankeys);
 }
 

@@ -182,7 +182,7 @@ check(Cli *cli, const CliWords *words, const Command *command)
 
 		if (words->given[i] && (cli_flags[i].commands & command->bit) == 0)
 			return cli_usage(cli, "%s%s has no flag --%s: \"garbagetruck %s%s --help\" shows those it has",
-						 group, command->name, cli_flags[i].name, group, command->name);
+							 group, command->name, cli_flags[i].name, group, command->name);
 		if (words->given[i] || (cli_flags[i].commands & command->bit) == 0 ||
 			cli_flags[i].offset == offsetof(Cli, help))
 			continue;

@@ -275,7 +275,7 @@ cli_take_arguments(Cli *cli, CliWords *words, int argc, char **argv)
 		}
 		else if (words->count == 2)
 			return cli_usage(cli, "\"%s\" is one word too many%s", argv[i],
-						 strcmp(words->word[1], "hold") == 0 ? ": the command to run comes after \"--\"" : "");
+							 strcmp(words->word[1], "hold") == 0 ? ": the command to run comes after \"--\"" : "");
 		else
 			words->word[words->count++] = argv[i];
 	}

@@ -6,11 +6,11 @@
 #include "services/descriptors.h"
 
 __asm__(
-		"	.section .rodata\n"
-		"	.global descriptors\n"
-		"	.global descriptors_end\n"
-		"descriptors:\n"
-		"	.incbin \"proto/descriptors.bin\"\n"
-		"descriptors_end:\n"
-		"	.byte 0\n"
-		"	.previous\n");
+	"	.section .rodata\n"
+	"	.global descriptors\n"
+	"	.global descriptors_end\n"
+	"descriptors:\n"
+	"	.incbin \"proto/descriptors.bin\"\n"
+	"descriptors_end:\n"
+	"	.byte 0\n"
+	"	.previous\n");
