@@ -226,20 +226,6 @@ struct Context
 	char	   *lacks;			/* what is lacking, as last logged */
 };
 
-/* A URL of http or https, as libcurl reads it and nobody reads it otherwise. */
-typedef struct Url
-{
-	bool		tls;
-	bool		user;			/* it has one in it */
-	char	   *host;			/* without brackets */
-	int			port;
-	const char *path;			/* in the text, with the query; perhaps "" */
-} Url;
-
-/* False: it is none.  To be freed otherwise. */
-extern bool url_parse(const char *text, Url *parts);
-extern void url_free(Url *parts);
-
 extern void exec_log(Context *context, ExecutorLogLevel level, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
 

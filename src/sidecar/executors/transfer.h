@@ -22,4 +22,18 @@ extern bool transfer_split_url(Call *call);
 /* Text for a request that failed before there was an answer. */
 extern void transfer_error(Call *call, CURLcode code);
 
+/* A URL of http or https, as libcurl reads it and nobody reads it otherwise. */
+typedef struct Url
+{
+	bool		tls;
+	bool		user;			/* it has one in it */
+	char	   *host;			/* without brackets */
+	int			port;
+	const char *path;			/* in the text, with the query; perhaps "" */
+} Url;
+
+/* False: it is none.  To be freed otherwise. */
+extern bool url_parse(const char *text, Url *parts);
+extern void url_free(Url *parts);
+
 #endif							/* GT_EXECUTORS_TRANSFER_H */
