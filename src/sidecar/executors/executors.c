@@ -51,7 +51,6 @@ struct Executors
 	/* guarded by lock */
 	ExecutorsStats stats;
 	char	   *problems;
-	bool		wake;
 	bool		drain;
 	int			drain_ms;
 
@@ -178,9 +177,6 @@ exchange(Executors *executors)
 		free(executors->problems);
 		executors->problems = problems.data;
 	}
-	if (executors->wake)
-		database_wake(context);
-	executors->wake = false;
 	if (executors->drain && !context->draining)
 	{
 		context->draining = true;
@@ -434,19 +430,6 @@ executors_start(const ExecutorsConfig *config, char *error, size_t error_size)
 	}
 	free_all(executors);
 	return NULL;
-}
-
-void
-executors_wake(Executors *executors)
-{
-	bool		woken;
-
-	pthread_mutex_lock(&executors->lock);
-	woken = executors->wake;
-	executors->wake = true;
-	pthread_mutex_unlock(&executors->lock);
-	if (!woken)
-		curl_multi_wakeup(executors->context.multi);
 }
 
 void

@@ -118,9 +118,6 @@ typedef struct Executors Executors;
 extern Executors *executors_start(const ExecutorsConfig *config,
 								  char *error, size_t error_size);
 
-/* There may be new garbage: look at once. */
-extern void executors_wake(Executors *executors);
-
 extern void executors_stats(Executors *executors, ExecutorsStats *stats);
 
 /*

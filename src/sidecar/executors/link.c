@@ -307,12 +307,6 @@ database_step(Context *context)
 	}
 }
 
-void
-database_wake(Context *context)
-{
-	context->database->claim_at = 0;
-}
-
 int64_t
 database_next_time(const Context *context)
 {

@@ -16,7 +16,6 @@ extern void database_free(Database *database);
 
 /* Go on: connect, read answers, send what is due. */
 extern void database_step(Context *context);
-extern void database_wake(Context *context);
 extern int64_t database_next_time(const Context *context);
 extern bool database_wants_poll(const Context *context, struct curl_waitfd *fd);
 

@@ -3,7 +3,7 @@
  *		The executors alone, for their tests: started with the settings of the
  *		command line, asked over stdin.
  *
- * "stats", "problems", "wake" and "drain MS" on stdin are answered by one line
+ * "stats", "problems" and "drain MS" on stdin are answered by one line
  * (problems: by lines and a "."); the end of stdin stops it in order.
  */
 #include <execinfo.h>
@@ -73,8 +73,6 @@ answer(Executors *executors, char *line)
 		printf("%s.\n", problems);
 		free(problems);
 	}
-	else if (strcmp(line, "wake") == 0)
-		executors_wake(executors);
 	else if (strncmp(line, "drain ", 6) == 0)
 		executors_drain(executors, atoi(line + 6));
 	fflush(stdout);

@@ -98,11 +98,6 @@ getsockname(int fd, struct sockaddr *address, socklen_t *len)
 
 /* ---- what the executors ask of the others ---- */
 
-void
-database_wake(Context *waking)
-{
-}
-
 Handler *
 handler_find(Context *asking, const char *name)
 {
