@@ -549,8 +549,7 @@ gt_foreground_leave(void)
 		return;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	clear_slot(slot);
-	slot->state = GT_SLOT_FREE;
-	slot->pid = 0;
+	gt_slot_free(slot);
 	foreground_slot = NULL;
 	LWLockRelease(gt_shared->lock);
 }

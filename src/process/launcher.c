@@ -185,10 +185,7 @@ check_slots(void)
 			for (j = 0; j < GT_MAX_DATABASES && db == NULL; j++)
 				if (gt_shared->databases[j].oid == slot->database)
 					db = &gt_shared->databases[j];
-			slot->state = GT_SLOT_FREE;
-			slot->pid = 0;
-			slot->procno = -1;
-			slot->database = InvalidOid;
+			gt_slot_free(slot);
 			if (db != NULL)
 			{
 				gt_database_failed(db);
@@ -292,8 +289,7 @@ start_worker(GtDatabase *db)
 	}
 	handles[index] = NULL;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	gt_shared->slots[index].state = GT_SLOT_FREE;
-	gt_shared->slots[index].database = InvalidOid;
+	gt_slot_free(&gt_shared->slots[index]);
 	LWLockRelease(gt_shared->lock);
 	no_slot();
 	return false;
@@ -485,7 +481,7 @@ take_over(void)
 		GtSlot	   *slot = &gt_shared->slots[i];
 
 		if (slot->state == GT_SLOT_STARTING && slot->pid == 0 && slot->since + START_LIMIT < gt_now())
-			slot->state = GT_SLOT_FREE;
+			gt_slot_free(slot);
 	}
 	LWLockRelease(gt_shared->lock);
 }

@@ -140,14 +140,8 @@ leave(int code, Datum arg)
 		gt_worker_database->failures = 0;
 	else if (!evicted)
 		gt_database_failed(gt_worker_database);
-	slot->state = GT_SLOT_FREE;
-	slot->pid = 0;
-	slot->procno = -1;
-	slot->leave = false;
-	slot->database = InvalidOid;
 	look = slot->look;
-	slot->look = false;
-	slot->role = InvalidOid;
+	gt_slot_free(slot);
 	gt_my_slot = NULL;
 	(void) gt_wake_idle(gt_worker_database->oid);	/* it may have been us who kept the time */
 	LWLockRelease(gt_shared->lock);
@@ -173,9 +167,7 @@ gt_worker_attach(int index, int64 serial)
 		slot->procno = gt_my_procno();
 		if (gt_worker_database->hold > 0)
 		{
-			slot->state = GT_SLOT_FREE;
-			slot->pid = 0;
-			slot->procno = -1;
+			gt_slot_free(slot);
 			ours = false;
 		}
 	}

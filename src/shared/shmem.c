@@ -19,7 +19,6 @@
 
 #include "shared/parts.h"
 #include "shared/shmem.h"
-#include "shared/where.h"
 
 GtShared   *gt_shared = NULL;
 GtSlot	   *gt_my_slot = NULL;
@@ -112,25 +111,24 @@ gt_database(Oid database, bool create)
 	}
 	if (create && unused != NULL)
 	{
+		/* the place was another's, of which nothing is to be left */
+		memset((char *) unused + offsetof(GtDatabase, started), 0, sizeof(GtDatabase) - offsetof(GtDatabase, started));
 		unused->oid = database;
-		unused->started = InvalidOid;
-		unused->rearmed = false;
-		unused->rearmer = 0;
-		unused->errors = 0;
-		unused->absent = false;
-		unused->hold = 0;
-		unused->failures = 0;
-		unused->retry_at = 0;
-		unused->place = GT_PLACE_NONE;
-		unused->warned = unused->sweep = unused->unjudged = unused->denied = unused->expire_again = false;
-		unused->waits = InvalidOid;
-		unused->waits_since = 0;
-		unused->expirer = 0;
-		unused->expire_after = InvalidOid;
 		pg_atomic_write_u64(&unused->next_due, GT_NEVER);
 	}
 	LWLockRelease(gt_shared->lock);
 	return create ? unused : NULL;
+}
+
+void
+gt_slot_free(GtSlot *slot)
+{
+	slot->state = GT_SLOT_FREE;
+	slot->pid = 0;
+	slot->procno = -1;
+	slot->database = InvalidOid;
+	slot->role = InvalidOid;
+	slot->leave = slot->look = false;
 }
 
 void

@@ -27,6 +27,7 @@ typedef struct GtDatabase
 {
 	Oid			oid;			/* InvalidOid: free.  Written under GtShared.lock */
 	pg_atomic_uint64 next_due;	/* gt_clock() time of the earliest work, GT_NEVER: none; see gt_due_at() */
+	/* from here on all is 0 of a database that is new */
 	Oid			started;		/* the gt__start that has this server run: the two below are valid, and only grow; else InvalidOid. Under lock */
 	TimestampTz started_at;		/* S */
 	int64		grace;			/* the larger of the two restart_graces, us */
@@ -85,6 +86,8 @@ typedef struct GtSlot
 	TimestampTz upto;			/* due time of the last one of its run */
 	int64		record;			/* gt__run.worker of its user, which lives as long as it has the slot; 0: none yet */
 } GtSlot;
+
+extern void gt_slot_free(GtSlot *slot); /* it is nobody's from here on. Lock held */
 
 /* When a role of a database was served last. Under GtShared.lock. See slots.c */
 typedef struct GtTurn
