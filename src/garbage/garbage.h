@@ -21,8 +21,9 @@ extern void gt_garbage_not_now(GtTable *objects, GtRow *row, const GtHandler *h,
 extern void gt_garbage_excused(GtTable *objects, GtRow *row, const GtHandler *h, const char *error, GtExcuse excuse, int64 retry_after);
 extern bool gt_garbage_may_conflict(const GtRow *row);	/* one more conflict is excused */
 /*
- * A claim whose claimed_until has passed: writes it as dead and returns false if that was its last attempt; else
- * true, nothing written: the next attempt may start. Whoever chooses a row of state c (due_at <= now) calls it.
+ * A claim whose claimed_until has passed: writes it as dead and returns false if
+ * that was its last attempt; else true, nothing written: the next attempt may
+ * start.  Whoever chooses a row of state c (due_at <= now) calls it.
  */
 extern bool gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h);
 extern bool gt_garbage_has_lapsed(const GtRow *row, TimestampTz now);	/* state c, and its time has passed */

@@ -9,10 +9,10 @@
  * insert the same), which every create and end on an object holds to its commit;
  * the rows of expired leases that are in the way, and end here; the parents' rows
  * by id FOR KEY SHARE, so that none ends before its child is there; at last the
- * entry of a request_key, whose unique index makes a second call with it wait.
- * A key belongs to one object, so who repeats a request has waited at the object
- * before, and gets a lease that nobody is just ending; two batches that use the same keys for different objects, which is an
- * error, can meet with 40P01.
+ * entry of a request_key, whose unique index makes a second call with it wait.  A
+ * key belongs to one object, so who repeats a request has waited at the object
+ * before, and gets a lease that nobody is just ending; two batches that use the
+ * same keys for different objects, which is an error, can meet with 40P01.
  *
  * Rights are judged by the rows as they are read, before anything is locked, and
  * what is locked is the version that was judged: see gt_fetch_lock_if().  So what

@@ -5,8 +5,8 @@
  * The main thread runs the loop; the executors have a thread of their own.
  * SIGHUP reads certificates and tokens again.  At SIGTERM and SIGINT /readyz says
  * no; after --shutdown-delay there are no new connections, GOAWAY on the old
- * ones, and calls may finish; a second signal ends the process at once.  A crash leaves nothing behind: leases live by their deadlines and
- * claims lapse.
+ * ones, and calls may finish; a second signal ends the process at once.  A crash
+ * leaves nothing behind: leases live by their deadlines and claims lapse.
  */
 #include <errno.h>
 #include <signal.h>

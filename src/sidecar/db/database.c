@@ -4,9 +4,10 @@
  *
  * Three lanes.  Calls go in batches over a few connections; the same object or
  * lease always over the same one, so that our own batches do not wait for each
- * other.  A call that meets somebody else's lock moves to connections on which
- * it waits alone: of one object one at a time, with the others of it behind,
- * of one caller never on all, and some seconds at a time.  What may be slow (DB_ALONE) has a connection of its own.
+ * other.  A call that meets somebody else's lock moves to connections on which it
+ * waits alone: of one object one at a time, with the others of it behind, of one
+ * caller never on all, and some seconds at a time.  What may be slow (DB_ALONE)
+ * has a connection of its own.
  */
 #include <stdio.h>
 #include <stdlib.h>

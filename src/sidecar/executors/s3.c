@@ -236,8 +236,9 @@ s3_start(Context *context, Call *call)
 }
 
 /*
- * "Not there" is success only where the place is right: of a bucket that does not exist, or a page of some web server, it
- * is not.  And an error that came to mind after the status line is one: some services have sent that already.
+ * "Not there" is success only where the place is right: of a bucket that does not
+ * exist, or a page of some web server, it is not.  And an error that came to mind
+ * after the status line is one: some services have sent that already.
  */
 static bool
 s3_judge(Context *context, Call *call, long status)

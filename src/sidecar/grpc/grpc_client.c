@@ -2,9 +2,9 @@
  * grpc_client.c
  *		A small unary gRPC client over libcurl.
  *
- * Runs in the command line's process, on its only thread.  Owns one easy
- * handle and the multi handle that drives it; each call has a connection of its own.  A crash leaves
- * nothing behind but a call whose outcome the server alone knows.
+ * Runs in the command line's process, on its only thread.  Owns one easy handle
+ * and the multi handle that drives it; each call has a connection of its own.  A
+ * crash leaves nothing behind but a call whose outcome the server alone knows.
  *
  * gRPC needs three things of HTTP/2 that libcurl gives: HTTP/2 without an
  * upgrade on cleartext connections (prior knowledge), ALPN h2 on TLS, and the
