@@ -42,6 +42,7 @@ OBJS = \
 	src/rights/rights.o \
 	src/rights/translate.o \
 	src/rights/writing.o \
+	src/handler/command.o \
 	src/handler/execute.o \
 	src/handler/failures.o \
 	src/handler/handler.o \
@@ -63,6 +64,7 @@ OBJS = \
 	src/lease/buffered.o \
 	src/lease/create.o \
 	src/lease/created.o \
+	src/lease/deadline.o \
 	src/lease/ending.o \
 	src/lease/expiry.o \
 	src/lease/fence.o \
@@ -155,6 +157,7 @@ OUR_HEADERS = \
 	src/rights/rights.h \
 	src/rights/translate.h \
 	src/rights/writing.h \
+	src/handler/command.h \
 	src/handler/execute.h \
 	src/handler/failures.h \
 	src/handler/handler.h \
@@ -176,6 +179,7 @@ OUR_HEADERS = \
 	src/garbage/order.h \
 	src/lease/buffered.h \
 	src/lease/created.h \
+	src/lease/deadline.h \
 	src/lease/ending.h \
 	src/lease/expiry.h \
 	src/lease/grant.h \

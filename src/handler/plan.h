@@ -14,7 +14,6 @@
 #include "handler/run.h"
 
 typedef struct GtPlan GtPlan;
-extern void gt_plan_check(const GtHandler *h);	/* raises what is wrong with its command */
 extern GtPlan *gt_plan_find(const GtHandler *h);	/* of the session; perhaps not prepared; good until the next call */
 extern void gt_plan_prepare(GtPlan *plan, const GtHandler *h); /* unless it is */
 extern void gt_plan_forget(GtPlan *plan);

@@ -56,6 +56,7 @@
 #include "base/arguments.h"
 #include "base/point.h"
 #include "base/settings.h"
+#include "handler/command.h"
 #include "handler/execute.h"
 #include "handler/failures.h"
 #include "handler/leftovers.h"
@@ -234,7 +235,7 @@ gt_run_check(const GtHandler *h)
 
 	gt_role_enter(&as, h, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	gt_plan_check(h);
+	gt_command_check(h);
 	PopActiveSnapshot();
 	gt_role_leave(&as);
 }

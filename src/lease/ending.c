@@ -40,6 +40,7 @@
 #include "garbage/history.h"
 #include "garbage/order.h"
 #include "lease/created.h"
+#include "lease/deadline.h"
 #include "lease/ending.h"
 #include "lease/lease.h"
 #include "lease/rebuild.h"

@@ -21,18 +21,13 @@
 #include "base/garbagetruck.h"
 #include "base/text.h"
 #include "lease/created.h"
+#include "lease/deadline.h"
 #include "lease/lease.h"
-#include "lease/start.h"
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
-#include "shared/renewals.h"
 #include "table/records.h"
-
-PG_FUNCTION_INFO_V1(gt__running);
-PG_FUNCTION_INFO_V1(gt__renewed_at);
-PG_FUNCTION_INFO_V1(gt__renewals);
 
 /* ---- judging ---- */
 
@@ -125,36 +120,6 @@ TimestampTz
 gt_lease_shown_until(GtTable *leases, const GtRow *lease)
 {
 	return deadline_of(leases, lease, gt_least_deadline);
-}
-
-/* gt__running(id, deadline): for views; of a child, its parent's id and deadline */
-Datum
-gt__running(PG_FUNCTION_ARGS)
-{
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(gt_now() < PG_GETARG_TIMESTAMPTZ(1) || gt_created_here(PG_GETARG_UUID_P(0)));
-}
-
-/* gt__renewed_at(id, renewed_at), gt__renewals(id, renewals): for views; also what is not in the row */
-Datum
-gt__renewed_at(PG_FUNCTION_ARGS)
-{
-	TimestampTz renewed_at = PG_GETARG_TIMESTAMPTZ(1);
-	int64		renewals = 0;
-
-	gt_renewal_shown(PG_GETARG_UUID_P(0), &renewed_at, &renewals);
-	PG_RETURN_TIMESTAMPTZ(renewed_at);
-}
-
-Datum
-gt__renewals(PG_FUNCTION_ARGS)
-{
-	TimestampTz renewed_at = 0;
-	int64		renewals = PG_GETARG_INT64(1);
-
-	gt_renewal_shown(PG_GETARG_UUID_P(0), &renewed_at, &renewals);
-	PG_RETURN_INT64(renewals);
 }
 
 /* ---- refusing ---- */

@@ -32,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "lease/deadline.h"
 #include "lease/ending.h"
 #include "lease/rearm.h"
 #include "lease/start.h"

@@ -42,6 +42,7 @@
 #include "base/garbagetruck.h"
 #include "lease/buffered.h"
 #include "lease/created.h"
+#include "lease/deadline.h"
 #include "lease/lease.h"
 #include "lease/start.h"
 #include "rights/writing.h"

@@ -1,22 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * start.c
- *	  The record of this server run, and what an absence of the server does to
- *	  deadlines (promise I1).
+ *	  The record of this server run (promise I1).
  *
- * A server run is a random number (without shared memory: made of the postmaster's
- * start time and that of its last crash), different in each database, so that the rows of a copy made by CREATE DATABASE ... TEMPLATE
- * are foreign to it.  Each lease row carries the run of its last write.  gt__start
+ * A server run is a random number (without shared memory: made of the
+ * postmaster's start time and that of its last crash), different in each
+ * database, so that the rows of a copy made by CREATE DATABASE ... TEMPLATE are
+ * foreign to it.  Each lease row carries the run of its last write.  gt__start
  * tells the run that is recorded, S = when it was, and the restart_grace of that
- * run and of the one before.  A row of an earlier run is over at
- *
- *		greatest(least(deadline, S + duration), S) + least(duration, the larger restart_grace)
- *
- * The grace, because a renewal that was acknowledged but not written through may
- * have been lost with shared memory.  The bound, because no lease had more than
- * its duration left when S began: a deadline beyond was written by a clock that
- * was ahead.  Until this run is recorded such a row counts as running, whatever
- * its deadline.  Recording it is one row, however many leases there are.
+ * run and of the one before: what they make of a deadline is told in deadline.c.
+ * Recording a run is one row, however many leases there are.
  *
  * Who records: the first writing call or worker in this database, in its own
  * transaction; shared memory learns of it when that commits.  If it aborts, the
@@ -49,12 +42,9 @@
 #include "lease/start.h"
 #include "lease/start_record.h"
 #include "shared/due.h"
-#include "shared/renewals.h"
 #include "shared/shmem.h"
 #include "table/records.h"
 #include "table/versions.h"
-
-PG_FUNCTION_INFO_V1(gt__deadline);
 
 /* what is recorded of this run, as far as this process knows; shared memory has it for all */
 typedef struct Start
@@ -505,92 +495,21 @@ gt_start_adopt(void)
 }
 
 bool
+gt_start_of_run(TimestampTz *at, int64 *grace)
+{
+	Start		start;
+
+	if (!current_start(&start))
+		return false;
+	*at = start.at;
+	*grace = start.grace;
+	return true;
+}
+
+bool
 gt_start_is_recorded(void)
 {
 	Start		start;
 
 	return !recording.known && current_start(&start);
-}
-
-/* G of a lease: how much of its life an absence gives back at most. */
-int64
-gt_grace_of(int64 duration)
-{
-	Start		start;
-	int64		grace = (int64) gt_restart_grace * 1000;
-
-	if (current_start(&start))
-		grace = Max(grace, start.grace);
-	return Min(duration, grace);
-}
-
-static TimestampTz
-effective(TimestampTz deadline, int64 duration, int64 run)
-{
-	Start		start;
-
-	/* a standby judges nothing, and shows a lower bound */
-	if (run == gt_run() || RecoveryInProgress())
-		return deadline;
-	if (!current_start(&start))
-		return GT_NEVER;
-	if (deadline > start.at + duration)
-		deadline = start.at + duration; /* written by a clock that was ahead of what it was at S */
-	return Max(deadline, start.at) + Min(duration, start.grace);
-}
-
-/*
- * What was acknowledged since it was written, too.  Whoever judges by it has read
- * the clock before: see buffered.c.
- */
-static TimestampTz
-with_renewals(const pg_uuid_t *id, TimestampTz until, int64 run, TimestampTz renewed_at)
-{
-	if (until == GT_NEVER || run != gt_run())
-		return until;
-	return gt_renewal_deadline(id, renewed_at, until);
-}
-
-TimestampTz
-gt_effective_deadline(const GtRow *lease)
-{
-	int64		run = GT_INT64(lease, L_RUN);
-
-	return with_renewals(DatumGetUUIDP(lease->v[L_ID]),
-						 effective(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), run),
-						 run, GT_TIME(lease, L_RENEWED_AT));
-}
-
-static TimestampTz
-least(TimestampTz deadline, int64 duration, int64 run)
-{
-	TimestampTz until = effective(deadline, duration, run);
-
-	return until == GT_NEVER ? Max(deadline, gt_now()) + gt_grace_of(duration) : until;
-}
-
-TimestampTz
-gt_least_deadline(const GtRow *lease)
-{
-	int64		run = GT_INT64(lease, L_RUN);
-
-	return with_renewals(DatumGetUUIDP(lease->v[L_ID]),
-						 least(GT_TIME(lease, L_DEADLINE), GT_INT64(lease, L_DURATION), run),
-						 run, GT_TIME(lease, L_RENEWED_AT));
-}
-
-/*
- * gt__deadline(id, deadline, duration, run, renewed_at): the same for views; NULL
- * for a lease that is not there.  Before this run is recorded, a lower bound.
- */
-Datum
-gt__deadline(PG_FUNCTION_ARGS)
-{
-	int64		run;
-
-	if (PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	run = PG_GETARG_INT64(3);
-	PG_RETURN_TIMESTAMPTZ(with_renewals(PG_GETARG_UUID_P(0), least(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_INT64(2), run),
-										run, PG_GETARG_TIMESTAMPTZ(4)));
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * start_record.h
- *	  The record of this server run, for who changes it.
+ *	  The record of this server run, for who judges by it or changes it.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,6 +10,8 @@
 
 #include "datatype/timestamp.h"
 
+/* When this run began, and the larger restart_grace of it and of the run before, us; false: it is not recorded yet. */
+extern bool gt_start_of_run(TimestampTz *at, int64 *grace);
 /* Have the times of earlier runs that are ahead been put right (rearm.c)? And that they have. */
 extern bool gt_start_is_rearmed(void);
 extern void gt_start_rearmed(void);

@@ -21,7 +21,7 @@
 
 #include "base/arguments.h"
 #include "handler/handler.h"
-#include "lease/start.h"
+#include "lease/deadline.h"
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "shared/clock.h"

@@ -20,7 +20,7 @@
 
 #include "handler/use.h"
 #include "lease/created.h"
-#include "lease/start.h"
+#include "lease/deadline.h"
 #include "report/overdue.h"
 #include "rights/may.h"
 #include "rights/place.h"

@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * command.h
+ *	  The command of an SQL handler; all as the handler's role, under its search_path.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_COMMAND_H
+#define GT_COMMAND_H
+
+#include "handler/handler.h"
+
+#define GT_NPARAMS			9
+
+/* $1 to $9: what they are in our tables, and in a set of them */
+extern const Oid gt_natural_types[GT_NPARAMS];
+extern const Oid gt_batch_types[GT_NPARAMS];
+
+extern void gt_command_types(const GtHandler *h, Oid *types);	/* of $1 to $9, as the command wants them */
+extern void gt_command_check(const GtHandler *h);	/* raises what is wrong with it */
+
+#endif
