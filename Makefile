@@ -1,10 +1,12 @@
 # garbagetruck: leases and their cleanup in PostgreSQL
 #
-#   make && sudo make install      build and install the extension (PG_CONFIG=... picks the server)
+#   make && sudo make install      build and install the extension (PG_CONFIG=... picks the server, in both)
 #   make demo                      see it work on a private server
 #   make test                      run every test on private servers
+#   make installcheck              test it on the server that is installed and runs
+#   make deb, make rpm             packages, see src/packaging/README.md
 #
-# `make demo` and `make test` install the packages that they need themselves; everything else needs pg_config.
+# `make demo`, `make test` and `make deb` install the packages that they need themselves; everything else needs pg_config.
 
 EXTENSION = garbagetruck
 MODULE_big = garbagetruck
@@ -222,7 +224,10 @@ ifdef FAULTS
 PG_CPPFLAGS += -DGT_FAULT_POINTS
 endif
 
-EXTRA_CLEAN = results regression.diffs regression.out output_iso tmp_check
+# The server that the objects are for: those of another one's headers are made anew.
+STAMP = .built-for
+
+EXTRA_CLEAN = $(STAMP) results regression.diffs regression.out output_iso tmp_check
 
 PG_CONFIG ?= pg_config
 
@@ -231,19 +236,37 @@ PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 
 ifneq ($(PGXS),)
 include $(PGXS)
-$(OBJS): $(OUR_HEADERS)
+ifneq ($(filter-out 15 16 17 18 19,$(MAJORVERSION)),)
+$(error $(PG_CONFIG) is of PostgreSQL $(VERSION): garbagetruck is for 15 to 18. PG_CONFIG=/path/to/pg_config names another server)
+endif
 ifdef VPATH
 # Outside of the source tree the objects' folders are not there yet.
 $(shell mkdir -p $(sort $(dir $(OBJS))))
 endif
+$(shell echo '$(VERSION) $(pkgincludedir) $(FAULTS)' | cmp -s - $(STAMP) || echo '$(VERSION) $(pkgincludedir) $(FAULTS)' >$(STAMP))
+$(OBJS): $(OUR_HEADERS) $(STAMP)
+$(OBJS:.o=.bc): $(STAMP)
+
+clean: clean-sidecar
+
+# On a server that is installed and runs, whatever it has preloaded.
+installcheck: installcheck-here
+installcheck-here:
+	@PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress' PSQLDIR='$(bindir)' $(srcdir)/test/installcheck
 else
-all install installdirs uninstall clean:
-	@echo "$(PG_CONFIG) knows of no development files of a server: install postgresql-server-dev-NN," >&2
-	@echo "or name another one with PG_CONFIG=/path/to/pg_config" >&2
-	@exit 1
+all install installdirs uninstall clean installcheck:
+	@if command -v $(PG_CONFIG) >/dev/null; then \
+		echo "$(PG_CONFIG) knows of no development files of its server ($$($(PG_CONFIG) --version)): install" >&2; \
+		echo "postgresql-server-dev-NN (Debian, Ubuntu) or postgresqlNN-devel (Fedora and its kin), NN being its major version," >&2; \
+	else \
+		echo "There is no $(PG_CONFIG) here: install postgresql-server-dev-NN (Debian, Ubuntu) or postgresqlNN-devel (Fedora and" >&2; \
+		echo "its kin), NN being the major version of your server," >&2; \
+	fi; \
+	echo "or name a server by PG_CONFIG=/path/to/pg_config. make demo and make test need neither." >&2; exit 1
 endif
 
-.PHONY: demo test lint bench history attacks sidecar-soak sanitize assertions majors sidecar sidecar-clients install-sidecar
+.PHONY: demo test lint bench history attacks sidecar-soak sanitize assertions majors sidecar sidecar-clients install-sidecar \
+	uninstall-sidecar clean-sidecar installcheck-here deb rpm packages-test
 
 demo:
 	@test/demo/run
@@ -293,3 +316,20 @@ sidecar-clients:
 
 install-sidecar:
 	@$(MAKE) -C src/sidecar install
+
+uninstall-sidecar:
+	@$(MAKE) -C src/sidecar uninstall
+
+clean-sidecar:
+	@$(MAKE) -s -C $(or $(srcdir),.)/src/sidecar clean
+
+# Packages for this distribution, in build/deb or build/rpm.
+deb:
+	@src/packaging/deb
+
+rpm:
+	@src/packaging/rpm
+
+# The packages made, judged, installed, tried and purged in new systems (as root; minutes).
+packages-test:
+	@test/packaging/run

@@ -55,8 +55,8 @@ WHERE e.extname = 'garbagetruck' AND c.relname IN ('gt_object', 'gt_lease', 'gt_
 
 -- it goes without a trace, also from under a lease that the commit would give a new deadline, and comes again
 BEGIN;
-SELECT gt_lease_create('goes', duration => '1 ms') IS NOT NULL AS created;
-SELECT pg_sleep(0.002);
+SELECT gt_lease_create('goes', duration => '100 ms') IS NOT NULL AS created;
+SELECT pg_sleep(0.06);
 DROP EXTENSION garbagetruck;
 COMMIT;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'gt\_%';

@@ -1,13 +1,22 @@
-"""Runs the README's ```sql and ```python blocks in order, in one database; then, whether it describes everything.
+"""Runs the blocks of the README and of the pages in src/doc in order, given nothing but what they say themselves.
+
+The server has no extension, no library preloaded, and wants passwords over TCP, as one of Debian does. The section that
+installs comes first (the README's first example refers to it); its build is test/server's. What a block is run as and in is
+what the text before it says last: "the superuser, in `db`", "the role `name`, in `db`". ```sql is given to psql, ```conf is
+added to postgresql.conf, and the server restarted; ```python and ```sh run in one empty directory, with the variables that the
+text exports; the ports are others than those of the text, by the variables that it has for that. "Save this as `name`" saves
+the block; one "in a terminal of its own" runs until the end. Blocks of other kinds (console, go, js) are not run.
 
 A comment <!-- check: SELECT ... --> after a block is a question that must be answered with true, within 30 seconds.
-The recipes run as the role app that the blocks before them have made, the others as the superuser. The sidecar's Python is
-only compiled here: the sidecar's own tests run it. Blocks of other kinds (console, go, js) are not run.
+At the end: are all functions, views and settings described, and what does the heartbeat say when it is cut off (holders.py)?
 """
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
@@ -16,67 +25,116 @@ sys.dont_write_bytecode = True
 import psycopg2     # noqa: E402
 
 import cluster      # noqa: E402
+import holders      # noqa: E402
 
-PART = re.compile(r"^(?P<heading>#+ [^\n]*)$|^```(?P<kind>\w*)\n(?P<text>.*?)^```$|^<!-- check: (?P<check>.*?) -->$", re.M | re.S)
+PART = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$|^<!-- check: (?P<check>.*?) -->$", re.M | re.S)
+WHERE = re.compile(r"(?:the superuser|the role `(\w+)`),\s+in `(\w+)`")
+SECTION = re.compile(r"^(?=## )", re.M)
+FIRST = "## Install it on your server"
+PAGES = ["README.md"] + [os.path.join("src", "doc", name) for name in ("operations.md", "upgrade.md", "drivers.md", "questions.md")]
+
+# The end of the program of a holder: see holders.py.
+TAKE = """
+def take(lost):
+    lease = Lease("host=127.0.0.1 port=@PORT@ dbname=app user=app password=secret", "@NAME@", "lock", seconds=3,
+                  exclusive=True, lost=lost)
+    return lambda: lease.held
+"""
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def parts(text):
-    """(kind, text, line) of each heading, block and check."""
+    """(kind, text, line, the prose before it) of each block and check."""
+    end = 0
     for m in PART.finditer(text):
         line = text.count("\n", 0, m.start()) + 1
-        if m["heading"]:
-            yield "heading", m["heading"].lstrip("# "), line
-        elif m["check"]:
-            yield "check", m["check"], line
-        else:
-            yield m["kind"], m["text"], line
+        before, end = text[end:m.start()], m.end()
+        yield ("check", m["check"], line, before) if m["check"] else (m["kind"], m["text"], line, before)
 
 
 class Examples:
-    def __init__(self, server):
-        self.server = server
-        self.role = "postgres"
+    def __init__(self, server, directory):
+        self.server, self.directory = server, directory
+        self.role = self.database = None        # until a text names them
+        self.page = ""
         self.passed, self.failed = 0, 0
+        self.terminals = []
+        endpoint, admin = free_port(), free_port()
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "GARBAGETRUCK"))}
+        self.environment.update(PGPORT=str(server.port), PATH=f"{directory}/bin:{server.bindir}:{os.environ['PATH']}",
+                                GARBAGETRUCK_LISTEN=f"127.0.0.1:{endpoint}", GARBAGETRUCK_ADMIN=f"127.0.0.1:{admin}",
+                                GARBAGETRUCK_ENDPOINT=f"http://127.0.0.1:{endpoint}")
 
     def count(self, ok, what, output=""):
         self.passed += ok
         self.failed += not ok
         print(f"{'ok' if ok else 'not ok'}  {what}" + (f"\n{output}" if not ok else ""), flush=True)
 
-    def heading(self, name):
-        if name == "Recipes":
-            self.role = "app"
-        elif name.startswith("For "):
-            self.role = "postgres"
+    def dsn(self):
+        if self.role:
+            return self.environment["DSN"]
+        return f"host={self.server.home} dbname={self.database} user=postgres"
 
-    def sql(self, text, line):
+    def run(self, command, what, text=None):
+        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+                              cwd=self.directory, env=self.environment)
+        self.count(done.returncode == 0, what, done.stdout)
+
+    def sql(self, text, what, before):
+        self.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.dsn()], what, text)
+
+    def conf(self, text, what, before):
+        self.server.stop()
+        with open(os.path.join(self.server.data, "postgresql.conf"), "a", encoding="utf-8") as conf:
+            conf.write(text)
+        self.server.start()
+        self.count(True, what)
+
+    def python(self, text, what, before):
+        saved = re.search(r"Save this as `([\w.]+)`:\s*$", before)
+        if saved:
+            with open(os.path.join(self.directory, saved[1]), "w", encoding="utf-8") as f:
+                f.write(text)
+        self.run([sys.executable, "-B", "-c", text], what)
+
+    def sh(self, text, what, before):
+        export = re.fullmatch(r"export (\w+)='([^']*)'\n", text)
+        if export:
+            self.environment[export[1]] = export[2]
+        elif re.search(r"in a terminal of its own:\s*$", before, re.I):
+            self.terminals.append(subprocess.Popen(["bash", "-c", "exec " + text if "=" not in text.split()[0] else "exec env " + text],
+                                                   cwd=self.directory, env=self.environment))
+            self.serving(what)
+        elif text.startswith("grpcurl") and not shutil.which("grpcurl"):
+            print(f"skipped  {what}: no grpcurl here")
+        else:
+            text = text.replace("localhost:50051", self.environment["GARBAGETRUCK_LISTEN"])
+            self.run(["bash", "-euo", "pipefail", "-c", text], what)
+
+    def serving(self, what):
+        def asks():
+            return subprocess.run(["garbagetruck", "health"], env=self.environment, capture_output=True).returncode == 0
+        self.count(bool(cluster.wait_until(asks, 30)), what)
+
+    def check(self, text, what, before):
+        link = None
         try:
-            self.server.tool("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "readme", input=text, as_role=self.role)
-            self.count(True, f"the SQL of line {line}")
-        except cluster.Failed as e:
-            self.count(False, f"the SQL of line {line}", str(e))
-
-    def python(self, text, line):
-        if self.role != "app":
-            compile(text, f"README.md:{line}", "exec")
-            return
-        done = subprocess.run([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              timeout=120, env=dict(os.environ, DSN=self.server.dsn("readme", self.role)))
-        self.count(done.returncode == 0, f"the Python of line {line}", done.stdout)
-
-    def check(self, text, line):
-        link = self.server.connect("readme", self.role)
-        try:
-            ok = bool(cluster.wait_until(lambda: cluster.value(link, text), 30))
-            self.count(ok, f"the check of line {line}", text)
+            link = psycopg2.connect(self.dsn() + f" port={self.server.port}")
+            link.autocommit = True
+            self.count(bool(cluster.wait_until(lambda: cluster.value(link, text), 30)), what, text)
         except psycopg2.Error as e:
-            self.count(False, f"the check of line {line}", f"{text}\n{e}")
+            self.count(False, what, f"{text}\n{e}")
         finally:
-            link.close()
+            if link:
+                link.close()
 
     def complete(self, text):
-        """Every function, view and setting of the extension is in the README."""
-        link = self.server.connect("readme")
+        """Every function, view and setting of the extension is described."""
+        link = self.server.connect("app")
         names = [r[0] for r in cluster.query(link, """
             SELECT proname FROM pg_depend JOIN pg_extension e ON refobjid = e.oid JOIN pg_proc p ON objid = p.oid
             WHERE extname = 'garbagetruck' AND classid = 'pg_proc'::regclass AND proname !~ '^gt__'
@@ -88,25 +146,63 @@ class Examples:
         self.count(len(names) > 50 and not missing, f"all {len(names)} functions, views and settings are described",
                    ", ".join(missing))
 
-    def run(self, text):
-        for kind, body, line in parts(text):
-            if kind == "heading":
-                self.heading(body)
-            elif kind in ("sql", "python", "check"):
-                getattr(self, kind)(body, line)
+    def heartbeats(self):
+        """The class of the README, cut off, frozen and forked."""
+        with open(os.path.join(self.directory, "lease.py"), encoding="utf-8") as f:
+            code = f.read() + TAKE
+        wrong = holders.try_all(code, "127.0.0.1", self.server.port, f"{self.environment['DSN']} port={self.server.port}", "lock",
+                                self.directory, self.environment)
+        for kind, what in wrong.items():
+            self.count(what is None, f"lease.py, {kind}", what)
+
+    def read(self, page, text, first=0):
+        """first: the number of the line before the text."""
+        for kind, body, line, before in parts(text):
+            for named in WHERE.finditer(before):
+                self.role, self.database = named.groups()
+            if kind in ("sql", "conf", "python", "sh", "check"):
+                getattr(self, kind)(body, f"{page}:{first + line} ({kind})", before)
+
+    def close(self):
+        for terminal in self.terminals:
+            terminal.terminate()
+            terminal.wait(60)
+
+
+def ask_for_passwords(server):
+    with open(os.path.join(server.data, "pg_hba.conf"), "w", encoding="utf-8") as hba:
+        hba.write("local all all trust\nhost all all all scram-sha-256\n")
+
+
+def read_all(examples):
+    texts = {page: cluster.read(os.path.join(cluster.TOP, page)) for page in PAGES if os.path.exists(os.path.join(cluster.TOP, page))}
+    readme = texts.pop("README.md")
+    at = readme.index(FIRST)
+    end = readme.index("\n## ", at) + 1
+    examples.read("README.md", readme[at:end], readme.count("\n", 0, at))
+    # what was read already is left out by its blank lines
+    examples.read("README.md", readme[:at] + "\n" * readme.count("\n", at, end) + readme[end:])
+    for page, text in texts.items():
+        examples.read(page, text)
+    examples.complete(readme + "".join(texts.values()))
+    examples.heartbeats()
 
 
 def main():
-    with open(os.path.join(cluster.TOP, "README.md"), encoding="utf-8") as f:
-        text = f.read()
-    with cluster.Cluster() as server:
+    with cluster.Cluster(preload=False, settings={"listen_addresses": "'127.0.0.1'"}) as server:
+        server.port = free_port()
+        server.configure(port=server.port)
+        ask_for_passwords(server)
         server.start()
-        admin = server.connect()
-        cluster.query(admin, "CREATE DATABASE readme")
-        admin.close()
-        examples = Examples(server)
-        examples.run(text)
-        examples.complete(text)
+        directory = tempfile.mkdtemp(prefix="garbagetruck-readme.")
+        os.mkdir(os.path.join(directory, "bin"))
+        os.symlink(os.environ["GARBAGETRUCK"], os.path.join(directory, "bin", "garbagetruck"))
+        examples = Examples(server, directory)
+        try:
+            read_all(examples)
+        finally:
+            examples.close()
+            shutil.rmtree(directory, ignore_errors=True)
         if examples.failed:
             print(server.log_tail())
     print(f"{examples.passed} passed, {examples.failed} failed")

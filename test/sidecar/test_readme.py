@@ -8,6 +8,7 @@ import threading
 import unittest
 
 import harness
+import holders
 import grpc
 from harness import BINARY, SOURCES, TOP, Sidecar, start_cluster, until_serving, wait_until
 
@@ -15,6 +16,23 @@ HOMES = [os.path.join(SOURCES, "README-section.md"), os.path.join(TOP, "README.m
 TEXT = "\n".join(open(path).read() for path in HOMES if os.path.exists(path))
 
 cluster = None
+
+# The stubs' other half, which grpcio-tools makes: one multicallable for each method.
+STUBS = """
+import types
+import google.protobuf.empty_pb2
+import garbagetruck_v1_pb2
+
+class _Stub:
+    def __init__(self, channel):
+        for m in garbagetruck_v1_pb2.DESCRIPTOR.services_by_name["GarbageTruck"].methods:
+            kind = {"KeepAlive": "stream_stream", "WatchCleanups": "stream_stream"}.get(m.name, "unary_unary")
+            answer = getattr(garbagetruck_v1_pb2, m.output_type.name, None) or google.protobuf.empty_pb2.Empty
+            setattr(self, m.name, getattr(channel, kind)("/garbagetruck.v1.GarbageTruck/" + m.name,
+                    request_serializer=lambda message: message.SerializeToString(), response_deserializer=answer.FromString))
+
+gt_grpc = types.SimpleNamespace(GarbageTruckStub=_Stub)
+"""
 
 
 def setUpModule():
@@ -36,24 +54,13 @@ class Examples(unittest.TestCase):
     def setUpClass(cls):
         cls.sidecar = until_serving(Sidecar(cluster))
         cls.addClassCleanup(cls.sidecar.stop)
-        stubs = os.path.join(harness.WORK, "stubs")
-        # the stubs' other half, which grpcio-tools makes, has one multicallable for each method
-        import garbagetruck_v1_pb2 as gt
-
-        class Stub:
-            def __init__(self, channel):
-                for m in gt.DESCRIPTOR.services_by_name["GarbageTruck"].methods:
-                    kind = {"KeepAlive": "stream_stream", "WatchCleanups": "stream_stream"}.get(m.name, "unary_unary")
-                    answer = getattr(gt, m.output_type.name, None) or __import__("google.protobuf.empty_pb2", fromlist=["Empty"]).Empty
-                    setattr(self, m.name, harness.method(channel, harness.V1 + m.name, answer, kind))
-
-        with open(os.path.join(stubs, "garbagetruck_v1_pb2_grpc.py"), "w") as module:
-            module.write("GarbageTruckStub = None\n")
-        import garbagetruck_v1_pb2_grpc
-        garbagetruck_v1_pb2_grpc.GarbageTruckStub = Stub
+        with open(os.path.join(harness.WORK, "stubs", "garbagetruck_v1_pb2_grpc.py"), "w") as module:
+            module.write(STUBS + "GarbageTruckStub = gt_grpc.GarbageTruckStub\n")
         cls.names = {}
-        exec(example("truck = gt_grpc.").replace("localhost:50051", cls.sidecar.address), cls.names)
-        exec(example("def keep_alive("), cls.names)
+        cls.first = example("truck = gt_grpc.")
+        exec(cls.first.replace("localhost:50051", cls.sidecar.address), cls.names)
+        cls.heart = example("class Heart:")
+        exec(cls.heart.replace("localhost:50051", cls.sidecar.address), cls.names)
         exec(example("def watch("), cls.names)
 
     def create(self, object_id, seconds, **more):
@@ -67,27 +74,39 @@ class Examples(unittest.TestCase):
         self.assertEqual(len(leases.leases), 0)
         self.assertTrue(self.names["grant"].lease_id)
 
-    def test_keep_alive_renews_and_tells_of_losses(self):
+    def test_heart_renews_and_tells_of_losses(self):
         gt, truck = self.names["gt"], self.names["truck"]
-        leases = [self.create("a", 1), self.create("b", 1)]
+        sent = holders.clock()
+        leases = [self.create("a", 2), self.create("b", 2)]
         lost = []
-        thread = threading.Thread(target=self.names["keep_alive"], args=(truck, leases, 1, lost.extend))
-        thread.start()
+        heart = self.names["Heart"](self.names["connect"], leases, 2, sent, lambda *what: lost.append(what))
+        self.addCleanup(heart.close)
         self.assertTrue(wait_until(lambda: truck.Get(gt.GetRequest(lease_id=leases[0]), timeout=20).renewals >= 4, 60))
         truck.Release(gt.ReleaseRequest(lease_ids=[leases[1]]), timeout=20)
-        thread.join(60)
-        self.assertEqual(lost, [leases[1]])
+        self.assertTrue(wait_until(lambda: lost == [(leases[1], "NOT_FOUND")], 60), lost)
+        self.assertTrue(heart.held(leases[0]))
+        self.assertFalse(heart.held(leases[1]))
 
-    def test_keep_alive_gives_up_in_time(self):
-        second = until_serving(Sidecar(cluster))
-        truck = type(self.names["truck"])(grpc.insecure_channel(second.address))
-        lost = []
-        lease = self.create("c", 1)
-        thread = threading.Thread(target=self.names["keep_alive"], args=(truck, [lease], 1, lost.extend))
-        thread.start()
-        second.kill()
-        thread.join(60)
-        self.assertEqual(lost, [lease])
+    def test_heart_tells_in_time(self):
+        """Cut off, without an answer, frozen, and forked: told before anybody else can have the lease (holders.py)."""
+        create = """
+def take(lost):
+    request = gt.CreateRequest(object_id="@NAME@", object_type="lock", service_id="jobs", exclusive=True)
+    request.duration.FromSeconds(3)
+    sent = clock()
+    lease_id = truck.Create(request, timeout=5).lease_id
+    heart = Heart(connect, [lease_id], 3, sent, lambda lease_id, reason: lost(reason))
+    return lambda: heart.held(lease_id)
+"""
+        classes = self.heart[:self.heart.index("\nsent = clock()\n")]
+        connect = re.search("^connect = .*$", self.heart, re.M)[0]
+        code = "\n".join([f"import sys; sys.path.insert(0, {os.path.join(harness.WORK, 'stubs')!r}); sys.path.insert(0, {harness.HERE!r})",
+                          "import os; os.environ['GRPC_ENABLE_FORK_SUPPORT'] = '0'", "import grpc", "import garbagetruck_v1_pb2 as gt",
+                          STUBS, classes, connect, 'truck = gt_grpc.GarbageTruckStub(connect())', create])
+        wrong = holders.try_all(code.replace("localhost:50051", "127.0.0.1:@PORT@"), "127.0.0.1", self.sidecar.port,
+                                cluster.dsn(user="app"), "lock", harness.WORK)
+        self.assertEqual({kind: None for kind in wrong}, wrong)
+        self.assertEqual(len(wrong), 4)
 
     def test_watch_cleans_and_refuses(self):
         gt, truck = self.names["gt"], self.names["truck"]
