@@ -552,6 +552,21 @@ class Http(Test):
             sidecar.child.kill()
         clear()
 
+    def test_more_hang_than_are_answered(self):
+        """Of five hundred objects of a host that nobody knows three hundred hang, and are first: the others are found among them."""
+        def answer(request, body):
+            return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
+
+        with Server(answer) as server, Sidecar() as sidecar:
+            many("http_endpoint", 300, f"http://127.0.0.1:{server.port}/hang/")
+            many("http_endpoint", 200, f"http://127.0.0.1:{server.port}/good/")
+            good = lambda: len({path for path in server.paths() if "good" in path})
+            self.until(lambda: good() > 20 or sidecar.stats()["http"]["timed_out"] > 0, "some are called", sidecar)
+            self.assertGreater(good(), 20)
+            self.until(lambda: good() == 200, f"all are called: {good()}", sidecar)
+            sidecar.child.kill()
+        clear()
+
     def test_objects_that_hung_before(self):
         """They come again and again, and take no places of those that are called for the first time."""
         def answer(request, body):

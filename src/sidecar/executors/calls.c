@@ -260,9 +260,7 @@ call_accept(Context *context, Call *call)
 		turn_away(context, call);
 		return;
 	}
-	call->state = CALL_WAITING;
-	list_add(&call->host->waiting, call);
-	context->waiting++;
+	host_wait(context, call);
 	/* what is claimed next would not find room */
 	enough = room > 2 * BATCH_CLAIM ? room - BATCH_CLAIM : room / 2;
 	if (call->host->waiting.count > enough)
@@ -475,7 +473,7 @@ make_way(Context *context)
 		if (!is_in_the_way(context, call))
 			continue;
 		host_note_hung(context, call, true);
-		call_give_back(context, call, host_back_off(call->host) + call->timeout_ms / 4, "its target hangs, and others wait");
+		call_give_back(context, call, host_back_off(call->host) + (call->suspect ? call->timeout_ms / 4 : 0), "its target hangs, and others wait");
 	}
 }
 

@@ -22,6 +22,7 @@
 #include "executors/util.h"
 
 #define BATCH_CLAIM_MAX	400
+#define BATCH_TURN_AWAY 500	/* where what is due is to be given back, to come to what is behind it */
 #define BATCH_BYTES		(2 * 1024 * 1024)	/* an answer as large as that was enough */
 #define HANDLERS_MS		2000	/* how often gt_handlers is read */
 #define DENIED_MS		5000	/* how often a refused handler is tried */
@@ -182,7 +183,9 @@ send_claim(Context *context)
 		database->claim_size = database->claim_batch;
 	if (database->claim_size < BATCH_CLAIM)
 		database->claim_size = BATCH_CLAIM;
-	if (room < database->claim_size)
+	if (database->turning_away)
+		database->claim_size = BATCH_TURN_AWAY;
+	else if (room < database->claim_size)
 		database->claim_size = room;
 	snprintf(size, sizeof(size), "%d", database->claim_size);
 	snprintf(visibility, sizeof(visibility), "%d milliseconds", context->settings.visibility_ms);
@@ -295,12 +298,17 @@ take_claim_error(Context *context, PGresult *result)
 		exec_problem(context, PROBLEM_CLAIM, "The executors could not claim: %s", message != NULL ? message : PQresultErrorMessage(result));
 }
 
-/* Twice as much the next time, as long as there is as much and room for it. */
+/*
+ * Twice as much the next time, as long as there is as much and room for it.  Is
+ * most of it for targets that take no more, what others have due is behind that.
+ */
 static void
 choose_batch(Database *database, const PGresult *result, uint64_t given_back)
 {
 	int			rows = PQntuples(result);
 
+	database->turning_away = rows == database->claim_size && 10 * given_back > 9 * (uint64_t) rows &&
+		PQresultMemorySize(result) <= BATCH_BYTES;
 	if (given_back > 0 || PQresultMemorySize(result) > BATCH_BYTES)
 		database->claim_batch = BATCH_CLAIM;
 	else if (rows == database->claim_size && database->claim_batch < BATCH_CLAIM_MAX)

@@ -59,6 +59,7 @@ struct Database
 	char	   *claiming;		/* a claim of this handler alone; NULL: of all */
 	int			claim_size;		/* of the claim under way */
 	int			claim_batch;	/* of the next one, at most */
+	bool		turning_away;	/* most of what is due has no room */
 
 	char	   *user;
 	bool		lossy;			/* it is not in UTF-8: U+FFFD is a character that could not be read */

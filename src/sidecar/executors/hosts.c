@@ -45,14 +45,15 @@
 #include "executors/util.h"
 
 #define IDLE_MS 60000
-#define FLOOR_LIMIT 4			/* calls at once, until it has answered and when it hangs */
+#define FLOOR_LIMIT 8			/* calls at once, until it has answered and when it hangs */
 #define SILENT_LIMIT 1			/* and while none of them is answered, beside those that hang, and others need the places */
 #define SILENT_CALLS 4
 #define SILENT_MS 2000
 #define SLOW_MS 500				/* what an answer takes of a host that is */
-#define PATIENCE_MS 1000			/* at least */
-#define ROOM_NEW (MAX_WAITING / 8)	/* may wait for one of which nothing is known */
-#define ROOM_SILENT 4			/* and for one that does not answer */
+#define PATIENCE_MS 500			/* at least */
+#define PATIENCE_NEW_MS 1000	/* for the first answer */
+#define ROOM_SILENT 4			/* may wait for one that does not answer, where many wait for such */
+#define ROOM_LEFT (MAX_WAITING / 8) /* of which each may have so many */
 #define BACK_FIRST_MS 100
 #define BACK_STEP_MS 5			/* between two of what is given back for a host of which nothing is known */
 #define BACK_SILENT_MS 200		/* and for one that does not answer; the first waits five times as long */
@@ -70,6 +71,21 @@ list_add(CallList *list, Call *call)
 	else
 		list->head = call;
 	list->tail = call;
+	list->count++;
+	call->list = list;
+}
+
+/* At the beginning. */
+static void
+list_push(CallList *list, Call *call)
+{
+	call->prev = NULL;
+	call->next = list->head;
+	if (list->head != NULL)
+		list->head->prev = call;
+	else
+		list->tail = call;
+	list->head = call;
 	list->count++;
 	call->list = list;
 }
@@ -209,25 +225,40 @@ host_rate(const Host *host)
 	return rate > 0 ? (int) rate : 1;
 }
 
+/*
+ * For one of which nothing is known, or that does not answer, as many may wait as
+ * for any other one, where nobody else needs the room: those whose calls would be
+ * answered may be among them.
+ */
 int
 host_room(const Context *context, const Host *host)
 {
 	int			left = MAX_WAITING - context->waiting;
 	int			room = 2 * host->limit;
-	int			more;
 
-	/* those whose calls would be answered may be among what waits: so much, where nobody else needs the room */
 	if (is_silent(host, exec_now()))
-		return context->waiting > MAX_WAITING / 2 ? 0 : context->waiting < MAX_WAITING / 4 ? ROOM_NEW : ROOM_SILENT;
-	if (host->answered_at > 0)
-		more = host_rate(host);
-	else
-		more = context->waiting < MAX_WAITING / 4 ? ROOM_NEW : 0;
-	room = more > room ? more : room;
-	/* the last of it is for those that have little */
-	if (room > left - ROOM_NEW)
-		room = left - ROOM_NEW > ROOM_SILENT ? left - ROOM_NEW : ROOM_SILENT;
+		room = context->waiting > MAX_WAITING / 2 ? 0 : left / 2;
+	else if (host->answered_at == 0)
+		room = left / 2 > room ? left / 2 : room;
+	else if (host_rate(host) > room)
+		room = host_rate(host);
+	if (room > ROOM_SILENT && room > left - ROOM_LEFT)
+		room = left - ROOM_LEFT > ROOM_SILENT ? left - ROOM_LEFT : ROOM_SILENT;
 	return room;
+}
+
+void
+host_wait(Context *context, Call *call)
+{
+	Host	   *host = call->host;
+
+	call->state = CALL_WAITING;
+	/* in no order where some hang, so that those that would be answered are found among them */
+	if (host->hanging > 0 && random() % 2 == 0)
+		list_push(&host->waiting, call);
+	else
+		list_add(&host->waiting, call);
+	context->waiting++;
 }
 
 void
@@ -286,6 +317,8 @@ host_patience(const Host *host)
 {
 	int64_t		patience = (host->usual_us + 4 * host->varies_us) / 1000;
 
+	if (host->answered_at == 0)
+		return PATIENCE_NEW_MS;
 	return patience > PATIENCE_MS ? patience : PATIENCE_MS;
 }
 

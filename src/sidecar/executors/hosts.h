@@ -19,6 +19,9 @@ extern int	host_rate(const Host *host);
 /* How many calls may wait for it at the most. */
 extern int	host_room(const Context *context, const Host *host);
 
+/* It waits for its host. */
+extern void host_wait(Context *context, Call *call);
+
 /* Do more wait for it than for one that does not answer may, where others need the room? */
 extern bool host_is_crowded(const Context *context, const Host *host);
 
