@@ -27,6 +27,7 @@ OBJS = \
 	src/shared/ids.o \
 	src/shared/margins.o \
 	src/shared/observe.o \
+	src/shared/prepared.o \
 	src/shared/renewals.o \
 	src/shared/shmem.o \
 	src/table/lock.o \
@@ -97,6 +98,7 @@ OBJS = \
 	src/process/commands.o \
 	src/process/launcher.o \
 	src/process/look.o \
+	src/process/prepared.o \
 	src/process/process.o \
 	src/process/worker.o \
 	src/control/adopt.o \
@@ -106,6 +108,7 @@ OBJS = \
 	src/report/forecast.o \
 	src/report/health.o \
 	src/report/health_limits.o \
+	src/report/health_prepared.o \
 	src/report/health_processes.o \
 	src/report/health_put.o \
 	src/report/health_work.o \

@@ -187,7 +187,7 @@ ROLLBACK;
 BEGIN;
 SELECT gt_handler_create('x', 'queue');
 PREPARE TRANSACTION 'regress_h';
-ROLLBACK;
+ROLLBACK PREPARED 'regress_h';
 SELECT gt_handler_drop('x');
 
 RESET ROLE;

@@ -129,18 +129,6 @@ SELECT gt_lease_update(:'a', '{}');
 ROLLBACK;
 SELECT t.state('SET TRANSACTION READ ONLY; SELECT gt_lease_create(''x'')');
 
--- and no two-phase commit after a writing call
-BEGIN;
-SELECT gt_lease_create('prepared') IS NOT NULL AS created;
-\set VERBOSITY sqlstate
-PREPARE TRANSACTION 'gt';
-\set VERBOSITY terse
-SELECT * FROM t.rows('prepared');
-BEGIN;
-SELECT state FROM gt_lease_get(:'a');
-PREPARE TRANSACTION 'gt';
-ROLLBACK PREPARED 'gt';
-
 -- the lease and the caller's savepoints
 BEGIN;
 SELECT gt_lease_create('rolled 1') IS NOT NULL AS created;

@@ -21,6 +21,7 @@
 #include "shared/margins.h"
 #include "shared/observe.h"
 #include "shared/parts.h"
+#include "shared/prepared.h"
 #include "shared/renewals.h"
 
 PG_MODULE_MAGIC;
@@ -39,6 +40,7 @@ _PG_init(void)
 	{
 		gt_shmem_init();
 		gt_observe_init();
+		gt_prepared_init();
 		gt_margins_init();
 		gt_renewals_init();
 		gt_clean_init();

@@ -12,14 +12,16 @@
 
 /*
  * Who has to do something at the end of a transaction, in the order in which
- * they are called.  Before the commit only GT_AT_END_CREATED does anything.
- * Whoever wakes others comes last: they find all else done.
+ * they are called.  Before the commit only GT_AT_END_CREATED does anything (and
+ * GT_AT_END_START of an adopted copy), before PREPARE TRANSACTION only
+ * GT_AT_END_WRITING and GT_AT_END_ADOPTED, which refuses it.  Whoever wakes others
+ * comes last: they find all else done.
  */
 typedef enum
 {
 	GT_AT_END_EPOCH,			/* what was remembered of it is worth nothing any more */
 	GT_AT_END_CREATED,			/* created.c: leases start their life at the commit */
-	GT_AT_END_WRITING,			/* writing.c: what has been written can not be prepared */
+	GT_AT_END_WRITING,			/* writing.c: what is prepared is known by a lock */
 	GT_AT_END_START,			/* start.c: this server run is recorded */
 	GT_AT_END_CLAIMS,			/* claim.c: starts that were reserved are made, or given back */
 	GT_AT_END_COUNTS,			/* counts.c: what is counted */

@@ -489,6 +489,7 @@ gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
 
 	pass->looked_at = gt_now();
 	gt_plans_keep();
+	gt_busy_recall(c);
 	choice.c = c;
 	choice.max_items = max_items;
 	choice.until = c->until != 0 ? c->until : pass->looked_at;

@@ -34,6 +34,12 @@ at_end_of_transaction(XactEvent event, void *arg)
 {
 	GtDatabase *db;
 
+	if (adopting && event == XACT_EVENT_PRE_PREPARE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has adopted a copy"),
+				 errdetail("Its leases live on for their full duration from the commit, which this session has to see."),
+				 errhint("Give gt_resume(adopt => true) in a transaction that is committed.")));
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	if (adopting && event == XACT_EVENT_COMMIT && (db = gt_my_database()) != NULL)

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/twophase.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -192,11 +193,57 @@ must_have_no_users(const GtHandler *h, const char *what)
 				 errhint("Wait until they are gone; gt_ack discards garbage that waits or is dead.")));
 }
 
+/* gid of a prepared transaction that has named the handler in a create; NULL: there is none. */
+static char *
+find_prepared_user(int id)
+{
+	Oid			types[2] = {OIDOID, OIDOID};
+	Datum		values[2];
+	GtSwitch	save;
+	char	   *gid = NULL;
+
+	if (max_prepared_xacts == 0)
+		return NULL;
+	values[0] = ObjectIdGetDatum(gt_relid(GT__HANDLER));
+	values[1] = ObjectIdGetDatum((Oid) id);
+	gt_become_owner(&save);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to the SPI");
+	/* in pg_locks it has no process; which one it is tells the lock on its own id */
+	if (SPI_execute_with_args("WITH l AS MATERIALIZED (SELECT * FROM pg_locks WHERE pid IS NULL AND granted)"
+							  " SELECT p.gid FROM l h JOIN l t ON t.virtualtransaction = h.virtualtransaction AND t.locktype = 'transactionid'"
+							  " JOIN pg_prepared_xacts p ON p.transaction = t.transactionid"
+							  " JOIN pg_database d ON d.oid = h.database AND d.datname = p.database"
+							  " WHERE h.locktype = 'object' AND h.classid = $1 AND h.objid = $2 AND d.datname = current_database()",
+							  2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for prepared users of a handler");
+	if (SPI_processed > 0)
+		gid = MemoryContextStrdup(TopTransactionContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	gt_become_user(&save);
+	return gid;
+}
+
+/* A prepared transaction may stay for days: we would wait for it, and every create that names the handler for us. */
+static void
+must_not_be_prepared(const GtHandler *h, const char *what)
+{
+	char	   *gid = find_prepared_user(h->id);
+
+	if (gid != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot %s handler \"%s\": a prepared transaction uses it", what, h->name),
+				 errdetail("Its identifier is %s.", quote_literal_cstr(gid)),
+				 errhint("COMMIT PREPARED or ROLLBACK PREPARED it first.")));
+}
+
 /* Looked at before creates are kept waiting, for that takes as long as there are leases; then for good. */
 static void
 must_be_unused(const GtHandler *h, const char *what)
 {
 	must_have_no_users(h, what);
+	must_not_be_prepared(h, what);
 	LockDatabaseObject(gt_relid(GT__HANDLER), (Oid) h->id, 0, AccessExclusiveLock);
 	must_have_no_users(h, what);
 }

@@ -162,6 +162,8 @@ end_share(Orphans *o, Oid owner, int limit)
 	}
 	if (o->own)
 		return;
+	if (!all)
+		o->result->next = Min(o->result->next, gt_low_late_from(&low));
 	if (all)
 		gt_low_looked_at_all(&low, now);
 	gt_low_found(&low, from, first, now);

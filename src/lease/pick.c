@@ -280,6 +280,8 @@ pick_lane(Choice *choice, GtLane *lane, int share)
 		else
 			pick->next = Min(pick->next, gt_low_all_from(low));
 	}
+	else if (!pick->own && !all)
+		pick->next = Min(pick->next, gt_low_late_from(low));
 	/* what is beyond is not looked at here: the next pass, if it finds nothing, tells when that is due */
 	if (lane->more && share > half)
 		pick_newest(choice, lane, share - half);

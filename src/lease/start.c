@@ -116,7 +116,7 @@ publish(const Start *start)
 	same = db->started == start->table;
 	db->started = InvalidOid;
 	pg_write_barrier();
-	db->started_at = same ? Max(db->started_at, start->at) : start->at;
+	db->started_at = Max(db->started_at, start->at);
 	db->grace = same ? Max(db->grace, start->grace) : start->grace;
 	db->rearmed = (same && !start->adopts && db->rearmed) || start->rearmed;
 	pg_write_barrier();
@@ -138,6 +138,28 @@ take_back(void)
 }
 
 /*
+ * The record is prepared: by the time that it commits others have written theirs.
+ * S is the latest of all.
+ */
+static void
+announce(const Start *start)
+{
+	GtDatabase *db = gt_my_database();
+	Oid			table;
+
+	if (db == NULL)
+		return;
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	table = db->started;
+	db->started = InvalidOid;
+	pg_write_barrier();
+	db->started_at = Max(db->started_at, start->at);
+	pg_write_barrier();
+	db->started = table;
+	LWLockRelease(gt_shared->lock);
+}
+
+/*
  * A record is told of once it has committed.  One by which a copy is adopted is
  * told of before: else somebody who sees that it has been could still judge by the
  * old one.  Who judges by it too early lets leases live too long, if anything.
@@ -154,6 +176,8 @@ at_end_of_transaction(XactEvent event, void *arg)
 		publish(&recording);
 		published = event == XACT_EVENT_PRE_COMMIT;
 	}
+	if (event == XACT_EVENT_PREPARE)
+		announce(&recording);
 	if (event == XACT_EVENT_ABORT && published)
 	{
 		published = false;

@@ -8,7 +8,8 @@
  * (GtDatabase.hold), ends our workers there, waits for them, and lets go when the
  * command is over, however it ends.  The same for what drops the extension: a
  * handler that runs is cancelled and not charged.  Where it is plain that the
- * command is going to fail the workers are left alone.
+ * command is going to fail the workers are left alone.  COMMIT PREPARED and ROLLBACK
+ * PREPARED come by here, too: see prepared.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,10 +40,12 @@
 #include "base/compat.h"
 #include "clean/marks.h"
 #include "process/commands.h"
+#include "process/prepared.h"
 #include "rights/place.h"
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/parts.h"
+#include "shared/prepared.h"
 #include "shared/renewals.h"
 #include "shared/shmem.h"
 #include "shared/wake.h"
@@ -120,6 +123,7 @@ forget_database(GtDatabase *db)
 
 	gt_clean_forget_marks(db->oid);
 	gt_observe_forget(db->oid);
+	gt_prepared_forget(db->oid);
 	gt_renewals_forget(db->oid);
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	db->oid = InvalidOid;
@@ -289,6 +293,14 @@ changes_rights(Node *stmt)
 		IsA(stmt, DropOwnedStmt) || IsA(stmt, ReassignOwnedStmt) || IsA(stmt, DropRoleStmt);
 }
 
+/* Does it end a prepared transaction? */
+static bool
+ends_prepared(Node *stmt)
+{
+	return IsA(stmt, TransactionStmt) && (((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED ||
+										  ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+}
+
 static void
 call_through(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
@@ -309,9 +321,13 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	bool		drops = IsA(stmt, DropdbStmt);
 	bool		drops_ours = IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt);
 	bool		look_again = rebuilds(stmt) || changes_rights(stmt);	/* a ROLLBACK frees the statement */
+	bool		prepared = ends_prepared(stmt) && IsTransactionState() && !RecoveryInProgress();
 	Held		held = {NULL, InvalidOid};
+	GtPreparedEnd end;
 
-	if (IsTransactionState() && !RecoveryInProgress())
+	if (prepared)
+		gt_prepared_ends(&end);
+	else if (IsTransactionState() && !RecoveryInProgress())
 	{
 		held.oid = target_of(stmt, context);
 		held.db = gt_database(held.oid, false);
@@ -336,6 +352,8 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 		if (drops_ours)
 			gt_observe_dropped(0);
 	}
+	if (prepared)
+		gt_prepared_has_ended(&end);
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */
 	if (look_again && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)

@@ -25,6 +25,8 @@
 #include "table/schema.h"
 #include "table/tampered.h"
 
+#define BLOCKED_LAST	(10 * USECS_PER_SEC)	/* at most between two looks while somebody has our tables locked */
+
 bool
 gt_worker_may_work(bool *again)
 {
@@ -46,8 +48,13 @@ gt_worker_may_work(bool *again)
 	if (!ConditionalLockRelationOid(gt_relid(GT_OBJECT), AccessShareLock) ||
 		!ConditionalLockRelationOid(gt_relid(GT_LEASE), AccessShareLock))
 	{
+		TimestampTz now = gt_now();
+
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		gt_worker_database->retry_at = gt_now() + USECS_PER_SEC;
+		if (gt_worker_database->blocked_since == 0)
+			gt_worker_database->blocked_since = now;
+		/* perhaps a transaction that is prepared */
+		gt_worker_database->retry_at = now + Max(Min(now - gt_worker_database->blocked_since, BLOCKED_LAST), USECS_PER_SEC);
 		LWLockRelease(gt_shared->lock);
 		*again = true;
 		return false;
@@ -57,6 +64,7 @@ gt_worker_may_work(bool *again)
 	obstructed = gt_tables_obstructed();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	gt_worker_database->absent = false;
+	gt_worker_database->blocked_since = 0;
 	gt_worker_database->place = place;
 	warn = (place == GT_PLACE_COPY || obstructed != NULL) && !gt_worker_database->warned;
 	gt_worker_database->warned = place == GT_PLACE_COPY || obstructed != NULL;

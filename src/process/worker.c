@@ -92,7 +92,6 @@
 
 static GtDatabase *database;
 static GtCleaner *cleaner = NULL;
-static TimestampTz busy_since = 0;	/* leases that were over have all been locked */
 static bool working;			/* there is something for us in this database */
 static bool leaving = false;	/* no new run */
 static bool nothing_ours = false;	/* our last look has found nothing for us to run */
@@ -296,11 +295,14 @@ expire(void)
 	/*
 	 * The wait grows with the time for which nothing but locked rows was found, not
 	 * with the number of looks; and that of what has just become due is no longer
-	 * for what has been locked since long ago.
+	 * for what has been locked since long ago.  It outlives this worker: a prepared
+	 * transaction may stay for days.
 	 */
-	if (expiry->busy == 0 || expiry->ended > 0 || busy_since == 0)
-		busy_since = now;
-	busy_delay = Min(Max(now - Max(busy_since, expiry->busy_from), BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
+	if (expiry->busy == 0)
+		database->busy_since = 0;
+	else if (expiry->ended > 0 || database->busy_since == 0)
+		database->busy_since = now;
+	busy_delay = Min(Max(now - Max(database->busy_since, expiry->busy_from), BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
 	all_busy = expiry->busy > 0 && expiry->ended == 0;
 	if (expiry->busy > 0 && !expiry->more)
 		next = Min(next, now + busy_delay);
@@ -313,6 +315,7 @@ expire(void)
 static void
 rearm(void)
 {
+	static int64 wait = REARM_AGAIN;	/* grows while others have rows locked */
 	bool		mine;
 	bool		more;
 
@@ -325,7 +328,10 @@ rearm(void)
 	LWLockRelease(gt_shared->lock);
 	if (mine && gt_in_transaction(GT_DO_REARM, do_rearm, &more, "garbagetruck: looking for times that are ahead") &&
 		working && !database->rearmed)
-		gt_due_at(database, gt_now() + (more ? 0 : REARM_AGAIN));
+	{
+		wait = more ? REARM_AGAIN : Min(2 * wait, (int64) gt_naptime * USECS_PER_SEC);
+		gt_due_at(database, gt_now() + (more ? 0 : wait));
+	}
 }
 
 /* Tells the others that there will be work at this time, or earlier where our own commits have asked for it. */

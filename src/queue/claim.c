@@ -12,8 +12,8 @@
  * Limits.  How many claims of a handler run is counted in the table, for claims
  * outlive the server.  What open transactions have claimed is not seen there,
  * so shared memory adds it up: it is reserved there before the table is looked
- * at and given back when the transaction has ended, so that a claim is counted
- * twice for a moment, never not at all.
+ * at and given back when the transaction has ended (a prepared one: prepared.c), so
+ * that a claim is counted twice for a moment, never not at all.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,6 +44,7 @@
 #include "shared/due.h"
 #include "shared/ids.h"
 #include "shared/observe.h"
+#include "shared/prepared.h"
 #include "table/low.h"
 
 PG_FUNCTION_INFO_V1(gt_claim);
@@ -87,8 +88,9 @@ give_back_pending(XactEvent event, void *arg)
 	{
 		GtHandlerEntry *entry = gt_handler_known(p->handler);
 
-		if (entry != NULL)
-			entry->pending = Max(entry->pending - p->n, 0);	/* forgotten meanwhile with a dropped extension */
+		/* else: forgotten meanwhile with a dropped extension; or prepared, and counted until that has ended */
+		if (entry != NULL && !(event == XACT_EVENT_PREPARE && gt_prepared_claims(p->handler, p->n)))
+			entry->pending = Max(entry->pending - p->n, 0);
 	}
 	gt_observe_unlock();
 	pending = NULL;

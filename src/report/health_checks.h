@@ -28,6 +28,8 @@ extern void gt_health_history(GtHealth *health);
 extern void gt_health_rights(GtHealth *health);
 extern void gt_health_consistency(GtHealth *health);
 
+extern void gt_health_prepared(GtHealth *health);
+
 extern void gt_health_capacity(GtHealth *health);
 extern void gt_health_renewal_buffer(GtHealth *health);
 extern void gt_health_settings(GtHealth *health);

@@ -81,6 +81,7 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	GtDatabaseEntry before;
 	int64		objects = 0;
 
+	gt_count_prepared();
 	gt_observe_lock();
 	before = *gt_database_entry();
 	gt_observe_unlock();

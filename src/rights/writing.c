@@ -3,9 +3,10 @@
  * writing.c
  *	  What every SQL function that writes begins with.
  *
- * Its caller must have the right to it, the transaction must be one that may
- * write, and what has been written can not be prepared: shared memory learns of it
- * at the commit, by the process that has written it.
+ * Its caller must have the right to it, and the transaction must be one that may
+ * write.  One that is prepared is to be known by a lock on gt_object, whatever it has
+ * written: so who commits it, even after a restart, can tell that it is of ours
+ * (process/prepared.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -13,20 +14,24 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 
 #include "base/transaction.h"
 #include "rights/may.h"
 #include "rights/writing.h"
+#include "shared/prepared.h"
+#include "table/relations.h"
 
 static bool wrote;				/* this transaction has called a function that writes */
 
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_PRE_PREPARE && wrote)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has changed leases or garbage")));
+	/* it may have dropped the extension since */
+	if (event == XACT_EVENT_PRE_PREPARE && wrote && OidIsValid(gt_extension()))
+		LockRelationOid(gt_relid(GT_OBJECT), RowExclusiveLock);
+	if (event == XACT_EVENT_PREPARE && wrote)
+		(void) gt_prepared_mine();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wrote = false;
 }

@@ -10,8 +10,7 @@
 
 /*
  * First thing in every writing SQL function: 42501 without the right to it, 25006
- * in a read-only transaction or on a standby, and remembers that PREPARE
- * TRANSACTION must fail (0A000).
+ * in a read-only transaction or on a standby; and what is written may be prepared.
  */
 extern void gt_mark_write(const char *function);
 

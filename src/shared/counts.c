@@ -5,7 +5,8 @@
  *
  * Every process keeps what it counts until the transaction in progress, or the
  * subtransaction, has ended, and adds it then to what observe.c has in shared memory:
- * so nothing rolled back is counted.
+ * so nothing rolled back is counted.  What is prepared is handed over to prepared.c, and
+ * counted by whoever finds that it has committed.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,7 @@
 #include "shared/due.h"
 #include "shared/margins.h"
 #include "shared/observe.h"
+#include "shared/prepared.h"
 #include "shared/renewals.h"
 #include "shared/shmem.h"
 
@@ -133,6 +135,95 @@ add_up(const Delta *done)
 	gt_observe_unlock();
 }
 
+/* The transaction is prepared: it is counted when it has committed, by somebody else. */
+static void
+hand_over(const Delta *done)
+{
+	GtPrepared *to = gt_prepared_mine();
+	const Ran  *r;
+
+	if (to == NULL)
+		return;
+	to->leases = done->leases;
+	to->garbage = done->garbage;
+	to->dead = done->dead;
+	to->created = done->created;
+	to->renewed = done->renewed;
+	to->released = done->released;
+	to->expired = done->expired;
+	to->lag = done->lag;
+	for (r = done->ran; r != NULL; r = r->next)
+	{
+		GtPreparedHandler *handler = gt_prepared_handler(to, r->handler);
+
+		if (handler == NULL)
+			break;
+		handler->cleaned = r->cleaned;
+		handler->failed = r->failed;
+		handler->took = r->took;
+	}
+}
+
+/* The opposite. */
+static void
+add_up_prepared(const GtPrepared *from)
+{
+	Ran			ran[GT_PREPARED_HANDLERS];
+	Delta		done;
+	int			i;
+
+	memset(&done, 0, sizeof(done));
+	done.leases = from->leases;
+	done.garbage = from->garbage;
+	done.dead = from->dead;
+	done.created = from->created;
+	done.renewed = from->renewed;
+	done.released = from->released;
+	done.expired = from->expired;
+	done.lag = from->lag;
+	for (i = 0; i < from->nhandlers; i++)
+	{
+		const GtPreparedHandler *h = &from->handlers[i];
+
+		ran[i] = (Ran) {h->handler, h->cleaned, h->failed, h->took, done.ran};
+		done.ran = &ran[i];
+	}
+	add_up(&done);
+}
+
+/* Claims of a transaction that has ended no longer count twice, or at all. */
+static void
+give_back_claims(const GtPrepared *from)
+{
+	int			i;
+
+	gt_observe_lock();
+	for (i = 0; i < from->nhandlers; i++)
+	{
+		GtHandlerEntry *entry = gt_handler_known(from->handlers[i].handler);
+
+		if (entry != NULL)
+			entry->pending = Max(entry->pending - from->handlers[i].claims, 0);
+	}
+	gt_observe_unlock();
+}
+
+/* See counts.h. */
+void
+gt_count_prepared(void)
+{
+	GtPrepared	ended;
+	bool		committed;
+
+	while (gt_prepared_take(&ended, &committed))
+	{
+		if (committed)
+			add_up_prepared(&ended);
+		give_back_claims(&ended);
+	}
+}
+
+/* A database was dropped, or the extension in it. */
 void
 gt_observe_forget(Oid database)
 {
@@ -165,6 +256,8 @@ at_end_of_transaction(XactEvent event, void *arg)
 	dropped = NULL;
 	if (event == XACT_EVENT_COMMIT && deltas != NULL)
 		add_up(deltas);
+	else if (event == XACT_EVENT_PREPARE && deltas != NULL)
+		hand_over(deltas);
 	deltas = NULL;
 }
 

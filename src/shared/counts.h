@@ -20,6 +20,7 @@ extern void gt_count_renewed(int n);
 extern void gt_count_renewed_now(int n);	/* whatever becomes of the transaction */
 extern void gt_count_released(int n);
 extern void gt_count_expired(int n);
+extern void gt_count_prepared(void);	/* what prepared transactions of this database have done that have committed */
 extern const double gt_bounds[GT_NBOUNDS];
 
 #endif

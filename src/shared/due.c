@@ -23,6 +23,7 @@
 
 #include "base/transaction.h"
 #include "shared/due.h"
+#include "shared/prepared.h"
 #include "shared/shmem.h"
 #include "shared/wake.h"
 
@@ -128,8 +129,13 @@ at_end_of_transaction(XactEvent event, void *arg)
 				gt_due_at(db, pending_due);
 			forget_pending();
 			break;
-		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			/* who commits it wakes them: process/prepared.c */
+			if (pending_due != GT_NEVER)
+				(void) gt_prepared_mine();
+			forget_pending();
+			break;
+		case XACT_EVENT_ABORT:
 			forget_pending();
 			break;
 		default:

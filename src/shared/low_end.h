@@ -19,6 +19,8 @@ typedef struct GtLow
 	TimestampTz low;			/* there was nothing before, */
 	TimestampTz looked_at;		/* when all of it was looked at last; 0: never */
 	int64		cost;			/* of that look, us */
+	uint64		late;			/* GtDatabase.late when it began, */
+	uint64		late_now;		/* and when this was recalled */
 	bool		behind;			/* more was due than the last pass had of it */
 
 	/* a round of passes, of which each goes on after the one before: all that they met was locked by others */

@@ -259,3 +259,15 @@ gt_database_entry(void)
 	}
 	return entry;
 }
+
+void
+gt_observe_recount(void)
+{
+	GtDatabaseEntry *entry;
+
+	gt_observe_lock();
+	entry = gt_database_entry();
+	if (entry != NULL)
+		entry->extension = InvalidOid;
+	gt_observe_unlock();
+}

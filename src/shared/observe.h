@@ -100,6 +100,7 @@ extern GtHandlerEntry *gt_handler_known(int handler);	/* NULL: there is none */
 extern GtDatabaseEntry *gt_database_entry(void);	/* NULL: not preloaded */
 extern void gt_handler_forget(int handler); /* of this database; it was dropped */
 extern void gt_handlers_forget(Oid database);	/* see gt_observe_forget() */
+extern void gt_observe_recount(void);	/* a commit is in no number: the gauges have their start again */
 extern void gt_observe_lock(void);
 extern void gt_observe_unlock(void);
 

@@ -63,6 +63,7 @@ startup(void)
 		for (i = 0; i < GT_MAX_DATABASES; i++)
 		{
 			pg_atomic_init_u64(&gt_shared->databases[i].next_due, GT_NEVER);
+			pg_atomic_init_u64(&gt_shared->databases[i].late, 0);
 			pg_atomic_init_u64(&gt_shared->counters[i].created, 0);
 			pg_atomic_init_u64(&gt_shared->counters[i].renewed, 0);
 			pg_atomic_init_u64(&gt_shared->counters[i].released, 0);

@@ -19,6 +19,7 @@
 #define GT_MAX_DATABASES	1024
 #define GT_FOREGROUND		16	/* slots for sessions in gt_reclaim() */
 #define GT_SLOTS			(GT_MAX_WORKERS + GT_FOREGROUND)
+#define GT_LONG_BUSY		256 /* objects that were locked for long are remembered of all databases */
 #define GT_TURNS			256		/* roles whose last turn is remembered at a time */
 #define GT_LOWS				2048	/* queues whose low end is; a power of two */
 
@@ -27,6 +28,7 @@ typedef struct GtDatabase
 {
 	Oid			oid;			/* InvalidOid: free.  Written under GtShared.lock */
 	pg_atomic_uint64 next_due;	/* gt_clock() time of the earliest work, GT_NEVER: none; see gt_due_at() */
+	pg_atomic_uint64 late;		/* commits so long after what they wrote that it may lie below all low ends */
 	/* from here on all is 0 of a database that is new */
 	Oid			started;		/* the gt__start that has this server run: the two below are valid, and only grow; else InvalidOid. Under lock */
 	TimestampTz started_at;		/* S */
@@ -52,6 +54,8 @@ typedef struct GtDatabase
 	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
 	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
 	Oid			expire_after;	/* the next pass begins with the role after that. Written by who has the token, expirer */
+	TimestampTz busy_since;		/* leases that are over have all been locked; 0: the last pass saw none of those. Without lock */
+	TimestampTz blocked_since;	/* somebody has our tables; 0: nobody. Under lock */
 } GtDatabase;
 
 typedef enum
@@ -101,6 +105,16 @@ typedef struct GtTurn
 	TimestampTz logged_at;
 } GtTurn;
 
+/* An object that others have had locked for long: workers come and go, and none begins anew with it. */
+typedef struct GtLongBusy
+{
+	Oid			database;		/* InvalidOid: free */
+	int64		id;				/* cleanup id */
+	uint64		late;			/* GtDatabase.late then: worth nothing once that has changed */
+	TimestampTz since;
+	TimestampTz until;			/* it is passed over */
+} GtLongBusy;
+
 typedef struct GtCounters		/* of one database; added to by counts.c */
 {
 	pg_atomic_uint64 created, renewed, released, expired;
@@ -121,6 +135,8 @@ typedef struct GtShared
 	TimestampTz starved_at;		/* when that was so last. Under lock */
 	bool		denied;			/* some database is. Under lock */
 	int64		restored;		/* names the archive recovery that this cluster came from; 0: none */
+	int			nlong_busy;		/* that are in use. Under lock, as: */
+	GtLongBusy	long_busy[GT_LONG_BUSY];
 	GtTurn		turns[GT_TURNS];
 	GtLow		lows[GT_LOWS];	/* see low.c. Under lock */
 	GtSlot		slots[GT_SLOTS];	/* of workers; from GT_MAX_WORKERS on of sessions in gt_reclaim() */

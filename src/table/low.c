@@ -7,7 +7,9 @@
  * until they are vacuumed, and one long snapshot elsewhere keeps them there.  So it
  * is remembered from where on there was anything.  All of it is looked at once in
  * a while, and where nothing would be found else: what was slow to commit may have
- * come in below.  But no more often than in proportion to what such a look costs.
+ * come in below; so has what a prepared transaction wrote, which may be days old
+ * (GtDatabase.late tells of its end).  But no more often than in proportion to what
+ * such a look costs.
  *
  * Workers share what they know, in GtShared.lows under GtShared.lock: where many
  * roles wait one is there for a few passes only, and would begin each time with a
@@ -24,8 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "shared/clock.h"
-#include "shared/shmem.h"
+#include "shared/due.h"
 #include "table/low.h"
 #include "table/relations.h"
 
@@ -110,9 +111,18 @@ place_of(GtIndexId index, uint32 key)
 	return oldest;
 }
 
+static uint64
+late_here(void)
+{
+	GtDatabase *db = gt_my_database();
+
+	return db == NULL ? 0 : pg_atomic_read_u64(&db->late);
+}
+
 void
 gt_low_recall(GtLow *low, GtIndexId index, uint32 key)
 {
+	uint64		late = late_here();
 	const GtLow *known;
 
 	forget_old();
@@ -120,12 +130,14 @@ gt_low_recall(GtLow *low, GtIndexId index, uint32 key)
 	known = place_of(index, key);
 	*low = *known;
 	unlock();
+	low->late_now = late;
 	if (low->database == MyDatabaseId && low->index == (int) index && low->key == key)
 		return;
 	memset(low, 0, sizeof(GtLow));
 	low->database = MyDatabaseId;
 	low->index = (int) index;
 	low->key = key;
+	low->late_now = late;
 	low->low = PG_INT64_MIN;
 	low->after.check_at = GT_NOWHERE;
 }
@@ -141,7 +153,7 @@ gt_low_remember(const GtLow *low)
 bool
 gt_low_all_is_due(const GtLow *low, TimestampTz now)
 {
-	return low->looked_at == 0 || now >= low->looked_at + LOOK_AT_ALL;
+	return low->looked_at == 0 || now >= low->looked_at + LOOK_AT_ALL || now >= gt_low_late_from(low);
 }
 
 TimestampTz
@@ -150,9 +162,16 @@ gt_low_all_from(const GtLow *low)
 	return low->cost < CHEAP ? 0 : low->looked_at + Min(LOOK_AT_ALL, COST_FACTOR * low->cost);
 }
 
+TimestampTz
+gt_low_late_from(const GtLow *low)
+{
+	return low->late == low->late_now ? GT_NEVER : gt_low_all_from(low);
+}
+
 void
 gt_low_looked_at_all(GtLow *low, TimestampTz began)
 {
+	low->late = low->late_now;
 	low->looked_at = gt_now();
 	low->cost = low->looked_at - began;
 }

@@ -15,6 +15,7 @@ extern void gt_low_recall(GtLow *low, GtIndexId index, uint32 key); /* what is k
 extern void gt_low_remember(const GtLow *low);
 extern bool gt_low_all_is_due(const GtLow *low, TimestampTz now);	/* must all of it be looked at, whatever is found? */
 extern TimestampTz gt_low_all_from(const GtLow *low);	/* from when on it may be, because nothing was found */
+extern TimestampTz gt_low_late_from(const GtLow *low);	/* or because of a late commit; GT_NEVER: there was none */
 extern void gt_low_looked_at_all(GtLow *low, TimestampTz began);
 /* A look from there on, that began then, has come upon this first (GT_NEVER: nothing). */
 extern void gt_low_found(GtLow *low, TimestampTz from, TimestampTz first, TimestampTz began);

@@ -380,7 +380,7 @@ class Client:
             if self.random.random() < 0.06:                     # long enough to outlive the shorter leases
                 time.sleep(self.random.choice((0.06, 0.12)))
             commit = not failed and self.random.random() < 0.7
-            if commit and self.random.random() < 0.08:
+            if not failed and self.random.random() < 0.08:
                 self.prepare(tx)
             tx["end_inv"] = now()
             if commit:
@@ -395,7 +395,7 @@ class Client:
                     tx["outcome"] = "unknown"
                 raise ConnectionError(str(e)) from e
             tx["outcome"], tx["sqlstate"] = "rolled back", e.pgcode     # a COMMIT that failed
-            if e.pgcode[:2] != "40" and e.pgcode != "0A000":    # the latter: it can not be prepared
+            if e.pgcode[:2] != "40":
                 tx["message"] = str(e).strip()
             self.cursor.execute("ROLLBACK")
         finally:
@@ -425,9 +425,14 @@ class Client:
         return False
 
     def prepare(self, tx):
-        """What it did is there from COMMIT PREPARED on; lost between the two, it is rolled back in the end."""
+        """What it did is there from COMMIT PREPARED on; lost between the two, it is rolled back in the end. Often it is another
+        session that commits it, or rolls it back, and later."""
         tx["prepared"] = True
         self.cursor.execute(f"PREPARE TRANSACTION '{self.tx}'")
+        if self.random.random() < 0.5:
+            self.link.close()
+            time.sleep(self.random.choice((0, 0.03, 0.15)))
+            self.connect()
 
     def steps(self, count):
         """True when the transaction is aborted."""
