@@ -1726,6 +1726,19 @@ class Database(Test):
             self.assertLessEqual(lapsed, 1)
             sidecar.child.kill()
 
+    def test_a_claim_that_fails_is_said_once(self):
+        """And for as long as it does, whatever else goes well meanwhile."""
+        with Sidecar() as sidecar, contextlib.closing(cluster.connect()) as link:
+            query(link, "BEGIN; LOCK TABLE _garbagetruck.gt_object IN EXCLUSIVE MODE")
+            fails = lambda: "could not claim" in sidecar.problems()
+            self.until(fails, "the claim fails", sidecar)
+            for _ in range(20):                 # through two looks at the handlers, and two more claims
+                self.assertTrue(fails())
+                time.sleep(0.25)
+            self.assertEqual(sidecar.output().count("could not claim"), 1)
+            query(link, "ROLLBACK")
+            self.until(lambda: not fails(), "it does no more", sidecar)
+
     def test_owners(self):
         """Nobody's grant makes us call anything, but that of whom we trust."""
         query(admin, "CREATE ROLE stranger LOGIN; CREATE ROLE boss LOGIN; GRANT boss TO sidecar")
