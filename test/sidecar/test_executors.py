@@ -1059,6 +1059,13 @@ class Redis(Test):
                 garbage(h, "moved")
                 self.gone(h, sidecar)
                 self.assertEqual(node.seen, [["UNLINK", "moved"]])
+                del node.seen[:]
+                for host, seen in (("localhost", []), ("127.0.0.1", [["AUTH", "me", "own"]])):
+                    h = handler("redis", f"redis://me:own@{host}:{entry.port}/0/{{object_id}}", retry_delay="1 h")
+                    garbage(h, "moved")
+                    self.gone(h, sidecar)
+                    self.assertEqual(node.seen, seen + [["UNLINK", "moved"]])
+                    del node.seen[:]
             with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame", "REDIS_HOST": f"other,127.0.0.1:{node.port}"}) as sidecar:
                 h = handler("redis", f"redis://localhost:{entry.port}/0/{{object_id}}", retry_delay="1 h")
                 garbage(h, "moved")

@@ -8,12 +8,12 @@
  * speaks RESP2 over it, one command at a time: a SELECT that fails must not be
  * followed by an UNLINK in another database.
  *
- * Credentials in the target are the handler's own, for its host.  Those of the
- * environment (REDIS_USERNAME, REDIS_PASSWORD) are for the hosts that a handler
- * or REDIS_HOST names; a host that a lease names is sent none.  A node of a
+ * Credentials, those in the target or else those of the environment
+ * (REDIS_USERNAME, REDIS_PASSWORD), are for the host that a handler names and for
+ * those in REDIS_HOST; a host that a lease names is sent none.  A node of a
  * cluster that says MOVED or ASK is one whose word counts for nothing but the
- * allow-list: it leads to hosts on that list only, and the environment's
- * credentials go there only if the host is in REDIS_HOST or the handler's own.
+ * allow-list: it leads to hosts on that list only, and credentials go there only
+ * if the host is in REDIS_HOST or the handler's own.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -259,16 +259,12 @@ static bool
 credentials(const Call *call, const char **user, const char **password)
 {
 	const Redis *redis = call->work;
-	bool		own = redis->own_host != NULL;
+	bool		trusted = redis->own_host != NULL &&
+		(strcasecmp(redis->own_host, call->host_name) == 0 || is_named_host(call->host_name, call->port));
+	bool		given = redis->user != NULL || redis->password != NULL;
 
-	*user = redis->user;
-	*password = redis->password;
-	if (*user == NULL && *password == NULL && own &&
-		(strcasecmp(redis->own_host, call->host_name) == 0 || is_named_host(call->host_name, call->port)))
-	{
-		*user = environment("REDIS_USERNAME");
-		*password = environment("REDIS_PASSWORD");
-	}
+	*user = !trusted ? NULL : given ? redis->user : environment("REDIS_USERNAME");
+	*password = !trusted ? NULL : given ? redis->password : environment("REDIS_PASSWORD");
 	return *password != NULL;
 }
 
