@@ -59,6 +59,18 @@ name_of(const GtRow *row, int attribute)
 	return pstrdup(NameStr(*DatumGetName(row->v[attribute])));
 }
 
+static char *
+kinds_in_words(void)
+{
+	StringInfoData words;
+	int			i;
+
+	initStringInfo(&words);
+	for (i = 0; i < GT_NKINDS; i++)
+		appendStringInfo(&words, "%s%s", i == 0 ? "" : i < GT_NKINDS - 1 ? ", " : " and ", gt_kind_names[i]);
+	return words.data;
+}
+
 /* The kind of this name, else 22023. */
 GtKind
 gt_kind_of(const char *name)
@@ -71,7 +83,7 @@ gt_kind_of(const char *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown kind of handler \"%s\"", gt_shown(name)),
-			 errhint("The kinds are sql, sql_batch, notify, notify_only, queue, http, grpc, s3, azure_blob, file and redis.")));
+			 errhint("The kinds are %s.", kinds_in_words())));
 	return GT_NKINDS;			/* keep compiler quiet */
 }
 

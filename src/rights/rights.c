@@ -19,7 +19,6 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "common/pg_prng.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -264,7 +263,7 @@ gt_role_name(Oid role)
 	return name != NULL ? name : psprintf("unknown (OID %u)", role);
 }
 
-/* ---------------------------------------------------------------- as the extension's owner */
+/* ---------------------------------------------------------------- in a copy */
 
 /*
  * Gives every row of a role the OID that the role's name has in this cluster.
