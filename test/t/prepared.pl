@@ -72,6 +72,38 @@ cleaned($node, 'postgres', 'beside garbage beside', 'and others are not');
 $sql->(q{ROLLBACK PREPARED 'three'});
 cleaned($node, 'postgres', 'beside garbage beside held garbage held lease', 'until it has ended');
 
+# Renewals that are kept in shared memory, and a prepared end of the lease: they wait for it, and go on when it is undone.
+my $try = sub {
+	my ($work) = @_;
+	my ($out, $err);
+	$node->psql('postgres', "\\set VERBOSITY sqlstate\nSET lock_timeout = '200 ms';\n$work", stdout => \$out, stderr => \$err);
+	return $err =~ /ERROR:\s+(\w+)/ ? $1 : $out;
+};
+my $left = q{round(extract(epoch FROM expires_at - gt_clock()) / 60)};
+my $lease = $sql->(q{SELECT gt_lease_create('renewed', duration => '1 hour', cleanup => 'clean')});
+my $renew = "SELECT gt_renew('$lease') IS NOT NULL";
+$sql->($renew) for 1 .. 3;
+$prepared->('end', "SELECT gt_release('$lease')");
+is($try->($renew), '55P03', 'a renewal waits for a prepared end');
+is($sql->("SELECT $left FROM gt_lease_get('$lease')"), '60', 'and the lease runs meanwhile');
+$sql->(q{ROLLBACK PREPARED 'end'});
+is($try->($renew), 't', 'it goes on when that is undone');
+$prepared->('renewal', $renew);
+is($try->($renew), 't', 'a prepared renewal keeps no other waiting');
+$sql->(q{ROLLBACK PREPARED 'renewal'});
+is($sql->("SELECT renewals FROM gt_lease_get('$lease')"), '6', 'and counts when it returns');
+$prepared->('shorter', "SELECT gt_lease_update('$lease', duration => '5 minutes')");
+is($sql->("SELECT $left FROM gt_lease_get('$lease')"), '60', 'a prepared update of the duration is not there');
+is($try->($renew), '55P03', 'and renewals wait for it');
+$sql->(q{COMMIT PREPARED 'shorter'});
+is($sql->("SELECT $left FROM gt_lease_get('$lease')"), '5', 'it counts from COMMIT PREPARED on, whatever was acknowledged before');
+is($try->($renew), 't', 'and renewals go on');
+$sql->($renew) for 1 .. 3;
+$prepared->('end', "SELECT gt_release('$lease')");
+$sql->(q{TRUNCATE cleaned; COMMIT PREPARED 'end'});
+is($try->($renew), 'GT001', 'committed, the lease has ended');
+cleaned($node, 'postgres', 'renewed', 'and its object is cleaned up');
+
 # One that nobody ends is told of after five minutes, with both ways out.  Its time is in the file of a checkpoint.
 sub crc32c
 {
