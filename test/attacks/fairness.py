@@ -137,6 +137,36 @@ def open_first_call_of_a_database(t):
         t.admin(f"DROP DATABASE {database} WITH (FORCE)")
 
 
+@attack(alone=True)
+def open_first_calls_without_preload(t):
+    """where the library is not preloaded, too, who writes first, in a database or after a start, and stays open, holds nobody up"""
+    with town.unloaded(t) as u:
+        first = u.holding("mallory", "SELECT gt_lease_create('a', 'm_t')")
+        u.sql("victim", "SET lock_timeout = '5 s'")
+        u.sql("victim", "SELECT gt_handler_create('v_h', 'sql', 'INSERT INTO v.seen (n) SELECT 1')")
+        u.sql("victim", "SELECT gt_release(gt_lease_create('b', 'v_t', cleanup => 'v_h'))")
+        u.admin("CALL gt_reclaim()")
+        u.same(u.sql("victim", "SELECT count(*) FROM v.seen"), [(1,)], "what is cleaned beside mallory's first call in the database")
+        u.execute("mallory", first, "ROLLBACK", ())
+        u.sql("victim", "SELECT gt_lease_create('c', 'v_t', duration => '1 s', cleanup => 'v_h'),"
+                        " gt_lease_create('d', 'v_t', duration => '1 s', exclusive => true)")
+        u.restart()
+        u.holding("mallory", "SELECT gt_lease_create('e', 'm_t')")
+        u.sql("victim", "SET lock_timeout = '5 s'")
+
+        def cleaned():
+            u.admin("CALL gt_reclaim()")
+            return u.sql("victim", "SELECT count(*) FROM v.seen") == [(2,)]
+
+        def granted():
+            return u.sql("victim", "SELECT sqlstate FROM gt_lease_grant_each('[{\"object_id\": \"d\", \"object_type\": \"v_t\","
+                                   " \"exclusive\": true}]')") == [("00000",)]
+
+        u.until("a lease from before the start does not end beside mallory's first call after it", cleaned)
+        u.until("nor is another granted in the place of an exclusive one", granted)
+    yield
+
+
 @attack
 def own_locks_around_the_handler(t):
     """a role locks the table that its own handler needs, its leases, its garbage and its handler, and stays"""
@@ -368,35 +398,29 @@ def heaps_of_handlers(t):
     t.sql("mallory", "SELECT count(gt_handler_drop(%s || i)) FROM generate_series(1, %s) i", t.name("idle"), count)
 
 
-@attack
+@attack(alone=True)
 def claims_of_many_handlers(t):
-    """an open transaction that has claims of as many handlers as there are places for rates takes nobody's"""
+    """an open transaction that has claims of as many handlers as there are places for rates takes nobody's, in no database"""
+    there = watched(t)
     count = 2100
-    prefix = t.name("pinned")
-    t.sql("mallory", "SELECT count(gt_handler_create(%s || i, 'queue', concurrency => 1)) FROM generate_series(1, %s) i", prefix, count)
-    try:
-        t.sql("mallory", "SELECT gt_release_many(ARRAY(SELECT gt_lease_create(%s || i, %s, cleanup => %s || i) FROM generate_series(1, %s) i))",
-              prefix, prefix, prefix, count)
-        link = t.holding("mallory", "SELECT count(*) FROM gt_claim(NULL, 10000, '1 minute')")
-        names = [t.handler(f"v_limit{i}_{t.n}", "queue", None, role="victim", rate_limit=1) for i in range(12)]
-        for name in names:
-            t.garbage(name, 5, role="victim")
-        began = time.monotonic()
-        claimed = [len(t.sql("victim", "SELECT 1 FROM gt_claim(ARRAY[%s], 100, '1 minute')", name)) for name in names + names]
-        allowed = len(names) * (1 + int(time.monotonic() - began))
-        if sum(claimed) > allowed or 0 in claimed[:len(names)]:
-            t.fault(f"claims {claimed} of handlers with rate_limit 1")
-        quick = t.handler(f"v_slowly_{t.n}", "sql", "SELECT $1", role="victim", rate_limit=5)
-        t.garbage(quick, role="victim")
-        t.ran(quick)
-        yield
-        link.close()
-    finally:
-        for _ in range(count // 300):
-            t.admin("SELECT gt_ack_many(array_agg(cleanup_id), array_agg(attempts + 1)) FROM"
-                    " (SELECT cleanup_id, attempts FROM gt_garbage WHERE object_type = %s LIMIT 300) g", prefix)
-        for first in range(1, count + 1, 100):      # each drop looks at all leases
-            t.sql("mallory", "SELECT count(gt_handler_drop(%s || i)) FROM generate_series(%s, %s) i", prefix, first, min(first + 99, count))
+    t.sql("mallory", "SELECT count(gt_handler_create('m_' || i, 'queue', concurrency => 1)),"
+                     " count(gt_lease_create('o' || i, 'm_pinned', duration => '100 ms', cleanup => 'm_' || i)) FROM generate_series(1, %s) i",
+          count, **there)
+    t.until("there is no garbage of all", lambda: t.admin("SELECT count(*) FROM gt_garbage WHERE object_type = 'm_pinned'", **there) == [(count,)])
+    link = t.holding("mallory", "SELECT count(*) FROM gt_claim(NULL, 10000, '1 minute')", **there)
+    names = [t.handler(f"v_limit{i}_{t.n}", "queue", None, role="victim", rate_limit=1) for i in range(12)]
+    for name in names:
+        t.garbage(name, 5, role="victim")
+    began = time.monotonic()
+    claimed = [len(t.sql("victim", "SELECT 1 FROM gt_claim(ARRAY[%s], 100, '1 minute')", name)) for name in names + names]
+    allowed = len(names) * (1 + int(time.monotonic() - began))
+    if sum(claimed) > allowed or 0 in claimed[:len(names)]:
+        t.fault(f"claims {claimed} of handlers with rate_limit 1")
+    quick = t.handler(f"v_slowly_{t.n}", "sql", "SELECT $1", role="victim", rate_limit=5)
+    t.garbage(quick, role="victim")
+    t.ran(quick)
+    yield
+    link.close()
 
 
 @attack

@@ -1,4 +1,7 @@
 """Attacks on other people's rights: to have something run, or done, as somebody else."""
+import os
+import tempfile
+
 import town
 
 
@@ -319,6 +322,14 @@ def reclaim_by_a_role_of_its_own(t):
     t.same(t.admin("SELECT name, runs FROM gt_handlers WHERE name LIKE '%\\_own' ORDER BY 1", **quiet), [("m_own", 1), ("v_own", 0)], "runs")
     t.refused("bob", "42501", "BEGIN; CALL gt_reclaim()", link=t.session("bob", **quiet))
     yield
+    # what the caller's own tables defer is deferred after it, too, though a run has had all constraints immediate
+    link = t.session("victim", "CREATE TABLE v.par (id int PRIMARY KEY);"
+                               "CREATE TABLE v.chi (par int REFERENCES v.par DEFERRABLE INITIALLY DEFERRED)", **quiet)
+    t.execute("victim", link, "BEGIN; INSERT INTO v.chi VALUES (1); INSERT INTO v.par VALUES (1);"
+                              " SELECT gt_release(gt_lease_create('2', 'v_own', cleanup => 'v_own')); CALL gt_reclaim();"
+                              " INSERT INTO v.chi VALUES (2); INSERT INTO v.par VALUES (2); COMMIT", ())
+    t.same(t.execute("victim", link, "SELECT count(*) FROM v.chi JOIN v.par ON id = par", ()), [(2,)], "children after gt_reclaim in a block")
+    t.execute("victim", link, "DROP TABLE v.chi, v.par", ())
     t.admin("CALL gt_reclaim()", **quiet)
     t.admin("SELECT gt_handler_drop('m_own'), gt_handler_drop('v_own')", **quiet)
 
@@ -456,6 +467,53 @@ def sign_of_a_run(t):
         t.refused("bob", "55P02 42501 22023", sql)
     t.refused("mallory", "55000", "SELECT gt_snooze('1 s')")
     yield
+
+
+@attack(alone=True)
+def sign_of_a_run_without_preload(t):
+    """where the library is not preloaded the sign can be set until it is loaded, as README says, and gives no right"""
+    with town.unloaded(t) as u:
+        links = [u.session("bob", "SET garbagetruck.in_cleanup = on"), u.session("mallory", "SET garbagetruck.in_cleanup = on")]
+        for role, link in zip(("bob", "mallory"), links):
+            u.refused(role, "55000", "SELECT gt_snooze('1 s')", link=link)      # which is for runs
+            u.execute(role, link, "SELECT gt_clock()", ())
+            u.same(u.execute(role, link, "SELECT current_setting('garbagetruck.in_cleanup')", ()), [("off",)], f"the sign in {role}'s session")
+            u.refused(role, "55P02", "SET garbagetruck.in_cleanup = on", link=link)
+            u.refused(role, "42501", "CALL gt_reclaim()", link=link)
+        # and a handler's run has it on
+        u.sql("victim", "SELECT gt_handler_create('v_sign', 'sql', 'INSERT INTO v.seen (n) SELECT 7 WHERE current_setting(''garbagetruck.in_cleanup'')::bool')")
+        u.sql("victim", "SELECT gt_release(gt_lease_create('sign', 'v_t', cleanup => 'v_sign'))")
+        u.admin("CALL gt_reclaim()")
+        u.same(u.sql("victim", "SELECT count(*) FROM v.seen WHERE n = 7"), [(1,)], "runs with the sign")
+    yield
+
+
+@attack(alone=True)
+def calls_of_the_sidecar(t):
+    """a sidecar carries out no handler that a stranger has granted to it: neither by what it may claim, nor by its name"""
+    sidecar = "sidecar"
+    t.admin(f"CREATE ROLE {sidecar} LOGIN; SELECT gt_allow('{sidecar}'), gt_allow('{sidecar}', 'handler')")
+    t.afterwards("postgres", f"DROP OWNED BY {sidecar}; DROP ROLE {sidecar}")
+    with town.Listener() as listener, tempfile.TemporaryDirectory() as root:
+        victims = os.path.join(root, "victim")
+        with open(victims, "w", encoding="utf-8"):
+            pass
+        handlers = [t.handler(t.name("http"), "http", f"http://127.0.0.1:{listener.port}/stranger/{{object_id}}"),
+                    t.handler(t.name("file"), "file", "{object_id}")]
+        mine = t.handler(f"{sidecar}_{t.n}", "http", f"http://127.0.0.1:{listener.port}/own/{{object_id}}", role=sidecar)
+        for name in handlers:
+            t.sql("mallory", "SELECT gt_handler_grant(%s, %s, 'claim')", name, sidecar)
+        t.garbage(handlers[0], 3)
+        t.sql("mallory", "SELECT gt_release(gt_lease_create('victim', 'm_file', cleanup => %s))", handlers[1])
+        with town.sidecar(t.server, sidecar, "--executors", "http,file", "--file-root", root) as process:
+            # its own, released after those, tells that it is at work
+            t.garbage(mine, 3, role=sidecar)
+            t.until("the sidecar calls nobody", lambda: sum("/own/" in path for path in listener.paths) >= 3 or process.poll() is not None)
+            t.until("its own are not done", lambda: not t.admin("SELECT 1 FROM gt_garbage WHERE handler = %s", mine))
+            yield
+        t.same([path for path in listener.paths if "stranger" in path], [], "calls that mallory had the sidecar make")
+        t.same(os.path.exists(victims), True, "the file beneath its root")
+        t.same(t.admin("SELECT count(*) FROM gt_garbage WHERE handler = ANY (%s) AND attempts = 0", handlers), [(4,)], "mallory's garbage, waiting")
 
 
 @attack(alone=True)

@@ -15,9 +15,12 @@ What was run as whom is told by sequences, which no rollback takes back: the pla
 that is named after the role that it ran as.
 """
 import collections
+import contextlib
+import http.server
 import itertools
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -183,6 +186,68 @@ class LockWatch(threading.Thread):
                 if (pid, who, whose) in before:             # not only in passing
                     self.troubles.append(f"{who} waits for a lock ({event}) of {whose}: {what[:150]} | {their[:150]}")
             before = now
+
+
+@contextlib.contextmanager
+def unloaded(t):
+    """A town of its own for this attack, of the same logins, on a server that does not preload the library."""
+    os.environ["GT_BINDIR"] = t.server.bindir
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("garbagetruck.")}
+    with cluster.Cluster(settings, preload=False) as server:
+        server.start()
+        build(server)
+        other = Town(server, t.attack)
+        other.found = t.found
+        yield other
+        for link in [*other.links.values(), *other.opened]:
+            link.close()
+
+
+class Listener(threading.Thread):
+    """An http server of this machine that only somebody whom it trusts should call; what it was asked for."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.paths = paths = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self):
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                paths.append(self.path)
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+            do_GET = do_POST = do_PUT = do_DELETE = answer
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+
+    def run(self):
+        self.server.serve_forever()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@contextlib.contextmanager
+def sidecar(server, role, *options):
+    """The sidecar, which is built, connected as this role."""
+    binary = os.environ.get("GARBAGETRUCK", os.path.join(cluster.TOP, "src", "sidecar", "garbagetruck"))
+    process = subprocess.Popen([binary, "serve", "--db", server.dsn("shop", role), "--listen", "127.0.0.1:0", "--admin", "", *options],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(LIMIT)
 
 
 class Town:
@@ -369,6 +434,13 @@ class Town:
         """Closes the connections to it."""
         for link in [self.links.pop(k) for k in list(self.links) if k[1] == database]:
             link.close()
+
+    def restart(self):
+        """Stops the server at once, with all who are connected, and starts it again."""
+        self.server.stop("immediate")
+        self.server.start()
+        self.links.clear()
+        self.opened.clear()
 
     def close(self):
         for link in self.opened:
