@@ -77,7 +77,7 @@ static void
 wake_for(const GtHandler *h, TimestampTz when)
 {
 	if (!GT_KIND_IS_EXTERNAL(h->kind))
-		gt_due_after_commit(when);
+		gt_garbage_due_after_commit(when);
 }
 
 /* The lease's or the handler's, whichever is longer: who may only use a handler does not hurry it. */
@@ -175,7 +175,7 @@ forget_object(GtTable *objects, GtRow *row)
 	GT_SET_NULL(row, O_PAYLOAD);
 	GT_SET_NULL(row, O_METADATA);
 	gt_update(objects, row);
-	gt_due_after_commit(GT_TIME(row, O_REGRANT_AT));
+	gt_garbage_due_after_commit(GT_TIME(row, O_REGRANT_AT));
 }
 
 /* ---------------------------------------------------------------- what becomes of it */

@@ -449,7 +449,7 @@ wake_denied(void)
 		if (db->denied && OidIsValid(db->oid))
 		{
 			db->denied = false;
-			gt_due_at(db, now);
+			gt_due_again(db, now);
 		}
 	}
 }

@@ -12,7 +12,9 @@
  * Of its share a role gets half from its oldest lease on, and where there is more
  * than that the other half backwards from now: so what ends now does not wait for
  * all that it had before.  When the next is due is found on the way: the queues of
- * all roles are looked at, each by one descent of the index.
+ * all roles are looked at, each by one descent of the index.  Where that are many
+ * (MANY) a worker remembers those in which something is due within a second, and looks
+ * at these only, until that is over or a lease comes that is due before: see due.c.
  *
  * All is read without a lock, and nothing written.  Passes may overlap: each passes
  * over what those before it have in hand, which is a few ranges of such queues
@@ -31,6 +33,7 @@
 
 #include "access/stratnum.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "lease/created.h"
@@ -39,7 +42,22 @@
 #include "shared/due.h"
 #include "shared/shmem.h"
 #include "table/low.h"
+#include "table/relations.h"
 #include "table/scan.h"
+
+#define MANY		64			/* queues, beyond which a worker remembers which of them matter, */
+#define HORIZON		USECS_PER_SEC	/* for so long */
+
+/* What this worker remembers of the queues of its database. */
+static struct
+{
+	bool		many;			/* there were, when they were looked at last: it is worth it */
+	TimestampTz until;			/* no other has anything due before */
+	uint64		news;			/* see gt_lease_horizon() */
+	uint64		changes;		/* gt_table_changes then */
+	int			n;
+	GtKey	   *keys;			/* in TopMemoryContext; NULL: nothing is known */
+}			known;
 
 /* The state of a choice. */
 typedef struct Choice
@@ -309,6 +327,56 @@ turn(void)
 	return gt_my_slot != NULL ? &gt_my_database()->expire_after : &mine;
 }
 
+/* Remembers those of all queues that have something due before the horizon, and when the others have. */
+static void
+remember(GtDatabase *db, const GtKey *keys, int n)
+{
+	TimestampTz beyond = GT_NEVER;
+	int			i;
+
+	known.keys = MemoryContextAlloc(TopMemoryContext, (n + 1) * sizeof(GtKey));
+	known.n = 0;
+	for (i = 0; i < n; i++)
+	{
+		if (keys[i].first <= known.until)
+			known.keys[known.n++] = keys[i];
+		else
+			beyond = Min(beyond, keys[i].first);
+	}
+	gt_lease_beyond(db, beyond);
+}
+
+/* Queues that may have something due. When the others have is noted. */
+static const GtKey *
+find_queues(Choice *choice, int *n)
+{
+	GtPick	   *pick = choice->pick;
+	GtDatabase *db = known.many && gt_my_slot != NULL ? gt_my_database() : NULL;
+	GtKey	   *keys;
+
+	if (known.keys != NULL && db != NULL && pick->now <= known.until && known.changes == gt_table_changes &&
+		known.news == pg_atomic_read_u64(&db->lease_news))
+	{
+		pick->next = Min(pick->next, (TimestampTz) pg_atomic_read_u64(&db->lease_beyond));
+		*n = known.n;
+		return known.keys;
+	}
+	if (known.keys != NULL)
+		pfree(known.keys);
+	known.keys = NULL;
+	if (db != NULL)
+	{
+		known.until = pick->now + HORIZON;
+		known.changes = gt_table_changes;
+		known.news = gt_lease_horizon(db, known.until);
+	}
+	keys = gt_scan_keys(&choice->leases, GT_LEASE_CHECK, n);
+	known.many = *n > MANY;
+	if (db != NULL)
+		remember(db, keys, *n);
+	return keys;
+}
+
 /*
  * Those that may have something due, in the order of their turns, as many as a pass
  * can look at.  When the others have is noted.
@@ -319,17 +387,18 @@ find_lanes(Choice *choice)
 	GtPick	   *pick = choice->pick;
 	Oid			last = *turn();
 	int			nkeys;
-	GtKey	   *keys = gt_scan_keys(&choice->leases, GT_LEASE_CHECK, &nkeys);
+	const GtKey *queues = find_queues(choice, &nkeys);
+	GtKey	   *keys = palloc((nkeys + 1) * sizeof(GtKey));
 	int			ndue = 0;
 	int			start = 0;
 	int			i;
 
 	for (i = 0; i < nkeys; i++)
 	{
-		if (keys[i].first <= pick->now)
-			keys[ndue++] = keys[i];
+		if (queues[i].first <= pick->now)
+			keys[ndue++] = queues[i];
 		else
-			pick->next = Min(pick->next, keys[i].first);
+			pick->next = Min(pick->next, queues[i].first);
 	}
 	while (start < ndue && keys[start].key <= last)
 		start++;

@@ -153,7 +153,7 @@ hand_on(GtExpiry *chosen)
 	gt_my_slot->in_hand = chosen->in_hand;
 	LWLockRelease(gt_shared->lock);
 	((Pass *) chosen)->handed_on = true;
-	gt_due_at(database, gt_now());
+	gt_due_again(database, gt_now());
 }
 
 /*
@@ -340,7 +340,7 @@ publish(TimestampTz when)
 {
 	when = Min(when, gt_worker_due);
 	gt_worker_due = gt_worker_later = GT_NEVER;
-	gt_due_at(database, when);
+	gt_due_again(database, when);
 }
 
 /* What the run before came to, and the choice of the next. next: when there is other work, of which nobody knows yet. */

@@ -428,7 +428,7 @@ claim(GtTable *objects, GtItem *item, const GtHandler *h, TimestampTz now, int64
 	gt_garbage_claimed(row, until, visibility);
 	gt_update(objects, row);
 	if (h->kind == GT_KIND_NOTIFY)
-		gt_due_after_commit(until); /* to be announced again */
+		gt_garbage_due_after_commit(until); /* to be announced again */
 }
 
 static void

@@ -366,7 +366,7 @@ gt_extend(PG_FUNCTION_ARGS)
 		gt_garbage_claimed(&token.row, until, visibility);
 		gt_update(&objects, &token.row);
 		if (token.h->kind == GT_KIND_NOTIFY)
-			gt_due_after_commit(until);
+			gt_garbage_due_after_commit(until);
 	}
 	gt_close(&objects);
 	PG_RETURN_BOOL(result);

@@ -12,6 +12,15 @@
  * that database, or the launcher.  What a worker's own commits ask for it keeps to
  * itself (gt_worker_due) until it knows that it is not going to look at it next.
  *
+ * Where many roles have leases a worker does not look at the queues of all in each
+ * pass: it remembers those in which something is due within a moment (pick.c).  That
+ * is true until a lease comes that is due before the end of that moment, lease_horizon:
+ * who tells of one counts it in lease_news.  Of what is due after it the earliest is
+ * kept in lease_beyond.  It is the same order of steps: first that is set to GT_NEVER
+ * and then the horizon, then it is looked, then that is lowered to what was found; the
+ * commit is visible, then the horizon is read.  Only the last who looked, with the token
+ * of worker.c, knows anything: he counts, too.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -32,6 +41,7 @@ TimestampTz gt_worker_later = GT_NEVER;
 
 /* what this transaction will have done when it commits */
 static TimestampTz pending_due = GT_NEVER;
+static TimestampTz pending_news = GT_NEVER; /* the same without garbage */
 static TimestampTz pending_later = GT_NEVER;	/* of a worker: the earliest that is not due at once */
 
 /* The entry of the database that this process is connected to; made when it is not there. */
@@ -86,21 +96,63 @@ gt_wake_idle(Oid database)
 	return false;
 }
 
+/* Lowers a time; false: it was not later. */
+static bool
+lower(pg_atomic_uint64 *time, TimestampTz when)
+{
+	uint64		old = pg_atomic_read_u64(time);
+
+	do
+	{
+		if ((int64) old <= when)
+			return false;
+	} while (!pg_atomic_compare_exchange_u64(time, &old, (uint64) when));
+	return true;
+}
+
+uint64
+gt_lease_horizon(GtDatabase *db, TimestampTz until)
+{
+	pg_atomic_exchange_u64(&db->lease_beyond, (uint64) GT_NEVER);
+	pg_atomic_exchange_u64(&db->lease_horizon, (uint64) until);
+	return pg_atomic_fetch_add_u64(&db->lease_news, 1) + 1;
+}
+
+void
+gt_lease_beyond(GtDatabase *db, TimestampTz when)
+{
+	(void) lower(&db->lease_beyond, when);
+}
+
+/* A lease may be over at this time that nobody knew of. */
+static void
+tell_news(GtDatabase *db, TimestampTz when)
+{
+	int64		horizon = (int64) pg_atomic_read_u64(&db->lease_horizon);
+
+	if (horizon == GT_NOWHERE)
+		return;
+	if (when <= horizon)
+		pg_atomic_fetch_add_u64(&db->lease_news, 1);
+	else
+		gt_lease_beyond(db, when);
+}
+
 /* There is work at this time: lowers next_due and wakes whoever can do it. Safe in a commit callback. */
 void
 gt_due_at(GtDatabase *db, TimestampTz when)
 {
-	uint64		old;
-
-	if (gt_shared == NULL || db == NULL || when == GT_NEVER)
+	if (gt_shared == NULL || db == NULL)
 		return;
-	old = pg_atomic_read_u64(&db->next_due);
-	do
-	{
-		if ((int64) old <= when)
-			return;
-	} while (!pg_atomic_compare_exchange_u64(&db->next_due, &old, (uint64) when));
+	tell_news(db, when);
+	gt_due_again(db, when);
+}
 
+void
+gt_due_again(GtDatabase *db, TimestampTz when)
+{
+	if (gt_shared == NULL || db == NULL || when == GT_NEVER || !lower(&db->next_due, when))
+		return;
 	if (!gt_wake_idle(db->oid))
 		gt_wake_launcher();
 }
@@ -108,7 +160,7 @@ gt_due_at(GtDatabase *db, TimestampTz when)
 static void
 forget_pending(void)
 {
-	pending_due = pending_later = GT_NEVER;
+	pending_due = pending_news = pending_later = GT_NEVER;
 }
 
 static void
@@ -120,13 +172,15 @@ at_end_of_transaction(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 			db = pending_due != GT_NEVER ? gt_my_database() : NULL;
+			if (db != NULL)
+				tell_news(db, pending_news);
 			if (db != NULL && gt_my_slot != NULL)
 			{
 				gt_worker_due = Min(gt_worker_due, pending_due);
 				gt_worker_later = Min(gt_worker_later, pending_later);
 			}
 			else if (db != NULL)
-				gt_due_at(db, pending_due);
+				gt_due_again(db, pending_due);
 			forget_pending();
 			break;
 		case XACT_EVENT_PREPARE:
@@ -154,7 +208,7 @@ want_callback(void)
 
 /* What an aborted subtransaction has asked for costs one look in vain. */
 void
-gt_due_after_commit(TimestampTz when)
+gt_garbage_due_after_commit(TimestampTz when)
 {
 	if (gt_my_slot != NULL && when < pending_later && when > gt_now())
 		pending_later = when;
@@ -163,4 +217,11 @@ gt_due_after_commit(TimestampTz when)
 		pending_due = when;
 		(void) gt_my_database();	/* the entry must not have to be made in the callback */
 	}
+}
+
+void
+gt_due_after_commit(TimestampTz when)
+{
+	pending_news = Min(pending_news, when);
+	gt_garbage_due_after_commit(when);
 }

@@ -17,6 +17,14 @@ extern GtDatabase *gt_my_database(void);	/* cached; NULL: not preloaded */
  * earliest known.  Forgotten when the (sub)transaction aborts.
  */
 extern void gt_due_after_commit(TimestampTz when);
+extern void gt_garbage_due_after_commit(TimestampTz when);	/* and of leases there is nothing new */
 extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
+extern void gt_due_again(GtDatabase *db, TimestampTz when);	/* likewise: of leases there is nothing new */
+/*
+ * Who calls this and looks at the queues of all roles then knows what is due in them
+ * until that time, as long as the number that is returned is GtDatabase.lease_news.
+ */
+extern uint64 gt_lease_horizon(GtDatabase *db, TimestampTz until);
+extern void gt_lease_beyond(GtDatabase *db, TimestampTz when);	/* and something is due then */
 
 #endif

@@ -53,6 +53,9 @@ typedef struct GtDatabase
 	TimestampTz waits_since;
 	int64		expirer;		/* serial of the worker that chooses leases to end; 0: none. Under lock */
 	bool		expire_again;	/* who ends the last pass in progress shall look once more. Under lock */
+	pg_atomic_uint64 lease_horizon; /* some worker knows what is due in the queues of all roles until then; GT_NOWHERE: none. See due.c */
+	pg_atomic_uint64 lease_beyond;	/* when the next is due after that */
+	pg_atomic_uint64 lease_news;	/* counts leases that came since and are due before, and such workers */
 	Oid			expire_after;	/* the next pass begins with the role after that. Written by who has the token, expirer */
 	TimestampTz busy_since;		/* leases that are over have all been locked; 0: the last pass saw none of those. Without lock */
 	TimestampTz blocked_since;	/* somebody has our tables; 0: nobody. Under lock */

@@ -61,6 +61,39 @@ reload_and_see($node, 'garbagetruck.databases', '*');
 is(eventually($node, 'postgres', q{SELECT count(*) = 2 AND min(n) > 15000 FROM witness WHERE id LIKE 'amid%'}, 't'), 't', "a lease and a child end before the most of what another role has");
 is(eventually($node, 'postgres', $left, '0'), '0', 'and those do in the end');
 
+# Of very many roles a worker remembers which have something due soon: what comes meanwhile is not missed, be it due before
+# or after that, while other work goes on or not.
+$node->safe_psql('postgres', q{
+	DO $$ BEGIN
+		FOR i IN 1 .. 100 LOOP
+			EXECUTE format('CREATE ROLE many%s', i);
+			PERFORM gt_allow('many' || i);
+			PERFORM set_config('role', 'many' || i, true);
+			PERFORM gt_lease_create('long ' || i, duration => '1 hour');
+			RESET ROLE;
+		END LOOP;
+	END $$;
+	CREATE PROCEDURE soon(i int, after interval) LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM set_config('role', 'many' || i, true);
+		PERFORM gt_lease_create('soon ' || i || ' ' || clock_timestamp(), duration => after);
+		RESET ROLE;
+		COMMIT;
+	END $$});
+$node->safe_psql('postgres', q{
+	DO $$ BEGIN
+		FOR i IN 1 .. 60 LOOP
+			CALL soon(i, '50 ms');
+			CALL soon(101 - i, CASE i % 3 WHEN 0 THEN '300 ms' WHEN 1 THEN '1100 ms' ELSE '2300 ms' END::interval);
+			IF i % 2 = 0 THEN
+				PERFORM gt_release(gt_lease_create('passing ' || i, cleanup => 'look'));
+				COMMIT;
+			END IF;
+			PERFORM pg_sleep(0.05);
+		END LOOP;
+	END $$});
+is(eventually($node, 'postgres', $left, '100'), '100', 'of many roles each lease ends that is over');
+$node->safe_psql('postgres', q{SELECT count(gt_release(lease_id)) FROM gt_leases});
+
 # Leases of which the rows are locked: more than a pass can have, before and after one that is not.
 $node->safe_psql('postgres', q{
 	SELECT gt_lease_create_many(array_agg('held ' || n), duration => '2 s') FROM generate_series(1, 250) n;
