@@ -15,7 +15,8 @@
  *
  * After a crash.  The run after this one lets no lease end before
  * greatest(deadline in its row, start) + G.  So an entry is written only for a
- * committed row of this run whose commit has been flushed, while this run's
+ * committed row of this run whose commit has been flushed (and has reached the
+ * standbys for which the session's own commits wait), while this run's
  * restart_grace is on record in a commit that was flushed too, and only
  *
  *		up to now + the duration in that row, and

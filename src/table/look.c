@@ -20,10 +20,13 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "storage/bufmgr.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
 
+#include "shared/shmem.h"
 #include "table/look.h"
 
 /* Does a transaction that has ended, or another one, count as an update or a deletion of the version? */
@@ -117,11 +120,20 @@ gt_is_unchanged(GtTable *t, const GtVersion *version)
 	return now.xmax == version->xmax && now.infomask == version->infomask && now.infomask2 == version->infomask2;
 }
 
-/* See look.h. A commit that was not asynchronous is seen once it has been flushed. */
+/*
+ * See look.h.  A commit that was not asynchronous is seen once it has been flushed
+ * here.  A standby may still have to get it: a worker waits for that afterwards, and
+ * never for a handler, which holds rows.
+ */
 void
 gt_flush_commit_of(const GtVersion *version)
 {
 	if (TransactionIdIsValid(version->xmin))
 		XLogFlush(TransactionIdGetCommitLSN(version->xmin));
+	if (gt_my_slot != NULL || synchronous_commit <= SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		return;
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(GetFlushRecPtr(NULL), false);
+	RESUME_INTERRUPTS();
 }
 

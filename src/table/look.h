@@ -33,7 +33,7 @@ typedef struct GtVersion
 extern GtLook gt_look_at(GtTable *t, GtRow *row, GtVersion *version);
 /* Is it as it was then? Under any lock of ours: waits for nobody but for the page. */
 extern bool gt_is_unchanged(GtTable *t, const GtVersion *version);
-extern void gt_flush_commit_of(const GtVersion *version);	/* no crash can take it any more */
+extern void gt_flush_commit_of(const GtVersion *version);	/* no crash can take it any more, and no failover for which we wait */
 extern void gt_wait_for_holders(GtTable *t, GtRow *row);	/* of a row that is held; it may have others then */
 
 #endif

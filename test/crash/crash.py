@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 sys.dont_write_bytecode = True
 
 import psycopg2                                  # noqa: E402
-from cluster import Cluster, query, run, value, wait_until   # noqa: E402
+from cluster import Cluster, query, value, wait_until   # noqa: E402
 
 LIVING = 2000
 DEAD = 2000
@@ -117,8 +117,9 @@ class Crash:
             return True
 
     def started_at(self, link):
-        rows = query(link, "SELECT run, started_at FROM _garbagetruck.gt__start")
-        return rows[0] if rows else None
+        """The run that is recorded, and when it began: the first and the last of several who said so at once."""
+        rows = query(link, "SELECT run, min(started_at), max(started_at) FROM _garbagetruck.gt__start GROUP BY run ORDER BY 3 DESC")
+        return rows[0] if rows else (None,)
 
     def scenario(self, name, fault):
         link = self.server.connect()
@@ -128,6 +129,9 @@ class Crash:
             query(link, "SELECT gt_lease_create_many(array(SELECT %s || i FROM generate_series(1, %s) i),"
                   " duration => %s, cleanup => 'note')",
                   (f"{name}-{number}-", DEAD // len(DEAD_DURATIONS), f"{duration} s"))
+        # each was renewed once, in shared memory
+        query(link, "SELECT count(*) FROM (SELECT array_agg(lease_id) AS ids FROM gt_leases WHERE object_id LIKE %s) l, gt_renew_many(ids)",
+              (name + "-%",))
         query(link, "CREATE TABLE IF NOT EXISTS acknowledged (object_id text, deadline timestamptz, grace interval)")
         query(link, "INSERT INTO acknowledged SELECT object_id, expires_at, least(duration, %s) FROM gt_leases"
               " WHERE object_id LIKE %s", (f"{GRACE} s", name + "-%"))
@@ -136,15 +140,15 @@ class Crash:
         link = self.answering()
         check(link is not None, f"{name}: the server answers again")
         check(self.heartbeats(), f"{name}: the living renew after")
-        check(wait_until(lambda: self.started_at(link) != before, 60),
+        check(wait_until(lambda: self.started_at(link)[0] not in (None, before[0]), 60),
               f"{name}: the new start of the server was recorded")
-        started = self.started_at(link)[1]
         done = wait_until(lambda: value(link, "SELECT count(DISTINCT object_id) FROM cleaned WHERE object_id LIKE %s",
                                         (name + "-%",)) == DEAD, 120, 0.2)
         check(done, f"{name}: every object of the dead is cleaned")
         check(value(link, "SELECT count(*) FROM cleaned WHERE object_id LIKE %s", (name + "-%",)) == DEAD,
               f"{name}: each of them once")
         wait_until(lambda: value(link, "SELECT count(*) FROM _garbagetruck.gt_object WHERE object_id LIKE %s", (name + "-%",)) == 0, 60)
+        _, started, latest = self.started_at(link)
         # when each lease was over, as the history has it: the end of the cleanup less its lag
         rows = query(link, """
             SELECT count(*),
@@ -152,11 +156,11 @@ class Crash:
                    count(*) FILTER (WHERE c.at < a.deadline),
                    count(*) FILTER (WHERE h.at - h.lag > %(started)s
                                           AND h.at - h.lag < %(started)s + a.grace - interval '1 ms'),
-                   count(*) FILTER (WHERE h.at - h.lag > greatest(a.deadline, %(started)s) + 2 * a.grace + interval '1 ms')
+                   count(*) FILTER (WHERE h.at - h.lag > greatest(a.deadline, %(latest)s) + 2 * a.grace + interval '1 ms')
             FROM acknowledged a JOIN cleaned c USING (object_id)
                 JOIN gt_history h ON h.object_id = a.object_id AND h.event = 'cleaned'
             WHERE a.object_id LIKE %(like)s AND c.at > %(started)s""",
-                     {"started": started, "like": name + "-%"})
+                     {"started": started, "latest": latest, "like": name + "-%"})
         n, early, cleaned_early, without_grace, late = rows[0]
         check(n > 0, f"{name}: {n} objects of the dead were cleaned after the fault")
         check(early == 0 and cleaned_early == 0, f"{name}: none before its acknowledged deadline")
@@ -196,33 +200,13 @@ class Crash:
             os.kill(rows[0][0], signal.SIGKILL)
 
     def follow(self):
-        """A standby that has every commit before it is acknowledged; it started long before its promotion."""
-        primary = self.server
-        spare = Cluster.__new__(Cluster)
-        spare.__dict__.update(primary.__dict__)
-        spare.home = primary.home + "-standby"
-        spare.data = os.path.join(spare.home, "data")
-        spare.log = os.path.join(spare.home, "log")
-        spare.settings = dict(primary.settings)
-        os.mkdir(spare.home, 0o755)
-        if os.geteuid() == 0:
-            run(["chown", spare.user, spare.home])
-        run([primary._bin("pg_basebackup"), "-D", spare.data, "-R", "-X", "stream", "-c", "fast", "-h", primary.home,
-             "-U", "postgres", "-d", f"host={primary.home} user=postgres application_name=spare"], **primary._as_user())
-        spare.configure(unix_socket_directories=f"'{spare.home}'")
-        spare.start()
-        primary.configure(synchronous_standby_names="'spare'")
-        primary.reload()
-        link = primary.connect()
-        wait_until(lambda: query(link, "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"), 60)
-        link.close()
-        self.spare = spare
+        """A standby that started long before its promotion."""
+        self.spare = self.server.follow("-standby")
 
     def promotion(self, link):
         primary = self.server
         primary.kill()
-        self.spare.configure(synchronous_standby_names="''")
-        run([self.spare._bin("pg_ctl"), "-D", self.spare.data, "-s", "-w", "promote"], **self.spare._as_user())
+        self.spare.promote()
         self.server, self.spare = self.spare, primary
 
     def close(self):

@@ -13,6 +13,8 @@ contradicts what surely was:
 A deadline that gt_lease_update set counts from then on, sooner or later than the one before; where the order of two calls is
 not known, both are possible.
 
+A server that was away (a record "outage") prolongs what may have run then: by its grace for sure, by twice that at most.
+
 A call that failed for an unknown reason (its connection was lost) may have happened: it weakens both.
 Fences order the grants of an object against its cleanups: a cleanup tells the newest fence that it knew.
 
@@ -116,6 +118,7 @@ class Checker:
         self.txs = {r["tx"]: r for r in history if r["t"] == "tx"}
         self.ops = [r for r in history if r["t"] == "op"]
         self.ops.sort(key=lambda r: r["inv"])
+        self.outages = sorted((r for r in history if r["t"] == "outage"), key=lambda r: r["down"])
         self.cleaned = collections.defaultdict(list)
         self.all_cleaned = sorted((r for r in history if r["t"] == "clean"), key=lambda r: r["at"])
         self.guards = {r["lease"] for r in history if r["t"] == "guard"}
@@ -194,6 +197,10 @@ class Checker:
         for lease in self.leases.values():
             if lease.stamped and lease.status == "yes":
                 lease.acks.append((lease.born[1], lease.stamped, lease.op))
+        for outage in self.outages:
+            for lease in self.leases.values():
+                if not lease.parent and lease.asked <= outage["restarted"]:
+                    self.load_outage(outage, lease)
         self.load_acknowledged()
         self.all_cleaned.sort(key=lambda c: c["at"])
         for c in self.all_cleaned:
@@ -270,6 +277,24 @@ class Checker:
             known.tops.append((op["inv"], self.txs[op["tx"]]["end_ret"] + known.longest, op))
         if own:
             known.stamped = None
+
+    @staticmethod
+    def load_outage(outage, lease):
+        """What surely ran when the server went does not end before S and its grace; whatever had not been ended may run again,
+        until twice that."""
+        least, most = min(lease.shortest, outage["grace"]), min(lease.longest, outage["grace"])
+        if lease.status == "yes":
+            lease.acks += [(outage["started"], max(deadline, outage["started"] + least), op) for at, deadline, op in lease.acks
+                           if at <= outage["down"] and deadline > outage["gone"]]
+        lease.tops += [(outage["down"], max(deadline, outage["restarted"]) + 2 * most, op) for at, deadline, op in lease.tops
+                       if at <= outage["restarted"]]
+
+    def may_last(self, asked, until):
+        """Until when something may run that was asked for then, and had time until then, outages considered."""
+        for outage in self.outages:
+            if asked <= outage["restarted"]:
+                until = max(until, outage["restarted"]) + 2 * outage["grace"]
+        return until
 
     def load_queue(self, op):
         if op["kind"] != "claim":
@@ -597,7 +622,8 @@ class Checker:
                     and max((d for _, d, _ in (other.parent or other).tops), default=0) + other.regrant >= op["inv"]:
                 return True
         return any(o["inv"] <= op["ret"] and (exclusive or o["args"].get("exclusive"))
-                   and (o["args"].get("parent") or o["ret"] + 2 * o["args"]["duration"] + (o["args"].get("regrant") or 0) >= op["inv"])
+                   and (o["args"].get("parent") or self.may_last(o["inv"], o["ret"] + 2 * o["args"]["duration"])
+                        + (o["args"].get("regrant") or 0) >= op["inv"])
                    for o in self.lost[obj])
 
     def check_grant(self, op):
@@ -776,7 +802,8 @@ def figures(history):
     released = {l.id for l in checker.leases.values() if any(r["status"] != "no" for r in l.ends())}
     expired = sum(1 for l in checker.leases.values() if l.status == "yes" and l.id not in released)
     worked = sum(1 for c in checker.all_cleaned if c["lease"] not in released)
-    return {"calls": calls, "failed": failed, "leases": len(checker.leases), "expired": expired,
+    away = {"outages": len(checker.outages)} if checker.outages else {}
+    return {**away, "calls": calls, "failed": failed, "leases": len(checker.leases), "expired": expired,
             "cleaned": len(checker.all_cleaned), "cleaned after expiry": worked,
             "by handlers": sum(1 for op in checker.ops if str(op["client"]).startswith("worker")),
             "acknowledged": len(checker.all_cleaned) - sum(1 for r in history if r["t"] == "clean"),

@@ -10,6 +10,7 @@ A history is a list of dictionaries, times in microseconds of gt_clock():
          prepared when it was committed in two phases
   clean  one effect of a handler that committed: cleanup_id, object, lease, fence, attempt, at, and the tx it was part of
   guard  the lease that a row of the application was inserted with, in one transaction
+  outage the server was away: see outages.py
 Handlers lease and release, too: what they did is in the database, written with its effect, and becomes ops of the workers'
 transactions. Such a one had committed when its process wrote the next.
 inv and ret bracket the call: the clock offset between client and server is known to within some 50 us, and each end is
@@ -467,6 +468,7 @@ class Client:
                 self.tx = None
                 if self.link is not None:
                     self.link.close()
+                time.sleep(0.01)                # the server may be away
             except psycopg2.Error as e:
                 if self.link.closed:
                     continue
@@ -542,7 +544,7 @@ def gather(cursor):
             yield {**row[3], "tx": name}
 
 
-def record(cluster, dbname, clients=8, seconds=20, besides=()):
+def record(cluster, dbname, clients=8, seconds=20, besides=(), outages=None):
     """One run in a database that prepare() has seen; its history, and what was left when the workers had had their time."""
     link = cluster.connect(dbname, name="recorder")
     low, high = calibrate(link)
@@ -559,7 +561,7 @@ def record(cluster, dbname, clients=8, seconds=20, besides=()):
         theirs.close()
         pipes.append(ours)
         processes.append(p)
-    besides = [b(functools.partial(cluster.connect, dbname, name=b.__name__)) for b in besides]
+    besides = [b(functools.partial(cluster.connect, dbname, name=b.__name__)) for b in besides] + ([outages] if outages else [])
     for b in besides:
         b.start()
     time.sleep(max(0, end - 1 - time.monotonic()))
@@ -570,6 +572,10 @@ def record(cluster, dbname, clients=8, seconds=20, besides=()):
         p.join()
         history += part
         troubles.append(trouble)
+    if outages:
+        link.close()
+        link = cluster.connect(dbname, name="recorder")
+        history += outages.last()
     consumer = Client(clients, cluster.dsn(dbname), shared, end)
     consumer.connect()
     left = settle(link, consumer)
@@ -579,19 +585,21 @@ def record(cluster, dbname, clients=8, seconds=20, besides=()):
     history += consumer.history
     low2, high2 = calibrate(link)
     drift = max(abs(low2 - low), abs(high2 - high))
-    low, high = min(low, low2), max(high, high2)
+    offsets = [(low, high), (low2, high2)] + (outages.offsets if outages else [])
+    low, high = min(o[0] for o in offsets), max(o[1] for o in offsets)
     for record_ in history:
-        for name in ("inv", "begin", "end_inv"):
+        for name in ("inv", "begin", "end_inv", "down"):
             if record_.get(name) is not None:
                 record_[name] += low
-        for name in ("ret", "end_ret", "undone"):
+        for name in ("ret", "end_ret", "undone", "gone"):
             if record_.get(name) is not None:
                 record_[name] += high
     with link.cursor() as cursor:
         history += gather(cursor)
         cursor.execute("SELECT lease_id::text FROM hist.guard")
         history += [{"t": "guard", "lease": row[0]} for row in cursor.fetchall()]
-    left["created"] = created(link) - counted - sum(b.made for b in besides)
+    if not outages:             # it is counted in shared memory
+        left["created"] = created(link) - counted - sum(b.made for b in besides)
     link.close()
     if any(troubles):
         raise RuntimeError("\n".join(t for t in troubles if t))

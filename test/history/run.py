@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 import beside       # noqa: E402
 import check        # noqa: E402
 import cluster      # noqa: E402
+import outages      # noqa: E402
 import record       # noqa: E402
 
 SETTINGS = {
@@ -50,7 +51,8 @@ def keep(history):
 
 def one_run(server, number, options):
     """True when the history keeps the promises."""
-    history, left, clock = record.record(server, "history", options.clients, options.seconds, BESIDE[number % 3])
+    away = outages.Outages(server, "history") if options.outages else None
+    history, left, clock = record.record(server, "history", options.clients, options.seconds, () if away else BESIDE[number % 3], away)
     begin = time.monotonic()
     findings = check.Checker(history, left).check()
     figures = check.figures(history)
@@ -92,26 +94,30 @@ def main():
     parser.add_argument("--plant", action="append", default=[], metavar="FILE",
                         help="a bug to plant in a copy of the sources; its history is not kept")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
+    parser.add_argument("--outages", action="store_true", help="the server is killed and comes again, or a standby takes over")
     parser.add_argument("--any", action="store_true", help="do not insist on enough expiries and failures")
     parser.add_argument("--check", metavar="FILE", help="check a history that was kept")
     options = parser.parse_args()
     if options.check:
         return 0 if check_file(options.check) else 1
     runs = int(os.environ.get("RUNS") or options.runs)
-    settings = dict(SETTINGS)
+    settings = dict(SETTINGS, **(outages.SETTINGS if options.outages else {}))
     settings.update(s.split("=", 1) for s in options.set)
     with cluster.Cluster(settings, patches=options.plant) as server:
         server.start()
-        admin = server.connect()
-        cluster.query(admin, "CREATE DATABASE history")
-        with server.connect("history") as link:
+        place = outages.Place(server)
+        cluster.query(place.connect(), "CREATE DATABASE history")
+        with place.connect("history") as link:
             record.prepare(link)
         number = 0
-        for number in range(1, runs + 1):
-            vary(admin, number, settings)
-            if not one_run(server, number, options):
-                print(f"{number - 1} passed, 1 failed")
-                return 1
+        try:
+            for number in range(1, runs + 1):
+                vary(place.connect(), number, settings)
+                if not one_run(place, number, options):
+                    print(f"{number - 1} passed, 1 failed")
+                    return 1
+        finally:
+            place.close()
     print(f"{number} passed, 0 failed")
     return 0
 

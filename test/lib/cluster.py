@@ -192,6 +192,34 @@ class Cluster:
         except OSError:
             return True
 
+    def follow(self, suffix):
+        """A standby of this server that has every commit before it is acknowledged: a Cluster, whose home has this suffix."""
+        spare = Cluster.__new__(Cluster)
+        spare.__dict__.update(self.__dict__)
+        spare.home = self.home + suffix
+        spare.data = os.path.join(spare.home, "data")
+        spare.log = os.path.join(spare.home, "log")
+        spare.settings = dict(self.settings)
+        os.mkdir(spare.home, 0o755)
+        if os.geteuid() == 0:
+            run(["chown", spare.user, spare.home])
+        run([self._bin("pg_basebackup"), "-D", spare.data, "-R", "-X", "stream", "-c", "fast", "-h", self.home,
+             "-U", "postgres", "-d", f"host={self.home} user=postgres application_name=spare"], **self._as_user())
+        spare.configure(unix_socket_directories=f"'{spare.home}'")
+        spare.start()
+        self.configure(synchronous_standby_names="'spare'")
+        self.reload()
+        link = self.connect()
+        wait_until(lambda: query(link, "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"), 60)
+        before = value(link, "SELECT pg_current_wal_flush_lsn()")
+        wait_until(lambda: query(link, "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND flush_lsn >= %s", (before,)), 60)
+        link.close()
+        return spare
+
+    def promote(self):
+        self.configure(synchronous_standby_names="''")
+        run([self._bin("pg_ctl"), "-D", self.data, "-s", "-w", "promote"], **self._as_user())
+
     def dsn(self, dbname="postgres", user="postgres"):
         return f"host={self.home} port={self.port} dbname={dbname} user={user}"
 

@@ -79,10 +79,11 @@ survives('kill -9 of a backend', sub {
 survives('immediate stop', sub { $node->stop('immediate'); $node->start; });
 survives('orderly restart', sub { $node->restart; });
 
-# A lease of which the create was not flushed; no workers, whose commits would flush it.
+# A lease of which the create was not flushed; no workers, whose commits would flush it, and a WAL writer that does nothing.
 $node->append_conf('postgresql.conf', "garbagetruck.databases = ''");
 $node->restart;
 lease('first', '1 hour');	# which records this run, and flushes that
+kill 'STOP', one(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
 my $lazy = one("SET synchronous_commit = off; SELECT gt_lease_create('lazy', cleanup => 'clean', duration => '1 hour')");
 my $until = renewed($lazy);
 $node->stop('immediate');
@@ -113,9 +114,22 @@ $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
+# what it must have before it counts is not kept in memory before that
+$primary->safe_psql('postgres', q{ALTER SYSTEM SET synchronous_standby_names = 'standby'});
+$primary->reload;
+$primary->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'});
+$standby->stop;
+my $ahead = one("SET synchronous_commit = local; SELECT gt_lease_create('ahead', duration => '1 hour')");
+my $renewal = in_background($node, 'postgres', "SELECT gt_renew('$ahead') > gt_clock()");
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'SELECT gt_renew%' AND wait_event = 'SyncRep'}),
+	'a renewal waits until the standby has what it relies on');
+is(one("SELECT renewals FROM gt_lease_get('$ahead')"), '0', 'and does not count before');
+$standby->start;
+is(finish_background($renewal), "t\n", 'then it does');
 survives('promotion', sub {
 	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 	$primary->stop('immediate');
+	$standby->append_conf('postgresql.conf', "synchronous_standby_names = ''");
 	$standby->promote;
 	$node = $standby;
 });
