@@ -59,6 +59,7 @@ OBJS = \
 	src/handler/run.o \
 	src/handler/slots.o \
 	src/handler/tally.o \
+	src/handler/timers.o \
 	src/handler/turns.o \
 	src/garbage/garbage.o \
 	src/garbage/history.o \
@@ -92,12 +93,14 @@ OBJS = \
 	src/clean/clean.o \
 	src/clean/crash.o \
 	src/clean/marks.o \
+	src/clean/optimistic.o \
 	src/clean/reclaim.o \
 	src/clean/record.o \
 	src/clean/trim.o \
 	src/process/commands.o \
 	src/process/launcher.o \
 	src/process/look.o \
+	src/process/passes.o \
 	src/process/prepared.o \
 	src/process/process.o \
 	src/process/worker.o \

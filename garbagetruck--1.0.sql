@@ -185,6 +185,8 @@ CREATE TABLE _garbagetruck.gt__run (
 	at        timestamptz NOT NULL,
 	items     bigint[] NOT NULL,            -- cleanup ids: first and last of each range
 	timeline  int NOT NULL,                 -- of the server that wrote it: another one now, and it was a switchover
+	optimistic boolean NOT NULL,            -- ends leases and cleans their objects in one, see src/clean/optimistic.c
+	careful_until timestamptz,              -- such a run crashed, and this is no run any more: none of its handler until then
 	CONSTRAINT gt__run_pkey PRIMARY KEY (worker)
 ) WITH (fillfactor = 50);
 

@@ -20,6 +20,9 @@
  * process, until the culprit is by itself.  A process that ends meanwhile forgets
  * the halves: whoever comes next begins with a new batch.
  *
+ * A run may also be a pass that ends leases, and cleans in the same transaction
+ * what would become garbage: optimistic.c.
+ *
  * Locks: object rows with SKIP LOCKED, so their order does not matter; then our
  * own rows.  External kinds are never chosen here: only gt_claim() starts those.
  *
@@ -39,6 +42,7 @@
 #include "clean/clean.h"
 #include "clean/cleaner.h"
 #include "clean/marks.h"
+#include "clean/optimistic.h"
 #include "clean/record.h"
 #include "garbage/garbage.h"
 #include "garbage/notify.h"
@@ -69,18 +73,12 @@ gt_cleaner_create(bool worker)
 	return c;
 }
 
-bool
-gt_clean_pending(GtCleaner *c)
-{
-	return c->nitems > 0;
-}
-
 void
 gt_clean_committed(GtCleaner *c)
 {
-	c->durable = c->nitems > 0 && !c->unrecorded;
+	c->durable = gt_clean_pending(c) && !c->unrecorded;
 	c->begun = false;
-	if (c->nitems > 0)
+	if (gt_clean_pending(c))
 		gt_slot_committed();
 	else if (!gt_clean_has_failed(c))
 		gt_slot_release();
@@ -282,6 +280,7 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 			ids[i] = items[i].cleanup_id;
 		split(c, ids, n);
 		gt_tally(h, 0, 0, items[0].error);
+		gt_handler_proved(h, false);
 		gt_handler_ran(h, items[0].took > GT_SLOW);
 		return 0;
 	}
@@ -309,6 +308,7 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 			write_outcome(run, item);
 	}
 	gt_tally(h, runs, failures, error);
+	gt_handler_proved(h, runs > 0 && failures == 0 && error == NULL);
 	if (longest > GT_SLOW || !cut_short)
 		gt_handler_ran(h, longest > GT_SLOW);
 	if (one_run && n > 0 && items[0].done)
@@ -424,10 +424,11 @@ choose_nothing(GtCleaner *c)
 	if (c->nparts > 0)
 		gt_batch_set_limit(c->handler, c->part_n[c->nparts - 1]);
 	c->nparts = 0;
+	c->proposed = 0;
 }
 
 void
-gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
+gt_clean_step(GtCleaner *c, int max_items, const GtChoosing *choosing, GtPass *pass)
 {
 	bool		turn_over;
 	MemoryContext old;
@@ -446,8 +447,11 @@ gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 		MemoryContextSwitchTo(old);
 		return;
 	}
-	c->begun = c->nitems > 0;
-	if (c->nitems > 0)
+	c->begun = gt_clean_pending(c);
+	c->choosing = max_items > 0 ? choosing : NULL;
+	if (c->optimistic)
+		gt_optimistic_pass(c, pass);
+	else if (c->nitems > 0)
 		run_recorded(c, pass);
 	max_items -= pass->done;
 	if (max_items > 0 && !c->own_only)
@@ -458,9 +462,12 @@ gt_clean_step(GtCleaner *c, int max_items, GtPass *pass)
 	if (gt_database_paused() || max_items <= 0 || turn_over)
 		choose_nothing(c);
 	else
+	{
 		gt_clean_choose(c, max_items, pass);
+		gt_optimistic_choose(c, pass);
+	}
 	gt_clean_write_record(c);
-	pass->more = c->nitems > 0;
+	pass->more = gt_clean_pending(c);
 	GT_POINT("clean_chosen");
 	MemoryContextSwitchTo(old);
 }

@@ -23,8 +23,9 @@ typedef struct GtPass
 
 extern GtCleaner *gt_cleaner_create(bool worker);
 /* One step: outcome of the runs recorded before, and the choice of the next; to be committed by the caller. */
-extern void gt_clean_step(GtCleaner *c, int max_items, GtPass *pass);
-extern bool gt_clean_pending(GtCleaner *c); /* a run is recorded and has not been run */
+typedef struct GtChoosing GtChoosing;	/* see optimistic.h; NULL: no such pass is made, and none begun */
+
+extern void gt_clean_step(GtCleaner *c, int max_items, const GtChoosing *choosing, GtPass *pass);
 extern void gt_clean_committed(GtCleaner *c);	/* the step has been committed */
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "base/workers.h"
 #include "clean/clean.h"
+#include "clean/optimistic.h"
 
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
 #define GT_BUSY_FIRST		(20 * 1000) /* us at least until an object that was locked is tried again */
@@ -40,6 +41,7 @@ struct GtCleaner
 
 	/* the chosen run */
 	int			handler;
+	bool		optimistic;		/* it is a pass over leases, see optimistic.c; of no items */
 	bool		alone;			/* its object was in a crashed run */
 	int			nitems;
 	int64		items[GT_MAX_ITEMS];
@@ -59,6 +61,12 @@ struct GtCleaner
 	GtBusy		busy[GT_MAX_ITEMS];
 	int			busy_handler;	/* of which more were locked than there is room for; 0: none */
 	TimestampTz busy_handler_until; /* all of it is passed over */
+
+	/* of passes that end leases and clean their objects in one, see optimistic.c */
+	int			proposed;		/* a handler whose leases were left for one; 0: none */
+	bool		in_turn;		/* this step has made one */
+	bool		declined;		/* there was to be none: the next expiry pass leaves nothing */
+	const GtChoosing *choosing; /* how the pass on record chooses; NULL: it is not to be made now */
 
 	TimestampTz alone_from;		/* when objects that were in a crash may start */
 

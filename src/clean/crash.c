@@ -43,6 +43,9 @@
  * name any more: at the end of a sweep of its database, when that is dropped, and
  * at the start of a standby.
  *
+ * A run may also be a pass that ends leases and cleans their objects in one, and
+ * has no items (optimistic.c): then nothing is charged, whatever it was.
+ *
  * A switchover carries records to where the marks are not.  A record names the
  * timeline on which it was written: where that has ended, it is undone.
  *
@@ -101,6 +104,7 @@ typedef struct Crash
 	RunEnd		end;
 	const char *error;
 	bool		charge;
+	bool		optimistic;
 	int			nitems;
 	int64		items[GT_MAX_ITEMS];
 } Crash;
@@ -189,11 +193,14 @@ static void
 log_crash(const Crash *crash)
 {
 	ereport(LOG,
-			(errmsg("garbagetruck: a run of handler \"%s\" for %d objects was interrupted",
+			(crash->optimistic ?
+			 errmsg("garbagetruck: a run of handler \"%s\" for objects of leases that are over was interrupted", crash->h.name) :
+			 errmsg("garbagetruck: a run of handler \"%s\" for %d objects was interrupted",
 					crash->h.name, crash->nitems),
 			 crash->error != NULL ? errdetail("Its transaction failed: %s", crash->error) :
 			 crash->end == RUN_UNDONE ? errdetail("By nobody's fault: they will be run again.") :
 			 crash->end == RUN_EVICTED ? errdetail("The worker was terminated: they will be run again.") :
+			 crash->optimistic ? errdetail("For a while all of the handler goes the ordinary way.") :
 			 crash->charge ? errdetail("The object was by itself: the attempt counts.") :
 			 errdetail("Each will be run by itself.")));
 }
@@ -306,10 +313,10 @@ dead_records(GtCleaner *c, GtTable *runs)
 		DeadRecord *dead;
 
 		/* nobody takes up the name of another, so who is dead stays dead */
-		if (GT_INT64(&row, RUN_WORKER) == c->serial || gt_record_has_writer(GT_INT64(&row, RUN_WORKER)) ||
-			gt_lock(runs, &row, LockTupleExclusive, true) != GT_LOCKED)
+		if (GT_INT64(&row, RUN_WORKER) == c->serial || gt_record_is_careful(&row) ||
+			gt_record_has_writer(GT_INT64(&row, RUN_WORKER)) || gt_lock(runs, &row, LockTupleExclusive, true) != GT_LOCKED)
 			continue;
-		if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(row.v[RUN_ITEMS])),
+		if (!GT_BOOL(&row, RUN_OPTIMISTIC) && ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(row.v[RUN_ITEMS])),
 						   ARR_DIMS(DatumGetArrayTypeP(row.v[RUN_ITEMS]))) == 0)
 		{
 			gt_delete(runs, &row);
@@ -324,6 +331,22 @@ dead_records(GtCleaner *c, GtTable *runs)
 	return result;
 }
 
+/*
+ * Of a run that ended leases and cleaned their objects in one: neither was done.  Was
+ * it interrupted by nobody's fault that is all; else nothing is charged, but for
+ * a while its handler goes the ordinary way, where it can be.
+ */
+static void
+judge_optimistic(GtTable *runs, Crash *crash)
+{
+	if (crash->end == RUN_CRASHED)
+		gt_handler_ran(&crash->h, true);
+	if (crash->end != RUN_UNDONE || crash->error != NULL)
+		gt_record_be_careful(runs, crash->h.id);
+	log_crash(crash);
+	gt_due_after_commit(gt_now());
+}
+
 /* Judges what a record tells of, and deletes it; false: not yet. */
 static bool
 judge_record(GtTable *runs, GtRow *record, RunEnd end, const char *error, bool only_one)
@@ -333,11 +356,17 @@ judge_record(GtTable *runs, GtRow *record, RunEnd end, const char *error, bool o
 
 	crash->end = end;
 	crash->error = error;
+	crash->optimistic = GT_BOOL(record, RUN_OPTIMISTIC);
 	crash->nitems = gt_record_items(record, crash->items);
 	crash->charge = end == RUN_CRASHED && crash->nitems == 1 &&
 		(GT_BOOL(record, RUN_ALONE) || server_went_on(record) || (only_one && !GT_BOOL(record, RUN_TOGETHER)));
 	if (gt_handler_by_id(GT_INT32(record, RUN_HANDLER), &crash->h))
-		done = judge(crash);
+	{
+		if (crash->optimistic)
+			judge_optimistic(runs, crash);
+		else
+			done = judge(crash);
+	}
 	if (done)
 		gt_delete(runs, record);
 	pfree(crash);

@@ -123,6 +123,8 @@ gt_clean_restart(GtCleaner *c)
 		return;
 	c->begun = false;
 	c->nitems = 0;
+	c->optimistic = false;
+	c->proposed = 0;
 	c->nparts = 0;
 	c->nbusy = 0;
 }

@@ -46,8 +46,8 @@
 #include "clean/marks.h"
 #include "clean/record.h"
 #include "clean/trim.h"
-#include "handler/run.h"
 #include "handler/slots.h"
+#include "handler/timers.h"
 #include "lease/expiry.h"
 #include "lease/rearm.h"
 #include "rights/may.h"
@@ -93,7 +93,7 @@ expire_all(int64 left, bool atomic)
 	{
 		GtExpiry	expiry;
 
-		gt_expire_pass((int) Min(gt_batch_size, left - done), atomic, NULL, &expiry);
+		gt_expire_pass((int) Min(gt_batch_size, left - done), atomic, NULL, NULL, &expiry);
 		done += expiry.ended;
 		/* a pass that ended nothing may have found leases to re-arm, but not twice in a row; or what others hold */
 		if (expiry.ended > 0 || (!atomic && expiry.more && expiry.busy > 0))
@@ -123,7 +123,7 @@ clean_all(GtCleaner *c, int64 left, bool atomic)
 	do
 	{
 		/* when nothing is left to choose, the chosen run is still run */
-		gt_clean_step(c, (int) Min(left - done, PG_INT32_MAX), &pass);
+		gt_clean_step(c, (int) Min(left - done, PG_INT32_MAX), NULL, &pass);
 		commit(atomic);
 		gt_clean_committed(c);
 		done += pass.done;

@@ -26,6 +26,9 @@
 #include "shared/shmem.h"
 #include "table/records.h"
 #include "table/table.h"
+#include "table/versions.h"
+
+#define CAREFUL (10 * USECS_PER_MINUTE)
 
 static void
 set_tag(LOCKTAG *tag, int64 serial)
@@ -104,6 +107,18 @@ gt_record_has_writer(int64 serial)
 }
 
 bool
+gt_clean_pending(GtCleaner *c)
+{
+	return c->nitems > 0 || c->optimistic;
+}
+
+bool
+gt_clean_is_optimistic(GtCleaner *c)
+{
+	return c->optimistic;
+}
+
+bool
 gt_clean_has_begun(GtCleaner *c)
 {
 	return c->begun;
@@ -170,14 +185,14 @@ gt_clean_write_record(GtCleaner *c)
 	Datum		key;
 	bool		found;
 
-	if (c->unrecorded || (c->nitems == 0 && c->serial == 0))
+	if (c->unrecorded || (!gt_clean_pending(c) && c->serial == 0))
 		return;
 	take_serial(c);
 
 	gt_open(&runs, GT__RUN, RowExclusiveLock);
 	key = Int64GetDatum(c->serial);
 	found = gt_fetch_lock(&runs, GT__RUN_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, false) == GT_LOCKED;
-	if (found || c->nitems > 0)
+	if (found || gt_clean_pending(c))
 	{
 		if (!found)
 			gt_row_init(&row);
@@ -188,6 +203,7 @@ gt_clean_write_record(GtCleaner *c)
 		GT_SET(&row, RUN_AT, TimestampTzGetDatum(gt_now()));
 		GT_SET(&row, RUN_ITEMS, ranges_of(c));
 		GT_SET(&row, RUN_TIMELINE, Int32GetDatum((int32) GetWALInsertionTimeLine()));
+		GT_SET(&row, RUN_OPTIMISTIC, BoolGetDatum(c->optimistic));
 		if (found)
 			gt_update(&runs, &row);
 		else
@@ -203,7 +219,7 @@ gt_clean_end(GtCleaner *c)
 	GtRow		row;
 	Datum		key;
 
-	Assert(c->nitems == 0);
+	Assert(!gt_clean_pending(c));
 	if (c->serial == 0)
 		return;
 	gt_open(&runs, GT__RUN, RowExclusiveLock);
@@ -212,6 +228,53 @@ gt_clean_end(GtCleaner *c)
 		gt_delete(&runs, &row);
 	gt_close(&runs);
 	gt_clean_forget(c);
+}
+
+void
+gt_record_be_careful(GtTable *runs, int handler)
+{
+	GtRow		row;
+
+	gt_row_init(&row);
+	GT_SET(&row, RUN_WORKER, gt_random_id());
+	GT_SET(&row, RUN_HANDLER, Int32GetDatum(handler));
+	GT_SET(&row, RUN_ALONE, BoolGetDatum(false));
+	GT_SET(&row, RUN_TOGETHER, BoolGetDatum(false));
+	GT_SET(&row, RUN_AT, TimestampTzGetDatum(gt_now()));
+	GT_SET(&row, RUN_ITEMS, PointerGetDatum(construct_empty_array(INT8OID)));
+	GT_SET(&row, RUN_TIMELINE, Int32GetDatum((int32) GetWALInsertionTimeLine()));
+	GT_SET(&row, RUN_OPTIMISTIC, BoolGetDatum(false));
+	GT_SET(&row, RUN_CAREFUL_UNTIL, TimestampTzGetDatum(gt_now() + CAREFUL));
+	gt_insert(runs, &row);
+}
+
+/* Such a time that is further ahead was written by a clock that was. */
+bool
+gt_record_is_careful(const GtRow *record)
+{
+	TimestampTz now = gt_now();
+
+	return !record->isnull[RUN_CAREFUL_UNTIL] && GT_TIME(record, RUN_CAREFUL_UNTIL) > now &&
+		GT_TIME(record, RUN_CAREFUL_UNTIL) <= now + CAREFUL;
+}
+
+bool
+gt_clean_is_careful(GtCleaner *c, int handler)
+{
+	GtTable		runs;
+	GtScan	   *scan;
+	GtRow		row;
+	bool		careful = false;
+
+	gt_open(&runs, GT__RUN, AccessShareLock);
+	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);
+	while (!careful && gt_scan_next(scan, &row))
+		careful = GT_INT32(&row, RUN_HANDLER) == handler && GT_INT64(&row, RUN_WORKER) != c->serial &&
+			(gt_record_is_careful(&row) ||
+			 (GT_BOOL(&row, RUN_OPTIMISTIC) && !gt_record_has_writer(GT_INT64(&row, RUN_WORKER))));
+	gt_scan_end(scan);
+	gt_close(&runs);
+	return careful;
 }
 
 void

@@ -103,7 +103,7 @@ static const struct
 	gt_mend_check_at},
 	{"run without process",
 		"SELECT NULL, NULL, format('of handler %%s, since %%s', r.handler, r.at), NULL FROM _garbagetruck.gt__run r"
-		" WHERE r.at < clock_timestamp() - interval '10 s' AND r.items <> '{}' AND NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'object'"
+		" WHERE r.at < clock_timestamp() - interval '10 s' AND (r.items <> '{}' OR r.optimistic) AND NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'object'"
 		" AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
 		" AND k.classid = '_garbagetruck.gt__run'::regclass AND k.objid::bigint = (r.worker & 4294967295)"
 		" AND (k.objsubid::int & 65535) = ((r.worker >> 32) & 65535))",

@@ -220,6 +220,22 @@ handler_of_garbage(const GtRow *row)
 	return &h;
 }
 
+/* In memory: it waits for its first attempt. */
+static void
+become_garbage(GtRow *row, TimestampTz ended_at, TimestampTz due_at)
+{
+	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_WAITING));
+	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
+	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
+	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
+	GT_SET(row, O_ATTEMPTS, Int32GetDatum(0));
+	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(0));
+	GT_SET(row, O_SENDS, Int32GetDatum(0));
+	GT_SET(row, O_EVICTED, Int32GetDatum(0));
+	GT_SET(row, O_ALONE, BoolGetDatum(false));
+	GT_SET_NULL(row, O_CONFLICTS);
+}
+
 /*
  * The last lease has ended: `row` (locked, leases = 0, not yet written) becomes
  * garbage, or is forgotten.  What the handler is given has been copied into it
@@ -251,16 +267,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 	/* a handler that leases its own object and releases it again would otherwise be run again at once, without end */
 	if (gt_in_cleanup)
 		due_at = Max(due_at, gt_now() + LEAST_DELAY);
-	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_WAITING));
-	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
-	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
-	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
-	GT_SET(row, O_ATTEMPTS, Int32GetDatum(0));
-	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(0));
-	GT_SET(row, O_SENDS, Int32GetDatum(0));
-	GT_SET(row, O_EVICTED, Int32GetDatum(0));
-	GT_SET(row, O_ALONE, BoolGetDatum(false));
-	GT_SET_NULL(row, O_CONFLICTS);
+	become_garbage(row, ended_at, due_at);
 	gt_observe_gauges(0, 1, 0);
 	if (h == NULL)
 	{
@@ -269,6 +276,18 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 	}
 	gt_update(objects, row);
 	wake_for(h, due_at);
+}
+
+/*
+ * The same where it is to be cleaned in this very subtransaction: what would be
+ * written is in `row` only, and the object goes, as it does when it is clean.
+ */
+void
+gt_garbage_take(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at)
+{
+	GT_SET(row, O_LEASE_ID, UUIDPGetDatum(last_lease));
+	become_garbage(row, ended_at, ended_at);
+	gt_delete(objects, row);
 }
 
 /*
@@ -305,11 +324,18 @@ gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, i
 	remove_garbage(objects, row);
 }
 
-/* The same, by a run of ours. */
+/* The same, by a run of ours; of what gt_garbage_take() has taken away it is all there is to write. */
+void
+gt_garbage_tell_cleaned(const GtHandler *h, const GtItem *item)
+{
+	gt_history_add_attempt("cleaned", &item->row, h->name, item->attempt, gt_garbage_lag(&item->row, h), item->took, NULL, h,
+						   item->rows);
+}
+
 void
 gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item)
 {
-	gt_history_add_attempt("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h), item->took, NULL, h, item->rows);
+	gt_garbage_tell_cleaned(h, item);
 	remove_garbage(objects, row);
 }
 

@@ -20,6 +20,11 @@ typedef enum
 
 /* The last lease (NULL: not known) has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
 extern void gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEndReason reason, TimestampTz ended_at);
+/*
+ * The same of an object that is held (locked, not kept) for whoever cleans it in this
+ * subtransaction: it goes, and `row` is what the garbage would be.
+ */
+extern void gt_garbage_take(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at);
 /* All of these want the row locked, and write it. */
 extern void gt_garbage_put_aside(GtTable *objects, GtRow *row); /* dead: its handler is missing */
 extern void gt_object_init(GtRow *row, Datum object_type, Datum object_id);	/* held by one lease; owner and fence are to be set */

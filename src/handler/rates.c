@@ -174,6 +174,43 @@ gt_handler_ran(const GtHandler *h, bool slow)
 	gt_observe_unlock();
 }
 
+bool
+gt_handler_is_reliable(const GtHandler *h)
+{
+	GtHandlerEntry *state;
+	bool		result;
+
+	gt_observe_lock();
+	state = gt_handler_known(h->id);
+	result = state != NULL && state->reliable && state->speed == GT_SPEED_QUICK && gt_now() >= state->rest_until;
+	gt_observe_unlock();
+	return result;
+}
+
+void
+gt_handler_proved(const GtHandler *h, bool reliable)
+{
+	GtHandlerEntry *state;
+
+	gt_observe_lock();
+	state = gt_handler_known(h->id);
+	if (state != NULL)
+		state->reliable = reliable;
+	gt_observe_unlock();
+}
+
+void
+gt_handler_rests(const GtHandler *h, int64 rest)
+{
+	GtHandlerEntry *state;
+
+	gt_observe_lock();
+	state = gt_handler_known(h->id);
+	if (state != NULL)
+		state->rest_until = gt_now() + rest;
+	gt_observe_unlock();
+}
+
 int
 gt_batch_limit(int handler)
 {

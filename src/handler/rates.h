@@ -21,6 +21,10 @@ extern int	gt_rate_take(const GtHandler *h, GtStarter starter, int want, Timesta
 extern void gt_rate_give_back(const GtHandler *h, GtStarter starter, int n);
 extern void gt_handler_served(const GtHandler *h);	/* a run of it has been chosen */
 extern void gt_handler_ran(const GtHandler *h, bool slow);	/* its last run was, or was not */
+/* Is it to be expected of a run that it goes well, and soon? See optimistic.c. */
+extern bool gt_handler_is_reliable(const GtHandler *h);
+extern void gt_handler_proved(const GtHandler *h, bool reliable);
+extern void gt_handler_rests(const GtHandler *h, int64 rest);	/* us: for so long it is not */
 extern int	gt_batch_limit(int handler);	/* objects that one run of kind sql_batch may have */
 extern void gt_batch_set_limit(int handler, int limit);	/* GT_MAX_ITEMS and more: no limit */
 

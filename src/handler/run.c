@@ -23,14 +23,6 @@
  *   said DEFERRED.  The first also fires, as the caller, what a foreground
  *   caller has deferred: that must not run as the handler's role.
  *
- * The timer cancels the run at its timeout and every five seconds sends
- * SIGTERM to this process after that: a handler that catches its cancellation
- * loses the worker, and one that catches it and returns has failed none the less.
- * A second timer does the same to a run that has become slow where the slow may
- * not be (see slots.c); that run did not happen, unless it does not heed it.
- * A session in gt_reclaim() goes the same way, and is told whose doing it is; so it
- * does where its own statement_timeout has fired, and the handler has caught that.
- *
  * A run that calls gt_snooze() is rolled back at its end, whatever became of it.
  *
  *-------------------------------------------------------------------------
@@ -42,8 +34,8 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
-#include "storage/latch.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -51,7 +43,6 @@
 #include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
 
 #include "base/arguments.h"
 #include "base/point.h"
@@ -64,17 +55,17 @@
 #include "handler/role.h"
 #include "handler/run.h"
 #include "handler/slots.h"
+#include "handler/timers.h"
 #include "handler/turns.h"
 #include "handler/use.h"
+#include "rights/may.h"
 #include "shared/shmem.h"
 
 #define MAX_US			USECS_PER_SEC
-#define KILL_AFTER_MS	5000
 #define MAX_ERROR		2000	/* bytes of a message that are kept */
 
 #define MIN_SNOOZE		(100 * INT64CONST(1000))	/* us */
 #define MAX_SNOOZE		(30 * USECS_PER_DAY)
-#define PATIENCE_S		5		/* after the caller's statement_timeout, in gt_reclaim() */
 
 PG_FUNCTION_INFO_V1(gt_snooze);
 
@@ -85,12 +76,15 @@ typedef struct Runs
 	GtPlan	   *plan;
 	GtAsRole	as;
 	bool		in_block;		/* of somebody's transaction, in which other things may be open */
-	bool		caller_waits;	/* only so long: gt_reclaim() was called under a statement_timeout */
 	bool		in_cleanup;
 	LockData   *held_before;	/* in a block: where the session holds advisory locks of its own; else NULL */
 	List	   *cursors_before; /* in a block: names of those that are open */
 	MemoryContext caller;		/* errors are kept here */
 	MemoryContext scratch;		/* of one run */
+	GtTake		take;			/* of gt_run_whole(): gives the items; else NULL */
+	void	   *take_arg;
+	int			taken;			/* how many it has given */
+	bool		looked;			/* a run of them has asked for leases or garbage */
 
 	/* of the run in progress */
 	int64		snooze;			/* us; < 0: gt_snooze() was not called */
@@ -98,133 +92,7 @@ typedef struct Runs
 	int64		rows;			/* that its statement has affected; < 0: it is a SELECT or CALL, and does not tell */
 } Runs;
 
-volatile sig_atomic_t gt_run_overran = false;
-
 static Runs *current_runs = NULL;
-
-static TimeoutId run_timeout;
-static bool run_timeout_registered = false;
-static volatile sig_atomic_t timed_out = false;
-static TimeoutId turn_timeout;
-static TimeoutId slow_timeout;
-static volatile sig_atomic_t given_back = false;
-
-/* ---------------------------------------------------------------- the timer */
-
-/* Has the statement_timeout of gt_reclaim()'s caller fired?  The handler may have caught that. */
-static bool
-caller_has_gone(const Runs *runs)
-{
-	return runs != NULL && runs->caller_waits && !get_timeout_active(STATEMENT_TIMEOUT);
-}
-
-/* All of these are called in the signal handler. */
-static void
-cancel_run(void)
-{
-	QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
-}
-
-static void
-end_process(void)
-{
-	gt_run_overran = true;
-	kill(MyProcPid, SIGTERM);
-}
-
-/* First the cancellation, at the next turns termination. */
-static void
-on_timeout(void)
-{
-	if (timed_out)
-	{
-		end_process();
-		return;
-	}
-	timed_out = true;
-	cancel_run();
-}
-
-/* In a session, each second: who does not heed its caller's timeout is told once more, and loses the session. */
-static void
-on_second(void)
-{
-	static int	seconds;
-
-	if (!caller_has_gone(current_runs))
-	{
-		seconds = 0;
-		return;
-	}
-	if (seconds++ > PATIENCE_S)
-		end_process();
-	else
-		cancel_run();
-}
-
-static void
-give_back(void)
-{
-	given_back = true;
-	cancel_run();
-}
-
-/* When the turn of a run is over that may be one of those that last. */
-static void
-on_turn(void)
-{
-	if (!timed_out && gt_slot_gives_back(true))
-		give_back();
-}
-
-/* At the turns at which the run would take the last slot. */
-static void
-on_slow(void)
-{
-	if (given_back)
-		end_process();
-	else if (gt_slot_gives_back(false))
-		give_back();
-}
-
-static void
-start_timer(int64 timeout)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (!run_timeout_registered)
-	{
-		run_timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
-		turn_timeout = RegisterTimeout(USER_TIMEOUT, on_turn);
-		slow_timeout = RegisterTimeout(USER_TIMEOUT, gt_my_slot != NULL ? on_slow : on_second);
-		run_timeout_registered = true;
-	}
-	timed_out = given_back = false;
-	enable_timeout_every(run_timeout, now + timeout, KILL_AFTER_MS);
-	if (gt_my_slot != NULL)
-	{
-		enable_timeout_at(turn_timeout, now + GT_TURN);
-		enable_timeout_every(slow_timeout, now + GT_SLOW, KILL_AFTER_MS);
-	}
-	else if (current_runs->caller_waits)
-		enable_timeout_every(slow_timeout, now + USECS_PER_SEC, 1000);
-}
-
-/* Afterwards timed_out tells whether it had fired; a cancellation that was not noticed is withdrawn. */
-static void
-stop_timer(void)
-{
-	if (run_timeout_registered)
-	{
-		disable_timeout(run_timeout, false);
-		disable_timeout(turn_timeout, false);
-		disable_timeout(slow_timeout, false);
-	}
-	if (timed_out || given_back)
-		QueryCancelPending = false;
-}
 
 /* ---------------------------------------------------------------- being the handler's role */
 
@@ -259,7 +127,7 @@ do_run(Runs *runs, GtItem *items, int n)
 	int			level = NewGUCNestLevel();
 	bool		affected;
 
-	start_timer(runs->h->timeout);
+	gt_timers_start(runs->h->timeout);
 	gt_plan_prepare(plan, runs->h);
 	runs->rows = gt_plan_execute(plan, gt_plan_params(plan, runs->h, items, n), runs->h->must_affect, &affected);
 	if (runs->h->must_affect && !affected && runs->snooze < 0)
@@ -268,14 +136,67 @@ do_run(Runs *runs, GtItem *items, int n)
 				 errmsg("it affected no row")));
 	gt_constraints_immediate();
 	gt_close_cursors(runs->in_block, runs->cursors_before);
-	stop_timer();
-	if (caller_has_gone(runs))
+	gt_timers_stop();
+	if (gt_caller_has_gone())
 		cancel_the_call();
-	if (timed_out || given_back)
+	if (gt_timed_out || gt_given_back)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg(timed_out ? "canceled by its timeout" : "canceled, to be run again")));
+				 errmsg(gt_timed_out ? "canceled by its timeout" : "canceled, to be run again")));
 	AtEOXact_GUC(false, level);
+}
+
+/* One run of gt_run_whole(), over n of its items: what is to be seen of them is not as a run may expect. */
+static void
+do_part(Runs *runs, GtItem *items, int n)
+{
+	uint64		asked = gt_rights_asked;
+	instr_time	start;
+	instr_time	took;
+	int			i;
+
+	GT_POINT("run");
+	gt_slot_run_begins();
+	INSTR_TIME_SET_CURRENT(start);
+	do_run(runs, items, n);
+	gt_release_advisory_locks(runs->held_before);
+	INSTR_TIME_SET_CURRENT(took);
+	INSTR_TIME_SUBTRACT(took, start);
+	for (i = 0; i < n; i++)
+	{
+		items[i].took = INSTR_TIME_GET_MICROSEC(took);
+		items[i].rows = runs->rows;
+	}
+	runs->looked = runs->looked || gt_rights_asked != asked;
+}
+
+/* The body of gt_run_whole(), in its subtransaction, as the role. */
+static void
+do_whole(Runs *runs, GtItem *items, int n)
+{
+	bool		one_run = runs->h->kind == GT_KIND_SQL_BATCH;
+	int64		took = 0;
+
+	while (runs->taken < n && took < MAX_US && !runs->looked && runs->snooze < 0)
+	{
+		GtItem	   *next = &items[runs->taken];
+		int			got;
+
+		if ((took > GT_TURN && gt_slot_turn_over()) || MyProc->subxidStatus.count >= GT_MAX_SQL_ITEMS)
+			break;
+		MemoryContextSwitchTo(runs->caller);
+		got = runs->take(next, one_run ? n : 1, runs->take_arg);
+		MemoryContextSwitchTo(runs->scratch);
+		if (got == 0)
+			break;
+		runs->taken += got;
+		do_part(runs, next, got);
+		MemoryContextReset(runs->scratch);
+		if (one_run)
+			break;
+		took += next->took;
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* gt_snooze(after, reason): the run in progress did not happen, and comes again after that. */
@@ -307,13 +228,13 @@ describe(Runs *runs, const ErrorData *error)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	if (given_back && !timed_out)
+	if (gt_given_back && !gt_timed_out)
 		appendStringInfoString(&text, "given back: slow runs hold all other workers");
-	else if (timed_out)
+	else if (gt_timed_out)
 		appendStringInfo(&text, "timeout of %lld ms exceeded", (long long) (runs->h->timeout / 1000));
 	else
 		appendBinaryStringInfo(&text, message, pg_mbcliplen(message, strlen(message), MAX_ERROR));
-	appendStringInfo(&text, " (SQLSTATE %s)", unpack_sql_state(timed_out ? ERRCODE_QUERY_CANCELED : error->sqlerrcode));
+	appendStringInfo(&text, " (SQLSTATE %s)", unpack_sql_state(gt_timed_out ? ERRCODE_QUERY_CANCELED : error->sqlerrcode));
 	return text.data;
 }
 
@@ -321,7 +242,7 @@ describe(Runs *runs, const ErrorData *error)
 static bool
 is_foreign_cancel(const ErrorData *error)
 {
-	return !timed_out && !given_back && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+	return !gt_timed_out && !gt_given_back && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
@@ -343,32 +264,37 @@ set_outcome(GtItem *items, int n, bool excused, GtExcuse excuse, char *error, in
 	}
 }
 
+/* Of the one class, and where something was dropped of the other, the types of its parameters may be to blame. */
+static void
+doubt_types(Runs *runs, const ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTERNAL_ERROR)
+		gt_plan_forget(runs->plan);
+}
+
 /* Enters the error into the items, or raises it where it is the caller's own. */
 static void
 note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 {
 	bool		foreign = is_foreign_cancel(error);
-	bool		conflict = !timed_out && !given_back && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+	bool		conflict = !gt_timed_out && !gt_given_back && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 															 error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED);
 
 	if (foreign && gt_my_slot == NULL)
 		ReThrowError(error);
-	if (caller_has_gone(runs))
+	if (gt_caller_has_gone())
 		cancel_the_call();
-	MemoryContextSwitchTo(runs->caller);
-	if (runs->snooze >= 0 && !timed_out && !foreign)
+	if (runs->snooze >= 0 && !gt_timed_out && !foreign)
 	{
 		set_outcome(items, n, true, GT_EXCUSE_PLAIN, pstrdup(runs->snooze_reason), runs->snooze);
 		return;
 	}
-	set_outcome(items, n, foreign || conflict || (given_back && !timed_out),
+	set_outcome(items, n, foreign || conflict || (gt_given_back && !gt_timed_out),
 				foreign ? GT_EXCUSE_EVICTED : conflict ? GT_EXCUSE_CONFLICT : GT_EXCUSE_PLAIN,
 				describe(runs, error), -1);
-	items[0].cut_short = given_back && !timed_out;
-	/* of the one class, and where something was dropped of the other, the types of its parameters may be to blame */
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTERNAL_ERROR)
-		gt_plan_forget(runs->plan);
+	items[0].cut_short = gt_given_back && !gt_timed_out;
+	doubt_types(runs, error);
 	gt_run_log_failure(runs->h, items, n);
 }
 
@@ -379,63 +305,55 @@ tell_overrun(void *arg)
 	if (gt_run_overran)
 	{
 		errdetail("Handler \"%s\" went on for over %d s after it was canceled: nothing else stops it.",
-				  ((Runs *) arg)->h->name, KILL_AFTER_MS / 1000);
+				  ((Runs *) arg)->h->name, GT_KILL_AFTER_MS / 1000);
 		errhint("Its owner or a superuser can: SELECT gt_pause(%s);", quote_literal_cstr(((Runs *) arg)->h->name));
 	}
 }
 
-/* Runs it in a subtransaction, and comes back out of that whatever happens. */
-static void
-run_guarded(Runs *runs, GtItem *items, int n)
+/* Runs it in a subtransaction, and comes back out of that whatever happens. *kept: and that was committed. */
+static ErrorData *
+run_guarded(Runs *runs, GtItem *items, int n, bool *kept)
 {
 	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
 	ErrorContextCallback callback;
 
 	callback.callback = tell_overrun;
 	callback.arg = runs;
 	callback.previous = error_context_stack;
+	gt_timers_reset();
+	runs->snooze = -1;
+	runs->rows = -1;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(runs->scratch);
 	PG_TRY();
 	{
 		error_context_stack = &callback;
-		do_run(runs, items, n);
-		error_context_stack = callback.previous;
-		if (runs->snooze >= 0)
-		{
-			RollbackAndReleaseCurrentSubTransaction();
-			MemoryContextSwitchTo(runs->caller);
-			set_outcome(items, n, true, GT_EXCUSE_PLAIN, pstrdup(runs->snooze_reason), runs->snooze);
-		}
+		if (runs->take != NULL)
+			do_whole(runs, items, n);
 		else
-		{
-			int			i;
-
+			do_run(runs, items, n);
+		error_context_stack = callback.previous;
+		*kept = runs->snooze < 0 && !runs->looked;
+		if (*kept)
 			ReleaseCurrentSubTransaction();
-			set_outcome(items, n, false, GT_EXCUSE_PLAIN, NULL, -1);
-			for (i = 0; i < n; i++)
-			{
-				items[i].done = true;
-				items[i].rows = runs->rows;
-			}
-		}
-		CurrentResourceOwner = owner;
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		stop_timer();
+		gt_timers_stop();
 		MemoryContextSwitchTo(runs->scratch);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(runs->scratch);
-		CurrentResourceOwner = owner;
-		note_failure(runs, items, n, error);
+		*kept = false;
 	}
 	PG_END_TRY();
+	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(runs->caller);
+	gt_release_advisory_locks(runs->held_before);
+	return error;
 }
 
 /* One run over n items (1 unless sql_batch); fills in the items, and raises nothing of the handler's. */
@@ -444,16 +362,25 @@ run_once(Runs *runs, GtItem *items, int n)
 {
 	instr_time	start;
 	instr_time	end;
+	ErrorData  *error;
+	bool		kept;
 	int			i;
 
 	GT_POINT("run");
-	timed_out = given_back = false;
 	gt_slot_run_begins();
-	runs->snooze = -1;
-	runs->rows = -1;
 	INSTR_TIME_SET_CURRENT(start);
-	run_guarded(runs, items, n);
-	gt_release_advisory_locks(runs->held_before);
+	error = run_guarded(runs, items, n, &kept);
+	if (error != NULL)
+		note_failure(runs, items, n, error);
+	else if (!kept)
+		set_outcome(items, n, true, GT_EXCUSE_PLAIN, pstrdup(runs->snooze_reason), runs->snooze);
+	else
+		set_outcome(items, n, false, GT_EXCUSE_PLAIN, NULL, -1);
+	for (i = 0; i < n && kept; i++)
+	{
+		items[i].done = true;
+		items[i].rows = runs->rows;
+	}
 	MemoryContextReset(runs->scratch);
 
 	INSTR_TIME_SET_CURRENT(end);
@@ -478,7 +405,7 @@ is_suspended(const GtHandler *h, GtItem *items, int n)
 }
 
 static int
-run_all(Runs *runs, GtItem *items, int n, bool (*judge) (GtItem *item, void *arg), void *arg)
+run_all(Runs *runs, GtItem *items, int n, GtRunJudge judge, void *arg)
 {
 	int64		took = 0;
 	int			i;
@@ -502,56 +429,89 @@ run_all(Runs *runs, GtItem *items, int n, bool (*judge) (GtItem *item, void *arg
 	return i;
 }
 
-int
-gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
-		   bool (*judge) (GtItem *item, void *arg), void *arg)
+/* As gt_run_whole(). */
+static int
+run_whole(Runs *runs, GtItem *items, int n)
 {
-	Runs		runs;
+	bool		kept;
+	ErrorData  *error = run_guarded(runs, items, n, &kept);
+
+	if (error != NULL)
+		doubt_types(runs, error);
+	return kept ? runs->taken : -1;
+}
+
+/* What the runs of one call have in common, around them; runs: h, and take. */
+static int
+run_framed(Runs *runs, GtItem *items, int n, bool in_block, GtRunJudge judge, void *arg)
+{
 	volatile int ran = 0;
 
-	if (n == 0 || is_suspended(h, items, n))
-		return n;
-
-	memset(&runs, 0, sizeof(runs));
-	runs.h = h;
-	runs.in_block = in_block;
-	runs.caller_waits = gt_my_slot == NULL && get_timeout_active(STATEMENT_TIMEOUT);
-	runs.caller = CurrentMemoryContext;
-	runs.scratch = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck run", ALLOCSET_DEFAULT_SIZES);
-	runs.in_cleanup = gt_in_cleanup;
+	runs->in_block = in_block;
+	gt_timers_begin();
+	runs->caller = CurrentMemoryContext;
+	runs->scratch = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck run", ALLOCSET_DEFAULT_SIZES);
+	runs->in_cleanup = gt_in_cleanup;
 	if (in_block)
-		runs.held_before = gt_advisory_locks();
+		runs->held_before = gt_advisory_locks();
 	gt_constraints_immediate();
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to the SPI");
-	MemoryContextSwitchTo(runs.caller);
+	MemoryContextSwitchTo(runs->caller);
 	if (in_block)
-		runs.cursors_before = gt_open_cursors();
-	runs.plan = gt_plan_find(h);
-	gt_role_enter(&runs.as, h, true);
+		runs->cursors_before = gt_open_cursors();
+	runs->plan = gt_plan_find(runs->h);
+	gt_role_enter(&runs->as, runs->h, true);
 	gt_in_cleanup = true;
-	current_runs = &runs;
+	current_runs = runs;
 	PG_TRY();
 	{
-		ran = run_all(&runs, items, n, judge, arg);
+		ran = runs->take != NULL ? run_whole(runs, items, n) : run_all(runs, items, n, judge, arg);
 	}
 	PG_CATCH();
 	{
 		current_runs = NULL;
-		gt_in_cleanup = runs.in_cleanup;
-		gt_role_undo(&runs.as);
+		gt_in_cleanup = runs->in_cleanup;
+		gt_role_undo(&runs->as);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	current_runs = NULL;
-	gt_in_cleanup = runs.in_cleanup;
-	gt_role_leave(&runs.as);
+	gt_in_cleanup = runs->in_cleanup;
+	gt_role_leave(&runs->as);
 	if (in_block)
 		gt_constraints_as_defined();
 	else if (gt_my_slot == NULL)
 		gt_reseed();
 	SPI_finish();
-	MemoryContextSwitchTo(runs.caller);
-	MemoryContextDelete(runs.scratch);
+	MemoryContextSwitchTo(runs->caller);
+	MemoryContextDelete(runs->scratch);
+	return ran;
+}
+
+int
+gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block, GtRunJudge judge, void *arg)
+{
+	Runs		runs;
+
+	if (n == 0 || is_suspended(h, items, n))
+		return n;
+	memset(&runs, 0, sizeof(runs));
+	runs.h = h;
+	return run_framed(&runs, items, n, in_block, judge, arg);
+}
+
+int
+gt_run_whole(const GtHandler *h, GtItem *items, int n, GtTake take, void *arg, bool *looked)
+{
+	Runs		runs;
+	int			ran;
+
+	memset(&runs, 0, sizeof(runs));
+	runs.h = h;
+	runs.take = take;
+	runs.take_arg = arg;
+	ran = run_framed(&runs, items, n, false, NULL, NULL);
+	*looked = runs.looked;
 	return ran;
 }

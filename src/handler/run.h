@@ -8,8 +8,6 @@
 #ifndef GT_RUN_H
 #define GT_RUN_H
 
-#include <signal.h>
-
 #include "handler/handler.h"
 
 #define GT_MAX_SQL_ITEMS 60		/* of kind sql in one transaction: more than 64 subtransactions make snapshots slow */
@@ -48,10 +46,20 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
  * in_block: within somebody's transaction, whose own affairs are to be left alone.
  * Returns how many items had their turn: the rest has not been tried.
  */
-extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block,
-					   bool (*judge) (GtItem *item, void *arg), void *arg);
-/* This process was terminated by run.c because a handler did not heed its timeout: not an eviction. */
-extern volatile sig_atomic_t gt_run_overran;
+typedef bool (*GtRunJudge) (GtItem *item, void *arg);
+
+extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block, GtRunJudge judge, void *arg);
+/*
+ * Runs it in one subtransaction for up to n items, all or none: whatever goes wrong
+ * rolls all of it back, and nobody is charged.  `take` is called in that
+ * subtransaction, right before a run (of kind sql_batch: once for all), for up to
+ * `want` items, and says how many there are (0: no more).  Returns how many were run, in
+ * order, or -1: none.  *looked: because it has asked for leases or garbage,
+ * of which it can not be shown what is to be seen in a run.
+ */
+typedef int (*GtTake) (GtItem *items, int want, void *arg);
+
+extern int	gt_run_whole(const GtHandler *h, GtItem *items, int n, GtTake take, void *arg, bool *looked);
 /* Registration: parses and analyses the command as its owner would run it; raises what is wrong with it. */
 extern void gt_run_check(const GtHandler *h);
 

@@ -365,11 +365,37 @@ remove_others(int64 *items, int *nitems)
 	}
 }
 
+/* Enters the run that is chosen into our slot, beside what it still has of the one before. Lock held. */
+static void
+enter_run(GtSlot *slot, const GtHandler *h, GtSpeed speed, bool alone, const int64 *items, int nitems, TimestampTz upto)
+{
+	slot->nitems = Min(slot->nitems, GT_MAX_ITEMS);
+	memmove(slot->items + nitems, slot->items, slot->nitems * sizeof(int64));
+	memmove(slot->items, items, nitems * sizeof(int64));
+	slot->nitems += nitems;
+	slot->upto = upto;
+	chosen_items = nitems;
+	handler_before = slot->handler;
+	slot->handler = h->id;
+	strlcpy(slot->handler_name, h->name, pg_mbcliplen(h->name, strlen(h->name), NAMEDATALEN - 1) + 1);
+	slot->speed = speed;
+	slot->alone = alone;
+	slot->state = GT_SLOT_CLEANING;
+	slot->since = gt_now();
+	slot->runs_as = gt_handler_role(h);
+	my_turn = gt_turn_of(gt_handler_whose(h));
+	my_turn->at = slot->since;
+	if (slot == gt_my_slot && OidIsValid(slot->runs_as) && !OidIsValid(slot->role))
+	{
+		slot->role = slot->runs_as;
+		slot->turn = slot->since;
+	}
+}
+
 /* Takes the slot, if the other rules allow it. */
 static bool
 reserve(GtSlot *slot, const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto, TimestampTz *when)
 {
-	Oid			role = gt_handler_role(h);
 	GtSpeed		speed = gt_handler_speed(h);
 	bool		result;
 
@@ -382,30 +408,7 @@ reserve(GtSlot *slot, const GtHandler *h, bool alone, int64 *items, int *nitems,
 	else
 		deny();
 	if (result && *nitems > 0)
-	{
-		int			before = Min(slot->nitems, GT_MAX_ITEMS);
-
-		memmove(slot->items + *nitems, slot->items, before * sizeof(int64));
-		memcpy(slot->items, items, *nitems * sizeof(int64));
-		slot->nitems = *nitems + before;
-		slot->upto = upto;
-		chosen_items = *nitems;
-		handler_before = slot->handler;
-		slot->handler = h->id;
-		strlcpy(slot->handler_name, h->name, pg_mbcliplen(h->name, strlen(h->name), NAMEDATALEN - 1) + 1);
-		slot->speed = speed;
-		slot->alone = alone;
-		slot->state = GT_SLOT_CLEANING;
-		slot->since = gt_now();
-		slot->runs_as = role;
-		my_turn = gt_turn_of(gt_handler_whose(h));
-		my_turn->at = slot->since;
-		if (slot == gt_my_slot && OidIsValid(role) && !OidIsValid(slot->role))
-		{
-			slot->role = role;
-			slot->turn = slot->since;
-		}
-	}
+		enter_run(slot, h, speed, alone, items, *nitems, upto);
 	LWLockRelease(gt_shared->lock);
 	return result && *nitems > 0;
 }
@@ -427,6 +430,22 @@ gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, Times
 		*nitems = taken;
 	result = gt_shared == NULL || slot == NULL || reserve(slot, h, alone, items, nitems, upto, when);
 	gt_rate_give_back(h, GT_RUNS, !result ? taken : batch ? 0 : taken - *nitems);
+	if (result)
+		gt_handler_served(h);
+	return result;
+}
+
+bool
+gt_slot_reserve_pass(const GtHandler *h)
+{
+	TimestampTz when;
+	bool		result;
+
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	result = speed_now(h, GT_SPEED_QUICK) == GT_SPEED_QUICK && allows(h, GT_SPEED_QUICK, false, gt_my_slot, &when);
+	if (result)
+		enter_run(gt_my_slot, h, GT_SPEED_QUICK, false, gt_my_slot->items, 0, PG_INT64_MIN);
+	LWLockRelease(gt_shared->lock);
 	if (result)
 		gt_handler_served(h);
 	return result;

@@ -22,6 +22,8 @@ extern TimestampTz gt_slot_alone_from(void);
 /* May we? As gt_slot_allows(), and takes it, with the rate: the items are ours until gt_slot_release(). Some are others': they are taken out. */
 extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto,
 							TimestampTz *when);
+/* Of a worker, for a pass over leases of a quick handler: its items are not known yet. */
+extern bool gt_slot_reserve_pass(const GtHandler *h);
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
 extern void gt_slot_release(void);	/* this process runs nothing */
 extern void gt_slot_run_begins(void);

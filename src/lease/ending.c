@@ -4,7 +4,8 @@
  *	  The one way in which a lease ends.
  *
  * Workers, gt_release(), an exclusive create that passes over an expired lease
- * and the reuse of a request_key all come through gt_end().
+ * and the reuse of a request_key all come through gt_end(); who cleans the object in
+ * the same subtransaction (clean/optimistic.c) through gt_end_with_object().
  *
  * Locks, in this order: object rows by (type, id), FOR NO KEY UPDATE: whoever
  * creates or ends a lease on an object holds its row to the commit; then lease
@@ -437,6 +438,75 @@ count_ended(const GtLeaseKey *keys, int n)
 	return expired + released;
 }
 
+/*
+ * Ended leases leave children behind for the worker.  A child has none.  Most
+ * databases have none at all, which one look tells of a whole batch; of a few
+ * leases that look is not worth it: it walks over all dead children.
+ */
+static void
+leave_children(GtTable *leases, GtLeaseKey *keys, int n)
+{
+	GtRow		child;
+	int			i;
+
+	if (n > FEW && !gt_fetch(leases, GT_LEASE_PARENT, 0, NULL, &child))
+		return;
+	for (i = 0; i < n; i++)
+		if (keys[i].ended && !keys[i].child)
+			keys[i].orphans = orphan_children(leases, &keys[i].id, keys[i].reason == GT_END_EXPIRED, keys[i].ended_at);
+}
+
+/* Is the lease the only one of an object that this handler cleans, with nothing to be kept of either? */
+static bool
+is_all_of_object(const GtLeaseKey *key, const GtRow *object, int handler)
+{
+	return GT_CHAR(object, O_STATE) == GT_STATE_HELD && GT_INT32(object, O_LEASES) == 1 && !GT_BOOL(object, O_KEEP) &&
+		!object->isnull[O_HANDLER] && GT_INT32(object, O_HANDLER) == handler &&
+		(object->isnull[O_REGRANT_AT] || GT_TIME(object, O_REGRANT_AT) <= gt_now()) &&
+		(object->isnull[O_SPEC_LEASE] || memcmp(DatumGetUUIDP(object->v[O_SPEC_LEASE]), &key->id, sizeof(pg_uuid_t)) == 0);
+}
+
+bool
+gt_end_may_take_object(const GtLeaseKey *key)
+{
+	int64		delay = key->row->isnull[L_REGRANT_DELAY] ? (int64) gt_regrant_delay : GT_INT64(key->row, L_REGRANT_DELAY);
+
+	return !key->child && delay == 0;
+}
+
+/* Locks as gt_end() does that skips; what it passes over has lost nothing. */
+bool
+gt_end_with_object(GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler, GtRow *object)
+{
+	Datum		of[2];
+	GtRow		lease = *key->row;
+	TimestampTz over_at;
+
+	key->reason = GT_END_EXPIRED;
+	key->ended = key->orphans = key->busy = false;
+	of[0] = lease.v[L_OBJECT_ID];
+	of[1] = lease.v[L_OBJECT_TYPE];
+	if (!gt_fetch(objects, GT_OBJECT_PKEY, 2, of, object) || !is_all_of_object(key, object, handler) ||
+		gt_lock(objects, object, LockTupleExclusive, true) != GT_LOCKED || !is_all_of_object(key, object, handler) ||
+		!is_over(key, &lease, &over_at) || !gt_try_delete(leases, &lease))
+		return false;
+	gt_renewal_ended(&key->id);
+	if (!object->isnull[O_SPEC_LEASE])
+		keep_spec(object, &lease, CurrentMemoryContext);
+	record(object, &lease, GT_END_EXPIRED);
+	gt_garbage_take(objects, object, &key->id, over_at);
+	key->ended_at = over_at;
+	key->ended = true;
+	return true;
+}
+
+void
+gt_end_finish(GtTable *leases, GtLeaseKey *keys, int n)
+{
+	if (count_ended(keys, n) > 0)
+		leave_children(leases, keys, n);
+}
+
 /* Reorders keys by object. */
 int
 gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
@@ -444,7 +514,6 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 	GtTable		objects;
 	GtTable		leases;
 	EndGroup  **groups;
-	GtRow		child;
 	int			busy;
 	int			i;
 
@@ -463,16 +532,7 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 	busy = lock_objects(&objects, &leases, keys, groups, nkeys, skip);
 	busy += end_leases(&leases, keys, groups, nkeys, skip);
 
-	/*
-	 * A child has no children.  Most databases have none at all, which one look
-	 * tells of a whole batch; of a few leases that look is not worth it: it walks
-	 * over all dead children.
-	 */
-	if (count_ended(keys, nkeys) > 0 && (nkeys <= FEW || gt_fetch(&leases, GT_LEASE_PARENT, 0, NULL, &child)))
-		for (i = 0; i < nkeys; i++)
-			if (keys[i].ended && !keys[i].child)
-				keys[i].orphans = orphan_children(&leases, &keys[i].id, reason == GT_END_EXPIRED, keys[i].ended_at);
-
+	gt_end_finish(&leases, keys, nkeys);
 	write_objects(&objects, groups, nkeys);
 	gt_close(&leases);
 	gt_close(&objects);

@@ -21,6 +21,7 @@ typedef struct GtLeaseKey		/* enough to lock in order */
 	TimestampTz ended_at;		/* of such a child; out: when the lease was over */
 	bool		ended;			/* out: this call ended it */
 	bool		orphans;		/* out: and it leaves children, which the worker has to end */
+	bool		left;			/* out: another pass is to end it, though this one has chosen it */
 	bool		busy;			/* out: it could not, for somebody else has a row of it locked */
 	GtEndReason reason;			/* of gt_end(): how this one ends */
 	int			lane;			/* of pick.c: whose it is */
@@ -33,6 +34,16 @@ typedef struct GtLeaseKey		/* enough to lock in order */
  * skip: passes over what others have locked and returns how many those were.
  */
 extern int	gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip);
+/*
+ * Ends a lease whose row is known, if it is over, and takes its object away with
+ * it, for whoever cleans that in this very subtransaction: `object` is the garbage that
+ * it would be, of this handler.  false: it is not so, or somebody has a row of it;
+ * then gt_end() is to judge it.  The first says what speaks against it beforehand, the
+ * last what is still to be done of those that have ended, once it is certain.
+ */
+extern bool gt_end_may_take_object(const GtLeaseKey *key);
+extern bool gt_end_with_object(GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler, GtRow *object);
+extern void gt_end_finish(GtTable *leases, GtLeaseKey *keys, int n);
 /* Its children are to be ended by the worker, in the turn of this role. */
 extern void gt_orphan_add(Datum parent, Oid owner, bool expired, TimestampTz ended_at);
 extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);

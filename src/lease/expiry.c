@@ -24,15 +24,18 @@
 #include "shared/clock.h"
 
 void
-gt_expire_pass(int limit, bool own, void (*on_more) (GtExpiry *), GtExpiry *result)
+gt_expire_pass(int limit, bool own, void (*on_more) (GtExpiry *), const GtDivision *division, GtExpiry *result)
 {
+	bool		children_last = division != NULL && division->children_last;
 	GtPick		pick;
+	int			n_to_end;
 	int			i;
 
 	memset(result, 0, sizeof(GtExpiry));
 	result->next = GT_NEVER;
 	gt_start_ensure();
-	gt_end_orphans(Max(limit / 2, 1), own, result);
+	if (!children_last)
+		gt_end_orphans(Max(limit / 2, 1), own, result);
 
 	PushActiveSnapshot(GetTransactionSnapshot());	/* the rows that are picked stay where they are */
 	gt_pick(&pick, Max(limit - result->ended, 1), own);
@@ -42,15 +45,18 @@ gt_expire_pass(int limit, bool own, void (*on_more) (GtExpiry *), GtExpiry *resu
 
 	GT_POINT("lease_chosen");
 	result->looked_at = pick.n;
-	gt_end(pick.keys, pick.n, GT_END_EXPIRED, true);
+	result->more = result->more || pick.more;
+	n_to_end = division != NULL ? division->divide(pick.keys, pick.n, result, division->arg) : pick.n;
+	gt_end(pick.keys, n_to_end, GT_END_EXPIRED, true);
 	PopActiveSnapshot();
 	for (i = 0; i < pick.n; i++)
 	{
 		result->ended += pick.keys[i].ended;
 		result->more = result->more || pick.keys[i].orphans;
 	}
-	result->more = result->more || pick.more;
 	result->next = Min(result->next, pick.next);
 	result->busy += gt_pick_done(&pick, &result->busy_from);
+	if (children_last)
+		gt_end_orphans(Max(limit / 2, 1), own, result);
 	GT_POINT("ended");
 }

@@ -8,6 +8,7 @@
 #ifndef GT_EXPIRY_H
 #define GT_EXPIRY_H
 
+#include "lease/ending.h"
 #include "shared/in_hand.h"
 
 /* One pass over leases whose check_at has passed, and over children of ended leases, in the current transaction. */
@@ -23,10 +24,23 @@ typedef struct GtExpiry
 } GtExpiry;
 
 /*
+ * Somebody who may do something else with the leases that are chosen than to end
+ * them.  divide() puts those that are to be ended first, and returns how many these
+ * are; it sets `ended`, `left` or `busy` of the others.
+ */
+typedef struct GtDivision
+{
+	int			(*divide) (GtLeaseKey *keys, int n, GtExpiry *result, void *arg);
+	void	   *arg;
+	bool		children_last;	/* those of leases that have ended come after the chosen: their rows are not to be locked before */
+} GtDivision;
+
+/*
  * own: in a block of the caller's: only leases on objects of current_user, and
  * those too that this very transaction has made.  on_more: called as soon as the
- * leases are picked, with result->in_hand, where there is more that is due.
+ * leases are picked, with result->in_hand, where there is more that is due.  division: or NULL.
  */
-extern void gt_expire_pass(int limit, bool own, void (*on_more) (GtExpiry *), GtExpiry *result);
+extern void gt_expire_pass(int limit, bool own, void (*on_more) (GtExpiry *), const GtDivision *division,
+						   GtExpiry *result);
 
 #endif

@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "handler/turns.h"
 #include "lease/created.h"
 #include "lease/pick.h"
 #include "rights/rights.h"
@@ -87,6 +88,14 @@ place_of(const GtRow *lease)
 	return place;
 }
 
+/* What lasts in a pass is a handler's run (clean/optimistic.c): others are not to wait for what it has beside the rows that it has locked. */
+bool
+gt_pick_is_beside(const GtSlot *slot)
+{
+	return slot != gt_my_slot && slot->in_pass && slot->database == MyDatabaseId &&
+		(slot->run_since == 0 || slot->run_since > gt_now() - GT_TURN);
+}
+
 /* What other workers have picked, and told of. A session knows nothing of it: it finds those leases locked. */
 static void
 find_others(GtPick *pick)
@@ -103,7 +112,7 @@ find_others(GtPick *pick)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
 
-		if (slot == gt_my_slot || !slot->in_pass || slot->database != MyDatabaseId)
+		if (!gt_pick_is_beside(slot))
 			continue;
 		memcpy(pick->others + pick->nothers, slot->in_hand.ranges, slot->in_hand.n * sizeof(GtRange));
 		pick->nothers += slot->in_hand.n;
@@ -495,7 +504,7 @@ gt_pick_done(GtPick *pick, TimestampTz *busy_from)
 		GtLane	   *lane = &pick->lanes[key->lane];
 		GtPlaceInQueue place = place_of(key->row);
 
-		lane->ended = lane->ended || (key->ended && gt_compare_places(&place, &lane->upto) <= 0);
+		lane->ended = lane->ended || ((key->ended || key->left) && gt_compare_places(&place, &lane->upto) <= 0);
 		if (!key->busy)
 			continue;
 		lane->busy++;

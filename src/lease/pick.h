@@ -11,6 +11,7 @@
 #include "lease/ending.h"
 #include "shared/in_hand.h"
 #include "shared/low_end.h"
+#include "shared/shmem.h"
 
 /* What a role has that is due. */
 typedef struct GtLane
@@ -48,6 +49,8 @@ extern int	gt_compare_places(const GtPlaceInQueue *a, const GtPlaceInQueue *b);	
 extern bool gt_is_on_own_object(GtTable *objects, const GtRow *lease);	/* current_user's */
 /* Picks up to `limit` leases whose check_at has passed, of all roles in turn. Rows stay where they are under the caller's snapshot. */
 extern void gt_pick(GtPick *pick, int limit, bool own);
+/* Is this another worker, whose pass in this database is in progress, but for a run that lasts? Lock held. */
+extern bool gt_pick_is_beside(const GtSlot *slot);
 /* gt_end() has been called for them. Returns how many others have locked, of these and of what earlier passes met; *busy_from: and from when the newest is. */
 extern int	gt_pick_done(GtPick *pick, TimestampTz *busy_from);
 

@@ -14,15 +14,6 @@
  * launcher starts another one: that is how a slow handler stops neither expiry
  * nor other handlers, and how several workers come to work at once.
  *
- * Expiry passes.  One worker at a time chooses leases (pick.c): it has the token,
- * expirer.  Where there is more than one batch it hands the token on as soon as it has
- * chosen, and tells what it has in hand (in_hand of its slot): the next one passes
- * over that while the first still ends what it chose, and the two flush at once.
- * That is a hint, good while its pass is in progress (in_pass).  Who finds the token
- * taken, or another pass in progress, asks for one more look (expire_again), at
- * everything, by whoever commits the last pass in progress: so nothing is missed
- * that came in below, or that a pass left when it failed.
- *
  * Where more roles have work than there are slots, a worker is there for one pass
  * and the runs of one role (must_leave).  So that the pass is not the most of that,
  * it is of a part of a batch (pass_limit), it begins where the worker before has
@@ -44,6 +35,13 @@
  *		run_locked		its objects are locked
  *		run_done		its handler has run
  *		outcome_written	what came of it is written
+ *
+ * and in a pass that ends and cleans in one (optimistic.c), in the place of the last three:
+ *
+ *		whole_chosen	its leases are chosen, others may choose
+ *		whole_taken		in its subtransaction: some are ended, with their objects
+ *		whole_run		its handler has run, or failed
+ *		whole_written	what came of it is written
  *
  *-------------------------------------------------------------------------
  */
@@ -69,6 +67,7 @@
 #include "clean/clean.h"
 #include "clean/crash.h"
 #include "clean/marks.h"
+#include "clean/optimistic.h"
 #include "clean/record.h"
 #include "clean/trim.h"
 #include "handler/slots.h"
@@ -76,6 +75,7 @@
 #include "lease/expiry.h"
 #include "lease/rearm.h"
 #include "process/look.h"
+#include "process/passes.h"
 #include "process/process.h"
 #include "process/worker.h"
 #include "rights/place.h"
@@ -97,14 +97,6 @@ static bool leaving = false;	/* no new run */
 static bool nothing_ours = false;	/* our last look has found nothing for us to run */
 static bool expired_last = false;	/* there has been no run since our last expiry pass */
 static bool all_busy = false;	/* our last expiry pass has ended nothing, for all that it chose is locked by others */
-
-/* An expiry pass of ours. */
-typedef struct Pass
-{
-	GtExpiry	expiry;			/* first, for hand_on() */
-	bool		others;			/* are in one, too */
-	bool		handed_on;		/* the token, to who is next */
-} Pass;
 
 /* ---------------------------------------------------------------- what transactions do */
 
@@ -144,18 +136,6 @@ do_end(void *trim_at)
 	*(TimestampTz *) trim_at = gt_history_trim_at();
 }
 
-/* In a pass: what is due beyond these may be ended by another worker at once. */
-static void
-hand_on(GtExpiry *chosen)
-{
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	database->expirer = 0;
-	gt_my_slot->in_hand = chosen->in_hand;
-	LWLockRelease(gt_shared->lock);
-	((Pass *) chosen)->handed_on = true;
-	gt_due_again(database, gt_now());
-}
-
 /*
  * How many leases a pass may end.  Where more roles have work than there are slots
  * a worker is here for one pass and one run, and the pass is not to be the most of
@@ -170,43 +150,34 @@ pass_limit(void)
 static void
 do_expire(void *arg)
 {
-	Pass	   *pass = arg;
+	GtWorkerPass *pass = arg;
+	GtDivision	division;
 
 	memset(&pass->expiry, 0, sizeof(pass->expiry));
 	pass->expiry.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
+	gt_optimistic_division(cleaner, &division);
 	if (working)
-		gt_expire_pass(pass_limit(), false, all_busy ? NULL : hand_on, &pass->expiry);
+		gt_expire_pass(pass_limit(), false, all_busy ? NULL : gt_pass_hand_on,
+					   leaving || gt_now() < gt_not_before(GT_DO_CLEAN) ? NULL : &division, &pass->expiry);
 	GT_POINT("expire_commit");
 }
 
 static void
 do_clean(void *arg)
 {
-	GtPass	   *pass = arg;
+	GtWorkerPass *pass = arg;
+	GtChoosing	choosing = {pass_limit(), gt_pass_let_go, &pass->expiry};
 
-	memset(pass, 0, sizeof(*pass));
-	pass->next = GT_NEVER;
+	memset(&pass->clean, 0, sizeof(pass->clean));
+	pass->clean.next = GT_NEVER;
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
-		gt_clean_step(cleaner, leaving ? 0 : INT_MAX, pass);
+		gt_clean_step(cleaner, leaving ? 0 : INT_MAX, &choosing, &pass->clean);
 	GT_POINT("clean_commit");
 }
 
 /* ---------------------------------------------------------------- the work */
-
-/* Is another worker in an expiry pass here? Lock held. */
-static bool
-any_in_pass(void)
-{
-	int			i;
-
-	for (i = 0; i < GT_MAX_WORKERS; i++)
-		if (&gt_shared->slots[i] != gt_my_slot && gt_shared->slots[i].in_pass &&
-			gt_shared->slots[i].database == database->oid)
-			return true;
-	return false;
-}
 
 /* Judges runs that were interrupted, one in a transaction. */
 static void
@@ -234,47 +205,11 @@ sweep(void)
 	} while (wanted && more);
 }
 
-/* Takes the token; false: another worker is choosing, and somebody will look again. */
-static bool
-begin_pass(Pass *pass)
-{
-	bool		mine;
-
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	mine = database->expirer == 0;
-	pass->others = any_in_pass();
-	if (mine)
-	{
-		database->expirer = gt_my_slot->serial;
-		gt_my_slot->in_pass = true;
-		gt_my_slot->in_hand.n = 0;
-	}
-	database->expire_again = !mine || pass->others;
-	LWLockRelease(gt_shared->lock);
-	pass->handed_on = false;
-	return mine;
-}
-
-/* It is committed. Returns whether to look again. */
-static bool
-end_pass(void)
-{
-	bool		look_again;
-
-	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	gt_leave_pass(database, gt_my_slot);
-	look_again = database->expire_again && !any_in_pass();
-	if (look_again)
-		database->expire_again = false;
-	LWLockRelease(gt_shared->lock);
-	return look_again;
-}
-
 /* One expiry pass, unless another worker is choosing. Returns when the next is due. */
 static TimestampTz
 expire(void)
 {
-	Pass		pass;
+	GtWorkerPass pass;
 	GtExpiry   *expiry = &pass.expiry;
 	TimestampTz now;
 	TimestampTz next;
@@ -282,7 +217,7 @@ expire(void)
 
 	if (gt_now() < gt_not_before(GT_DO_EXPIRE))
 		return gt_not_before(GT_DO_EXPIRE);
-	if (!begin_pass(&pass))
+	if (!gt_pass_begin(&pass, false))
 		return GT_NEVER;
 	expired_last = true;
 	gt_slot_set_state(GT_SLOT_EXPIRING);
@@ -292,6 +227,9 @@ expire(void)
 
 	now = gt_now();
 	next = expiry->more && !pass.handed_on ? now : expiry->next;
+	/* what others have in hand may be a run's that lasts, and that is looked beyond then */
+	if (pass.others)
+		next = Min(next, now + GT_TURN);
 	/*
 	 * The wait grows with the time for which nothing but locked rows was found, not
 	 * with the number of looks; and that of what has just become due is no longer
@@ -308,7 +246,7 @@ expire(void)
 		next = Min(next, now + busy_delay);
 	else if (all_busy && pass.others)
 		next = now + BUSY_DELAY;	/* theirs is not gone beyond */
-	return end_pass() ? now : next;
+	return gt_pass_end() ? now : next;
 }
 
 /* Goes on with the round of rearm.c, once in a server run, while there is nobody else at it. */
@@ -348,7 +286,8 @@ static void
 clean(TimestampTz next)
 {
 	bool		runs = gt_clean_pending(cleaner);
-	GtPass		pass;
+	bool		in_pass = gt_clean_is_optimistic(cleaner);
+	GtWorkerPass pass;
 
 	if (gt_now() < gt_not_before(GT_DO_CLEAN))
 	{
@@ -357,17 +296,23 @@ clean(TimestampTz next)
 		publish(Min(next, gt_not_before(GT_DO_CLEAN)));
 		return;
 	}
+	memset(&pass, 0, sizeof(pass));
+	pass.expiry.next = GT_NEVER;
+	if (in_pass)
+		gt_pass_insist(&pass);
 	if (!gt_in_transaction(GT_DO_CLEAN, do_clean, &pass, runs ?
 						   psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
 						   "garbagetruck: choosing what to clean"))
 		return;
+	if (in_pass && gt_pass_end())
+		next = gt_now();
 	expired_last = expired_last && !runs;
-	nothing_ours = pass.looked_at != 0 && !gt_clean_pending(cleaner) && OidIsValid(gt_my_slot->role);
+	nothing_ours = pass.clean.looked_at != 0 && !gt_clean_pending(cleaner) && OidIsValid(gt_my_slot->role);
 	gt_clean_committed(cleaner);
 	GT_POINT("clean_committed");
-	publish(Min(next, pass.next));
-	if (pass.looked_at != 0)
-		gt_role_waits(pass.waits, pass.looked_at);
+	publish(Min(next, pass.clean.next));
+	if (pass.clean.looked_at != 0)
+		gt_role_waits(pass.clean.waits, pass.clean.looked_at);
 }
 
 /* Does another worker here serve our role, or any where we have none? Lock held. */
@@ -548,7 +493,7 @@ serve(bool *again)
 		if (due || look)
 			idle_since = gt_now();
 		/* the first run of a turn does not wait for one more pass */
-		due = due && !(busy && expired_last);
+		due = due && !(busy && (expired_last || gt_clean_is_optimistic(cleaner)));
 		work(due && !leaving && (TimestampTz) pg_atomic_exchange_u64(&database->next_due, GT_NEVER) != GT_NEVER);
 	}
 }

@@ -157,9 +157,12 @@ gt_rights_of(Oid role, int wanted)
 	return result;
 }
 
+uint64		gt_rights_asked = 0;
+
 bool
 gt_has_right(int bits)
 {
+	gt_rights_asked++;
 	return OidIsValid(gt_extension()) &&
 		(gt_rights_of(GetUserId(), bits) != 0 || gt_rights_of(GetUserId(), GT_RIGHT_ADMIN) != 0);
 }

@@ -26,5 +26,7 @@ typedef enum
 } GtRightBits;
 
 extern bool gt_has_right(int bits); /* current_user has one of these, or 'admin' */
+/* How often that was asked in this process: by every function and view that shows or changes leases or garbage. */
+extern uint64 gt_rights_asked;
 
 #endif

@@ -74,6 +74,8 @@ typedef struct GtHandlerEntry
 	Oid			role;			/* gt_handler_role() when it was read for a choice last; InvalidOid: not known */
 	TimestampTz served_at;		/* when a run of it was chosen last */
 	int			batch;			/* objects that one run of kind sql_batch may have; 0: any number */
+	bool		reliable;		/* its last run went well, see optimistic.c */
+	TimestampTz rest_until;		/* until then its leases and objects go the ordinary way */
 } GtHandlerEntry;
 
 /* Known of one database; the same number as in GtShared.databases. */

@@ -58,6 +58,7 @@ typedef enum
 
 /* For writing (ROW EXCLUSIVE or more): 55000 while a trigger, rule or column of somebody else is there. */
 extern void gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode);
+extern void gt_open_index(GtTable *t, GtIndexId index);	/* now, and not in a subtransaction that needs it first */
 extern void gt_close(GtTable *t);	/* keeps the lock to the end of the transaction */
 
 /*

@@ -90,6 +90,20 @@ class Reclaimer(Beside):
                 self.link = self.connect()
 
 
+class Poisoner(Beside):
+    """A handler that does well, but for one object, which takes its worker down: that ends dead, however often others do well."""
+
+    pause = (0.2, 0.3)
+
+    def step(self, cursor):
+        step, self.made = self.made, self.made + 1
+        if step == 0:
+            self.handler = f"hist_poison_{random.randrange(10 ** 9)}"
+            cursor.execute("SELECT gt_handler_create(%s, 'sql', 'SELECT hist.poison($1)', max_attempts => 1, retry_delay => '10 ms')", (self.handler,))
+        name = "poison" if step == 5 else f"wholesome {step}"
+        cursor.execute("SELECT gt_lease_create(%s, 'aside', cleanup => %s, duration => '100 ms')", (name, self.handler))
+
+
 class Maintenance(Beside):
     """Tables and indexes are written anew, and moved."""
 

@@ -34,6 +34,7 @@ SLOTS = 4           # leases that clients show to each other, per object
 DURATIONS = (100, 100, 100, 130, 200, 300, 500, 1000)
 DELAYS = (100, 200, 400)    # regrant_delay of those leases that have one
 FAILING = 0.08      # of the handler's runs
+RARELY = 0.002      # of those of handlers that do well as a rule: their leases are ended and their objects cleaned in one
 ACTING = 0.3       # of them lease, release or keep something, their own object for the most part
 REFUSED = "GT001 GT002 GT004 GT005 40001 40P01 55P03"
 
@@ -81,6 +82,11 @@ BEGIN
     IF random() < {failing} THEN RAISE EXCEPTION 'planned failure'; END IF;
     RETURN true;
 END $$;
+CREATE FUNCTION hist.well() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF random() < {rarely} THEN RAISE EXCEPTION 'planned failure'; END IF;
+    RETURN true;
+END $$;
 CREATE FUNCTION hist.clean(object_id text, lease_id uuid, fence bigint, attempt int, cleanup_id bigint)
 RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -94,6 +100,16 @@ SELECT gt_handler_create('hist_row', 'sql', 'SELECT hist.clean($1, $5, $7, $8, $
 SELECT gt_handler_create('hist_batch', 'sql_batch',
     'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT i, o, l, f, a, gt_clock()
      FROM unnest($1, $5, $7, $8, $9) AS u (o, l, f, a, i) WHERE hist.coin()', retry_delay => '10 ms');
+SELECT gt_handler_create('hist_well', 'sql',
+    'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT $9, $1, $5, $7, $8, gt_clock() WHERE hist.well()',
+    retry_delay => '10 ms');
+SELECT gt_handler_create('hist_set', 'sql_batch',
+    'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT i, o, l, f, a, gt_clock()
+     FROM unnest($1, $5, $7, $8, $9) AS u (o, l, f, a, i) WHERE hist.well()', retry_delay => '10 ms');
+CREATE FUNCTION hist.poison(id text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF starts_with(id, 'poison') THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+END $$;
 SELECT gt_handler_create('hist_queue', 'queue', retry_delay => '10 ms');
 SELECT gt_handler_create('hist_aside', 'sql', 'SELECT pg_sleep(0.02)');
 """
@@ -298,7 +314,7 @@ class Client:
         if pick < 0.1:                  # what was a child's, by somebody who wants it alone
             number = self.random.choice(self.shared.children)
         args = {"object": f"o{number}", "service": f"s{self.number}", "duration": ms * 1000,
-                "cleanup": self.random.choices(("hist_row", "hist_batch", "hist_queue", None), (5, 4, 3, 1))[0],
+                "cleanup": self.random.choices(("hist_row", "hist_batch", "hist_well", "hist_set", "hist_queue", None), (4, 3, 4, 3, 3, 1))[0],
                 "exclusive": False, "key": None, "parent": None, "regrant": None}
         if pick < 0.2:
             args["exclusive"] = True
@@ -328,7 +344,7 @@ class Client:
         numbers = [self.some_object() for _ in range(self.random.randrange(2, 6))]
         ms = self.duration()
         args = {"objects": [f"o{n}" for n in numbers], "service": f"s{self.number}", "duration": ms * 1000,
-                "cleanup": self.random.choice(("hist_row", "hist_batch"))}
+                "cleanup": self.random.choice(("hist_row", "hist_batch", "hist_well", "hist_set"))}
         rows = self.call("create_many", "EXECUTE create_many(%s, %s, %s, %s)",
                          (args["objects"], args["service"], f"{ms} ms", args["cleanup"]), args)
         if rows:                        # each may have ended meanwhile: then its fence stays unknown
@@ -488,7 +504,7 @@ def client_process(number, dsn, shared, end, pipe):
 def prepare(link):
     with link.cursor() as cursor:
         cursor.execute("CREATE EXTENSION IF NOT EXISTS garbagetruck")
-        cursor.execute(SCHEMA.format(objects=OBJECTS, failing=FAILING, acting=ACTING, refused=REFUSED))
+        cursor.execute(SCHEMA.format(objects=OBJECTS, failing=FAILING, rarely=RARELY, acting=ACTING, refused=REFUSED))
 
 
 def settle(link, consumer, limit=60):
@@ -505,6 +521,7 @@ def settle(link, consumer, limit=60):
             while consumer.claims:
                 token = consumer.claims.pop()
                 consumer.call("ack", "EXECUTE ack(%s, %s)", token, dict(zip(("cleanup_id", "attempt"), token)))
+            cursor.execute("SELECT gt_ack(cleanup_id, attempts) FROM gt_dead WHERE handler LIKE 'hist_poison%'")
             cursor.execute("SELECT (SELECT count(*) FROM gt_leases), (SELECT count(*) FROM gt_garbage),"
                            " (SELECT count(*) FROM gt_dead)")
             left = cursor.fetchone()

@@ -29,7 +29,7 @@ SETTINGS = {
 
 
 # by the number of the run
-BESIDE = ((beside.Killer, beside.Reclaimer, beside.Maintenance), (beside.Killer,), (beside.Killer, beside.Reclaimer))
+BESIDE = ((beside.Killer, beside.Reclaimer, beside.Maintenance), (beside.Killer, beside.Poisoner), (beside.Killer, beside.Reclaimer))
 
 
 def enough(figures):
