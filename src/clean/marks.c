@@ -216,7 +216,6 @@ gt_clean_init(void)
 	gt_shmem_part(0, start);
 }
 
-/* The text in a mark, NULL where there is none. */
 char *
 gt_mark_read(const char *path)
 {

@@ -26,7 +26,6 @@
 #include "handler/leftovers.h"
 #include "handler/role.h"
 
-/* Fires what was deferred, and from here on nothing is. */
 void
 gt_constraints_immediate(void)
 {

@@ -19,7 +19,6 @@
 #include "lease/rebuild.h"
 #include "table/table.h"
 
-/* How many leases the object has, which is locked; *newest: that with the greatest fence. */
 int
 gt_count_leases(GtTable *leases, Datum type, Datum id, GtRow *newest)
 {

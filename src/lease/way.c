@@ -33,7 +33,6 @@ gt_grant_refuse(GtGranter *g, GtGrant *e)
 	e->open = false;
 }
 
-/* From here on what is raised concerns this one; NULL: no one of them. */
 void
 gt_grant_set_at(GtGranter *g, GtGrant *e)
 {
@@ -141,7 +140,6 @@ check_flight(const GtRequest *r, const GtRow *row, TimestampTz now, GtFail *f)
 	return false;
 }
 
-/* Could the lease be granted as the object is now? What only has to be ended first is in *expired. */
 bool
 gt_way_is_clear(GtGranter *g, const GtRequest *r, const GtHeldObject *object, List **expired, GtFail *f)
 {

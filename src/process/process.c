@@ -180,7 +180,6 @@ gt_worker_attach(int index, int64 serial)
 	return ours;
 }
 
-/* Whatever the cluster, the database or the role say: under these we work. */
 void
 gt_pin_settings(void)
 {

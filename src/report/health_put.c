@@ -19,7 +19,6 @@
 #include "rights/rights.h"
 #include "table/relations.h"
 
-/* One row; the remedy is for what is not ok. */
 void
 gt_health_put(GtHealth *health, bool ok, const char *detail, const char *remedy)
 {
@@ -34,7 +33,6 @@ gt_health_put(GtHealth *health, bool ok, const char *detail, const char *remedy)
 	MemoryContextSwitchTo(old);
 }
 
-/* The same, by an ALTER SYSTEM and what makes it count. */
 void
 gt_health_put_setting(GtHealth *health, const char *detail, const char *alter, bool restart)
 {
@@ -42,7 +40,6 @@ gt_health_put_setting(GtHealth *health, const char *detail, const char *alter, b
 	gt_health_put(health, false, "and then", restart ? "-- restart the server" : "SELECT pg_catalog.pg_reload_conf();");
 }
 
-/* A public function or view of ours as a statement of this session names it. */
 const char *
 gt_health_our(const char *name)
 {
@@ -57,7 +54,6 @@ knows_handler(const GtHandler *h)
 	return gt_handler_may_use(h) || gt_handler_may_claim(h);
 }
 
-/* Is this row of garbage among what the caller may know of? */
 bool
 gt_health_sees(const GtHealth *health, const GtRow *row, bool may_claim)
 {
@@ -70,7 +66,6 @@ gt_health_seconds(int64 us)
 	return psprintf("%.1f s", (double) us / USECS_PER_SEC);
 }
 
-/* The handlers that the caller may know of. */
 List *
 gt_health_handlers(const GtHealth *health)
 {
@@ -83,7 +78,6 @@ gt_health_handlers(const GtHealth *health)
 	return result;
 }
 
-/* After GT_HEALTH_ROWS of a kind: how many more there are. */
 void
 gt_health_put_more(GtHealth *health, int n, const char *what)
 {

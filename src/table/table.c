@@ -230,7 +230,6 @@ is_visible(GtTable *t, Snapshot snapshot)
 	return !IsolationIsSerializable() || table_tuple_satisfies_snapshot(t->rel, t->slot, snapshot);
 }
 
-/* The next row of an index scan, in the slot of the table. */
 bool
 gt_next_of_index(GtTable *t, IndexScanDesc scan, Snapshot snapshot, ScanDirection direction)
 {
