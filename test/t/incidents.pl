@@ -43,6 +43,7 @@ sub remedied
 	}
 	ok($node->poll_query_until('postgres', "SELECT bool_and(ok) FROM gt_health() WHERE check_name = '$check'"), "$name: it is over");
 	note(wrong($check, 'detail'));
+	return;
 }
 
 $node->safe_psql('postgres', 'SELECT gt_pause()');
