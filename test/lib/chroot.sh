@@ -11,6 +11,7 @@ unmount_all() {
 # make_root RELEASE ROOT LOG: a minimal system that can install packages as this one does, and starts no services.
 make_root() {
 	debootstrap --variant=minbase --include=ca-certificates,git,make,sudo "$1" "$2" "$mirror" >"$3" 2>&1 || return 1
+	[ "$1" = noble ] || [ "$1" = sid ] || echo "deb http://deb.debian.org/debian-security $1-security main" >>"$2/etc/apt/sources.list"
 	cp /etc/resolv.conf "$2/etc/resolv.conf"
 	cp -r /etc/apt/apt.conf.d/. "$2/etc/apt/apt.conf.d/" 2>/dev/null
 	cp -r /usr/local/share/ca-certificates "$2/usr/local/share/" 2>/dev/null && chroot "$2" update-ca-certificates >>"$3" 2>&1
