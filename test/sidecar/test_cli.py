@@ -473,7 +473,7 @@ class Hold(CliTest):
         self.assertEqual(self.fake.requests("Release"), [])
 
     def test_kills_what_will_not_stop(self):
-        child = self.start("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done", more=("--kill-after", "200ms"))
+        child = self.start("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done", duration="3s", more=("--kill-after", "200ms"))
         self.fake.wait_calls("RenewBatch", 1)
         self.fake.leases.clear()
         self.finish(child, 1)
