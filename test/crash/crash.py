@@ -4,6 +4,7 @@ Each scenario creates the dead ones' leases, waits until some of them are over, 
 there again, and then holds the record of all cleanups against what was acknowledged:
  - every renewal of a living holder succeeds, and no object of theirs is cleaned;
  - every object of the dead is cleaned exactly once;
+ - a prepared transaction of theirs, which another session commits after the fault, is as the rest;
  - no lease ended before its acknowledged deadline, and, where the server was away, none that ran before S + G;
  - none was prolonged beyond greatest(deadline, S) + 2 G.
 The last two compare instants that the server recorded on its own clock, not how long anything took.
@@ -24,6 +25,7 @@ from cluster import Cluster, query, value, wait_until   # noqa: E402
 
 LIVING = 2000
 DEAD = 2000
+PREPARED = 200              # more of them
 HOLDERS = 4
 LIVING_DURATION = 6         # s
 DEAD_DURATIONS = (2, 4)     # of one half and of the other: the fault comes when the first ones are being cleaned
@@ -32,6 +34,7 @@ SETTINGS = {
     "garbagetruck.restart_grace": f"'{GRACE}s'",
     "garbagetruck.history": "all",
     "log_min_messages": "warning",
+    "max_prepared_transactions": "4",
     "max_wal_senders": "4",
     "wal_level": "replica",
     "hot_standby": "on",
@@ -135,17 +138,19 @@ class Crash:
         query(link, "CREATE TABLE IF NOT EXISTS acknowledged (object_id text, deadline timestamptz, grace interval)")
         query(link, "INSERT INTO acknowledged SELECT object_id, expires_at, least(duration, %s) FROM gt_leases"
               " WHERE object_id LIKE %s", (f"{GRACE} s", name + "-%"))
+        self.prepare(name, link)
         fault(link)
         check(wait_until(lambda: self.broken(link), 60), f"{name}: the server was away")
         link = self.answering()
         check(link is not None, f"{name}: the server answers again")
+        query(link, f"COMMIT PREPARED '{name}'")
         check(self.heartbeats(), f"{name}: the living renew after")
         check(wait_until(lambda: self.started_at(link)[0] not in (None, before[0]), 60),
               f"{name}: the new start of the server was recorded")
         done = wait_until(lambda: value(link, "SELECT count(DISTINCT object_id) FROM cleaned WHERE object_id LIKE %s",
-                                        (name + "-%",)) == DEAD, 120, 0.2)
+                                        (name + "-%",)) == DEAD + PREPARED, 120, 0.2)
         check(done, f"{name}: every object of the dead is cleaned")
-        check(value(link, "SELECT count(*) FROM cleaned WHERE object_id LIKE %s", (name + "-%",)) == DEAD,
+        check(value(link, "SELECT count(*) FROM cleaned WHERE object_id LIKE %s", (name + "-%",)) == DEAD + PREPARED,
               f"{name}: each of them once")
         wait_until(lambda: value(link, "SELECT count(*) FROM _garbagetruck.gt_object WHERE object_id LIKE %s", (name + "-%",)) == 0, 60)
         _, started, latest = self.started_at(link)
@@ -168,6 +173,15 @@ class Crash:
         check(late == 0, f"{name}: none prolonged beyond twice the grace")
         self.living(name, link)
         link.close()
+
+    @staticmethod
+    def prepare(name, link):
+        query(link, "BEGIN")
+        query(link, "SELECT gt_lease_create_many(array(SELECT %s || i FROM generate_series(1, %s) i), duration => %s, cleanup => 'note')",
+              (name + "-prepared-", PREPARED, f"{DEAD_DURATIONS[-1]} s"))
+        query(link, "INSERT INTO acknowledged SELECT object_id, expires_at, least(duration, %s) FROM gt_leases WHERE object_id LIKE %s",
+              (f"{GRACE} s", name + "-prepared-%"))
+        query(link, f"PREPARE TRANSACTION '{name}'")
 
     def living(self, name, link):
         lost = [l for h in self.holders for l in h.lost]
