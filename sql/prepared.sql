@@ -129,7 +129,18 @@ SELECT count(*) FROM gt_claim('{t_p1}');
 PREPARE TRANSACTION 'regress_p';
 SELECT count(*) FROM gt_claim('{t_p1}');
 ROLLBACK PREPARED 'regress_p';
+-- what is undone or answered in it does not
+BEGIN;
+SAVEPOINT s;
 SELECT count(*) FROM gt_claim('{t_p1}');
+ROLLBACK TO s;
+PREPARE TRANSACTION 'regress_p';
+BEGIN;
+SELECT count(gt_nack(cleanup_id, attempt, NULL, '0')) FROM gt_claim('{t_p1}');
+PREPARE TRANSACTION 'regress_p2';
+SELECT count(*) FROM gt_claim('{t_p1}');
+ROLLBACK PREPARED 'regress_p';
+ROLLBACK PREPARED 'regress_p2';
 SELECT count(gt_ack(cleanup_id, attempts)) FROM gt_garbage WHERE handler = 't_p1';
 
 -- handlers: made, replaced, granted, paused, dropped

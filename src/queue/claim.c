@@ -28,6 +28,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
@@ -46,6 +47,7 @@
 #include "shared/observe.h"
 #include "shared/prepared.h"
 #include "table/low.h"
+#include "table/relations.h"
 
 PG_FUNCTION_INFO_V1(gt_claim);
 
@@ -69,16 +71,52 @@ typedef struct Pending
 {
 	int			handler;
 	int			n;
+	int			prepared;		/* of them count on, until the transaction that is prepared has ended */
 	struct Pending *next;
 } Pending;
 
 static Pending *pending = NULL; /* in TopTransactionContext */
+
+/* Claims that run by this very transaction: neither answered in it, nor undone by a savepoint. */
+static int
+count_own(GtTable *objects, int handler)
+{
+	Datum		key = Int32GetDatum(handler);
+	GtScan	   *scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber,
+										   TimestampTzGetDatum(gt_now()));
+	GtRow		row;
+	int			n = 0;
+
+	while (gt_scan_next(scan, &row))
+		n += GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED && TransactionIdIsCurrentTransactionId(row.xmin);
+	gt_scan_end(scan);
+	return n;
+}
+
+/* Before PREPARE TRANSACTION, which an error still prevents. */
+static void
+before_prepare(void)
+{
+	GtTable		objects;
+	Pending    *p;
+
+	if (pending == NULL || !OidIsValid(gt_extension()))
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	for (p = pending; p != NULL; p = p->next)
+		p->prepared = Min(p->n, count_own(&objects, p->handler));
+	gt_close(&objects);
+	PopActiveSnapshot();
+}
 
 static void
 give_back_pending(XactEvent event, void *arg)
 {
 	Pending    *p;
 
+	if (event == XACT_EVENT_PRE_PREPARE)
+		before_prepare();
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	if (pending == NULL)
@@ -88,9 +126,10 @@ give_back_pending(XactEvent event, void *arg)
 	{
 		GtHandlerEntry *entry = gt_handler_known(p->handler);
 
-		/* else: forgotten meanwhile with a dropped extension; or prepared, and counted until that has ended */
-		if (entry != NULL && !(event == XACT_EVENT_PREPARE && gt_prepared_claims(p->handler, p->n)))
-			entry->pending = Max(entry->pending - p->n, 0);
+		if (event == XACT_EVENT_PREPARE && p->prepared > 0 && gt_prepared_claims(p->handler, p->prepared))
+			p->n -= p->prepared;
+		if (entry != NULL)
+			entry->pending = Max(entry->pending - p->n, 0);	/* forgotten meanwhile with a dropped extension */
 	}
 	gt_observe_unlock();
 	pending = NULL;
