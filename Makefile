@@ -29,6 +29,7 @@ OBJS = \
 	src/shared/observe.o \
 	src/shared/prepared.o \
 	src/shared/renewals.o \
+	src/shared/rows_due.o \
 	src/shared/shmem.o \
 	src/table/lock.o \
 	src/table/look.o \
@@ -61,11 +62,22 @@ OBJS = \
 	src/handler/tally.o \
 	src/handler/timers.o \
 	src/handler/turns.o \
+	src/garbage/born.o \
 	src/garbage/garbage.o \
 	src/garbage/history.o \
 	src/garbage/notify.o \
 	src/garbage/order.o \
 	src/lease/buffered.o \
+	src/ttl/aside.o \
+	src/ttl/batch.o \
+	src/ttl/create.o \
+	src/ttl/named.o \
+	src/ttl/rows.o \
+	src/ttl/scan.o \
+	src/ttl/table_type.o \
+	src/ttl/target.o \
+	src/ttl/ttl.o \
+	src/ttl/wake.o \
 	src/lease/create.o \
 	src/lease/created.o \
 	src/lease/deadline.o \
@@ -96,6 +108,7 @@ OBJS = \
 	src/clean/optimistic.o \
 	src/clean/reclaim.o \
 	src/clean/record.o \
+	src/clean/rows.o \
 	src/clean/trim.o \
 	src/process/commands.o \
 	src/process/launcher.o \
@@ -118,6 +131,7 @@ OBJS = \
 	src/report/legible.o \
 	src/report/metrics.o \
 	src/report/overdue.o \
+	src/report/ttls.o \
 	src/report/views.o \
 	src/garbagetruck.o
 
@@ -145,6 +159,7 @@ OUR_HEADERS = \
 	src/shared/observe.h \
 	src/shared/parts.h \
 	src/shared/renewals.h \
+	src/shared/rows_due.h \
 	src/shared/shmem.h \
 	src/shared/wake.h \
 	src/shared/where.h \
@@ -186,6 +201,13 @@ OUR_HEADERS = \
 	src/garbage/objects.h \
 	src/garbage/order.h \
 	src/lease/buffered.h \
+	src/ttl/batch.h \
+	src/ttl/named.h \
+	src/ttl/rows.h \
+	src/ttl/scan.h \
+	src/ttl/target.h \
+	src/ttl/ttl.h \
+	src/ttl/wake.h \
 	src/lease/created.h \
 	src/lease/deadline.h \
 	src/lease/ending.h \
@@ -208,6 +230,7 @@ OUR_HEADERS = \
 	src/clean/crash.h \
 	src/clean/marks.h \
 	src/clean/record.h \
+	src/clean/rows.h \
 	src/clean/trim.h \
 	src/process/commands.h \
 	src/process/launcher.h \
@@ -220,7 +243,8 @@ OUR_HEADERS = \
 	src/report/health.h \
 	src/report/health_checks.h \
 	src/report/health_put.h \
-	src/report/overdue.h
+	src/report/overdue.h \
+	src/report/ttls.h
 
 # Files name their headers by room: #include "lease/grant.h".
 PG_CPPFLAGS += -I$(srcdir)/src

@@ -1,4 +1,4 @@
-/* garbagetruck--1.0.sql: tables, internals, leases, handlers, queue, observation, views, rights, dump marks */
+/* garbagetruck--1.0.sql: tables, internals, leases, handlers, queue, rows, observation, views, rights, dump marks */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION garbagetruck" to load this file. \quit
@@ -212,6 +212,34 @@ CREATE TABLE _garbagetruck.gt__place (
 	replaces  bigint[]                      -- ids of the rows in whose place it was written: those say nothing any more
 );
 
+-- A table of a user's, by its OID; in text, and so in a dump, by its name. One that is not there is 0.
+CREATE TYPE _garbagetruck.gt__table;
+CREATE FUNCTION _garbagetruck.gt__table_in(cstring) RETURNS _garbagetruck.gt__table
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT STABLE PARALLEL SAFE;
+CREATE FUNCTION _garbagetruck.gt__table_out(_garbagetruck.gt__table) RETURNS cstring
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT STABLE PARALLEL SAFE;
+CREATE TYPE _garbagetruck.gt__table (INPUT = _garbagetruck.gt__table_in, OUTPUT = _garbagetruck.gt__table_out, LIKE = pg_catalog.oid);
+
+-- Tables whose rows have a deadline of their own: gt_ttl_create(). See src/ttl/ttl.c.
+CREATE TABLE _garbagetruck.gt__ttl (
+	id            int NOT NULL CONSTRAINT gt__ttl_pkey PRIMARY KEY,    -- of the same sequence as gt__handler.id
+	relation      _garbagetruck.gt__table NOT NULL,
+	expires_at    text NOT NULL,            -- as it was given
+	expression    text NOT NULL,            -- the same, with all names qualified
+	cleanup       int,                      -- gt__handler.id; NULL: the rows are deleted, and that is all
+	owner_name    name NOT NULL,            -- of the table, when it was declared
+	search_path   text NOT NULL,            -- of the deletes, as of a handler
+	batch_size    int,                      -- NULL: the setting
+	rate_limit    int,
+	wake          boolean NOT NULL,
+	paused        boolean NOT NULL,
+	paused_reason text,
+	grace         bigint NOT NULL,
+	version       int NOT NULL,             -- grows with each replacement
+	crashes       int NOT NULL,             -- in a row, of rows deleted by themselves
+	careful       int NOT NULL              -- so many rows go by themselves: more went down with others
+) WITH (fillfactor = 70);
+
 -- gt_pause(): the switch of the whole database; a row means paused.
 CREATE TABLE _garbagetruck.gt__paused (
 	at   timestamptz NOT NULL,
@@ -253,6 +281,8 @@ COMMENT ON TABLE _garbagetruck.gt__run IS 'What workers are about to run; withou
 COMMENT ON TABLE _garbagetruck.gt__start IS 'When the server run began that is recorded here.';
 COMMENT ON TABLE _garbagetruck.gt__place IS 'Where this database lives; another place makes it a copy.';
 COMMENT ON TABLE _garbagetruck.gt__paused IS 'gt_pause() of the whole database: a row means paused.';
+COMMENT ON TYPE _garbagetruck.gt__table IS 'A table of a user''s, by its OID; in text by its name.';
+COMMENT ON TABLE _garbagetruck.gt__ttl IS 'Tables whose rows have a deadline of their own.';
 COMMENT ON TABLE _garbagetruck.gt__history IS 'What became of objects.';
 COMMENT ON SEQUENCE _garbagetruck.gt__cleanup_id IS 'Ids of garbage.';
 COMMENT ON SEQUENCE _garbagetruck.gt__handler_id IS 'Ids of handlers.';
@@ -483,6 +513,26 @@ AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.gt_reclaim(int, bigint) IS 'The workers'' job in the foreground.';
 
 -- ---------------------------------------------------------------------------
+-- Rows with a deadline: src/ttl
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.gt_ttl_create(table_name regclass, expires_at text, cleanup text DEFAULT NULL, batch_size int DEFAULT NULL,
+	rate_limit int DEFAULT NULL, create_index boolean DEFAULT false, wake boolean DEFAULT true, paused boolean DEFAULT false,
+	grace interval DEFAULT '0')
+RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.gt_ttl_create(regclass, text, text, int, int, boolean, boolean, boolean, interval)
+IS 'Declares that the rows of a table go when the deadline in them has passed; or replaces that.';
+
+CREATE FUNCTION @extschema@.gt_ttl_drop(table_name regclass) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.gt_ttl_drop(regclass) IS 'From now on the rows of the table stay. False: they did before.';
+
+CREATE FUNCTION _garbagetruck.gt__ttl_wake() RETURNS trigger
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION _garbagetruck.gt__ttl_sees(id int, OUT table_name regclass, OUT owner oid, OUT suspended text, OUT next_due_at timestamptz, OUT oldest_overdue interval)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+-- ---------------------------------------------------------------------------
 -- Observation: src/report
 -- ---------------------------------------------------------------------------
 
@@ -606,13 +656,34 @@ FROM (SELECT i.*, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim,
 WHERE (SELECT _garbagetruck.gt__may_look());
 COMMENT ON VIEW @extschema@.gt_handlers IS 'Handlers that the caller may use or claim, or all for monitors, and how their runs went.';
 
+CREATE VIEW @extschema@.gt_ttls WITH (security_barrier) AS
+SELECT s.table_name, t.expires_at, h.name AS cleanup,
+	_garbagetruck.gt__role_name(s.owner) AS owner, t.batch_size, t.rate_limit, t.wake,
+	t.paused OR s.suspended IS NOT NULL AS paused,
+	coalesce(s.suspended, t.paused_reason) AS paused_reason,
+	t.grace OPERATOR(pg_catalog.*) interval '1 microsecond' AS grace,
+	coalesce(y.rows_removed, 0) AS rows_removed, coalesce(y.failures, 0) AS failures, y.last_run_at, y.last_error,
+	CASE WHEN NOT t.paused THEN s.next_due_at END AS next_due_at, s.oldest_overdue
+FROM _garbagetruck.gt__ttl t
+	CROSS JOIN LATERAL _garbagetruck.gt__ttl_sees(t.id) s
+	LEFT JOIN _garbagetruck.gt__handler h ON h.id OPERATOR(pg_catalog.=) t.cleanup
+	LEFT JOIN LATERAL (SELECT pg_catalog.sum(y.runs)::pg_catalog.int8 AS rows_removed,
+		pg_catalog.sum(y.failures)::pg_catalog.int8 AS failures, pg_catalog.max(y.last_run_at) AS last_run_at,
+		CASE WHEN _garbagetruck.gt__acts_for(s.owner) THEN
+			(pg_catalog.array_agg(y.last_error ORDER BY y.last_error_at USING OPERATOR(pg_catalog.>))
+				FILTER (WHERE y.last_error IS NOT NULL))[1] END AS last_error
+		FROM _garbagetruck.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) t.id) y ON true
+WHERE (SELECT _garbagetruck.gt__may_look()) AND s.table_name IS NOT NULL;
+COMMENT ON VIEW @extschema@.gt_ttls IS 'Tables whose rows have a deadline: one''s own, or all for monitors.';
+
 CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
 SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
-	e.lag, e.took, CASE WHEN h.may_claim THEN e.error END AS error,
+	e.lag, e.took, CASE WHEN h.may_claim OR (w.id IS NOT NULL AND _garbagetruck.gt__acts_for(e.owner)) THEN e.error END AS error,
 	_garbagetruck.gt__role_name(e.owner) AS owner, e.handler_version, e.affected
 FROM _garbagetruck.gt__history e
 	LEFT JOIN (SELECT i.id, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
+	LEFT JOIN _garbagetruck.gt__ttl w ON w.id OPERATOR(pg_catalog.=) e.handler_id
 WHERE (SELECT _garbagetruck.gt__may_look())
 	AND ((SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(e.owner));
 COMMENT ON VIEW @extschema@.gt_history IS 'What became of objects, as far back as garbagetruck.history_retention.';
@@ -659,6 +730,8 @@ COMMENT ON FUNCTION _garbagetruck.gt__workers() IS 'Behind the view gt_workers.'
 COMMENT ON FUNCTION _garbagetruck.gt__running_items() IS 'For the views: garbage that is being run now.';
 COMMENT ON FUNCTION _garbagetruck.gt__handler_may(int, text) IS 'For the views: may the reader use, or claim, this handler?';
 COMMENT ON FUNCTION _garbagetruck.gt__handler_suspended(int) IS 'For the views: why a handler is suspended.';
+COMMENT ON FUNCTION _garbagetruck.gt__ttl_wake() IS 'The trigger of tables whose rows have a deadline: tells the workers of one that is earlier.';
+COMMENT ON FUNCTION _garbagetruck.gt__ttl_sees(int) IS 'Behind the view gt_ttls.';
 COMMENT ON FUNCTION _garbagetruck.gt__handler_restored() IS 'Gives the settings of a built-in handler in a dump to the one that is here.';
 COMMENT ON FUNCTION _garbagetruck.gt__legible(int, int, cstring, internal, int, boolean) IS 'Behind the conversion gt_legible, which databases have that are not in UTF-8.';
 COMMENT ON FUNCTION _garbagetruck.gt__legible_create(regnamespace, regprocedure) IS 'For CREATE EXTENSION: makes the conversion gt_legible.';
@@ -676,6 +749,7 @@ SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__handler_right', ''
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__share', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__role', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__place', '');
+SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__ttl', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__paused', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__history', '');
 SELECT pg_catalog.pg_extension_config_dump('_garbagetruck.gt__cleanup_id', '');

@@ -23,6 +23,7 @@
 #include "shared/parts.h"
 #include "shared/prepared.h"
 #include "shared/renewals.h"
+#include "ttl/ttl.h"
 
 PG_MODULE_MAGIC;
 
@@ -36,6 +37,7 @@ _PG_init(void)
 		return;
 	gt_library_init();
 	gt_settings_init(process_shared_preload_libraries_in_progress);
+	gt_ttl_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		gt_shmem_init();

@@ -26,6 +26,7 @@ typedef enum
 	GT_AT_END_CLAIMS,			/* claim.c: starts that were reserved are made, or given back */
 	GT_AT_END_COUNTS,			/* counts.c: what is counted */
 	GT_AT_END_RENEWALS,			/* renewals.c: what it has of leases that have ended */
+	GT_AT_END_ROWS,				/* rows_due.c: when rows are due */
 	GT_AT_END_ADOPTED,			/* adopt.c: a copy has become an original */
 	GT_AT_END_DUE,				/* due.c: who sleeps is told what is due */
 	GT_AT_END_KINDS

@@ -32,6 +32,7 @@
 #include "clean/choose.h"
 #include "clean/cleaner.h"
 #include "clean/record.h"
+#include "clean/rows.h"
 #include "handler/others.h"
 #include "handler/plan.h"
 #include "handler/rates.h"
@@ -45,6 +46,7 @@
 #include "table/low.h"
 #include "table/relations.h"
 #include "table/scan.h"
+#include "ttl/ttl.h"
 
 #define COST_FACTOR 20			/* all of a queue is looked at only after so many times what the last such look took, */
 #define CHEAP 1000				/* us: unless that was as little */
@@ -69,6 +71,7 @@ typedef struct Look
 typedef struct Candidate
 {
 	int			id;
+	bool		rows;			/* of a row TTL, whose rows may be due; its garbage is another candidate */
 	bool		read;			/* from its row: h is valid */
 	GtHandler	h;
 	Oid			role;			/* whose SQL it runs; InvalidOid: none. Until it is read that is what is remembered */
@@ -332,7 +335,7 @@ find_handler(Choice *choice, int id, GtHandler *h)
 
 	if (c->current_part >= 0 && id == c->handler)
 		return false;			/* of a batch that is being halved the rest is in hand */
-	return gt_handler_by_id(id, h) && !GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && (!c->own_only || is_own(h));
+	return (gt_handler_by_id(id, h) || gt_ttl_handler(id, h)) && !GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && (!c->own_only || is_own(h));
 }
 
 /* The same of a candidate, whose role is known then, and remembered. */
@@ -352,6 +355,39 @@ read_candidate(Choice *choice, Candidate *candidate)
 	if (candidate->role != before)
 		gt_handler_remember(candidate->h.id, candidate->h.owner, gt_handler_role(&candidate->h));
 	return true;
+}
+
+/* Tables whose rows may be due are candidates, too. */
+static Candidate **
+add_rows(Choice *choice, Candidate **candidates, int *n)
+{
+	List	   *ttls = gt_ttl_list();
+	ListCell   *lc;
+
+	if (ttls != NIL)
+		candidates = repalloc(candidates, (*n + list_length(ttls) + 1) * sizeof(Candidate *));
+	foreach(lc, ttls)
+	{
+		GtTtl	   *t = lfirst(lc);
+		TimestampTz due = gt_clean_rows_due(choice->c, t->id);
+		Candidate  *candidate;
+
+		if (t->h.paused || (choice->c->own_only && !is_own(&t->h)))
+			continue;
+		if (due > choice->until)
+		{
+			choice->pass->next = Min(choice->pass->next, due);
+			continue;
+		}
+		candidate = palloc0(sizeof(Candidate));
+		candidate->id = t->id;
+		candidate->rows = candidate->read = true;
+		candidate->h = t->h;
+		candidate->role = candidate->whose = t->h.run_as;
+		candidate->ours = gt_slot_is_for(candidate->role);
+		candidates[(*n)++] = candidate;
+	}
+	return candidates;
 }
 
 /* Those whose garbage may be due, in the order in which they are to be looked at; when that of the others is, is noted. */
@@ -392,8 +428,31 @@ find_candidates(Choice *choice, int *n)
 		collect(choice, &h, 1, &look);
 		choice->pass->next = Min(choice->pass->next, look.n > 0 ? keys[i].first : look.rest);
 	}
+	result = add_rows(choice, result, n);
 	put_in_order(result, *n);
 	return result;
+}
+
+/* Takes a run of this table's rows, if it may start; else notes when. */
+static bool
+consider_rows(Choice *choice, Candidate *candidate)
+{
+	TimestampTz when = GT_NEVER;
+
+	if (gt_ttl_suspended(gt_ttl_by_id(candidate->id)) != NULL)
+	{
+		when = choice->until + (int64) gt_naptime * USECS_PER_SEC;
+		gt_rows_put_off(candidate->id, candidate->h.owner, when);
+	}
+	else if (gt_clean_rows_take(choice->c, &candidate->h, choice->max_items, choice->until, &when))
+	{
+		candidate->rest = GT_NEVER;
+		/* who is not back by then is slow, and others go on */
+		choice->pass->next = Min(choice->pass->next, choice->until + GT_SLOW);
+		return true;
+	}
+	choice->pass->next = Min(choice->pass->next, when);
+	return false;
 }
 
 /* Takes a run of this handler, if there is one that may start; else notes when. */
@@ -407,6 +466,8 @@ consider(Choice *choice, Candidate *candidate)
 
 	if (!read_candidate(choice, candidate) || !candidate->ours)
 		return false;
+	if (candidate->rows)
+		return consider_rows(choice, candidate);
 	limit = run_limit(h, choice->max_items, &when);
 	collect(choice, h, Max(limit, 1), &look);
 	if (look.n == 0)
@@ -438,6 +499,8 @@ another_may(Choice *choice, Candidate *candidate)
 		return false;			/* what we have chosen is all, or we are the one */
 	if (run_limit(h, 1, &when) > 0 && gt_slot_allows(h, false, &when))
 	{
+		if (candidate->rows)
+			return true;
 		look.n = 0;
 		if (candidate->rest == 0)
 			collect(choice, h, 1, &look);
@@ -496,6 +559,7 @@ gt_clean_choose(GtCleaner *c, int max_items, GtPass *pass)
 	choice.pass = pass;
 	choice.others = gt_slot_others(&choice.nothers);
 	gt_clean_add_unjudged(c, &choice.others, &choice.nothers);
+	c->rows = 0;
 	c->current_part = -1;
 	c->alone_from = gt_slot_alone_from();
 	if (c->nparts > 0)

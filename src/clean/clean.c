@@ -44,6 +44,7 @@
 #include "clean/marks.h"
 #include "clean/optimistic.h"
 #include "clean/record.h"
+#include "clean/rows.h"
 #include "garbage/garbage.h"
 #include "garbage/notify.h"
 #include "handler/rates.h"
@@ -58,6 +59,7 @@
 #include "table/relations.h"
 #include "table/scan.h"
 #include "table/versions.h"
+#include "ttl/ttl.h"
 
 #define FORGET_AGAIN (10 * 1000)	/* us for each object to be forgotten that others have locked, until the next look */
 
@@ -76,6 +78,7 @@ gt_cleaner_create(bool worker)
 void
 gt_clean_committed(GtCleaner *c)
 {
+	gt_clean_rows_committed(c);
 	c->durable = gt_clean_pending(c) && !c->unrecorded;
 	c->begun = false;
 	if (gt_clean_pending(c))
@@ -165,6 +168,11 @@ forget_crashes(const GtHandler *h)
 
 	if (h->crashes == 0)
 		return;
+	if (h->rows)
+	{
+		(void) gt_ttl_crashed(h->id, false, NULL);
+		return;
+	}
 	gt_open(&handlers, GT__HANDLER, RowExclusiveLock);
 	/* where a user has its row, the next run by itself will do */
 	if (gt_fetch_lock(&handlers, GT__HANDLER_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, true) == GT_LOCKED)
@@ -307,7 +315,7 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 		if (!touched || still_ours(run, item))
 			write_outcome(run, item);
 	}
-	gt_tally(h, runs, failures, error);
+	gt_tally(h, h->rows ? 0 : runs, failures, error);	/* of a row TTL rows are counted, where they are deleted */
 	gt_handler_proved(h, runs > 0 && failures == 0 && error == NULL);
 	if (longest > GT_SLOW || !cut_short)
 		gt_handler_ran(h, longest > GT_SLOW);
@@ -320,6 +328,8 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 static bool
 may_run(const GtHandler *h)
 {
+	if (h->rows && gt_ttl_suspended(gt_ttl_by_id(h->id)) != NULL)
+		return false;
 	return !GT_KIND_IS_EXTERNAL(h->kind) && !h->paused && gt_slot_is_for(gt_handler_role(h)) &&
 		gt_handler_suspended(h) == NULL;
 }
@@ -335,9 +345,14 @@ run_recorded(GtCleaner *c, GtPass *pass)
 	int			locked;
 
 	c->nitems = 0;
-	if (gt_database_paused() || !gt_handler_by_id(c->handler, &h) || !may_run(&h))
+	if (c->rows > 0 && !gt_database_paused())
 	{
-		c->nparts = 0;
+		gt_clean_rows_run(c, pass);
+		return;
+	}
+	if (gt_database_paused() || !(gt_handler_by_id(c->handler, &h) || gt_ttl_handler(c->handler, &h)) || !may_run(&h))
+	{
+		c->nparts = c->rows = 0;
 		return;
 	}
 	items = palloc0(n * sizeof(GtItem));
@@ -359,7 +374,8 @@ run_recorded(GtCleaner *c, GtPass *pass)
 		TimestampTz start = gt_now();
 		Run			run = {&h, &objects, gt_object_writes};
 
-		locked = gt_run_sql(&h, items, locked, c->own_only, judge_again, &run);
+		locked = h.rows ? gt_clean_rows_try_again(c, &h, &objects, items, locked, judge_again, &run) :
+			gt_run_sql(&h, items, locked, c->own_only, judge_again, &run);
 		GT_POINT("run_done");
 		pass->done += write_outcomes(c, &run, items, locked, start);
 	}
@@ -440,6 +456,7 @@ gt_clean_step(GtCleaner *c, int max_items, const GtChoosing *choosing, GtPass *p
 	pass->next = GT_NEVER;
 	pass->waits = InvalidOid;
 	pass->looked_at = 0;
+	c->seen.ttl = 0;			/* of a transaction that has failed */
 	if (gt_clean_has_failed(c))
 	{
 		/* our own record is to be judged first */
@@ -456,6 +473,8 @@ gt_clean_step(GtCleaner *c, int max_items, const GtChoosing *choosing, GtPass *p
 	max_items -= pass->done;
 	if (max_items > 0 && !c->own_only)
 		forget_forgotten(pass);
+	if (!c->own_only)
+		gt_ttl_forget_gone();
 	turn_over = c->begun && gt_slot_turn_over();
 	if (turn_over)
 		pass->next = gt_now();	/* for others, or for us where nobody needs the slot any more */

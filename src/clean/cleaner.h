@@ -8,12 +8,14 @@
 #ifndef GT_CLEANER_H
 #define GT_CLEANER_H
 
+#include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "storage/lock.h"
 
 #include "base/workers.h"
 #include "clean/clean.h"
 #include "clean/optimistic.h"
+#include "shared/rows_due.h"
 
 #define GT_MAX_PARTS		32	/* more than 2 x log2 of GT_MAX_ITEMS */
 #define GT_BUSY_FIRST		(20 * 1000) /* us at least until an object that was locked is tried again */
@@ -47,6 +49,13 @@ struct GtCleaner
 	int64		items[GT_MAX_ITEMS];
 	ItemPointerData tids[GT_MAX_ITEMS]; /* where they were; invalid: not known */
 	uint64		changes;		/* gt_table_changes then: a table that was rewritten since has them elsewhere */
+
+	/* or: */
+	int			rows;			/* it is of so many rows of the table of row TTL `handler`, and items[0] stands for them; 0: it is of items */
+	GtRowsSeen	seen;			/* what that came to, until it is committed */
+	List	   *looked_at;		/* of a session: row TTLs of which nothing more is due in this call */
+	TimestampTz rows_low;		/* of a session: where to go on in the table of this one; 0: at the first */
+	int			rows_low_of;
 
 	/* what is left of a failed batch, in parts; the last is next */
 	int			nparts;

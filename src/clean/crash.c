@@ -78,6 +78,7 @@
 #include "shared/due.h"
 #include "shared/shmem.h"
 #include "table/records.h"
+#include "ttl/ttl.h"
 
 #define MAX_CRASHES 2			/* in a row, of runs alone: the handler is paused */
 #define SWEEP_AGAIN (20 * 1000)	/* us at least until a record is looked at again whose rows were locked */
@@ -143,6 +144,8 @@ charge_attempt(GtTable *objects, GtRow *object, Crash *crash)
 	Datum		key = Int32GetDatum(crash->h.id);
 	GtLockResult result;
 
+	if (crash->h.rows && !gt_ttl_crashed(crash->h.id, true, TextDatumGetCString(object->v[O_OBJECT_ID])))
+		return false;
 	gt_open(&handlers, GT__HANDLER, RowExclusiveLock);
 	result = gt_fetch_lock(&handlers, GT__HANDLER_PKEY, 1, &key, &row, LockTupleNoKeyExclusive, true);
 	if (result == GT_LOCKED)
@@ -360,7 +363,10 @@ judge_record(GtTable *runs, GtRow *record, RunEnd end, const char *error, bool o
 	crash->nitems = gt_record_items(record, crash->items);
 	crash->charge = end == RUN_CRASHED && crash->nitems == 1 &&
 		(GT_BOOL(record, RUN_ALONE) || server_went_on(record) || (only_one && !GT_BOOL(record, RUN_TOGETHER)));
-	if (gt_handler_by_id(GT_INT32(record, RUN_HANDLER), &crash->h))
+	if (crash->nitems > 0 && crash->items[0] < 0)
+		done = end != RUN_CRASHED || gt_ttl_set_careful(GT_INT32(record, RUN_HANDLER), crash->nitems);	/* rows */
+	else if (gt_handler_by_id(GT_INT32(record, RUN_HANDLER), &crash->h) ||
+			 gt_ttl_handler(GT_INT32(record, RUN_HANDLER), &crash->h))
 	{
 		if (crash->optimistic)
 			judge_optimistic(runs, crash);

@@ -142,7 +142,13 @@ ranges_of(GtCleaner *c)
 	int			n = 0;
 	int			i;
 
-	for (i = 0; i < c->nitems; i++)
+	/* rows have no ids: the record tells how many they are, by numbers that are none of garbage */
+	if (c->rows > 0 && c->nitems > 0)
+	{
+		ends[n++] = Int64GetDatum(-c->rows);
+		ends[n++] = Int64GetDatum(-1);
+	}
+	for (i = 0; i < c->nitems && c->rows == 0; i++)
 	{
 		if (i > 0 && c->items[i] == c->items[i - 1] + 1)
 			ends[n - 1] = Int64GetDatum(c->items[i]);

@@ -139,7 +139,7 @@ gt_place_advance_sequences(void)
 		"(SELECT max(cleanup_id) FROM _garbagetruck.gt_object), (SELECT max(cleanup_id) FROM _garbagetruck.gt__history)) AS top) m"
 		" WHERE m.top >= (SELECT last_value FROM _garbagetruck.gt__cleanup_id)",
 		"SELECT pg_catalog.setval('_garbagetruck.gt__handler_id', m.top) FROM (SELECT max(id)::bigint AS top FROM"
-		" (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT handler FROM _garbagetruck.gt__handler_right"
+		" (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT id FROM _garbagetruck.gt__ttl UNION ALL SELECT handler FROM _garbagetruck.gt__handler_right"
 		" UNION ALL SELECT handler FROM _garbagetruck.gt__tally UNION ALL SELECT handler_id FROM _garbagetruck.gt__history"
 		" UNION ALL SELECT handler FROM _garbagetruck.gt_object UNION ALL SELECT handler FROM _garbagetruck.gt_lease) h) m"
 		" WHERE m.top >= (SELECT last_value FROM _garbagetruck.gt__handler_id)"

@@ -82,7 +82,8 @@ static const struct
 	gt_mend_count},
 	{"missing handler",
 		"SELECT o.object_type, o.object_id, format('there is no handler %%s', o.handler), NULL FROM _garbagetruck.gt_object o %1$s"
-		" WHERE o.handler IS NOT NULL AND o.state <> 'd' AND NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = o.handler)",
+		" WHERE o.handler IS NOT NULL AND o.state <> 'd' AND NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = o.handler)"
+		" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__ttl w WHERE w.id = o.handler)",
 	gt_mend_handler},
 	{"missing specification",
 		"SELECT o.object_type, o.object_id, format('lease %%s, whose payload and options count, is gone', o.spec_lease), NULL FROM _garbagetruck.gt_object o %1$s"
@@ -110,7 +111,8 @@ static const struct
 	NULL},
 	{"tally",
 		"SELECT NULL, NULL, format('of handler %%s, which is missing', t.handler), NULL FROM _garbagetruck.gt__tally t"
-		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)",
+		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)"
+		" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__ttl w WHERE w.id = t.handler)",
 	gt_mend_by_statement},
 	{"right",
 		"SELECT NULL, NULL, format('on handler %%s, which is missing', t.handler), NULL FROM _garbagetruck.gt__handler_right t"
@@ -122,7 +124,7 @@ static const struct
 	gt_mend_by_statement},
 	{"handler ids",
 		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__handler_id s,"
-		" (SELECT max(id) AS top FROM _garbagetruck.gt__handler) m WHERE m.top > s.last_value",
+		" (SELECT max(id) AS top FROM (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT id FROM _garbagetruck.gt__ttl) i) m WHERE m.top > s.last_value",
 	gt_mend_by_statement},
 };
 

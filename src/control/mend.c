@@ -196,7 +196,8 @@ bool
 gt_mend_by_statement(Datum key, const GtFinding *f)
 {
 	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__tally t WHERE NOT EXISTS"
-						" (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)");
+						" (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)"
+						" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__ttl w WHERE w.id = t.handler)");
 	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__handler_right t WHERE NOT EXISTS"
 						" (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)");
 	gt_place_advance_sequences();

@@ -72,6 +72,8 @@
 #define MAX_CONFLICTS	10		/* in a row: after them each is an attempt */
 #define HANDLER_MEMORY	(100 * INT64CONST(1000))	/* us for which a handler is remembered */
 
+void		(*gt_object_gone) (const GtRow *row) = NULL;
+
 /* Nobody but gt_claim() starts attempts of these: no worker is to be woken for them. */
 static void
 wake_for(const GtHandler *h, TimestampTz when)
@@ -103,8 +105,8 @@ gt_max_attempts_of(const GtRow *row, const GtHandler *h)
  * to a day, and the wait is drawn between half of it and all, so that objects
  * that failed together do not come back together; never under LEAST_DELAY.
  */
-static int64
-back_off(int64 retry_delay, int failures)
+int64
+gt_back_off(int64 retry_delay, int failures)
 {
 	int64		step = Max(retry_delay, LEAST_DELAY);
 
@@ -159,6 +161,8 @@ gt_object_init(GtRow *row, Datum object_type, Datum object_id)
 static void
 forget_object(GtTable *objects, GtRow *row)
 {
+	if (gt_object_gone != NULL)
+		gt_object_gone(row);
 	if (row->isnull[O_REGRANT_AT] || GT_TIME(row, O_REGRANT_AT) <= gt_now())
 	{
 		gt_delete(objects, row);
@@ -316,6 +320,12 @@ remove_garbage(GtTable *objects, GtRow *row)
 	forget_object(objects, row);
 }
 
+void
+gt_garbage_forget(GtTable *objects, GtRow *row)
+{
+	remove_garbage(objects, row);
+}
+
 /* The object is clean. took < 0: not known. */
 void
 gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took)
@@ -450,7 +460,7 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 
 	dead = retry_after == GT_FINAL || GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h);
 	if (!dead)
-		try_again(row, h, retry_after == GT_BACK_OFF ? back_off(gt_retry_delay_of(row, h), failures) : retry_after);
+		try_again(row, h, retry_after == GT_BACK_OFF ? gt_back_off(gt_retry_delay_of(row, h), failures) : retry_after);
 	else if (GT_CHAR(row, O_STATE) != GT_STATE_DEAD)
 		die(row);
 	gt_history_add_attempt(dead ? "dead" : "failed", row, h->name, attempt, -1, took, error, h, -1);

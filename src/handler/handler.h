@@ -47,6 +47,7 @@ typedef struct GtHandler
 	TimestampTz resumed_at;		/* 0: never */
 	bool		must_affect;	/* a run that affects nothing has failed */
 	TransactionId xmin;			/* of the row version: with id and version, a cache key */
+	bool		rows;			/* it is none: it stands for a row TTL, whose deletes are run as its */
 	bool		missing;		/* only the id is known, by what refers to it: see gt_handler_missing() */
 } GtHandler;
 

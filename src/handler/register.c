@@ -178,11 +178,37 @@ count_in_words(int64 n)
 	return n > MANY_USERS ? psprintf("more than %d", MANY_USERS) : psprintf(INT64_FORMAT, n);
 }
 
+/* A table whose rows are cleaned up after by the handler, as people name it; NULL: there is none. */
+static char *
+table_of_users(int id)
+{
+	GtTable		ttls;
+	GtScan	   *scan;
+	GtRow		row;
+	char	   *name = NULL;
+
+	gt_open(&ttls, GT__TTL, AccessShareLock);
+	scan = gt_scan_begin(&ttls, GT__TTL_PKEY, 0, NULL);
+	while (name == NULL && gt_scan_next(scan, &row))
+		if (!row.isnull[TTL_CLEANUP] && GT_INT32(&row, TTL_CLEANUP) == id)
+			name = get_rel_name(DatumGetObjectId(row.v[TTL_RELATION]));
+	gt_scan_end(scan);
+	gt_close(&ttls);
+	return name;
+}
+
 static void
 must_have_no_users(const GtHandler *h, const char *what)
 {
+	char	   *table = table_of_users(h->id);
 	int64		leases;
 	int64		garbage;
+
+	if (table != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot %s handler \"%s\": it cleans up after the rows of table \"%s\"", what, h->name, table),
+				 errhint("Declare the row TTL of the table without it, or drop that: gt_ttl_drop.")));
 
 	count_users(h->id, &leases, &garbage);
 	if (leases > 0 || garbage > 0)

@@ -73,7 +73,9 @@ PG_FUNCTION_INFO_V1(gt_snooze);
 typedef struct Runs
 {
 	const GtHandler *h;
-	GtPlan	   *plan;
+	GtPlan	   *plan;			/* NULL: it is no command that is run, but: */
+	void		(*body) (void *arg);
+	void	   *body_arg;
 	GtAsRole	as;
 	bool		in_block;		/* of somebody's transaction, in which other things may be open */
 	bool		in_cleanup;
@@ -128,12 +130,17 @@ do_run(Runs *runs, GtItem *items, int n)
 	bool		affected;
 
 	gt_timers_start(runs->h->timeout);
-	gt_plan_prepare(plan, runs->h);
-	runs->rows = gt_plan_execute(plan, gt_plan_params(plan, runs->h, items, n), runs->h->must_affect, &affected);
-	if (runs->h->must_affect && !affected && runs->snooze < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("it affected no row")));
+	if (plan == NULL)
+		runs->body(runs->body_arg);
+	else
+	{
+		gt_plan_prepare(plan, runs->h);
+		runs->rows = gt_plan_execute(plan, gt_plan_params(plan, runs->h, items, n), runs->h->must_affect, &affected);
+		if (runs->h->must_affect && !affected && runs->snooze < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_NO_DATA_FOUND),
+					 errmsg("it affected no row")));
+	}
 	gt_constraints_immediate();
 	gt_close_cursors(runs->in_block, runs->cursors_before);
 	gt_timers_stop();
@@ -294,6 +301,8 @@ note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 				foreign ? GT_EXCUSE_EVICTED : conflict ? GT_EXCUSE_CONFLICT : GT_EXCUSE_PLAIN,
 				describe(runs, error), -1);
 	items[0].cut_short = gt_given_back && !gt_timed_out;
+	if (runs->body != NULL)
+		return;					/* the caller knows of what it was */
 	doubt_types(runs, error);
 	gt_run_log_failure(runs->h, items, n);
 }
@@ -460,13 +469,17 @@ run_framed(Runs *runs, GtItem *items, int n, bool in_block, GtRunJudge judge, vo
 	MemoryContextSwitchTo(runs->caller);
 	if (in_block)
 		runs->cursors_before = gt_open_cursors();
-	runs->plan = gt_plan_find(runs->h);
+	if (runs->body == NULL)
+		runs->plan = gt_plan_find(runs->h);
 	gt_role_enter(&runs->as, runs->h, true);
 	gt_in_cleanup = true;
 	current_runs = runs;
 	PG_TRY();
 	{
-		ran = runs->take != NULL ? run_whole(runs, items, n) : run_all(runs, items, n, judge, arg);
+		if (runs->body != NULL)
+			run_once(runs, items, n);
+		else
+			ran = runs->take != NULL ? run_whole(runs, items, n) : run_all(runs, items, n, judge, arg);
 	}
 	PG_CATCH();
 	{
@@ -514,4 +527,16 @@ gt_run_whole(const GtHandler *h, GtItem *items, int n, GtTake take, void *arg, b
 	ran = run_framed(&runs, items, n, false, NULL, NULL);
 	*looked = runs.looked;
 	return ran;
+}
+
+void
+gt_run_body(const GtHandler *h, GtItem *item, bool in_block, void (*body) (void *arg), void *arg)
+{
+	Runs		runs;
+
+	memset(&runs, 0, sizeof(runs));
+	runs.h = h;
+	runs.body = body;
+	runs.body_arg = arg;
+	(void) run_framed(&runs, item, 1, in_block, NULL, NULL);
 }

@@ -60,6 +60,13 @@ extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block, G
 typedef int (*GtTake) (GtItem *items, int want, void *arg);
 
 extern int	gt_run_whole(const GtHandler *h, GtItem *items, int n, GtTake take, void *arg, bool *looked);
+/*
+ * The same for work of ours that meets other people's code: body() is run once, in
+ * its subtransaction, as h's role, connected to the SPI.  What it raises is in the
+ * item, and it is undone then; it keeps what it has for the caller in memory that
+ * it was given.
+ */
+extern void gt_run_body(const GtHandler *h, GtItem *item, bool in_block, void (*body) (void *arg), void *arg);
 /* Registration: parses and analyses the command as its owner would run it; raises what is wrong with it. */
 extern void gt_run_check(const GtHandler *h);
 

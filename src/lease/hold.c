@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
@@ -25,6 +26,7 @@
 #include "rights/rights.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
+#include "ttl/ttl.h"
 
 /* May the caller give this lease children? Neither answer changes while the row is there. */
 static bool
@@ -73,6 +75,19 @@ typedef struct MayLease
 	const GtRequest *request;
 	GtFail	   *fail;
 } MayLease;
+
+/* Objects that stand for the rows of a table are its owner's. */
+static bool
+may_name(const GtRequest *r, GtFail *f)
+{
+	Oid			owner = gt_ttl_owner_of_type(r->object_type);
+
+	if (!OidIsValid(owner) || has_privs_of_role(GetUserId(), owner))
+		return true;
+	gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for objects of type \"%s\"", gt_shown(r->object_type));
+	f->detail = pstrdup("They stand for the rows of that table, and are its owner's.");
+	return false;
+}
 
 /* May the caller lease this object so? */
 static bool
@@ -184,6 +199,8 @@ hold_object(GtGranter *g, GtGrant *e, GtHeldObject *object)
 
 	key[0] = CStringGetTextDatum(e->request.object_id);
 	key[1] = CStringGetTextDatum(e->request.object_type);
+	if (!may_name(&e->request, &e->fail))
+		return false;
 	for (;;)
 	{
 		GtLockResult result = gt_fetch_lock_if(&g->objects, GT_OBJECT_PKEY, 2, key, &object->row,

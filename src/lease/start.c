@@ -537,3 +537,23 @@ gt_start_is_recorded(void)
 
 	return !recording.known && current_start(&start);
 }
+
+TimestampTz
+gt_start_after_outage(void)
+{
+	Snapshot	snapshot = RegisterSnapshot(gt_newest_snapshot());
+	TimestampTz result = 0;
+	GtTable		table;
+	GtRow	   *rows;
+	int			n;
+	int			i;
+
+	gt_open(&table, GT__START, AccessShareLock);
+	n = gt_fetch_some(&table, snapshot, PG_INT32_MAX, &rows);
+	for (i = 0; i < n; i++)
+		if (GT_INT64(&rows[i], START_RUN) == gt_run() && GT_INT64(&rows[i], START_GRACE_BEFORE) > 0)
+			result = Max(result, GT_TIME(&rows[i], START_STARTED_AT));
+	gt_close(&table);
+	UnregisterSnapshot(snapshot);
+	return result;
+}

@@ -15,5 +15,7 @@ extern int64 gt_run(void);		/* this server run */
  */
 extern void gt_start_ensure(void);
 extern bool gt_start_is_recorded(void); /* by a transaction that has committed */
+/* S, if the server was away before this run, as far as it is known here; else 0. */
+extern TimestampTz gt_start_after_outage(void);
 
 #endif

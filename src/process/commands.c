@@ -47,9 +47,11 @@
 #include "shared/parts.h"
 #include "shared/prepared.h"
 #include "shared/renewals.h"
+#include "shared/rows_due.h"
 #include "shared/shmem.h"
 #include "shared/wake.h"
 #include "table/relations.h"
+#include "ttl/ttl.h"
 
 #define WAIT_FOR_EXIT	(5 * USECS_PER_SEC)
 #define TOLD_BY_THEN	USECS_PER_SEC	/* a commit wakes whom it has to before it tells everybody's caches */
@@ -301,6 +303,22 @@ ends_prepared(Node *stmt)
 										  ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 }
 
+/* Can it change what a table whose rows have a deadline needs: its columns, indexes, name, owner? */
+static bool
+changes_tables(Node *stmt)
+{
+	return IsA(stmt, IndexStmt) || IsA(stmt, AlterTableStmt) || IsA(stmt, RenameStmt) || IsA(stmt, ReindexStmt) ||
+		IsA(stmt, DropStmt) || IsA(stmt, AlterObjectSchemaStmt) || IsA(stmt, CreateFunctionStmt);
+}
+
+/* Are there any in this database? */
+static bool
+have_ttls(void)
+{
+	return IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL &&
+		OidIsValid(gt_extension()) && gt_ttl_list() != NIL;
+}
+
 static void
 call_through(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
@@ -322,6 +340,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	bool		drops_ours = IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt);
 	bool		look_again = rebuilds(stmt) || changes_rights(stmt);	/* a ROLLBACK frees the statement */
 	bool		prepared = ends_prepared(stmt) && IsTransactionState() && !RecoveryInProgress();
+	bool		stirs = changes_tables(stmt) || changes_rights(stmt);
 	Held		held = {NULL, InvalidOid};
 	GtPreparedEnd end;
 
@@ -358,6 +377,8 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */
 	if (look_again && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)
 		gt_due_after_commit(gt_now() + TOLD_BY_THEN);
+	if (stirs && have_ttls())
+		gt_rows_stir(gt_now() + TOLD_BY_THEN);
 }
 
 static void

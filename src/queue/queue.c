@@ -42,6 +42,7 @@
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "table/scan.h"
+#include "ttl/ttl.h"
 
 PG_FUNCTION_INFO_V1(gt_ack);
 PG_FUNCTION_INFO_V1(gt_nack);
@@ -165,6 +166,12 @@ gt_claim_handler_of(const GtRow *row, List **known)
 	if (gt_handler_by_id(id, &k->h))
 	{
 		k->may = gt_handler_may_claim(&k->h);
+		*known = lappend(*known, k);
+	}
+	else if (gt_ttl_handler(id, &k->h))
+	{
+		/* it stands for a row that could not be deleted */
+		k->may = gt_acts_for(k->h.owner) || gt_is_admin();
 		*known = lappend(*known, k);
 	}
 	else

@@ -22,9 +22,11 @@
 #include "handler/use.h"
 #include "lease/start.h"
 #include "queue/queue.h"
+#include "rights/rights.h"
 #include "rights/writing.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
+#include "ttl/ttl.h"
 
 PG_FUNCTION_INFO_V1(gt_redrive);
 
@@ -163,6 +165,10 @@ gt_redrive(PG_FUNCTION_ARGS)
 		foreach(lc, gt_handler_list())
 			if (gt_handler_is_own(lfirst(lc)))
 				collect_of(&call, lfirst(lc));
+	if (PG_ARGISNULL(0) && only == NULL)
+		foreach(lc, gt_ttl_list())
+			if (gt_acts_for(((GtTtl *) lfirst(lc))->h.owner))
+				collect_of(&call, &((GtTtl *) lfirst(lc))->h);
 
 	tokens = palloc(Max(list_length(call.found), 1) * sizeof(GtToken *));
 	foreach(lc, call.found)

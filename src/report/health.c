@@ -55,6 +55,7 @@ static const struct
 	{"slots", gt_health_slots},
 	{"history", gt_health_history},
 	{"rights", gt_health_rights},
+	{"ttl", gt_health_ttl},
 	{"prepared", gt_health_prepared},
 	{"consistency", gt_health_consistency},
 	{"capacity", gt_health_capacity},

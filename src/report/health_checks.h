@@ -29,6 +29,7 @@ extern void gt_health_rights(GtHealth *health);
 extern void gt_health_consistency(GtHealth *health);
 
 extern void gt_health_prepared(GtHealth *health);
+extern void gt_health_ttl(GtHealth *health);	/* ttls.c */
 
 extern void gt_health_capacity(GtHealth *health);
 extern void gt_health_renewal_buffer(GtHealth *health);

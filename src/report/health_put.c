@@ -83,5 +83,5 @@ gt_health_put_more(GtHealth *health, int n, const char *what)
 {
 	if (n > GT_HEALTH_ROWS)
 		gt_health_put(health, false, psprintf("and %d more %s", n - GT_HEALTH_ROWS, what),
-					  psprintf("SELECT * FROM %s;", gt_health_our("gt_handlers")));
+					  psprintf("SELECT * FROM %s;", gt_health_our(strcmp(what, "tables") == 0 ? "gt_ttls" : "gt_handlers")));
 }

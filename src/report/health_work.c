@@ -29,6 +29,7 @@
 #include "shared/shmem.h"
 #include "table/records.h"
 #include "table/tampered.h"
+#include "ttl/ttl.h"
 #include "table/versions.h"
 
 #define LATE			(10 * USECS_PER_SEC)	/* overdue, or unclaimed */
@@ -177,7 +178,7 @@ next_dead_handler(GtTable *objects, int after, GtHandler *h)
 	scan = gt_scan_begin_bound(objects, GT_OBJECT_DEAD, 0, NULL, BTGreaterStrategyNumber, Int32GetDatum(after));
 	found = gt_scan_next(scan, &row);
 	gt_scan_end(scan);
-	if (found && !gt_handler_by_id(GT_INT32(&row, O_HANDLER), h))
+	if (found && !gt_handler_by_id(GT_INT32(&row, O_HANDLER), h) && !gt_ttl_handler(GT_INT32(&row, O_HANDLER), h))
 		gt_handler_missing(GT_INT32(&row, O_HANDLER), h);
 	return found;
 }
@@ -193,7 +194,7 @@ gt_health_dead(GtHealth *health)
 
 	gt_open(&objects, GT_OBJECT, AccessShareLock);
 	while (next_dead_handler(&objects, h.id, &h))
-		if (h.missing)
+		if (h.missing || h.rows)
 			handlers = lappend(handlers, memcpy(palloc(sizeof(GtHandler)), &h, sizeof(GtHandler)));
 	foreach(lc, handlers)
 	{
@@ -204,7 +205,12 @@ gt_health_dead(GtHealth *health)
 			continue;
 		if (of->missing)
 			gt_health_put(health, false, psprintf("objects whose handler is missing: %d%s", n, n >= MAX_COUNT ? " or more" : ""),
-						  psprintf("SELECT %s(cleanup_id, attempts) FROM %s WHERE handler IS NULL;", gt_health_our("gt_ack"), gt_health_our("gt_dead")));
+				psprintf("SELECT %s(cleanup_id, attempts) FROM %s WHERE handler IS NULL;", gt_health_our("gt_ack"), gt_health_our("gt_dead")));
+		else if (of->rows)
+			gt_health_put(health, false, psprintf("rows of table %s that can not be deleted: %d%s; gt_dead has the errors", of->name, n,
+										n >= MAX_COUNT ? " or more" : ""),
+				psprintf("SELECT %s(ARRAY(SELECT cleanup_id FROM %s WHERE handler IS NULL AND object_type = %s));",
+						 gt_health_our("gt_redrive"), gt_health_our("gt_dead"), quote_literal_cstr(of->name)));
 		else
 			gt_health_put(health, false, psprintf("objects that used up their attempts: %d%s, of \"%s\"; gt_dead has the errors", n,
 												   n >= MAX_COUNT ? " or more" : "", of->name),

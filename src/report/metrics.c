@@ -29,6 +29,7 @@
 #include "handler/use.h"
 #include "report/health.h"
 #include "report/overdue.h"
+#include "report/ttls.h"
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/margins.h"
@@ -340,9 +341,47 @@ put_renewals(ReturnSetInfo *rsinfo)
 			gt_renewals_count(MyDatabaseId));
 }
 
+static void
+put_ttls(ReturnSetInfo *rsinfo)
+{
+	Output		total = {rsinfo, "ttl_rows_total", "counter", "Rows deleted because their deadline had passed."};
+	Output		overdue = {rsinfo, "ttl_oldest_overdue_seconds", "gauge", "Age of the oldest row that is over and still there."};
+	Output		lag = {rsinfo, "ttl_lag_seconds", "histogram", "From the deadline of a row, plus grace, to its end."};
+	List	   *ttls = gt_ttl_list();
+	GtHistogram histogram;
+	ListCell   *lc;
+
+	foreach(lc, ttls)
+	{
+		GtTtl	   *t = lfirst(lc);
+		GtHandlerEntry *entry;
+		uint64		rows;
+
+		gt_observe_lock();
+		entry = gt_handler_known(t->id);
+		rows = entry != NULL ? entry->cleaned : 0;
+		gt_observe_unlock();
+		put(&total, "", "table", t->type, NULL, NULL, (double) rows);
+	}
+	foreach(lc, ttls)
+	{
+		GtTtl	   *t = lfirst(lc);
+		GtTtlSeen	seen;
+
+		gt_ttl_see(t, &seen);
+		put(&overdue, "", "table", t->type, NULL, NULL,
+			seen.oldest == GT_NEVER || TIMESTAMP_NOT_FINITE(seen.oldest) ? 0 : (double) Max(gt_now() - seen.oldest, 0) / USECS_PER_SEC);
+	}
+	gt_observe_lock();
+	histogram = gt_database_entry()->row_lag;
+	gt_observe_unlock();
+	put_histogram(&lag, NULL, NULL, &histogram);
+}
+
 /* Each by itself: where tables cannot be read, its numbers are left out, and those of `health` tell of it. */
 static void (*const groups[]) (ReturnSetInfo *rsinfo) = {
-	put_gauges, put_counters, put_handlers, put_lag, put_overdue, put_workers, put_health, put_renewals
+	put_gauges, put_counters, put_handlers, put_lag, put_overdue, put_workers, put_health, put_renewals,
+	put_ttls
 };
 
 typedef struct MetricGroup

@@ -34,7 +34,8 @@ PG_FUNCTION_INFO_V1(gt_allow);
 PG_FUNCTION_INFO_V1(gt_disallow);
 PG_FUNCTION_INFO_V1(gt__revoke_all);
 
-static const char *const views[] = {"gt_leases", "gt_garbage", "gt_dead", "gt_handlers", "gt_history", "gt_workers"};
+static const char *const views[] = {"gt_leases", "gt_garbage", "gt_dead", "gt_handlers", "gt_history", "gt_workers",
+"gt_ttls"};
 
 /* ---------------------------------------------------------------- the extension's functions */
 

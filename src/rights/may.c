@@ -80,6 +80,9 @@ static const struct
 	{"gt_handler_drop", GT_RIGHT_HANDLER},
 	{"gt_handler_grant", GT_RIGHT_HANDLER},
 	{"gt_handler_revoke", GT_RIGHT_HANDLER},
+	{"gt_ttl_create", GT_RIGHT_HANDLER},
+	{"gt_ttl_drop", GT_RIGHT_HANDLER},
+	{"gt__ttl_wake", GT_RIGHT_HANDLER},	/* whoever restores a table makes its trigger */
 	{"gt_reclaim", GT_RIGHT_HANDLER},	/* in a block: see reclaim.c */
 	{"gt_forecast", GT_RIGHT_LEASE | GT_RIGHT_MONITOR},
 	{"gt_metrics", GT_RIGHT_MONITOR},
@@ -98,6 +101,7 @@ static const struct
 	{"gt__handler_may", GT_RIGHT_ANY},
 	{"gt__handler_suspended", GT_RIGHT_ANY},
 	{"gt__workers", GT_RIGHT_ANY},
+	{"gt__ttl_sees", GT_RIGHT_ANY},
 };
 
 /*

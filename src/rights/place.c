@@ -177,6 +177,12 @@ has_objects(Snapshot snapshot)
 	gt_open(&objects, GT_OBJECT, AccessShareLock);
 	found = gt_fetch_some(&objects, snapshot, 1, &row) > 0;
 	gt_close(&objects);
+	if (found)
+		return true;
+	/* nor is a row of another database's to be deleted */
+	gt_open(&objects, GT__TTL, AccessShareLock);
+	found = gt_fetch_some(&objects, snapshot, 1, &row) > 0;
+	gt_close(&objects);
 	return found;
 }
 
@@ -184,7 +190,7 @@ has_objects(Snapshot snapshot)
 static bool
 is_subscribed(void)
 {
-	static const GtTableId tables[] = {GT_OBJECT, GT_LEASE};
+	static const GtTableId tables[] = {GT_OBJECT, GT_LEASE, GT__TTL};
 	Relation	rel;
 	bool		found = false;
 	int			i;

@@ -62,6 +62,7 @@ typedef struct Delta
 	uint64		released;
 	uint64		expired;
 	GtHistogram lag;
+	GtHistogram row_lag;
 	Ran		   *ran;
 	struct Delta *next;			/* of the one around it */
 } Delta;
@@ -131,6 +132,7 @@ add_up(const Delta *done)
 		database->garbage += done->garbage;
 		database->dead += done->dead;
 		add_histogram(&database->lag, &done->lag);
+		add_histogram(&database->row_lag, &done->row_lag);
 	}
 	gt_observe_unlock();
 }
@@ -292,6 +294,7 @@ merge(Delta *to, const Delta *from)
 	to->released += from->released;
 	to->expired += from->expired;
 	add_histogram(&to->lag, &from->lag);
+	add_histogram(&to->row_lag, &from->row_lag);
 	for (r = from->ran; r != NULL; r = r->next)
 	{
 		Ran		   *sum = ran_of(to, r->handler);
@@ -481,4 +484,20 @@ gt_observe_cleanup(int handler, Oid owner, bool ok, int64 took, int64 lag)
 		r->failed++;
 	if (took >= 0)
 		observe_value(&r->took, took);
+}
+
+void
+gt_observe_rows(int ttl, Oid owner, int n, const int64 *lags)
+{
+	Delta	   *delta = n > 0 ? delta_here() : NULL;
+	int			i;
+
+	if (delta == NULL)
+		return;
+	gt_observe_lock();
+	(void) gt_handler_entry(ttl, owner);
+	gt_observe_unlock();
+	ran_of(delta, ttl)->cleaned += n;
+	for (i = 0; i < n; i++)
+		observe_value(&delta->row_lag, Max(lags[i], 0));
 }

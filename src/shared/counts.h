@@ -14,6 +14,7 @@ extern void gt_observe_forget(Oid database);	/* it was dropped, or the extension
 extern void gt_observe_dropped(int handler);	/* if this (sub)transaction commits; 0: the extension and all of them */
 extern void gt_observe_cleanup(int handler, Oid owner, bool ok, int64 took, int64 lag); /* lag < 0: not a first attempt */
 extern void gt_observe_lag(int64 lag);	/* of an attempt that gt_claim starts; gt_observe_cleanup() has its own */
+extern void gt_observe_rows(int ttl, Oid owner, int n, const int64 *lags);	/* deleted, so long after their deadlines, us */
 extern void gt_observe_gauges(int leases, int garbage, int dead);	/* so many more, if this (sub)transaction commits */
 extern void gt_count_created(int n);	/* counters, and the gauge of leases with them, if this (sub)transaction commits */
 extern void gt_count_renewed(int n);

@@ -221,6 +221,22 @@ gt_handler_remember(int handler, Oid owner, Oid role)
 	gt_observe_unlock();
 }
 
+void
+gt_handlers_stir(TimestampTz when)
+{
+	HASH_SEQ_STATUS scan;
+	GtHandlerEntry *entry;
+
+	if (handlers == NULL)
+		return;
+	gt_observe_lock();
+	hash_seq_init(&scan, handlers);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (entry->key.database == MyDatabaseId)
+			entry->row_due = Min(entry->row_due, when);
+	gt_observe_unlock();
+}
+
 /* A database was dropped, or the extension in it. */
 void
 gt_handlers_forget(Oid database)

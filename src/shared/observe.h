@@ -73,7 +73,12 @@ typedef struct GtHandlerEntry
 	GtSpeed		speed;
 	Oid			role;			/* gt_handler_role() when it was read for a choice last; InvalidOid: not known */
 	TimestampTz served_at;		/* when a run of it was chosen last */
-	int			batch;			/* objects that one run of kind sql_batch may have; 0: any number */
+	int			batch;			/* objects that one run of kind sql_batch may have, or rows; 0: any number */
+	TimestampTz row_due;		/* of a row TTL, see rows_due.c: when a row of its table is due; 0: nobody has looked */
+	TimestampTz row_low;		/* before that deadline there is no row to be deleted, as far as is known; 0: nothing is */
+	TimestampTz row_looked_at;	/* when all of it was looked at last */
+	TimestampTz row_vain_since; /* nothing could be done since then, for all that was due; 0: something could */
+	bool		row_waits;		/* rows stay for as long as there is an object of their name */
 	bool		reliable;		/* its last run went well, see optimistic.c */
 	TimestampTz rest_until;		/* until then its leases and objects go the ordinary way */
 } GtHandlerEntry;
@@ -89,6 +94,7 @@ typedef struct GtDatabaseEntry
 	int64		dead;
 	TimestampTz progress_at;	/* something was cleaned or had ended */
 	GtHistogram lag;
+	GtHistogram row_lag;		/* of rows: from their deadline to their end */
 } GtDatabaseEntry;
 
 /*
@@ -101,6 +107,7 @@ extern bool gt_handler_may_be_held(const GtHandlerEntry *entry);
 extern GtHandlerEntry *gt_handler_known(int handler);	/* NULL: there is none */
 extern GtDatabaseEntry *gt_database_entry(void);	/* NULL: not preloaded */
 extern void gt_handler_forget(int handler); /* of this database; it was dropped */
+extern void gt_handlers_stir(TimestampTz when);	/* of this database: rows are looked for then at the latest */
 extern void gt_handlers_forget(Oid database);	/* see gt_observe_forget() */
 extern void gt_observe_recount(void);	/* a commit is in no number: the gauges have their start again */
 extern void gt_observe_lock(void);

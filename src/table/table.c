@@ -264,6 +264,26 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 }
 
 bool
+gt_is_there(GtTable *t, GtIndexId id, int nkeys, const Datum *keys)
+{
+	Relation	index = gt_index_of(t, id);
+	ScanKeyData scankeys[4];
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	bool		found;
+
+	Assert(nkeys <= 4);
+	InitDirtySnapshot(dirty);
+	gt_equality_keys(index, nkeys, keys, scankeys);
+	scan = gt_index_beginscan(t->rel, index, &dirty, nkeys);
+	index_rescan(scan, scankeys, nkeys, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, t->slot);
+	ExecClearTuple(t->slot);
+	index_endscan(scan);
+	return found;
+}
+
+bool
 gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row)
 {
 	bool		found;

@@ -17,6 +17,8 @@ extern uint64 gt_handler_writes;	/* how often this process has written gt__handl
 extern Snapshot gt_newest_snapshot(void);
 /* The row that was read there before, if that version is still the newest; false: look for it by an index. */
 extern bool gt_fetch_version(GtTable *t, ItemPointer tid, GtRow *row);
+/* Is there a row with these keys, or may there be: of a transaction, too, that has not committed yet that it is there, or gone? */
+extern bool gt_is_there(GtTable *t, GtIndexId index, int nkeys, const Datum *keys);
 /* Any row of the table. */
 extern bool gt_fetch_any(GtTable *t, GtRow *row);
 /* Rows of a small table, at most `limit`, as this snapshot (which is registered or active) shows them; palloc'd. */

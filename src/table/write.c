@@ -17,6 +17,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -78,6 +79,8 @@ note_write(const GtTable *t)
 		gt_handler_writes++;
 	if (t->id == GT_OBJECT)
 		gt_object_writes++;
+	if (t->id == GT__TTL)
+		CacheInvalidateRelcache(t->rel);	/* every process keeps what it has read of it: see ttl.c */
 	CommandCounterIncrement();
 }
 

@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import fair
+import rows
 from cluster import wait_until
 from fair import percentile
 
@@ -409,4 +410,5 @@ def history(b):
 
 
 ALL = {"create": create, "renew": renew, "renew_buffered": renew_buffered, "create_many": create_many, "reclaim": reclaim, "scale": scale, "lag": lag,
-       "idle": idle, "claim": claim, "history": history, "fairness": fair.fairness, "alternate": fair.alternate}
+       "idle": idle, "claim": claim, "history": history, "fairness": fair.fairness, "alternate": fair.alternate,
+       "row_drain": rows.drain, "row_write": rows.write, "row_lag": rows.lag, "row_culprits": rows.culprits}

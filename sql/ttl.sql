@@ -1,0 +1,239 @@
+-- Rows with a deadline of their own: gt_ttl_create, gt_ttl_drop, gt_ttls, and what gt_reclaim does with them.
+\set VERBOSITY default
+\set SHOW_CONTEXT never
+CREATE SCHEMA r;
+CREATE TABLE r.t (id int PRIMARY KEY, expires_at timestamptz, at timestamp, keep_for interval, note text);
+
+-- what is no table
+SELECT t.fails($$SELECT gt_ttl_create(NULL, 'expires_at')$$);
+SELECT t.fails($$SELECT gt_ttl_create('r.none', 'expires_at')$$);
+CREATE VIEW r.v AS SELECT * FROM r.t;
+CREATE MATERIALIZED VIEW r.m AS SELECT * FROM r.t;
+CREATE SEQUENCE r.s;
+CREATE TEMPORARY TABLE tmp (id int PRIMARY KEY, expires_at timestamptz);
+CREATE FOREIGN DATA WRAPPER r_fdw;
+CREATE SERVER r_server FOREIGN DATA WRAPPER r_fdw;
+CREATE FOREIGN TABLE r.f (id int, expires_at timestamptz) SERVER r_server;
+SELECT what, t.fails(format('SELECT gt_ttl_create(%L, %L)', what, 'expires_at'))
+FROM unnest('{r.v,r.m,r.s,r.f,tmp,r.t_pkey,pg_catalog.pg_class,information_schema.sql_features,_garbagetruck.gt_lease}'::text[]) what;
+DROP TABLE tmp;
+
+-- what is no deadline
+SELECT e, t.fails(format('SELECT gt_ttl_create(%L, %L)', 'r.t', e))
+FROM unnest(ARRAY['gone', 'at', 'note', 'id', 'expires_at + keep_for', 'now()', 'clock_timestamp()', $$'2000-01-01 UTC'::timestamptz$$,
+	'expires_at, at', 'expires_at FROM r.t', '(SELECT expires_at)', 'max(expires_at)', 'expires_at)', '', 'tableoid::text::timestamptz',
+	'expires_at; DROP TABLE r.t']) e;
+SELECT gt_ttl_create('r.t', 'at');
+SELECT gt_ttl_create('r.t', 'expires_at + keep_for');
+SELECT t.fails($$SELECT gt_ttl_create('r.t', NULL)$$);
+
+-- what is missing
+CREATE TABLE r.nokey (id int, expires_at timestamptz);
+CREATE INDEX ON r.nokey (expires_at);
+SELECT t.fails($$SELECT gt_ttl_create('r.nokey', 'expires_at')$$);
+SELECT gt_ttl_create('r.t', 'expires_at');
+SELECT gt_ttl_create('r.t', $$(at AT TIME ZONE 'UTC')$$);
+CREATE INDEX t_hash ON r.t USING hash (expires_at);
+CREATE INDEX t_second ON r.t (note, expires_at);
+CREATE INDEX t_part ON r.t (expires_at) WHERE expires_at > '2000-01-01 UTC';
+SELECT t.state($$SELECT gt_ttl_create('r.t', 'expires_at')$$);
+CREATE INDEX t_some ON r.t (expires_at) WHERE expires_at IS NOT NULL;
+SELECT gt_ttl_create('r.t', 'expires_at');
+DROP INDEX r.t_some;
+CREATE INDEX t_desc ON r.t (expires_at DESC, note);
+SELECT gt_ttl_create('r.t', 'expires_at');
+DROP INDEX r.t_desc;
+SELECT gt_ttl_create('r.t', 'expires_at', create_index => true);
+SELECT gt_ttl_create('r.t', 'expires_at', create_index => true);
+SELECT count(*) FROM pg_index WHERE indrelid = 'r.t'::regclass AND indkey::text = '2' AND indpred IS NULL AND indexrelid <> 'r.t_hash'::regclass;
+CREATE TABLE r.p (id int, expires_at timestamptz, PRIMARY KEY (id, expires_at)) PARTITION BY RANGE (expires_at);
+SELECT gt_ttl_create('r.p', 'expires_at');
+-- an expression, which is kept whatever the search_path is
+CREATE TABLE r.e (id int PRIMARY KEY, created_at timestamptz, keep_for interval);
+SET search_path = r, public;
+SELECT gt_ttl_create('e', $$((created_at AT TIME ZONE 'UTC') + keep_for) AT TIME ZONE 'UTC'$$, create_index => true);
+RESET search_path;
+-- a column whose name needs quotes
+CREATE TABLE r."Q t" ("Id" int PRIMARY KEY, "Expires at" timestamptz);
+SELECT gt_ttl_create('r."Q t"', 'Expires at', create_index => true, wake => false);
+SELECT gt_ttl_create('r."Q t"', '"Expires at"', wake => false);
+
+-- the other arguments
+SELECT t.fails($$SELECT gt_ttl_create('r.t', 'expires_at', batch_size => 0)$$);
+SELECT t.fails($$SELECT gt_ttl_create('r.t', 'expires_at', batch_size => 10001)$$);
+SELECT t.fails($$SELECT gt_ttl_create('r.t', 'expires_at', rate_limit => 0)$$);
+SELECT t.fails($$SELECT gt_ttl_create('r.t', 'expires_at', grace => '-1 s')$$);
+SELECT t.fails(format('SELECT gt_ttl_create(%L, %L, %s => NULL)', 'r.t', 'expires_at', a)) FROM unnest('{create_index,wake,paused,grace}'::text[]) a;
+SELECT t.fails($$SELECT gt_ttl_create('r.t', 'expires_at', cleanup => 'none')$$);
+
+-- the view
+SELECT gt_ttl_create('r.t', 'expires_at', batch_size => 10, rate_limit => 1000000, paused => true, grace => '1 s');
+SELECT table_name, expires_at, cleanup, owner = current_user AS own, batch_size, rate_limit, wake, paused, paused_reason, grace, rows_removed, failures,
+	last_run_at, last_error, next_due_at, oldest_overdue FROM gt_ttls ORDER BY table_name::text;
+SELECT tgname, tgrelid::regclass, tgnattr FROM (SELECT *, tgattr::text AS tgnattr FROM pg_trigger) t(oid) WHERE tgname = 'gt_ttl_wake' ORDER BY 2;
+
+-- rows go when their deadline has passed
+INSERT INTO r.t (id, expires_at) SELECT i, now() - interval '1 minute' FROM generate_series(1, 25) i;
+INSERT INTO r.t (id, expires_at) VALUES (100, now() + interval '1 hour'), (101, NULL), (102, 'infinity'), (103, '-infinity');
+CALL gt_reclaim();
+SELECT count(*) FROM r.t;
+SELECT gt_ttl_create('r.t', 'expires_at', batch_size => 10);
+CALL gt_reclaim();
+SELECT id FROM r.t ORDER BY id;
+SELECT rows_removed, failures FROM gt_ttls WHERE table_name = 'r.t'::regclass;
+-- what max_items says
+INSERT INTO r.t (id, expires_at) SELECT i, now() - interval '1 minute' FROM generate_series(1, 25) i;
+CALL gt_reclaim(7);
+SELECT count(*) FROM r.t;
+-- in a block
+BEGIN;
+INSERT INTO r.t (id, expires_at) VALUES (200, now() - interval '1 s');
+CALL gt_reclaim();
+ROLLBACK;
+SELECT count(*) FROM r.t;
+CALL gt_reclaim();
+-- grace
+SELECT gt_ttl_create('r.t', 'expires_at', grace => '1 hour');
+INSERT INTO r.t (id, expires_at) VALUES (1, gt_clock() - interval '59 minutes'), (2, gt_clock() - interval '61 minutes');
+CALL gt_reclaim();
+SELECT id FROM r.t WHERE id < 10;
+-- an expression, a name that needs quotes, partitions
+INSERT INTO r.e VALUES (1, now() - interval '1 hour', '59 minutes'), (2, now() - interval '1 hour', '61 minutes'), (3, NULL, '1 s');
+INSERT INTO r."Q t" VALUES (1, now()), (2, now() + interval '1 hour');
+CREATE TABLE r.p1 PARTITION OF r.p FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
+CREATE TABLE r.p2 (expires_at timestamptz NOT NULL, gone text, id int NOT NULL);
+ALTER TABLE r.p2 DROP COLUMN gone;
+ALTER TABLE r.p ATTACH PARTITION r.p2 FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+SELECT gt_ttl_create('r.p', 'expires_at', create_index => true);
+INSERT INTO r.p VALUES (1, '2010-01-01'), (2, '2021-01-01'), (3, now() + interval '1 hour');
+-- children by inheritance are not looked at
+CREATE TABLE r.child () INHERITS (r.e);
+INSERT INTO r.child VALUES (1, now() - interval '1 hour', '59 minutes');
+CALL gt_reclaim();
+SELECT (SELECT string_agg(id::text, ' ' ORDER BY id) FROM ONLY r.e) AS e, (SELECT count(*) FROM r.child) AS child,
+	(SELECT string_agg("Id"::text, ' ') FROM r."Q t") AS q, (SELECT string_agg(id::text, ' ') FROM r.p) AS p;
+
+-- cleanup: the row becomes an object, in the transaction that deletes it
+CREATE TABLE r.files (bucket text, key text, expires_at timestamptz, body text, size numeric, PRIMARY KEY (bucket, key));
+SELECT gt_handler_create('r_files', 'queue');
+SELECT gt_ttl_create('r.files', 'expires_at', 'r_files', create_index => true);
+INSERT INTO r.files VALUES ('b', 'k "1"', '2020-01-01 00:00+00', 'short', 1.50), ('b', 'large', '2020-01-01 00:00+00', repeat('x', 70000), 2),
+	('c', repeat('k', 1100), '2020-01-01 00:00+00', NULL, NULL);
+CALL gt_reclaim();
+SELECT count(*) FROM r.files;
+SELECT object_type, CASE WHEN length(object_id) < 100 THEN object_id END AS object_id,
+	object_id = 'md5:' || md5(jsonb_build_array('c', repeat('k', 1100))::text) AS md5, left(payload::text, 110) AS payload, metadata, lease_id, service_id
+FROM gt_claim('{r_files}') ORDER BY payload->>'key';
+SELECT t.fails($$SELECT gt_handler_drop('r_files')$$);
+SELECT t.fails($$SELECT gt_handler_create('r_files', 'http', '{payload.url}')$$);
+-- the key was used again
+INSERT INTO r.files VALUES ('b', 'k "1"', '2020-01-01', 'again'), ('b', 'other', '2020-01-01', 'other');
+CALL gt_reclaim();
+SELECT key FROM r.files;
+SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE object_id = '["b", "k \"1\""]';
+CALL gt_reclaim();
+SELECT count(*) FROM r.files;
+SELECT count(*), bool_and(gt_ack(cleanup_id, attempts)) FROM gt_garbage WHERE object_type = 'r.files';
+-- an object that is leased keeps its row, of which it is the name
+SELECT gt_ttl_create('r.t', 'expires_at');
+UPDATE r.t SET expires_at = '2020-01-01' WHERE id = 1;
+INSERT INTO r.t (id, expires_at) VALUES (2, '2020-01-01');
+SELECT gt_lease_create('1', 'r.t') AS lease \gset
+CALL gt_reclaim();
+SELECT id FROM r.t WHERE id < 10;
+SELECT gt_release(:'lease');
+CALL gt_reclaim();
+SELECT count(*) FROM r.t WHERE id < 10;
+
+-- rows that cannot be deleted
+CREATE TABLE r.refers (id int REFERENCES r.t);
+CREATE FUNCTION r.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.note = 'keep' THEN RETURN NULL; END IF;
+	IF OLD.note = 'raise' THEN RAISE 'no'; END IF;
+	RETURN OLD;
+END $$;
+CREATE TRIGGER keep BEFORE DELETE ON r.t FOR EACH ROW EXECUTE FUNCTION r.keep();
+INSERT INTO r.t (id, expires_at, note) SELECT i, '2020-01-01', CASE i WHEN 7 THEN 'keep' WHEN 8 THEN 'raise' END FROM generate_series(1, 50) i;
+INSERT INTO r.refers VALUES (9), (10);
+CALL gt_reclaim();
+SELECT id FROM r.t WHERE id < 100 ORDER BY id;
+SELECT object_type, object_id, handler, kind, state, attempts, max_attempts, error FROM gt_garbage WHERE object_type = 'r.t' ORDER BY object_id::int;
+SELECT rows_removed > 0 AS removed, failures, last_error IS NOT NULL AS error, oldest_overdue IS NULL AS nothing_overdue FROM gt_ttls WHERE table_name = 'r.t'::regclass;
+SELECT count(*) FROM gt_claim(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage WHERE object_type = 'r.t'));
+-- mended, they go; moved, they are forgotten
+DELETE FROM r.refers WHERE id = 9;
+UPDATE r.t SET note = NULL WHERE id = 7;
+UPDATE r.t SET expires_at = now() + interval '1 hour' WHERE id = 8;
+SELECT gt_redrive();
+CALL gt_reclaim();
+SELECT id FROM r.t WHERE id < 100 ORDER BY id;
+SELECT object_id, attempts FROM gt_garbage WHERE object_type = 'r.t';
+-- dead in the end; discarded, it is tried anew
+UPDATE _garbagetruck.gt_object SET attempts = 24, max_attempts = 25 WHERE object_type = 'r.t';
+SELECT gt_redrive(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage WHERE object_type = 'r.t'));
+CALL gt_reclaim();
+SELECT object_id, state, attempts FROM gt_dead WHERE object_type = 'r.t';
+SELECT detail ~ 'r.t' AS told, remedy IS NOT NULL AS remedy FROM gt_health() WHERE check_name = 'dead' AND NOT ok;
+SELECT gt_ack(cleanup_id, attempts) FROM gt_dead WHERE object_type = 'r.t';
+CALL gt_reclaim();
+SELECT object_id, state, attempts FROM gt_garbage WHERE object_type = 'r.t';
+DELETE FROM r.refers;
+SELECT gt_redrive(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage WHERE object_type = 'r.t'));
+CALL gt_reclaim();
+SELECT count(*) FROM gt_garbage WHERE object_type = 'r.t';
+
+-- what is missing suspends it, until it is there again
+INSERT INTO r.t (id, expires_at) VALUES (1, '2020-01-01');
+ALTER TABLE r.t RENAME COLUMN expires_at TO ends_at;
+CALL gt_reclaim();
+SELECT paused, paused_reason FROM gt_ttls WHERE table_name = 'r.t'::regclass;
+SELECT ok, detail, remedy FROM gt_health() WHERE check_name = 'ttl';
+INSERT INTO r.t (id, ends_at) VALUES (2, '2020-01-01');
+ALTER TABLE r.t RENAME COLUMN ends_at TO expires_at;
+CALL gt_reclaim();
+SELECT count(*) FROM r.t WHERE id < 100;
+INSERT INTO r."Q t" VALUES (1, now());
+DO $$ DECLARE i regclass; BEGIN
+	SELECT indexrelid::regclass INTO i FROM pg_index WHERE indrelid = 'r."Q t"'::regclass AND NOT indisprimary;
+	EXECUTE format('DROP INDEX %s', i);
+END $$;
+CALL gt_reclaim();
+SELECT count(*) FROM r."Q t";
+SELECT ok, detail, remedy FROM gt_health() WHERE check_name = 'ttl';
+CREATE INDEX ON r."Q t" ("Expires at");
+CALL gt_reclaim();
+SELECT count(*) FROM r."Q t";
+SELECT ok FROM gt_health() WHERE check_name = 'ttl';
+
+-- gt_pause() stops it
+INSERT INTO r.t (id, expires_at) VALUES (1, '2020-01-01');
+SELECT gt_pause();
+CALL gt_reclaim();
+SELECT count(*) FROM r.t WHERE id = 1;
+SELECT gt_resume();
+CALL gt_reclaim();
+SELECT count(*) FROM r.t WHERE id = 1;
+
+-- the end of it: by gt_ttl_drop, of the table, of the column, of the extension
+SELECT gt_ttl_drop('r.t'), gt_ttl_drop('r.t');
+SELECT t.fails($$SELECT gt_ttl_drop(NULL)$$);
+SELECT count(*) FROM pg_trigger WHERE tgrelid = 'r.t'::regclass AND tgname = 'gt_ttl_wake';
+INSERT INTO r.t (id, expires_at) VALUES (1, '2020-01-01');
+CALL gt_reclaim();
+SELECT count(*) FROM r.t WHERE id = 1;
+DROP TABLE r.files;
+SELECT table_name FROM gt_ttls WHERE table_name::text ~ 'files';
+SELECT gt_handler_drop('r_files');
+ALTER TABLE r.e DROP COLUMN keep_for;
+CALL gt_reclaim();
+SELECT detail FROM gt_health() WHERE check_name = 'ttl';
+SELECT gt_ttl_drop('r.e');
+SELECT count(*) FROM gt_check();
+SET client_min_messages = warning;
+DROP FOREIGN DATA WRAPPER r_fdw CASCADE;
+DROP SCHEMA r CASCADE;
+RESET client_min_messages;
+CALL gt_reclaim();
+SELECT count(*) FROM gt_ttls;
+SELECT count(*) FROM _garbagetruck.gt__ttl;

@@ -1,0 +1,238 @@
+/*-------------------------------------------------------------------------
+ *
+ * ttls.c
+ *	  What the view gt_ttls, gt_health() and gt_metrics() tell of row TTLs.
+ *
+ * Any role's session runs this; what is the table's owner's (expressions, indexes) is
+ * asked as him.  No lock is waited for: of a table that somebody has locked nothing is
+ * told.  Of a table a bounded number of rows is looked at, from the low end of its index.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/check.h"
+#include "base/transaction.h"
+#include "handler/use.h"
+#include "lease/start.h"
+#include "report/health_checks.h"
+#include "report/ttls.h"
+#include "rights/may.h"
+#include "rights/place.h"
+#include "rights/rights.h"
+#include "shared/clock.h"
+#include "ttl/batch.h"
+#include "ttl/named.h"
+#include "ttl/scan.h"
+
+PG_FUNCTION_INFO_V1(gt__ttl_sees);
+
+#define MAX_LOOK	1000		/* rows */
+#define LATE		(30 * USECS_PER_SEC)	/* after which a row that is over is overdue for people */
+
+/* Is this row put aside? It is tried by itself. */
+static bool
+is_aside(GtTable *objects, const GtTtl *t, const GtLeaf *leaf, TupleTableSlot *row)
+{
+	Datum		key[2];
+	GtRow		object;
+
+	key[0] = gt_row_id(leaf, row);
+	key[1] = CStringGetTextDatum(t->type);
+	return gt_fetch(objects, GT_OBJECT_PKEY, 2, key, &object) && !object.isnull[O_HANDLER] &&
+		GT_INT32(&object, O_HANDLER) == t->id;
+}
+
+/* The oldest row that is over, and the first that will be. */
+static void
+look_at_rows(GtTarget *target, const GtTtl *t, GtTtlSeen *seen)
+{
+	TimestampTz wait;
+	TimestampTz bound = gt_rows_bound(t, RecoveryInProgress() ? 0 : gt_start_after_outage(), &wait);
+	int			level = gt_names_begin();
+	int			looked = 0;
+	GtDeadlines *rows;
+	GtTable		objects;
+	TupleTableSlot *row;
+	int			leaf;
+
+	gt_open(&objects, GT_OBJECT, AccessShareLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+	rows = gt_deadlines_begin(target);
+	gt_deadlines_scan(rows, DT_NOBEGIN, bound);
+	while (seen->oldest == GT_NEVER && looked++ < MAX_LOOK && (row = gt_deadlines_next(rows, &leaf)) != NULL)
+	{
+		TimestampTz deadline = gt_deadline_of(rows, leaf, row);
+
+		if (deadline <= bound && !is_aside(&objects, t, &target->leaves[leaf], row))
+			seen->oldest = seen->next = TIMESTAMP_NOT_FINITE(deadline) ? deadline : deadline + t->h.grace;
+	}
+	if (seen->oldest == GT_NEVER)
+	{
+		TimestampTz first = gt_deadlines_after(rows, bound);
+
+		seen->next = first >= GT_NEVER - t->h.grace ? GT_NEVER : first + t->h.grace;
+	}
+	if (wait != 0 && seen->next != GT_NEVER)
+		seen->next = Max(seen->next, wait);
+	if (wait != 0)
+		seen->oldest = GT_NEVER;
+	gt_deadlines_end(rows);
+	PopActiveSnapshot();
+	gt_close(&objects);
+	gt_names_end(level);
+}
+
+/* The owner may not use the handler any more, or it is gone. */
+static const char *
+cleanup_suspended(const GtTtl *t)
+{
+	GtHandler	h;
+
+	if (t->cleanup == 0)
+		return NULL;
+	if (!gt_handler_by_id(t->cleanup, &h))
+		return "its handler is missing";
+	if (!gt_handler_may_use(&h))
+		return psprintf("role \"%s\" may not use handler \"%s\"", t->h.owner_name, h.name);
+	return NULL;
+}
+
+typedef struct Asking
+{
+	const GtTtl *t;
+	GtTtlSeen  *seen;
+} Asking;
+
+/* As the table's owner. */
+static void
+ask(void *arg)
+{
+	Asking	   *asking = arg;
+	GtTtlSeen  *seen = asking->seen;
+	const GtTtl *t = asking->t;
+	GtTarget	target;
+	int			level = NewGUCNestLevel();
+	int			sec_context;
+	Oid			user;
+
+	GetUserIdAndSecContext(&user, &sec_context);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(t->h.owner, sec_context | SECURITY_RESTRICTED_OPERATION);
+	seen->suspended = cleanup_suspended(t);
+	if (seen->suspended == NULL && gt_target_open(&target, t->relation, t->expression, AccessShareLock, &seen->suspended, &seen->remedy))
+	{
+		look_at_rows(&target, t, seen);
+		gt_target_close(&target);
+	}
+	AtEOXact_GUC(false, level);
+	SetUserIdAndSecContext(user, sec_context);
+}
+
+void
+gt_ttl_see(const GtTtl *t, GtTtlSeen *seen)
+{
+	Asking		asking = {t, seen};
+	ErrorData  *error;
+	int			sec_context;
+	Oid			user;
+
+	memset(seen, 0, sizeof(GtTtlSeen));
+	seen->oldest = seen->next = GT_NEVER;
+	seen->suspended = gt_ttl_suspended(t);
+	if (seen->suspended != NULL)
+		return;
+	GetUserIdAndSecContext(&user, &sec_context);
+	error = gt_try(ask, &asking);
+	SetUserIdAndSecContext(user, sec_context);
+	if (error != NULL)
+		seen->suspended = pstrdup(error->message);
+}
+
+/* gt__ttl_sees(id): behind the view gt_ttls; all NULL for whoever may not know of it. */
+Datum
+gt__ttl_sees(PG_FUNCTION_ARGS)
+{
+	GtTtl	   *t = PG_ARGISNULL(0) ? NULL : gt_ttl_by_id(PG_GETARG_INT32(0));
+	TupleDesc	desc;
+	Datum		v[5];
+	bool		nulls[5] = {false, false, false, false, false};
+	GtTtlSeen	seen;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "gt__ttl_sees does not return a row");
+	if (t == NULL || !(gt_acts_for(t->h.owner) || gt_is_monitor()))
+		PG_RETURN_NULL();
+	gt_ttl_see(t, &seen);
+	v[0] = ObjectIdGetDatum(t->relation);
+	v[1] = ObjectIdGetDatum(t->h.owner);
+	nulls[2] = seen.suspended == NULL;
+	v[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(seen.suspended);
+	nulls[3] = seen.next == GT_NEVER;
+	v[3] = TimestampTzGetDatum(seen.next);
+	nulls[4] = seen.oldest == GT_NEVER || TIMESTAMP_NOT_FINITE(seen.oldest);
+	v[4] = nulls[4] ? (Datum) 0 : PointerGetDatum(gt_us_interval(Max(gt_now() - seen.oldest, 0)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), v, nulls)));
+}
+
+/* What brings a row TTL back that is suspended, as SQL, where that can be said. */
+static const char *
+remedy_of(const GtTtl *t, const GtTtlSeen *seen)
+{
+	if (seen->remedy != NULL)
+		return seen->remedy;
+	if (strcmp(t->declared_by, t->h.owner_name) != 0)
+		return psprintf("SELECT %s(%s, %s);", gt_health_our("gt_ttl_create"), quote_literal_cstr(t->type),
+						quote_literal_cstr(t->expires_at));
+	return psprintf("SELECT %s(%s);", gt_health_our("gt_ttl_drop"), quote_literal_cstr(t->type));
+}
+
+void
+gt_health_ttl(GtHealth *health)
+{
+	TimestampTz now = gt_now();
+	bool		stopped = health->standby || gt_place(NULL) == GT_PLACE_COPY || gt_database_paused();
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, gt_ttl_list())
+	{
+		GtTtl	   *t = lfirst(lc);
+		GtTtlSeen	seen;
+		const char *what = NULL;
+		const char *remedy = NULL;
+
+		if (!(health->all || gt_acts_for(t->h.owner)))
+			continue;
+		gt_ttl_see(t, &seen);
+		if (seen.suspended != NULL)
+		{
+			what = psprintf("table %s is suspended: %s", t->type, seen.suspended);
+			remedy = remedy_of(t, &seen);
+		}
+		else if (t->h.paused && t->h.paused_reason != NULL)
+		{
+			what = psprintf("table %s is paused: %s", t->type, t->h.paused_reason);
+			remedy = "-- once that is mended, gt_ttl_create() anew";
+		}
+		else if (!t->h.paused && !stopped && seen.oldest != GT_NEVER && !TIMESTAMP_NOT_FINITE(seen.oldest) && now - seen.oldest > LATE)
+		{
+			what = psprintf("table %s has rows that are over for %s", t->type, gt_health_seconds(now - seen.oldest));
+			remedy = psprintf("CALL %s();", gt_health_our("gt_reclaim"));
+		}
+		if (what != NULL && ++n <= GT_HEALTH_ROWS)
+			gt_health_put(health, false, what, remedy);
+	}
+	gt_health_put_more(health, n, "tables");
+	if (n == 0)
+		gt_health_put(health, true, "rows that are over go from every table that has a row TTL", NULL);
+}

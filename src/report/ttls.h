@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * ttls.h
+ *	  What is seen of a row TTL.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_TTLS_H
+#define GT_TTLS_H
+
+#include "ttl/ttl.h"
+
+typedef struct GtTtlSeen
+{
+	const char *suspended;		/* why; NULL: it is not */
+	const char *remedy;			/* SQL; or NULL */
+	TimestampTz oldest;			/* since when the oldest row is over; GT_NEVER: none is */
+	TimestampTz next;			/* when the next row is due; GT_NEVER */
+} GtTtlSeen;
+
+extern void gt_ttl_see(const GtTtl *t, GtTtlSeen *seen);
+
+#endif

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * aside.c
+ *	  Rows that were put aside are tried again, each by itself.
+ *
+ * What stands for such a row is garbage whose handler is the row TTL; the chain of runs
+ * chooses and locks it as any other, and writes what came of it.  The row is found by
+ * its key, and judged as if it had been chosen: one that is gone, or whose deadline was
+ * moved, is not the business of anybody any more.  Where the rows are cleaned up
+ * after, the object that stood for the row becomes what is to be cleaned.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/workers.h"
+#include "garbage/objects.h"
+#include "handler/failures.h"
+#include "handler/run.h"
+#include "handler/tally.h"
+#include "handler/turns.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "ttl/batch.h"
+#include "ttl/rows.h"
+
+#define MAX_US		USECS_PER_SEC
+#define BUSY		USECS_PER_SEC	/* us until a row that others have locked is tried again */
+
+/* The row is deleted: the object is garbage of the handler that cleans up after it, or nothing any more. */
+static void
+hand_over(GtTable *objects, GtItem *item, const GtBatch *b)
+{
+	GtVictim   *v = &b->victims[0];
+	GtBirth		birth = {CStringGetTextDatum(b->ttl->type), v->id, b->ttl->h.owner, 0, gt_now(), v->payload, v->metadata, NULL, 0, false};
+
+	gt_garbage_forget(objects, &item->row);
+	if (b->cleaner == NULL)
+		return;
+	birth.handler = b->cleaner->id;
+	birth.due_at += b->cleaner->grace;
+	if (gt_garbage_born(objects, &birth) && !GT_KIND_IS_EXTERNAL(b->cleaner->kind))
+		gt_due_after_commit(birth.due_at);
+}
+
+static void
+not_now(GtItem *item, const char *why, int64 after)
+{
+	item->done = false;
+	item->excused = true;
+	item->excuse = GT_EXCUSE_PLAIN;
+	item->error = pstrdup(why);
+	item->retry_after = after;
+}
+
+/* What came of a try, in the item: as of a run, but for what is settled here: that is gone. */
+static void
+settle(GtTable *objects, GtItem *item, const GtBatch *b)
+{
+	int64		lag;
+
+	if (!item->done)
+	{
+		gt_run_log_failure(&b->ttl->h, item, 1);
+		return;
+	}
+	if (b->why != NULL)
+		not_now(item, psprintf("suspended: %s", b->why), (int64) gt_naptime * USECS_PER_SEC);
+	else if (b->locked_out || b->busy > 0)
+		not_now(item, "somebody has the row or its table locked", BUSY);
+	else
+	{
+		item->gone = true;
+		if (b->n == 0)
+		{
+			gt_garbage_forget(objects, &item->row);
+			return;
+		}
+		lag = Max(gt_now() - b->victims[0].deadline, 0);
+		gt_observe_rows(b->ttl->id, b->ttl->h.owner, 1, &lag);
+		gt_tally(&b->ttl->h, 1, 0, NULL);
+		hand_over(objects, item, b);
+	}
+}
+
+static void
+try(const GtTtl *ttl, GtItem *item, bool in_block, TimestampTz not_before, GtTable *objects)
+{
+	GtVictim	victims[2];
+	GtBatch		batch;
+
+	memset(&batch, 0, sizeof(batch));
+	batch.ttl = ttl;
+	batch.context = CurrentMemoryContext;
+	batch.not_before = not_before;
+	batch.which = GT_BATCH_BY_KEY;
+	batch.key = item->row.isnull[O_PAYLOAD] ? NULL : DatumGetJsonbP(item->row.v[O_PAYLOAD]);
+	batch.id = TextDatumGetCString(item->row.v[O_OBJECT_ID]);
+	batch.limit = 1;
+	batch.victims = victims;
+	if (batch.key == NULL)
+	{
+		item->gone = true;
+		gt_garbage_forget(objects, &item->row);
+		return;
+	}
+	gt_run_body(&ttl->h, item, in_block, gt_batch_run, &batch);
+	settle(objects, item, &batch);
+}
+
+int
+gt_rows_try_again(const GtTtl *ttl, GtTable *objects, GtItem *items, int n, bool in_block, TimestampTz not_before,
+				  bool (*judge) (GtItem *item, void *arg), void *arg)
+{
+	TimestampTz began = gt_now();
+	int			i;
+
+	for (i = 0; i < n && i < GT_MAX_SQL_ITEMS && gt_now() < began + MAX_US; i++)
+	{
+		if (gt_now() > began + GT_TURN && gt_slot_turn_over())
+			break;
+		items[i].gone = i > 0 && !judge(&items[i], arg);
+		if (!items[i].gone)
+			try(ttl, &items[i], in_block, not_before, objects);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return i;
+}

@@ -1,0 +1,511 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  Some rows, locked, deleted and made garbage of in one subtransaction.
+ *
+ * The body of a run (run.c), as the table's owner: see ttl.c for the locks and their
+ * order.  What is found of rows is kept in the caller's memory as it goes, the row in
+ * question last: so that when something of it raises an error, the caller knows of
+ * which rows one is to blame.
+ *
+ * The DELETE is one statement over the places of the rows, which nobody can change
+ * any more: so all triggers, policies and foreign keys of the table apply, as for
+ * whoever else deletes them.
+ *
+ * Fault points: rows_locked, rows_deleted, rows_made.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/point.h"
+#include "garbage/objects.h"
+#include "handler/role.h"
+#include "handler/use.h"
+#include "shared/due.h"
+#include "table/scan.h"
+#include "table/versions.h"
+#include "ttl/batch.h"
+#include "ttl/named.h"
+#include "ttl/wake.h"
+
+#define MAX_BYTES	(16 * 1024 * 1024)	/* of payloads that are in memory at a time */
+
+/* What one body knows. */
+typedef struct Look
+{
+	GtBatch    *b;
+	GtTarget	target;
+	GtDeadlines *rows;
+	GtTable		objects;
+	TimestampTz bound;
+	bool		ask;			/* there may be objects that stand for rows: each is asked for */
+	bool		verify;			/* it is to be seen whether they are gone: a trigger may bring them back */
+	bool		single;			/* there is one row: it may have to be put aside */
+	bool		named;			/* ids are wanted, */
+	bool		described;		/* and payloads */
+	size_t		bytes;
+} Look;
+
+TimestampTz
+gt_rows_bound(const GtTtl *ttl, TimestampTz not_before, TimestampTz *wait)
+{
+	TimestampTz now = gt_now();
+	int64		grace = ttl->h.grace;
+
+	*wait = grace > 0 && not_before != 0 && now < not_before + grace ? not_before + grace : 0;
+	return now - grace;
+}
+
+/* The handler that the rows are garbage of, held to the end of the transaction; false: that can not be. */
+static bool
+hold_cleaner(GtBatch *b)
+{
+	LOCKTAG		tag;
+	GtHandler  *h;
+
+	if (b->ttl->cleanup == 0)
+		return true;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, gt_relid(GT__HANDLER), (uint32) b->ttl->cleanup, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		b->locked_out = true;
+		return false;
+	}
+	h = MemoryContextAlloc(b->context, sizeof(GtHandler));
+	if (!gt_handler_by_id(b->ttl->cleanup, h))
+		b->why = "its handler is missing";
+	else if (!gt_handler_may_use(h))
+		b->why = MemoryContextStrdup(b->context, psprintf("role \"%s\" may not use handler \"%s\"",
+														  GetUserNameFromId(GetUserId(), false), h->name));
+	b->cleaner = h;
+	return b->why == NULL;
+}
+
+/* Is there anything that may be named like a row? What somebody makes meanwhile is found when the garbage is made. */
+static bool
+may_have_objects(GtTable *objects, const GtTtl *ttl)
+{
+	Datum		type = CStringGetTextDatum(ttl->type);
+	GtTable		leases;
+	GtScan	   *scan;
+	GtRow		row;
+	bool		found;
+
+	scan = gt_scan_begin(objects, GT_OBJECT_CLEANUP, 0, NULL);
+	found = gt_scan_next_brief(scan, &row);
+	gt_scan_end(scan);
+	if (found)
+		return true;
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	found = gt_is_there(&leases, GT_LEASE_OBJECT, 1, &type);
+	gt_close(&leases);
+	return found;
+}
+
+static Datum
+keep_datum(GtBatch *b, Datum value)
+{
+	MemoryContext old = MemoryContextSwitchTo(b->context);
+
+	if (value != (Datum) 0)
+		value = datumCopy(value, false, -1);
+	MemoryContextSwitchTo(old);
+	return value;
+}
+
+static void
+left(GtBatch *b, TimestampTz deadline)
+{
+	b->left_from = Min(b->left_from, deadline);
+}
+
+typedef enum
+{
+	NOTHING, ASIDE, SOMETHING	/* stands for it because it could not be deleted, and is tried by itself; or is an object of its name */
+} Standing;
+
+/* What is there by the name of a row? */
+static Standing
+standing_for(Look *look, const GtVictim *v)
+{
+	GtBatch    *b = look->b;
+	Datum		key[2];
+	GtRow		row;
+
+	if (!look->ask || (b->id != NULL && strcmp(b->id, TextDatumGetCString(v->id)) == 0))
+		return NOTHING;
+	key[0] = v->id;
+	key[1] = CStringGetTextDatum(b->ttl->type);
+	if (!gt_is_there(&look->objects, GT_OBJECT_PKEY, 2, key))
+		return NOTHING;
+	if (gt_fetch(&look->objects, GT_OBJECT_PKEY, 2, key, &row) && !row.isnull[O_HANDLER] &&
+		GT_INT32(&row, O_HANDLER) == b->ttl->id)
+		return ASIDE;
+	return SOMETHING;
+}
+
+/* In the memory of the body. */
+static Datum *
+key_of(const GtLeaf *leaf, TupleTableSlot *row)
+{
+	Datum	   *key = palloc(leaf->nkeys * sizeof(Datum));
+	int			i;
+
+	for (i = 0; i < leaf->nkeys; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(row->tts_tupleDescriptor, leaf->keys[i] - 1);
+		bool		isnull;
+
+		key[i] = datumCopy(slot_getattr(row, leaf->keys[i], &isnull), att->attbyval, att->attlen);
+	}
+	return key;
+}
+
+/* Locks it and notes what is wanted of it; false: it is to be left. */
+static bool
+take(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
+{
+	GtBatch    *b = look->b;
+	const GtLeaf *of = &look->target.leaves[leaf];
+	Standing	standing;
+
+	/* first: should anything of it raise an error, it is known which row that is */
+	if (look->named)
+		v->id = keep_datum(b, gt_row_id(of, row));
+	if (look->single)
+		v->payload = keep_datum(b, gt_row_key(of, row));
+	standing = standing_for(look, v);
+	if (standing == ASIDE)
+		return false;
+	v->deadline = gt_deadline_of(look->rows, leaf, row);
+	if (v->deadline == GT_NEVER || v->deadline > look->bound)
+		return false;
+	if (standing == SOMETHING)
+	{
+		b->waiting++;
+		left(b, v->deadline);
+		return false;
+	}
+	if (gt_row_lock(look->rows, leaf, row) != GT_ROW_LOCKED)
+	{
+		b->busy++;
+		left(b, v->deadline);
+		return false;
+	}
+	if (look->verify)
+		v->key = key_of(of, row);
+	if (look->described)
+	{
+		Datum		metadata;
+
+		v->payload = keep_datum(b, gt_row_payload(of, row, &metadata));
+		v->metadata = keep_datum(b, metadata);
+		look->bytes += VARSIZE_ANY(DatumGetPointer(v->payload));
+	}
+	return true;
+}
+
+/* The next victim, whatever becomes of it, is in its place. */
+static GtVictim *
+begin_victim(Look *look, int leaf, TupleTableSlot *row)
+{
+	GtBatch    *b = look->b;
+	GtVictim   *v = &b->victims[b->n++];
+
+	memset(v, 0, sizeof(GtVictim));
+	v->leaf = RelationGetRelid(look->target.leaves[leaf].rel);
+	v->tid = row->tts_tid;
+	return v;
+}
+
+static void
+choose(Look *look)
+{
+	GtBatch    *b = look->b;
+	TupleTableSlot *row;
+	int			leaf;
+
+	b->n = 0;
+	gt_deadlines_scan(look->rows, b->low != 0 ? b->low : DT_NOBEGIN, look->bound);
+	while (b->n < b->limit && look->bytes < MAX_BYTES && (row = gt_deadlines_next(look->rows, &leaf)) != NULL)
+		if (!take(look, leaf, row, begin_victim(look, leaf, row)))
+			b->n--;
+	b->full = b->n == b->limit || look->bytes >= MAX_BYTES;
+	if (!b->full)
+	{
+		TimestampTz first = gt_deadlines_after(look->rows, look->bound);
+
+		b->next = first >= GT_NEVER - b->ttl->h.grace ? GT_NEVER : first + b->ttl->h.grace;
+	}
+}
+
+/* What is left of these: they are at the beginning of the part then. */
+static void
+take_these(Look *look)
+{
+	GtBatch    *b = look->b;
+	int			n = b->n;
+	int			i;
+
+	b->n = 0;
+	for (i = 0; i < n; i++)
+	{
+		GtVictim	before = b->victims[i];
+		TupleTableSlot *row = NULL;
+		int			leaf;
+
+		for (leaf = 0; leaf < look->target.nleaves; leaf++)
+			if (RelationGetRelid(look->target.leaves[leaf].rel) == before.leaf)
+				break;
+		if (leaf < look->target.nleaves)
+			row = gt_deadlines_fetch(look->rows, leaf, &before.tid);
+		if (row != NULL && !take(look, leaf, row, begin_victim(look, leaf, row)))
+			b->n--;
+	}
+}
+
+/* The values of the key that an object was put aside with. */
+static int
+read_key(Look *look, const char **names, Datum *values)
+{
+	GtLeaf	   *leaf = &look->target.leaves[0];
+	Oid			types[1] = {JSONBOID};
+	Datum		args[1];
+	int			i;
+
+	args[0] = JsonbPGetDatum(look->b->key);
+	if (SPI_execute_with_args(psprintf("SELECT (pg_catalog.jsonb_populate_record(NULL::%s, $1)).*", gt_ttl_type(RelationGetRelid(leaf->rel))),
+							  1, types, args, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the key of a row");
+	for (i = 0; i < leaf->nkeys; i++)
+	{
+		char	   *name = NameStr(TupleDescAttr(RelationGetDescr(leaf->rel), leaf->keys[i] - 1)->attname);
+		bool		isnull;
+
+		names[i] = name;
+		values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, SPI_fnumber(SPI_tuptable->tupdesc, name), &isnull);
+		if (isnull)
+			return 0;
+	}
+	return leaf->nkeys;
+}
+
+static void
+take_by_key(Look *look)
+{
+	GtBatch    *b = look->b;
+	const char *names[INDEX_MAX_KEYS];
+	Datum		values[INDEX_MAX_KEYS];
+	TupleTableSlot *row;
+	int			leaf;
+
+	b->n = 0;
+	if (look->target.nleaves == 0 || read_key(look, names, values) == 0)
+		return;
+	row = gt_deadlines_find(look->rows, names, values, &leaf);
+	if (row != NULL && !take(look, leaf, row, begin_victim(look, leaf, row)))
+		b->n--;
+}
+
+/* ---------------------------------------------------------------- what is done with them */
+
+/* How many of those in one table the DELETE has met. */
+static uint64
+delete_from(GtBatch *b, GtTarget *target, Oid leaf)
+{
+	Oid			types[2] = {TIDARRAYOID, OIDOID};
+	Datum	   *tids = palloc(b->n * sizeof(Datum));
+	Datum		values[2];
+	char	   *sql;
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < b->n; i++)
+		if (b->victims[i].leaf == leaf)
+			tids[n++] = PointerGetDatum(&b->victims[i].tid);
+	if (n == 0)
+		return 0;
+	values[0] = PointerGetDatum(construct_array(tids, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+	values[1] = ObjectIdGetDatum(leaf);
+	sql = psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)%s", target->partitioned ? "" : "ONLY ",
+				   gt_ttl_type(RelationGetRelid(target->rel)),
+				   target->partitioned ? " AND tableoid OPERATOR(pg_catalog.=) $2" : "");
+	if (SPI_execute_with_args(sql, target->partitioned ? 2 : 1, types, values, NULL, false, 0) < 0)
+		elog(ERROR, "could not delete rows: %s", SPI_result_code_string(SPI_result));
+	return SPI_processed;
+}
+
+/* Has somebody a trigger there that could bring a row back? */
+static bool
+has_triggers(Relation rel)
+{
+	int			i;
+
+	for (i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		if (!rel->trigdesc->triggers[i].tgisinternal && TRIGGER_FOR_DELETE(rel->trigdesc->triggers[i].tgtype))
+			return true;
+	return false;
+}
+
+/* Is a row with this key there none the less, and over? */
+static bool
+is_back(Look *look, const GtVictim *v)
+{
+	const char *names[INDEX_MAX_KEYS];
+	GtLeaf	   *of = NULL;
+	TupleTableSlot *row;
+	int			leaf;
+	int			i;
+
+	for (i = 0; i < look->target.nleaves; i++)
+		if (RelationGetRelid(look->target.leaves[i].rel) == v->leaf)
+			of = &look->target.leaves[i];
+	for (i = 0; of != NULL && i < of->nkeys; i++)
+		names[i] = NameStr(TupleDescAttr(RelationGetDescr(of->rel), of->keys[i] - 1)->attname);
+	row = of != NULL ? gt_deadlines_find(look->rows, names, v->key, &leaf) : NULL;
+	return row != NULL && gt_deadline_of(look->rows, leaf, row) <= look->bound;
+}
+
+static bool
+any_is_back(Look *look)
+{
+	bool		found = false;
+	int			i;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	look->rows = gt_deadlines_begin(&look->target);
+	for (i = 0; i < look->b->n && !found; i++)
+		found = is_back(look, &look->b->victims[i]);
+	gt_deadlines_end(look->rows);
+	PopActiveSnapshot();
+	return found;
+}
+
+static void
+delete_rows(Look *look)
+{
+	GtBatch    *b = look->b;
+	GtTarget   *target = &look->target;
+	uint64		deleted = 0;
+	int			i;
+
+	gt_set_for_runs("enable_tidscan", "on");
+	for (i = 0; i < target->nleaves; i++)
+		deleted += delete_from(b, target, RelationGetRelid(target->leaves[i].rel));
+	if (deleted < (uint64) b->n || (look->verify && any_is_back(look)))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg(b->n == 1 ? "the row is still there: a trigger, a rule or a policy has kept it" :
+						"rows are still there: a trigger, a rule or a policy has kept them")));
+}
+
+static void
+make_garbage(Look *look)
+{
+	GtBatch    *b = look->b;
+	TimestampTz due_at = gt_now() + b->cleaner->grace;
+	int			i;
+
+	for (i = 0; i < b->n; i++)
+	{
+		GtVictim   *v = &b->victims[i];
+		GtBirth		birth = {CStringGetTextDatum(b->ttl->type), v->id, b->ttl->h.owner, b->cleaner->id, due_at,
+		v->payload, v->metadata, NULL, 0, false};
+
+		if (!gt_garbage_born(&look->objects, &birth))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("there is an object of that name since a moment ago")));
+	}
+	if (b->n > 0 && !GT_KIND_IS_EXTERNAL(b->cleaner->kind))
+		gt_due_after_commit(due_at);
+}
+
+/* Locks them and finds out what is wanted. */
+static void
+look_at_rows(Look *look)
+{
+	GtBatch    *b = look->b;
+	TimestampTz wait;
+	int			level = 0;
+
+	look->bound = gt_rows_bound(b->ttl, b->not_before, &wait);
+	if (wait != 0)
+	{
+		b->n = 0;
+		b->next = wait;
+		return;
+	}
+	look->verify = !b->keep && has_triggers(look->target.rel);
+	look->ask = may_have_objects(&look->objects, b->ttl);
+	look->single = b->which == GT_BATCH_BY_KEY || (b->which == GT_BATCH_CHOOSE ? b->limit : b->n) == 1;
+	look->described = b->cleaner != NULL || b->keep || look->single;
+	look->named = look->described || look->ask;
+	if (look->named)
+		level = gt_names_begin();
+	PushActiveSnapshot(GetLatestSnapshot());
+	look->rows = gt_deadlines_begin(&look->target);
+	if (b->which == GT_BATCH_CHOOSE)
+		choose(look);
+	else if (b->which == GT_BATCH_THESE)
+		take_these(look);
+	else
+		take_by_key(look);
+	gt_deadlines_end(look->rows);
+	PopActiveSnapshot();
+	if (look->named)
+		gt_names_end(level);
+}
+
+void
+gt_batch_run(void *batch)
+{
+	GtBatch    *b = batch;
+	const char *why;
+	const char *remedy;
+	Look		look;
+
+	memset(&look, 0, sizeof(look));
+	look.b = b;
+	if (!gt_ttl_lock(b->ttl->relation, false, false))
+		b->locked_out = true;
+	if (b->locked_out || !hold_cleaner(b))
+		return;
+	if (!gt_target_open(&look.target, b->ttl->relation, b->ttl->expression, RowExclusiveLock, &why, &remedy))
+	{
+		b->locked_out = why == NULL;
+		if (why != NULL)
+			b->why = MemoryContextStrdup(b->context, why);
+		return;
+	}
+	b->awake = gt_wake_is_set(look.target.rel);
+	gt_open(&look.objects, GT_OBJECT, RowExclusiveLock);
+	look_at_rows(&look);
+	GT_POINT("rows_locked");
+	if (b->n > 0 && !b->keep)
+	{
+		delete_rows(&look);
+		GT_POINT("rows_deleted");
+		if (b->cleaner != NULL && b->which != GT_BATCH_BY_KEY)
+			make_garbage(&look);	/* else its object is there already */
+		GT_POINT("rows_made");
+	}
+	gt_close(&look.objects);
+	gt_target_close(&look.target);
+}

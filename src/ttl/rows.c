@@ -1,0 +1,301 @@
+/*-------------------------------------------------------------------------
+ *
+ * rows.c
+ *	  A run of a row TTL: the oldest rows of its table are deleted.
+ *
+ * The chain of runs (clean.c) calls this, in its transaction: see ttl.c.  All rows are
+ * tried at once.  Where that fails its halves are, one after the other in the same
+ * transaction, until the culprit is by itself: it is put aside, as garbage that stands
+ * for it.  So many subtransactions as a transaction should have, and a second, are the
+ * limit; what is left then begins the next run.
+ *
+ * Putting aside writes our own table only, outside of what has failed; it is undone
+ * with the transaction, and then the row is where it was.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/workers.h"
+#include "garbage/objects.h"
+#include "handler/failures.h"
+#include "handler/rates.h"
+#include "handler/run.h"
+#include "handler/tally.h"
+#include "handler/slots.h"
+#include "handler/turns.h"
+#include "shared/counts.h"
+#include "shared/due.h"
+#include "shared/rows_due.h"
+#include "ttl/batch.h"
+#include "ttl/rows.h"
+
+#define MAX_US		USECS_PER_SEC
+#define MAX_PARTS	64			/* more than 2 x log2 of the largest batch */
+#define MAX_APART	60			/* rows that are put aside at once, to go by themselves */
+#define MAX_LAG		(10 * 365 * USECS_PER_DAY)
+#define SOON		(50 * INT64CONST(1000))	/* us until what could not be done is tried again */
+
+/* What is left to be tried, of the victims. */
+typedef struct Part
+{
+	int			first;
+	int			n;
+} Part;
+
+typedef struct State
+{
+	GtRowsRun  *run;
+	GtBatch		batch;
+	GtVictim   *all;			/* what the first try has chosen */
+	int			nparts;
+	Part		parts[MAX_PARTS];
+	int			tries;
+	TimestampTz began;
+	int			deleted;
+	int			aside;
+	int64	   *lags;
+	const char *error;			/* the last one */
+	bool		full;			/* there are more than were chosen */
+	bool		busy;			/* others have some, or the table */
+	bool		awake;			/* the table tells of rows that come */
+	bool		suspended;
+	bool		stopped;		/* nothing more is tried now, */
+	TimestampTz again;			/* but then; 0: when there is more */
+	TimestampTz next;			/* the next row is due */
+	TimestampTz left_from;		/* the first deadline of a row that was left */
+} State;
+
+/* The text that stands for a batch in the log. */
+static void
+describe(GtItem *item, const GtTtl *ttl, const GtBatch *b)
+{
+	memset(item, 0, sizeof(GtItem));
+	item->attempt = 1;
+	GT_SET(&item->row, O_OBJECT_TYPE, CStringGetTextDatum(ttl->type));
+	GT_SET(&item->row, O_OBJECT_ID, b->n == 1 && b->victims[0].id != (Datum) 0 ? b->victims[0].id :
+		   CStringGetTextDatum(psprintf("%d rows", b->n)));
+}
+
+/* One try, of what the batch says. */
+static void
+try(State *s, GtItem *item)
+{
+	GtBatch    *b = &s->batch;
+	const GtTtl *ttl = s->run->ttl;
+
+	b->why = NULL;
+	b->locked_out = false;
+	b->busy = b->waiting = 0;
+	b->left_from = GT_NEVER;
+	b->next = GT_NEVER;
+	memset(item, 0, sizeof(GtItem));
+	s->tries++;
+	gt_run_body(&ttl->h, item, s->run->in_block, gt_batch_run, b);
+	s->run->seen.waits = s->run->seen.waits || b->waiting > 0;
+	s->left_from = Min(s->left_from, b->left_from);
+}
+
+/* A try went well. */
+static void
+count(State *s)
+{
+	GtBatch    *b = &s->batch;
+	TimestampTz now = gt_now();
+	int			i;
+
+	for (i = 0; i < b->n; i++)
+		s->lags[s->deleted++] = b->victims[i].deadline < now - MAX_LAG ? MAX_LAG : now - b->victims[i].deadline - s->run->ttl->h.grace;
+}
+
+/* This row could not be deleted, or (error NULL) is to be tried by itself: garbage stands for it from now on. */
+static void
+put_aside(State *s, const GtVictim *v, const char *error)
+{
+	const GtTtl *ttl = s->run->ttl;
+	TimestampTz due_at = gt_now() + (error != NULL ? gt_back_off(ttl->h.retry_delay, 1) : 0);
+	GtBirth		birth = {CStringGetTextDatum(ttl->type), v->id, ttl->h.owner, ttl->id, due_at, v->payload, v->metadata,
+	error, ttl->h.max_attempts, error == NULL};
+	GtTable		objects;
+	bool		born;
+
+	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
+	born = gt_garbage_born(&objects, &birth);
+	gt_close(&objects);
+	s->aside += born;
+	if (born)
+		gt_due_after_commit(due_at);
+	else
+		s->left_from = Min(s->left_from, v->deadline);
+}
+
+/* A try failed, by an error of one of its rows. */
+static void
+blame(State *s, const Part *part, const char *error)
+{
+	GtBatch    *b = &s->batch;
+	int			first = part->first;
+	int			half = b->n / 2;
+
+	s->error = error;
+	if (b->n > 1)
+	{
+		s->parts[s->nparts++] = (Part) {first + half, b->n - half};
+		s->parts[s->nparts++] = (Part) {first, half};
+	}
+	else if (b->n == 1 && b->victims[0].id != (Datum) 0 && b->victims[0].payload != (Datum) 0)
+	{
+		GtItem		told;
+
+		describe(&told, s->run->ttl, b);
+		told.error = (char *) error;
+		gt_run_log_failure(&s->run->ttl->h, &told, 1);
+		put_aside(s, &b->victims[0], error);
+	}
+	else if (b->n == 1 && part->n > 1)
+		s->parts[s->nparts++] = (Part) {first, 1};	/* once more, with what is needed to put it aside */
+	else
+		s->stopped = true;		/* there is no row that could be put aside */
+}
+
+/* Those that were to go by themselves are put aside. */
+static void
+put_apart(State *s)
+{
+	GtBatch    *b = &s->batch;
+	int			i;
+
+	for (i = 0; i < b->n; i++)
+		put_aside(s, &b->victims[i], NULL);
+	if (!gt_ttl_set_careful(s->run->ttl->id, b->full ? -b->n : -s->run->ttl->careful))
+		s->again = gt_now();	/* somebody has its row: some more rows than need be will go so */
+}
+
+/* What a try has come to. */
+static void
+judge(State *s, const Part *part, GtItem *item)
+{
+	GtBatch    *b = &s->batch;
+
+	if (item->excused)
+	{
+		s->stopped = true;
+		s->again = gt_now() + (item->retry_after >= 0 ? item->retry_after : SOON);
+		if (item->cut_short)
+			gt_batch_set_limit(s->run->ttl->id, Max(b->n / 2, 1));
+	}
+	else if (!item->done)
+		blame(s, part, item->error);
+	else if (b->why != NULL || b->locked_out)
+		s->stopped = true;
+	else if (b->keep)
+		put_apart(s);
+	else
+		count(s);
+}
+
+/* One that takes long is smaller the next time. */
+static void
+adapt(State *s, int64 took)
+{
+	int			id = s->run->ttl->id;
+	int			n = s->deleted + s->aside;
+
+	if (s->nparts > 0)
+		gt_batch_set_limit(id, Max(s->parts[s->nparts - 1].n, 1));
+	else if (took > GT_TURN)
+		gt_batch_set_limit(id, Max(n / 2, 1));
+	else if (n > 0)
+		gt_batch_set_limit(id, Max(gt_batch_limit(id), n) * 2);
+}
+
+/* What is known of the table from now on. */
+static void
+tell(State *s, TimestampTz bound)
+{
+	GtRowsRun  *run = s->run;
+	GtRowsSeen *seen = &run->seen;
+	TimestampTz now = gt_now();
+	int64		nap = (int64) gt_naptime * USECS_PER_SEC;
+	int			i;
+
+	for (i = 0; i < s->nparts; i++)
+		s->left_from = Min(s->left_from, s->all[s->parts[i].first].deadline);
+	run->done = s->deleted + s->aside;
+	run->more = !s->stopped && run->done > 0 && (s->full || s->nparts > 0);
+	seen->ttl = run->ttl->id;
+	seen->next = run->more ? now : s->next;
+	if (s->again != 0)
+		seen->next = Min(seen->next, s->again);
+	if ((s->busy || s->stopped) && run->done > 0)
+		seen->next = Min(seen->next, now + SOON);
+	if (s->suspended)
+		seen->next = now + nap;
+	if (!s->awake || !run->ttl->wake || seen->waits)
+		seen->next = Min(seen->next, now + nap);
+	seen->in_vain = (s->busy || s->stopped || s->full || s->nparts > 0) && !s->suspended && run->done == 0;
+	seen->low = s->stopped ? 0 : Min(s->left_from, bound);
+	seen->complete = run->low == 0 && !s->stopped && !s->full;
+}
+
+void
+gt_rows_run(GtRowsRun *run)
+{
+	const GtTtl *ttl = run->ttl;
+	Part		part = {0, 2};
+	State		s;
+	GtItem		item;
+	TimestampTz wait;
+	TimestampTz bound = gt_rows_bound(ttl, run->not_before, &wait);
+
+	memset(&s, 0, sizeof(s));
+	memset(&run->seen, 0, sizeof(run->seen));
+	s.run = run;
+	s.began = gt_now();
+	s.left_from = GT_NEVER;
+	s.batch.ttl = ttl;
+	s.batch.context = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck rows", ALLOCSET_DEFAULT_SIZES);
+	s.batch.not_before = run->not_before;
+	s.batch.keep = ttl->careful > 0;
+	s.batch.low = run->low;
+	s.batch.limit = s.batch.keep ? Min(Min(run->limit, ttl->careful), MAX_APART) : run->limit;
+	s.batch.victims = s.all = palloc0((s.batch.limit + 1) * sizeof(GtVictim));
+	s.lags = palloc((s.batch.limit + 1) * sizeof(int64));
+
+	try(&s, &item);
+	s.full = s.batch.full || (!item.done && !item.excused);
+	s.next = s.batch.next;
+	s.awake = s.batch.awake;
+	s.busy = s.batch.busy > 0 || s.batch.locked_out;
+	s.suspended = s.batch.why != NULL;
+	if (s.batch.full || !item.done)
+		bound = s.batch.n > 0 ? s.all[s.batch.n - 1].deadline : 0;	/* beyond that nothing was looked at */
+	if (s.batch.n == 1 && s.batch.limit == 1)
+		part.n = 1;
+	judge(&s, &part, &item);
+	while (s.nparts > 0 && !s.stopped && s.tries < GT_MAX_SQL_ITEMS && gt_now() < s.began + MAX_US)
+	{
+		part = s.parts[--s.nparts];
+		MemoryContextReset(s.batch.context);
+		s.batch.which = GT_BATCH_THESE;
+		s.batch.victims = s.all + part.first;
+		s.batch.n = part.n;
+		try(&s, &item);
+		s.busy = s.busy || s.batch.busy > 0 || s.batch.locked_out;
+		judge(&s, &part, &item);
+	}
+	tell(&s, bound);
+	adapt(&s, gt_now() - s.began);
+	if (s.deleted > 0 || s.error != NULL)
+		gt_tally(&ttl->h, s.deleted, s.aside, s.error);
+	gt_observe_rows(ttl->id, ttl->h.owner, s.deleted, s.lags);
+	gt_handler_ran(&ttl->h, gt_now() - s.began > GT_SLOW);
+	if (s.deleted > 1)
+		(void) gt_rate_take(&ttl->h, GT_RUNS, s.deleted - 1, &wait);	/* one was when it was chosen */
+}

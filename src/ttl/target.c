@@ -1,0 +1,415 @@
+/*-------------------------------------------------------------------------
+ *
+ * target.c
+ *	  What a row TTL goes by of its table: the deadline, its index, the key.
+ *
+ * Sessions that declare it, workers and views run this, always as the table's owner
+ * (or as somebody who could become him): to analyze an expression, and the indexes on
+ * expressions, may call functions of his.
+ *
+ * The deadline is kept as text with all names qualified, since a dump must carry it;
+ * it is analyzed anew by whoever needs it, and compared with what the index says.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/index.h"
+#include "catalog/partition.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+
+#include "base/text.h"
+#include "base/transaction.h"
+#include "ttl/target.h"
+
+/* ---------------------------------------------------------------- the deadline */
+
+/* One expression, as text; anything else is a syntax error. */
+static Node *
+parse_expression(const char *text)
+{
+	RawStmt    *raw = linitial_node(RawStmt, raw_parser(text, RAW_PARSE_PLPGSQL_EXPR));
+	SelectStmt *select = (SelectStmt *) raw->stmt;
+	ResTarget  *target;
+
+	if (!IsA(select, SelectStmt) || list_length(select->targetList) != 1 || select->distinctClause != NIL ||
+		select->fromClause != NIL || select->whereClause != NULL || select->groupClause != NIL ||
+		select->havingClause != NULL || select->windowClause != NIL || select->sortClause != NIL ||
+		select->limitOffset != NULL || select->limitCount != NULL || select->lockingClause != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("it is more than one expression")));
+	target = linitial_node(ResTarget, select->targetList);
+	if (target->name != NULL || target->indirection != NIL || IsA(target->val, SetToDefault))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("it is more than one expression")));
+	return target->val;
+}
+
+Node *
+gt_target_deadline(Relation rel, const char *text)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	Node	   *node;
+
+	pstate->p_sourcetext = text;
+	addNSItemToQuery(pstate, addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL, false, true),
+					 true, true, true);
+	node = transformExpr(pstate, parse_expression(text), EXPR_KIND_INDEX_EXPRESSION);
+	assign_expr_collations(pstate, node);
+	free_parsestate(pstate);
+	node = eval_const_expressions(NULL, node);
+	fix_opfuncids(node);
+	return node;
+}
+
+List *
+gt_target_columns(Node *deadline)
+{
+	Bitmapset  *attributes = NULL;
+	List	   *result = NIL;
+	int			i = -1;
+
+	pull_varattnos(deadline, 1, &attributes);
+	while ((i = bms_next_member(attributes, i)) >= 0)
+		result = lappend_int(result, i + FirstLowInvalidHeapAttributeNumber);
+	return result;
+}
+
+static void
+must_be_timestamptz(const char *text, Oid type)
+{
+	if (type == TIMESTAMPTZOID)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("expires_at \"%s\" is of type %s, it must be timestamp with time zone", gt_shown(text), format_type_be(type)),
+			 type == TIMESTAMPOID ? errhint("Say in which time zone it is: (%s) AT TIME ZONE 'UTC'.", text) :
+			 type == DATEOID ? errhint("Say in which time zone it begins: (%s)::timestamp AT TIME ZONE 'UTC'.", text) :
+			 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
+}
+
+static void
+must_be_immutable(const char *text, Node *node)
+{
+	if (!contain_mutable_functions(node))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("expires_at \"%s\" is not immutable", gt_shown(text)),
+			 errdetail("No index can be made of it: what it comes to depends on settings, or on when it is asked. timestamptz + interval depends on TimeZone."),
+			 errhint("This would do: ((created_at AT TIME ZONE 'UTC') + keep_for) AT TIME ZONE 'UTC'.")));
+}
+
+static void
+must_be_of_the_row(const char *text, Node *node)
+{
+	ListCell   *lc;
+	List	   *columns = gt_target_columns(node);
+
+	foreach(lc, columns)
+		if (lfirst_int(lc) <= 0)
+			columns = NIL;
+	if (columns == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expires_at \"%s\" is made of no column of the table", gt_shown(text)),
+				 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
+}
+
+typedef struct Parse
+{
+	Relation	rel;
+	const char *text;
+	Node	   *node;
+} Parse;
+
+static void
+parse(void *arg)
+{
+	Parse	   *p = arg;
+
+	p->node = gt_target_deadline(p->rel, p->text);
+}
+
+/* With all names qualified, whatever the search_path is. */
+static char *
+deparse(Relation rel, Node *node)
+{
+	int			level = NewGUCNestLevel();
+	char	   *result;
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	result = deparse_expression(node, deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel)), false, false);
+	AtEOXact_GUC(false, level);
+	return result;
+}
+
+Node *
+gt_target_parse(Relation rel, const char *text, char **expression)
+{
+	AttrNumber	column = get_attnum(RelationGetRelid(rel), text);
+	Parse		p = {rel, text, NULL};
+	ErrorData  *error;
+
+	/* a column by its very name, which may need quotes */
+	if (column > 0)
+		p.text = quote_identifier(text);
+	error = gt_try(parse, &p);
+	if (error != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expires_at \"%s\" is no column or expression of table \"%s\": %s", gt_shown(text),
+						RelationGetRelationName(rel), error->message),
+				 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
+	must_be_timestamptz(text, exprType(p.node));
+	must_be_immutable(text, p.node);
+	must_be_of_the_row(text, p.node);
+	*expression = deparse(rel, p.node);
+	return p.node;
+}
+
+/* ---------------------------------------------------------------- indexes */
+
+/* Is it of every row that has a deadline? */
+static bool
+is_complete(Relation index, Node *deadline)
+{
+	List	   *predicate = RelationGetIndexPredicate(index);
+	NullTest   *test;
+
+	if (predicate == NIL)
+		return true;
+	if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
+		return false;
+	test = linitial(predicate);
+	return test->nulltesttype == IS_NOT_NULL && equal(test->arg, deadline);
+}
+
+static bool
+begins_with(Relation index, Node *deadline)
+{
+	AttrNumber	first = index->rd_index->indkey.values[0];
+
+	if (first == 0)
+		return equal(linitial(RelationGetIndexExpressions(index)), deadline);
+	return IsA(deadline, Var) && ((Var *) deadline)->varattno == first;
+}
+
+Oid
+gt_target_index(Relation rel, Node *deadline, bool *descending)
+{
+	Oid			family = get_opclass_family(GetDefaultOpClass(TIMESTAMPTZOID, BTREE_AM_OID));
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (!OidIsValid(result) && form->indisvalid && form->indisready && index->rd_rel->relam == BTREE_AM_OID &&
+			index->rd_opfamily[0] == family && begins_with(index, deadline) && is_complete(index, deadline))
+		{
+			result = RelationGetRelid(index);
+			*descending = (index->rd_indoption[0] & INDOPTION_DESC) != 0;
+		}
+		index_close(index, NoLock);
+	}
+	return result;
+}
+
+Oid
+gt_target_key(Relation rel)
+{
+	ListCell   *lc;
+	Oid			result = InvalidOid;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_index->indisprimary && index->rd_index->indisvalid)
+			result = RelationGetRelid(index);
+		index_close(index, NoLock);
+	}
+	return result;
+}
+
+const char *
+gt_target_index_sql(Relation rel, Node *deadline, const char *expression, bool concurrently)
+{
+	bool		partitioned = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+
+	return psprintf(IsA(deadline, Var) ? "CREATE INDEX %sON %s (%s);" : "CREATE INDEX %sON %s ((%s));",
+					concurrently && !partitioned ? "CONCURRENTLY " : "",
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel)),
+					expression);
+}
+
+/* ---------------------------------------------------------------- the table */
+
+static void
+set_keys(GtLeaf *leaf)
+{
+	Relation	index = index_open(leaf->key, AccessShareLock);
+	int			i;
+
+	leaf->nkeys = IndexRelationGetNumberOfKeyAttributes(index);
+	for (i = 0; i < leaf->nkeys; i++)
+		leaf->keys[i] = index->rd_index->indkey.values[i];
+	index_close(index, NoLock);
+}
+
+/* What is to be known of a table with rows; false: something is missing. */
+static bool
+set_leaf(GtTarget *target, GtLeaf *leaf, Relation rel, Node *deadline)
+{
+	memset(leaf, 0, sizeof(GtLeaf));
+	leaf->rel = rel;
+	leaf->deadline = rel == target->rel ? deadline :
+		linitial(map_partition_varattnos(list_make1(deadline), 1, rel, target->rel));
+	if (IsA(leaf->deadline, Var))
+		leaf->column = ((Var *) leaf->deadline)->varattno;
+	leaf->index = gt_target_index(rel, leaf->deadline, &leaf->descending);
+	leaf->key = gt_target_key(rel);
+	if (!OidIsValid(leaf->index) || !OidIsValid(leaf->key))
+		return false;
+	set_keys(leaf);
+	return true;
+}
+
+/* Opens the partitions that have rows. false: as gt_target_open(). */
+static bool
+open_leaves(GtTarget *target, Node *deadline, LOCKMODE lockmode, const char **why)
+{
+	List	   *relations = target->partitioned ? find_all_inheritors(RelationGetRelid(target->rel), NoLock, NULL) :
+		list_make1_oid(RelationGetRelid(target->rel));
+	ListCell   *lc;
+
+	target->leaves = palloc(list_length(relations) * sizeof(GtLeaf));
+	foreach(lc, relations)
+	{
+		Relation	rel = target->rel;
+
+		if (lfirst_oid(lc) != RelationGetRelid(target->rel))
+		{
+			if (!ConditionalLockRelationOid(lfirst_oid(lc), lockmode))
+				return false;
+			rel = try_relation_open(lfirst_oid(lc), NoLock);
+			if (rel == NULL)
+				return false;	/* dropped a moment ago: the next look sees it so */
+		}
+		if (rel->rd_rel->relkind != RELKIND_RELATION)
+		{
+			if (rel != target->rel)
+				relation_close(rel, NoLock);
+			continue;
+		}
+		if (!set_leaf(target, &target->leaves[target->nleaves], rel, deadline))
+		{
+			*why = psprintf("partition \"%s\" has no valid index on it", RelationGetRelationName(rel));
+			if (rel != target->rel)
+				relation_close(rel, NoLock);
+			return false;
+		}
+		target->nleaves++;
+	}
+	return true;
+}
+
+/* What is missing of the table as a whole, and what brings it back; NULL: nothing. */
+static const char *
+what_is_missing(GtTarget *target, Node *deadline, const char *expression, const char **remedy)
+{
+	const char *name = RelationGetRelationName(target->rel);
+	bool		descending;
+
+	if (!OidIsValid(gt_target_key(target->rel)))
+	{
+		*remedy = "-- give the table a PRIMARY KEY";
+		return psprintf("table \"%s\" has no primary key", name);
+	}
+	if (!OidIsValid(gt_target_index(target->rel, deadline, &descending)))
+	{
+		*remedy = gt_target_index_sql(target->rel, deadline, expression, true);
+		return psprintf("table \"%s\" has no valid B-tree index that begins with %s", name, expression);
+	}
+	if (pg_class_aclcheck(RelationGetRelid(target->rel), GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		pg_class_aclcheck(RelationGetRelid(target->rel), GetUserId(), ACL_DELETE) != ACLCHECK_OK)
+	{
+		*remedy = psprintf("GRANT SELECT, DELETE ON %s TO %s;",
+						   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target->rel)), name),
+						   quote_identifier(GetUserNameFromId(GetUserId(), false)));
+		return psprintf("its owner may not SELECT and DELETE from table \"%s\"", name);
+	}
+	return NULL;
+}
+
+bool
+gt_target_open(GtTarget *target, Oid relation, const char *expression, LOCKMODE lockmode,
+			   const char **why, const char **remedy)
+{
+	Parse		p = {NULL, expression, NULL};
+	ErrorData  *error;
+
+	*why = *remedy = NULL;
+	memset(target, 0, sizeof(GtTarget));
+	if (!ConditionalLockRelationOid(relation, lockmode))
+		return false;
+	target->rel = try_relation_open(relation, NoLock);
+	if (target->rel == NULL)
+		return false;
+	target->partitioned = target->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	p.rel = target->rel;
+	error = gt_try(parse, &p);
+	if (error != NULL)
+		*why = psprintf("expires_at is no expression of table \"%s\" any more: %s",
+						RelationGetRelationName(target->rel), error->message);
+	else if (exprType(p.node) != TIMESTAMPTZOID || contain_mutable_functions(p.node))
+		*why = psprintf("expires_at of table \"%s\" is no immutable timestamptz any more", RelationGetRelationName(target->rel));
+	else
+		*why = what_is_missing(target, p.node, expression, remedy);
+	if (*why == NULL && open_leaves(target, p.node, lockmode, why))
+		return true;
+	gt_target_close(target);
+	return false;
+}
+
+void
+gt_target_close(GtTarget *target)
+{
+	int			i;
+
+	for (i = 0; i < target->nleaves; i++)
+		if (target->leaves[i].rel != target->rel)
+			relation_close(target->leaves[i].rel, NoLock);
+	if (target->rel != NULL)
+		relation_close(target->rel, NoLock);
+	memset(target, 0, sizeof(GtTarget));
+}
