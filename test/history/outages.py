@@ -106,21 +106,22 @@ class Outages(threading.Thread):
 
     @staticmethod
     def start_of(link):
-        """Run and S, as far as they are recorded."""
-        rows = query(link, "SELECT run, hist.us(max(started_at)) FROM _garbagetruck.gt__start GROUP BY run ORDER BY max(started_at) DESC LIMIT 1")
-        return rows[0] if rows else (None, None)
+        """Run and S, as far as they are recorded: the first, by which some may have been judged, and the last."""
+        rows = query(link, "SELECT run, hist.us(min(started_at)), hist.us(max(started_at)) FROM _garbagetruck.gt__start"
+                           " GROUP BY run ORDER BY 3 DESC LIMIT 1")
+        return rows[0] if rows else (None, None, None)
 
     def outage(self, fault):
         link = self.answering()
-        run, started = self.start_of(link)
+        run, _, last = self.start_of(link)
         if self.found:
-            self.found[-1]["restarted"] = started
+            self.found[-1]["restarted"] = last
         record = {"t": "outage", "kind": fault.__name__, "grace": GRACE * 1000}
         fault(link, record)
         after = wait_until(lambda: self.begun(run), 60)
         if after is None:
             raise RuntimeError("no process says that the server has started again")
-        record["started"] = record["restarted"] = after[0]
+        record["started"], record["restarted"] = after[0]
         record.setdefault("gone", after[2])
         self.offsets.append(after[1])
         self.found.append(record)
@@ -129,7 +130,7 @@ class Outages(threading.Thread):
         """S of another run than that, and the offset of the clock."""
         link = self.answering()
         try:
-            run, started = self.start_of(link)
+            run, *started = self.start_of(link)
             return (started, calibrate(link, 50), now()) if run not in (None, before) else None
         except psycopg2.Error:
             return None
@@ -140,7 +141,7 @@ class Outages(threading.Thread):
         """When all is over."""
         if self.found:
             link = self.answering()
-            self.found[-1]["restarted"] = self.start_of(link)[1]
+            self.found[-1]["restarted"] = self.start_of(link)[2]
             link.close()
         return self.found
 
