@@ -10,7 +10,7 @@ use Time::HiRes qw(usleep);
 
 # nobody flushes by the way, nor because there is so much
 my $node = truck('away', "garbagetruck.restart_grace = '1min'", "wal_writer_delay = '10s'", "checkpoint_timeout = '1h'",
-	'full_page_writes = off');
+	'full_page_writes = off', 'autovacuum = off', "shared_buffers = '64MB'", 'bgwriter_lru_maxpages = 0');
 set_up($node);
 
 sub one
