@@ -51,6 +51,8 @@
 #define COST_FACTOR 20			/* all of a queue is looked at only after so many times what the last such look took, */
 #define CHEAP 1000				/* us: unless that was as little */
 
+#define LONG	(5 * USECS_PER_SEC)	/* a role whose runs others have in progress waits behind those without for so long at most */
+
 typedef struct Found
 {
 	int64		id;				/* first, for gt_by_id() */
@@ -275,6 +277,7 @@ by_turn(const void *a, const void *b)
 static void
 put_in_order(Candidate **candidates, int n)
 {
+	TimestampTz now = gt_now();
 	bool		bound = gt_my_slot != NULL && OidIsValid(gt_my_slot->role);
 	Oid		   *roles = palloc((n + 1) * sizeof(Oid));
 	GtTurn	   *turns = palloc((n + 1) * sizeof(GtTurn));
@@ -295,8 +298,9 @@ put_in_order(Candidate **candidates, int n)
 		for (j = 0; roles[j] != candidates[i]->whose; j++)
 			;
 		candidates[i]->turn = turns[j].at;
-		/* who has a role serves it in turn with what is of none, whoever else does */
-		candidates[i]->workers = !OidIsValid(candidates[i]->role) || (bound && candidates[i]->ours) ? 0 : turns[j].workers;
+		/* who has a role serves it in turn with what is of none, whoever else does; and so is one that has waited for long */
+		candidates[i]->workers = !OidIsValid(candidates[i]->role) || (bound && candidates[i]->ours) ||
+			turns[j].at < now - LONG ? 0 : turns[j].workers;
 	}
 	qsort(candidates, n, sizeof(Candidate *), by_turn);
 }

@@ -48,6 +48,7 @@
 
 #define MANY		64			/* queues, beyond which a worker remembers which of them matter, */
 #define HORIZON		USECS_PER_SEC	/* for so long */
+#define GAP_MARGIN	(100 * INT64CONST(1000))	/* us */
 
 /* What this worker remembers of the queues of its database. */
 static struct
@@ -184,15 +185,22 @@ add_lease(GtPick *pick, const GtLane *lane, const GtRow *lease)
 }
 
 static GtScan *
-begin(Choice *choice, Oid owner, TimestampTz from, bool backward)
+begin(Choice *choice, Oid owner, TimestampTz from)
 {
 	Datum		key = ObjectIdGetDatum(owner);
-	GtScan	   *scan = gt_scan_begin_bound(&choice->leases, GT_LEASE_CHECK, 1, &key,
-										   backward ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber,
-										   TimestampTzGetDatum(from));
 
-	if (backward)
-		gt_scan_backward(scan);
+	return gt_scan_begin_bound(&choice->leases, GT_LEASE_CHECK, 1, &key, BTGreaterEqualStrategyNumber,
+							   TimestampTzGetDatum(from));
+}
+
+static GtScan *
+begin_backward(Choice *choice, Oid owner, TimestampTz after, TimestampTz upto)
+{
+	Datum		key = ObjectIdGetDatum(owner);
+	GtScan	   *scan = gt_scan_begin_range(&choice->leases, GT_LEASE_CHECK, 1, &key, TimestampTzGetDatum(after),
+										   TimestampTzGetDatum(upto));
+
+	gt_scan_backward(scan);
 	return scan;
 }
 
@@ -205,7 +213,7 @@ pick_oldest(Choice *choice, GtLane *lane, TimestampTz from, int share)
 	int			before = pick->n;
 	TimestampTz first = GT_NEVER;
 	GtPlaceInQueue begun;
-	GtScan	   *scan = begin(choice, lane->owner, from, false);
+	GtScan	   *scan = begin(choice, lane->owner, from);
 	GtRow		lease;
 
 	while (gt_scan_next(scan, &lease))
@@ -228,7 +236,7 @@ pick_oldest(Choice *choice, GtLane *lane, TimestampTz from, int share)
 			if (range->to.check_at > place.check_at)
 			{
 				gt_scan_end(scan);
-				scan = begin(choice, lane->owner, range->to.check_at, false);
+				scan = begin(choice, lane->owner, range->to.check_at);
 			}
 			continue;
 		}
@@ -248,16 +256,16 @@ pick_oldest(Choice *choice, GtLane *lane, TimestampTz from, int share)
 	return first;
 }
 
-/* And from now on backwards, down to those. */
+/* And from there on backwards, down to those, up to so many. */
 static void
-pick_newest(Choice *choice, GtLane *lane, int share)
+pick_backward(Choice *choice, GtLane *lane, TimestampTz after, TimestampTz upto, int share)
 {
 	GtPick	   *pick = choice->pick;
 	int			limit = pick->n + share;
 	int			before = pick->n;
 	GtPlaceInQueue top;
 	GtPlaceInQueue bottom;
-	GtScan	   *scan = begin(choice, lane->owner, pick->now, true);
+	GtScan	   *scan = begin_backward(choice, lane->owner, after, upto);
 	GtRow		lease;
 
 	while (pick->n < limit && gt_scan_next(scan, &lease))
@@ -271,7 +279,7 @@ pick_newest(Choice *choice, GtLane *lane, int share)
 		if (range != NULL && range->from.check_at < place.check_at)
 		{
 			gt_scan_end(scan);
-			scan = begin(choice, lane->owner, range->from.check_at, true);
+			scan = begin_backward(choice, lane->owner, after, range->from.check_at);
 		}
 		if (range != NULL || !concerns_us(choice, &lease))
 			continue;
@@ -281,8 +289,44 @@ pick_newest(Choice *choice, GtLane *lane, int share)
 		add_lease(pick, lane, &lease);
 	}
 	gt_scan_end(scan);
-	if (pick->n > before)
-		tell(pick, lane->owner, &bottom, &top);
+	if (pick->n == before)
+		return;
+	tell(pick, lane->owner, &bottom, &top);
+	lane->low.gap_after = bottom.check_at;
+}
+
+/*
+ * From now on backwards.  What passes before this one have had so, and have ended, is
+ * a gap of dead entries as the low end is: it is left out.  What may be left in it
+ * comes from the oldest on, or when all is looked at.
+ */
+static void
+pick_newest(Choice *choice, GtLane *lane, int share)
+{
+	GtLow	   *low = &lane->low;
+	TimestampTz down_to = lane->upto.check_at - 1;
+	int			before = choice->pick->n;
+	int			limit = before + share;
+	TimestampTz gap_after = low->gap_after;
+
+	if (low->gap_upto <= gap_after || low->gap_upto <= down_to)
+	{
+		pick_backward(choice, lane, down_to, choice->pick->now, share);
+		if (choice->pick->n == before)
+			return;
+	}
+	else
+	{
+		pick_backward(choice, lane, Max(low->gap_upto, down_to), choice->pick->now, share);
+		if (choice->pick->n < limit)
+		{
+			low->gap_after = gap_after;
+			if (gap_after > down_to)
+				pick_backward(choice, lane, down_to, gap_after, limit - choice->pick->n);
+		}
+	}
+	/* what commits now is over later */
+	low->gap_upto = choice->pick->now - GAP_MARGIN;
 }
 
 /* The share of a role. */
@@ -310,6 +354,8 @@ pick_lane(Choice *choice, GtLane *lane, int share)
 	else if (!pick->own && !all)
 		pick->next = Min(pick->next, gt_low_late_from(low));
 	/* what is beyond is not looked at here: the next pass, if it finds nothing, tells when that is due */
+	if (all || !lane->more)
+		low->gap_after = low->gap_upto = 0;
 	if (lane->more && share > half)
 		pick_newest(choice, lane, share - half);
 	pick->more = pick->more || lane->more;
@@ -488,8 +534,22 @@ go_round(GtLane *lane, TimestampTz *busy_from)
 	}
 	else
 		return 0;
+	low->gap_upto = 0;
 	gt_low_remember(low);
 	return busy;
+}
+
+/* What was picked and has not ended is in no gap. */
+static void
+shorten_gap(const GtLane *lane)
+{
+	GtLow		low;
+
+	if (lane->missed <= lane->low.gap_after)
+		return;
+	gt_low_recall(&low, GT_LEASE_CHECK, lane->owner);	/* another pass may have gone on since */
+	low.gap_after = Max(low.gap_after, lane->missed);
+	gt_low_remember(&low);
 }
 
 int
@@ -505,6 +565,8 @@ gt_pick_done(GtPick *pick, TimestampTz *busy_from)
 		GtPlaceInQueue place = place_of(key->row);
 
 		lane->ended = lane->ended || ((key->ended || key->left) && gt_compare_places(&place, &lane->upto) <= 0);
+		if (!key->ended)
+			lane->missed = Max(lane->missed, place.check_at);
 		if (!key->busy)
 			continue;
 		lane->busy++;
@@ -513,7 +575,10 @@ gt_pick_done(GtPick *pick, TimestampTz *busy_from)
 		busy++;
 	}
 	for (i = 0; i < pick->nlanes && !pick->own; i++)
+	{
 		if (!pick->lanes[i].met)
 			busy += go_round(&pick->lanes[i], busy_from);
+		shorten_gap(&pick->lanes[i]);
+	}
 	return busy;
 }

@@ -24,6 +24,7 @@ typedef struct GtLane
 	bool		met;			/* some of it is in the hands of others */
 	GtPlaceInQueue upto;		/* the last that was picked from the oldest on; GT_NOWHERE: nothing was */
 	bool		ended;			/* one of those has been */
+	TimestampTz missed;			/* the newest of all that were picked and have not; 0: there is none */
 	int			busy;			/* so many were locked by others, */
 	TimestampTz busy_from;		/* and the newest of them was due then */
 } GtLane;

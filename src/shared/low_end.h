@@ -22,6 +22,8 @@ typedef struct GtLow
 	uint64		late;			/* GtDatabase.late when it began, */
 	uint64		late_now;		/* and when this was recalled */
 	bool		behind;			/* more was due than the last pass had of it */
+	TimestampTz gap_after;		/* passes have had from the other end all that comes after this, */
+	TimestampTz gap_upto;		/* up to this; before the other: there is no such gap */
 
 	/* a round of passes, of which each goes on after the one before: all that they met was locked by others */
 	GtPlaceInQueue after;		/* the last of that; GT_NOWHERE: there is no round */

@@ -69,23 +69,42 @@ gt_scan_begin_null(GtTable *t, GtIndexId id)
 	return begin(t, id, 1, &key);
 }
 
+/* A bound on a column of the index. */
+static void
+bound_key(ScanKeyData *scankey, Relation index, int column, int strategy, Datum bound)
+{
+	Oid			type = index->rd_opcintype[column];
+	Oid			compare = get_opfamily_member(index->rd_opfamily[column], type, type, strategy);
+
+	if (!OidIsValid(compare))
+		elog(ERROR, "no operator %d for type %u", strategy, type);
+	ScanKeyEntryInitialize(scankey, 0, column + 1, strategy, InvalidOid, index->rd_indcollation[column],
+						   get_opcode(compare), bound);
+}
+
 GtScan *
 gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int strategy, Datum bound)
 {
 	Relation	index = gt_index_of(t, id);
-	Oid			type = TupleDescAttr(RelationGetDescr(index), nkeys)->atttypid;
 	ScanKeyData scankeys[4];
-	Oid			op;
 
 	Assert(nkeys < 4);
 	gt_equality_keys(index, nkeys, keys, scankeys);
-	op = get_opfamily_member(index->rd_opfamily[nkeys], index->rd_opcintype[nkeys],
-							 index->rd_opcintype[nkeys], strategy);
-	if (!OidIsValid(op))
-		elog(ERROR, "no operator %d for type %u", strategy, type);
-	ScanKeyEntryInitialize(&scankeys[nkeys], 0, nkeys + 1, strategy, InvalidOid,
-						   index->rd_indcollation[nkeys], get_opcode(op), bound);
+	bound_key(&scankeys[nkeys], index, nkeys, strategy, bound);
 	return begin(t, id, nkeys + 1, scankeys);
+}
+
+GtScan *
+gt_scan_begin_range(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, Datum after, Datum upto)
+{
+	Relation	index = gt_index_of(t, id);
+	ScanKeyData scankeys[4];
+
+	Assert(nkeys < 3);
+	gt_equality_keys(index, nkeys, keys, scankeys);
+	bound_key(&scankeys[nkeys], index, nkeys, BTGreaterStrategyNumber, after);
+	bound_key(&scankeys[nkeys + 1], index, nkeys, BTLessEqualStrategyNumber, upto);
+	return begin(t, id, nkeys + 2, scankeys);
 }
 
 void
