@@ -148,10 +148,15 @@ class Outages(threading.Thread):
     # --- the faults
 
     def backend(self, link, record):
-        rows = wait_until(lambda: query(link, "SELECT pid FROM pg_stat_activity WHERE application_name ~ '^client '"
-                                              " ORDER BY random() LIMIT 1"), 10)
-        record["down"] = now()
-        os.kill(rows[0][0], signal.SIGKILL)
+        def kill():
+            rows = query(link, "SELECT pid FROM pg_stat_activity WHERE application_name ~ '^client ' ORDER BY random() LIMIT 1")
+            record["down"] = now()
+            try:
+                os.kill(rows[0][0], signal.SIGKILL)
+                return True
+            except (IndexError, ProcessLookupError):    # it has gone by itself
+                return False
+        wait_until(kill, 10)
 
     def immediate(self, link, record):
         record["down"] = now()
