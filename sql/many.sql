@@ -101,3 +101,10 @@ SELECT n, sqlstate, created, holder FROM gt_lease_grant_each('[
 	{"object_id": "held 3"},
 	{"object_id": "held 5", "request_key": "old"}]');
 SELECT object_id, service_id = 'pg_regress/many' AS mine FROM gt_leases WHERE object_id IN ('held 3', 'held 4', 'held 5') ORDER BY 1;
+
+-- the row of a new object is written once, before its lease, and is right at once
+BEGIN;
+SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY['once 1', 'once 2'], 'written'));
+SELECT count(*), bool_and(o.cmin::text::int < l.cmin::text::int AND o.fence = l.fence AND o.leases = 1) AS once
+FROM _garbagetruck.gt_object o JOIN _garbagetruck.gt_lease l USING (object_type, object_id) WHERE object_type = 'written';
+ROLLBACK;

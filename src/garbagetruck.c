@@ -18,6 +18,7 @@
 #include "clean/marks.h"
 #include "process/commands.h"
 #include "process/launcher.h"
+#include "shared/ids.h"
 #include "shared/margins.h"
 #include "shared/observe.h"
 #include "shared/parts.h"
@@ -45,6 +46,7 @@ _PG_init(void)
 		gt_prepared_init();
 		gt_margins_init();
 		gt_renewals_init();
+		gt_ids_init();
 		gt_clean_init();
 		gt_launcher_init();
 		gt_database_init();

@@ -27,8 +27,8 @@
  * no subtransaction per element, a thousand of which would overflow the cache of
  * subtransaction ids and slow down every snapshot in the cluster.  Only where a
  * wait for others is given up (lock_timeout, a deadlock) it begins anew, without
- * the element that waited.  A new object row has its handler from the start: so
- * the update that follows when the lease is there touches no index.
+ * the element that waited.  A new object row is as its first lease needs it: as a
+ * rule it is written once.
  *
  *-------------------------------------------------------------------------
  */
@@ -269,13 +269,12 @@ count_lease(GtGrant *e)
 	GtRow	   *row = &object->row;
 	int			attempts = 0;
 
+	if (object->is_new && object->maker == e)
+		return 0;
 	if (object->is_new)
 	{
-		/*
-		 * While we were on our way another may have made the object, leased it
-		 * and forgotten it: only a clock read now, with the row in our hands, is
-		 * later than its fence.
-		 */
+		/* only a clock read now, with the row in our hands, is later than the fences of all before */
+		object->maker = NULL;
 		GT_SET(row, O_FENCE, Int64GetDatum(gt_unique_us()));
 		gt_object_set_owner(row, &e->request);
 		if (e->handler == NULL)
@@ -346,7 +345,6 @@ grant_one(GtGranter *g, GtGrant *e)
 		}
 	}
 
-	e->object->is_new = false;
 	if (GT_CHAR(&e->object->row, O_STATE) != GT_STATE_HELD)
 		gt_garbage_revive(&e->object->row);
 	if (e->handler != NULL)
@@ -354,7 +352,10 @@ grant_one(GtGranter *g, GtGrant *e)
 		gt_object_set_cleanup(&e->object->row, e);
 		e->handler->used = true;
 	}
-	gt_update(&g->objects, &e->object->row);
+	/* what was inserted for it is as it shall be */
+	if (!e->object->is_new || e->object->maker != e)
+		gt_update(&g->objects, &e->object->row);
+	e->object->is_new = false;
 	g->counted++;
 	e->open = false;
 	e->ok = true;

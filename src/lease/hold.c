@@ -154,14 +154,24 @@ gt_object_set_owner(GtRow *object, const GtRequest *r)
 	GT_SET(object, O_CALLER, CStringGetTextDatum(gt_caller[0] != '\0' ? gt_caller : r->service_id));
 }
 
-/* The row of a new object, with its first lease counted. */
-static void
-new_object(GtRow *row, const GtGrant *e, const Datum *key)
+/*
+ * Inserts the row of a new object, with its first lease counted; false: there is one.
+ * While we were on our way another may have made the object, leased it and forgotten
+ * it: then the fence is not good, see ids.c.
+ */
+static bool
+make_object(GtGranter *g, const GtGrant *e, const Datum *key, GtHeldObject *object)
 {
-	gt_object_init(row, key[1], key[0]);
-	gt_object_set_owner(row, &e->request);
+	uint64		deletions = gt_deletions(key[0]);
+
+	gt_object_init(&object->row, key[1], key[0]);
+	gt_object_set_owner(&object->row, &e->request);
 	if (e->handler != NULL)
-		gt_object_set_cleanup(row, e);
+		gt_object_set_cleanup(&object->row, e);
+	GT_SET(&object->row, O_FENCE, Int64GetDatum(gt_unique_us()));
+	object->is_new = gt_insert_unique(&g->objects, &object->row, GT_OBJECT_PKEY);
+	object->maker = object->is_new && gt_deletions(key[0]) == deletions ? e : NULL;
+	return object->is_new;
 }
 
 /* Does a transaction that has checked a fence of the object keep this lease from it, and others that are there, too? */
@@ -215,9 +225,7 @@ hold_object(GtGranter *g, GtGrant *e, GtHeldObject *object)
 			return true;
 		if (result == GT_REFUSED)
 			return false;
-		new_object(&object->row, e, key);
-		object->is_new = gt_insert_unique(&g->objects, &object->row, GT_OBJECT_PKEY);
-		if (object->is_new)
+		if (make_object(g, e, key, object))
 			return true;
 		CHECK_FOR_INTERRUPTS(); /* somebody else's has just been committed */
 	}
@@ -333,10 +341,8 @@ gt_object_read_again(GtGranter *g, const GtGrant *e)
 	if (!gt_fetch(&g->objects, GT_OBJECT_PKEY, 2, key, &object->row))
 	{
 		/* forgotten by the end of its last lease */
-		new_object(&object->row, e, key);
-		if (!gt_insert_unique(&g->objects, &object->row, GT_OBJECT_PKEY))
+		if (!make_object(g, e, key, object))
 			elog(ERROR, "object \"%s\" is there and is not", e->request.object_id);
-		object->is_new = true;
 	}
 }
 

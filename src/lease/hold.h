@@ -32,7 +32,8 @@ typedef struct GtHeldParent
 typedef struct GtHeldObject
 {
 	GtRow		row;
-	bool		is_new;			/* the row is ours, and nothing has been granted on it yet */
+	bool		is_new;			/* the row is ours, and nothing has been granted on it yet; */
+	const GtGrant *maker;		/* it is as this one needs it, with a fence that is later than all before; NULL: it is not */
 	bool		stale;			/* leases on it were ended: the row is to be read again */
 } GtHeldObject;
 

@@ -3,20 +3,29 @@
  * ids.c
  *	  Lease ids, the numbers that fences are made of, and cleanup ids.
  *
- * Every process that creates leases runs this.  Nothing is locked or shared: a
- * process never draws a number twice, ids of two processes differ by their
- * random bits, and fences of one object are drawn while its row is locked.
+ * Every process that creates leases runs this.  Nothing is locked: a process never
+ * draws a number twice, ids of two processes differ by their random bits, and fences
+ * of one object are drawn while its row is locked; but that of a new row before it is
+ * inserted.  Then it is later than those of all rows that there were, if none has
+ * been deleted since, of which deletions are counted in shared memory, by the hash of the
+ * id.  Who deletes has had the row locked, and counts before: so what was counted
+ * before the fence was drawn has no later one.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
+#include "port/atomics.h"
+#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
 #include "shared/clock.h"
 #include "shared/ids.h"
+#include "shared/parts.h"
 
+#define COUNTS		256			/* of deletions */
 #define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 char *
@@ -57,6 +66,54 @@ gt_uuid_v7(pg_uuid_t *id)
 	id->data[6] = 0x70 | (fraction >> 8);
 	id->data[7] = fraction;
 	id->data[8] = 0x80 | (id->data[8] & 0x3f);
+}
+
+static pg_atomic_uint64 *counts = NULL;
+
+static void
+share(bool first)
+{
+	bool		found;
+	int			i;
+
+	counts = ShmemInitStruct("garbagetruck deletions", COUNTS * sizeof(pg_atomic_uint64), &found);
+	for (i = 0; i < COUNTS && first; i++)
+		pg_atomic_init_u64(&counts[i], 0);
+}
+
+void
+gt_ids_init(void)
+{
+	gt_shmem_part(COUNTS * sizeof(pg_atomic_uint64), share);
+}
+
+static pg_atomic_uint64 *
+count_of(Datum object_id)
+{
+	text	   *id = DatumGetTextPP(object_id);
+
+	return &counts[hash_bytes((unsigned char *) VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id)) % COUNTS];
+}
+
+/* What is drawn after this is later than what was drawn before the deletions that it counts. */
+uint64
+gt_deletions(Datum object_id)
+{
+	static uint64 unknown = 0;
+	uint64		n;
+
+	if (counts == NULL)
+		return unknown++;
+	n = pg_atomic_read_u64(count_of(object_id));
+	pg_memory_barrier();
+	return n;
+}
+
+void
+gt_deleting(Datum object_id)
+{
+	if (counts != NULL)
+		pg_atomic_fetch_add_u64(count_of(object_id), 1);
 }
 
 int

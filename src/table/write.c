@@ -24,6 +24,7 @@
 
 #include "base/compat.h"
 #include "shared/clock.h"
+#include "shared/ids.h"
 #include "table/relations.h"
 #include "table/table.h"
 #include "table/versions.h"
@@ -134,7 +135,8 @@ arbiters_like(GtTable *t, Oid index)
 
 /*
  * As INSERT ... ON CONFLICT DO NOTHING: waits for others that are inserting the
- * same keys.  The loop is the protocol of speculative insertion: nobody sees the
+ * same keys.  Callers have just looked whether there is such a row, so it is looked
+ * again only where the first try has met one.  The loop is the protocol of speculative insertion: nobody sees the
  * row before its entry in the arbiter index proves unique, and no unique
  * violation is raised that would abort the caller's transaction.
  */
@@ -143,7 +145,7 @@ gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index)
 {
 	List	   *arbiters;
 	TupleTableSlot *slot;
-	bool		conflict;
+	bool		conflict = false;
 
 	prepare_write(t);
 	arbiters = arbiters_like(t, gt_index(index));
@@ -154,7 +156,7 @@ gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index)
 		uint32		token;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!gt_ExecCheckIndexConstraints(t->rri, slot, t->estate, &tid, arbiters))
+		if (conflict && !gt_ExecCheckIndexConstraints(t->rri, slot, t->estate, &tid, arbiters))
 		{
 			ResetPerTupleExprContext(t->estate);
 			return false;
@@ -199,6 +201,8 @@ delete_version(GtTable *t, GtRow *row, bool wait)
 	TM_FailureData failure;
 	TM_Result	result;
 
+	if (t->id == GT_OBJECT)
+		gt_deleting(row->v[O_OBJECT_ID]);
 	result = table_tuple_delete(t->rel, &row->tid, GetCurrentCommandId(true),
 								SnapshotAny, InvalidSnapshot, wait, &failure, false);
 	if (result == TM_Ok)
