@@ -76,6 +76,7 @@
 #include "handler/tally.h"
 #include "shared/counts.h"
 #include "shared/due.h"
+#include "shared/rows_due.h"
 #include "shared/shmem.h"
 #include "table/records.h"
 #include "ttl/ttl.h"
@@ -364,7 +365,11 @@ judge_record(GtTable *runs, GtRow *record, RunEnd end, const char *error, bool o
 	crash->charge = end == RUN_CRASHED && crash->nitems == 1 &&
 		(GT_BOOL(record, RUN_ALONE) || server_went_on(record) || (only_one && !GT_BOOL(record, RUN_TOGETHER)));
 	if (crash->nitems > 0 && crash->items[0] < 0)
-		done = end != RUN_CRASHED || gt_ttl_set_careful(GT_INT32(record, RUN_HANDLER), crash->nitems);	/* rows */
+	{
+		/* rows, of which none is named */
+		done = end != RUN_CRASHED || gt_ttl_set_careful(GT_INT32(record, RUN_HANDLER), crash->nitems);
+		gt_rows_stir(gt_now());
+	}
 	else if (gt_handler_by_id(GT_INT32(record, RUN_HANDLER), &crash->h) ||
 			 gt_ttl_handler(GT_INT32(record, RUN_HANDLER), &crash->h))
 	{

@@ -76,6 +76,7 @@ typedef struct GtHandlerEntry
 	int			batch;			/* objects that one run of kind sql_batch may have, or rows; 0: any number */
 	TimestampTz row_due;		/* of a row TTL, see rows_due.c: when a row of its table is due; 0: nobody has looked */
 	TimestampTz row_low;		/* before that deadline there is no row to be deleted, as far as is known; 0: nothing is */
+	TimestampTz row_told;		/* the earliest that was told of since somebody went to look */
 	TimestampTz row_looked_at;	/* when all of it was looked at last */
 	TimestampTz row_vain_since; /* nothing could be done since then, for all that was due; 0: something could */
 	bool		row_waits;		/* rows stay for as long as there is an object of their name */

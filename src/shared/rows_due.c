@@ -102,7 +102,8 @@ gt_rows_take(int ttl, Oid owner, TimestampTz until, TimestampTz *low)
 		entry->row_due = until;
 		if (gt_now() < entry->row_looked_at + LOOK_AT_ALL)
 			*low = entry->row_low;
-		entry->row_low = GT_NEVER;
+		entry->row_low = 0;		/* should nothing more be heard of us */
+		entry->row_told = GT_NEVER;
 	}
 	gt_observe_unlock();
 }
@@ -139,7 +140,7 @@ gt_rows_seen(const GtRowsSeen *seen)
 		entry->row_waits = seen->waits || (entry->row_waits && !seen->complete);
 		result = entry->row_due = ours ? next : Min(entry->row_due, next);
 		/* another looks now: then all of it is looked at next */
-		entry->row_low = ours ? Min(entry->row_low, seen->low) : 0;
+		entry->row_low = ours ? Min(entry->row_told, seen->low) : 0;
 	}
 	gt_observe_unlock();
 	remember(seen->ttl, result);
@@ -180,6 +181,7 @@ tell(const Told *t)
 		return;
 	entry->row_due = Min(entry->row_due, t->due);
 	entry->row_low = t->deadline <= 0 ? 0 : Min(entry->row_low, t->deadline);
+	entry->row_told = Min(entry->row_told, Max(t->deadline, 0));
 }
 
 static void
