@@ -91,7 +91,7 @@ shown_setting(const char *name)
 	return GetConfigOptionByName(name, NULL, false);
 }
 
-/* Microseconds of a lease's duration, judged by the settings; false: out of range, or no duration. */
+/* Microseconds of a lease's duration, judged by the settings; of NULL, what they say. false: out of range. */
 bool
 gt_check_duration(Interval *duration, int64 *us, GtFail *f)
 {
@@ -99,6 +99,11 @@ gt_check_duration(Interval *duration, int64 *us, GtFail *f)
 	int64		max = (int64) gt_max_duration * USECS_PER_SEC;
 	char	   *range;
 
+	if (duration == NULL)
+	{
+		*us = (int64) gt_default_duration * 1000;
+		return true;
+	}
 	if (interval_within(duration, min, max, us))
 		return true;
 	range = psprintf("between %s and %s", shown_setting("garbagetruck.min_lease_duration"),

@@ -25,7 +25,6 @@
 
 #include "base/arguments.h"
 #include "base/check.h"
-#include "base/settings.h"
 #include "base/text.h"
 #include "base/transaction.h"
 #include "lease/request.h"
@@ -71,9 +70,8 @@ check(Asked *a, GtFail *f)
 	if (r->parent != NULL && a->duration != NULL)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
 					   "a lease with a parent (%s) has no duration of its own", gt_uuid_cstring(r->parent));
-	r->duration = (int64) gt_default_duration * 1000;
 	r->regrant_delay = r->retry_delay = -1;
-	return (a->duration == NULL || gt_check_duration(a->duration, &r->duration, f)) &&
+	return gt_check_duration(a->duration, &r->duration, f) &&
 		(a->regrant_delay == NULL || gt_check_regrant_delay(a->regrant_delay, &r->regrant_delay, f)) &&
 		(!a->has_max_attempts || gt_check_max_attempts(r->max_attempts, f)) &&
 		(a->retry_delay == NULL || gt_check_retry_delay(a->retry_delay, &r->retry_delay, f));
