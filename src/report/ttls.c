@@ -190,7 +190,7 @@ remedy_of(const GtTtl *t, const GtTtlSeen *seen)
 {
 	if (seen->remedy != NULL)
 		return seen->remedy;
-	if (strcmp(t->declared_by, t->h.owner_name) != 0)
+	if (gt_ttl_suspended(t) != NULL && t->cleanup == 0)
 		return psprintf("SELECT %s(%s, %s);", gt_health_our("gt_ttl_create"), quote_literal_cstr(t->type),
 						quote_literal_cstr(t->expires_at));
 	return psprintf("SELECT %s(%s);", gt_health_our("gt_ttl_drop"), quote_literal_cstr(t->type));
