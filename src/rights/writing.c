@@ -37,11 +37,17 @@ at_end_of_transaction(XactEvent event, void *arg)
 }
 
 void
+gt_mark_prepared(void)
+{
+	gt_at_end(GT_AT_END_WRITING, at_end_of_transaction, NULL);
+	wrote = true;
+}
+
+void
 gt_mark_write(const char *function)
 {
 	gt_must_be_allowed(function);
 	PreventCommandIfReadOnly(function);
 	PreventCommandDuringRecovery(function);
-	gt_at_end(GT_AT_END_WRITING, at_end_of_transaction, NULL);
-	wrote = true;
+	gt_mark_prepared();
 }

@@ -13,5 +13,7 @@
  * in a read-only transaction or on a standby; and what is written may be prepared.
  */
 extern void gt_mark_write(const char *function);
+/* This transaction, if it is prepared, is one that workers are to be told of when it ends; part of gt_mark_write(). */
+extern void gt_mark_prepared(void);
 
 #endif

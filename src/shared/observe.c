@@ -233,7 +233,10 @@ gt_handlers_stir(TimestampTz when)
 	hash_seq_init(&scan, handlers);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		if (entry->key.database == MyDatabaseId)
+		{
 			entry->row_due = Min(entry->row_due, when);
+			entry->row_low = 0;
+		}
 	gt_observe_unlock();
 }
 

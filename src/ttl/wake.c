@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 
 #include "base/transaction.h"
+#include "rights/writing.h"
 #include "shared/clock.h"
 #include "shared/rows_due.h"
 #include "table/relations.h"
@@ -150,8 +151,11 @@ gt__ttl_wake(PG_FUNCTION_ARGS)
 	value = deadline_of(known, TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newslot : data->tg_trigslot, &isnull);
 	deadline = DatumGetTimestampTz(value);
 	if (!isnull && !TIMESTAMP_IS_NOEND(deadline))
+	{
+		gt_mark_prepared();
 		gt_rows_due_after_commit(known->ttl, deadline,
 								 deadline >= GT_NEVER - known->grace ? GT_NEVER : deadline + known->grace);
+	}
 	return PointerGetDatum(NULL);
 }
 

@@ -144,6 +144,21 @@ is($sql->('SELECT count(*) = 1 AND bool_and(ok) FROM gt_health() WHERE check_nam
 is($sql->(q{SELECT count(*) FROM gt_leases WHERE object_id = 'old'}), '1', 'and has committed it');
 $sql->($_) for q{ROLLBACK PREPARED 'nothing of ours'}, q{ROLLBACK PREPARED 'new'}, q{SELECT gt_release(lease_id) FROM gt_leases}, q{DROP OWNED BY other; DROP ROLE other};
 
+# Rows with a deadline of their own, of a transaction that was prepared before a restart, too.
+reload_and_see($node, 'garbagetruck.naptime', '1h');
+$sql->(q{CREATE TABLE visit (id int PRIMARY KEY, expires_at timestamptz); CREATE INDEX ON visit (expires_at); SELECT gt_ttl_create('visit', 'expires_at');
+	INSERT INTO visit VALUES (1, now())});
+$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit') or die 'no row is deleted';
+$prepared->('rows', q{INSERT INTO visit VALUES (2, now() - interval '1 hour')});
+$prepared->('more rows', q{INSERT INTO visit VALUES (3, now() - interval '1 hour')});
+$sql->(q{COMMIT PREPARED 'rows'});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit'), 'a row that is over when it is committed is deleted');
+$node->restart;
+$sql->(q{INSERT INTO visit VALUES (4, now())});
+$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit') or die 'no row is deleted';
+$sql->(q{COMMIT PREPARED 'more rows'});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit'), 'after a restart, too');
+
 # A transaction that has nothing of ours wakes nobody.
 $sql->(q{CREATE TABLE app (n int)});
 $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_workers WHERE role = 'worker'}) or die 'the workers stay';
