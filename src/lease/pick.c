@@ -426,6 +426,7 @@ find_queues(Choice *choice, int *n)
 		known.news = gt_lease_horizon(db, known.until);
 	}
 	keys = gt_scan_keys(&choice->leases, GT_LEASE_CHECK, n);
+	gt_scan_settle_next(&choice->leases, GT_LEASE_CHECK, keys, *n, pick->now);
 	known.many = *n > MANY;
 	if (db != NULL)
 		remember(db, keys, *n);

@@ -19,11 +19,13 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "shared/clock.h"
 #include "table/scan.h"
 #include "table/table_internal.h"
 #include "table/versions.h"
 
 #define KEY_STEPS	16			/* entries of one key that are passed over before the index is descended for the next */
+#define SETTLE_KEYS 64			/* keys whose rows are looked at for when the next is due */
 
 struct GtScan
 {
@@ -170,6 +172,45 @@ gt_scan_keys(GtTable *t, GtIndexId id, int *n)
 	}
 	gt_scan_end(scan);
 	return keys;
+}
+
+/* When the first row of a key is due, from there on. */
+static TimestampTz
+first_of_key(GtTable *t, GtIndexId id, const GtKey *key)
+{
+	Datum		value = ObjectIdGetDatum(key->key);
+	GtScan	   *scan = gt_scan_begin_bound(t, id, 1, &value, BTGreaterEqualStrategyNumber, TimestampTzGetDatum(key->first));
+	TimestampTz first = GT_NEVER;
+	bool		isnull;
+
+	if (gt_next_of_index(t, scan->scan, scan->snapshot, scan->direction))
+		first = DatumGetTimestampTz(slot_getattr(t->slot, gt_index_of(t, id)->rd_index->indkey.values[1], &isnull));
+	gt_scan_end(scan);
+	return first;
+}
+
+/* See scan.h. */
+void
+gt_scan_settle_next(GtTable *t, GtIndexId id, GtKey *keys, int n, TimestampTz after)
+{
+	int			left;
+	int			i;
+
+	for (left = SETTLE_KEYS; left > 0; left--)
+	{
+		GtKey	   *next = NULL;
+		TimestampTz first;
+
+		for (i = 0; i < n; i++)
+			if (keys[i].first > after && keys[i].first != GT_NEVER && (next == NULL || keys[i].first < next->first))
+				next = &keys[i];
+		if (next == NULL)
+			return;
+		first = first_of_key(t, id, next);
+		if (first == next->first)
+			return;
+		next->first = first;
+	}
 }
 
 static bool

@@ -31,5 +31,7 @@ typedef struct GtKey
 	TimestampTz first;
 } GtKey;
 extern GtKey *gt_scan_keys(GtTable *t, GtIndexId index, int *n);
+/* Looks at the rows of those that have something next after that time: nobody is to be woken for rows that are gone. */
+extern void gt_scan_settle_next(GtTable *t, GtIndexId index, GtKey *keys, int n, TimestampTz after);
 
 #endif
