@@ -329,12 +329,28 @@ call_through(PlannedStmt *pstmt, const char *query, bool read_only_tree, Process
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, completion);
 }
 
+/* The same while workers keep out of that database. By itself: what is kept in registers does not outlive an error. */
+static void
+call_held(Held *held, PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
+		  ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
+{
+	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
+	held->db->hold++;
+	LWLockRelease(gt_shared->lock);
+	PG_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(held));
+	{
+		evict_workers(held->db);
+		call_through(pstmt, query, read_only_tree, context, params, env, dest, completion);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(held));
+}
+
 static void
 utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *stmt = pstmt->utilityStmt;
-	volatile bool creates = IsA(stmt, CreateExtensionStmt) &&	/* volatile: read after PG_TRY */
+	bool		creates = IsA(stmt, CreateExtensionStmt) &&
 		strcmp(((CreateExtensionStmt *) stmt)->extname, "garbagetruck") == 0;
 	bool		drops = IsA(stmt, DropdbStmt);
 	bool		drops_ours = IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt);
@@ -355,15 +371,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 		call_through(pstmt, query, read_only_tree, context, params, env, dest, completion);
 	else
 	{
-		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-		held.db->hold++;
-		LWLockRelease(gt_shared->lock);
-		PG_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(&held));
-		{
-			evict_workers(held.db);
-			call_through(pstmt, query, read_only_tree, context, params, env, dest, completion);
-		}
-		PG_END_ENSURE_ERROR_CLEANUP(let_go, PointerGetDatum(&held));
+		call_held(&held, pstmt, query, read_only_tree, context, params, env, dest, completion);
 		if (drops)
 			forget_database(held.db);
 		else
