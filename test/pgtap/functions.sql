@@ -1,7 +1,7 @@
 -- Every function as the contract words it: names and defaults of its arguments, what it returns, how it is marked.
 BEGIN;
 SET LOCAL intervalstyle = 'postgres';
-SELECT plan(106);
+SELECT plan(112);
 
 SELECT is(pg_get_function_arguments('gt_lease_create'::regproc), 'object_id text, object_type text DEFAULT ''custom''::text, service_id text DEFAULT NULL::text, duration interval DEFAULT NULL::interval, cleanup text DEFAULT NULL::text, payload jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, parent uuid DEFAULT NULL::uuid, exclusive boolean DEFAULT false, request_key text DEFAULT NULL::text, max_attempts integer DEFAULT NULL::integer, retry_delay interval DEFAULT NULL::interval, regrant_delay interval DEFAULT NULL::interval', 'gt_lease_create: arguments');
 SELECT is(pg_get_function_result('gt_lease_create'::regproc), 'uuid', 'gt_lease_create: result');
@@ -105,11 +105,17 @@ SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text,
 SELECT is(pg_get_function_arguments('gt_metrics'::regproc), '', 'gt_metrics: arguments');
 SELECT is(pg_get_function_result('gt_metrics'::regproc), 'TABLE(name text, kind text, labels jsonb, value double precision, help text)', 'gt_metrics: result');
 SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_metrics'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_metrics: VOLATILE, PARALLEL UNSAFE, not STRICT');
+SELECT is(pg_get_function_arguments('gt_ttl_create'::regproc), 'table_name regclass, expires_at text, cleanup text DEFAULT NULL::text, batch_size integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, create_index boolean DEFAULT false, wake boolean DEFAULT true, paused boolean DEFAULT false, grace interval DEFAULT ''00:00:00''::interval', 'gt_ttl_create: arguments');
+SELECT is(pg_get_function_result('gt_ttl_create'::regproc), 'void', 'gt_ttl_create: result');
+SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_ttl_create'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_ttl_create: VOLATILE, PARALLEL UNSAFE, not STRICT');
+SELECT is(pg_get_function_arguments('gt_ttl_drop'::regproc), 'table_name regclass', 'gt_ttl_drop: arguments');
+SELECT is(pg_get_function_result('gt_ttl_drop'::regproc), 'boolean', 'gt_ttl_drop: result');
+SELECT is((SELECT ARRAY[provolatile::text, proparallel::text, proisstrict::text, prosecdef::text] FROM pg_proc WHERE oid = 'gt_ttl_drop'::regproc), ARRAY['v', 'u', 'false', 'false'], 'gt_ttl_drop: VOLATILE, PARALLEL UNSAFE, not STRICT');
 
 SELECT is(pg_get_function_arguments('gt_reclaim'::regproc), 'IN max_items integer DEFAULT NULL::integer, INOUT done bigint DEFAULT 0', 'gt_reclaim: arguments');
 SELECT is((SELECT prokind FROM pg_proc WHERE oid = 'gt_reclaim'::regproc)::text, 'p', 'gt_reclaim is a procedure');
 SELECT is((SELECT count(*) FROM (SELECT proname FROM pg_proc WHERE proname LIKE 'gt\_%' GROUP BY proname HAVING count(*) > 1) o), 0::bigint, 'no overloads');
-SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE proname LIKE 'gt\_%' AND proname NOT LIKE 'gt\_\_%'$$, ARRAY['gt_ack', 'gt_ack_many', 'gt_allow', 'gt_check', 'gt_claim', 'gt_clock', 'gt_disallow', 'gt_extend', 'gt_fence', 'gt_fence_check', 'gt_forecast', 'gt_handler_create', 'gt_handler_drop', 'gt_handler_grant', 'gt_handler_revoke', 'gt_health', 'gt_lease_create', 'gt_lease_create_many', 'gt_lease_get', 'gt_lease_grant', 'gt_lease_grant_each', 'gt_lease_list', 'gt_lease_update', 'gt_metrics', 'gt_nack', 'gt_pause', 'gt_reclaim', 'gt_redrive', 'gt_release', 'gt_release_many', 'gt_renew', 'gt_renew_many', 'gt_resume', 'gt_share', 'gt_snooze', 'gt_unshare'], 'and no others');
+SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE proname LIKE 'gt\_%' AND proname NOT LIKE 'gt\_\_%'$$, ARRAY['gt_ack', 'gt_ack_many', 'gt_allow', 'gt_check', 'gt_claim', 'gt_clock', 'gt_disallow', 'gt_extend', 'gt_fence', 'gt_fence_check', 'gt_forecast', 'gt_handler_create', 'gt_handler_drop', 'gt_handler_grant', 'gt_handler_revoke', 'gt_health', 'gt_lease_create', 'gt_lease_create_many', 'gt_lease_get', 'gt_lease_grant', 'gt_lease_grant_each', 'gt_lease_list', 'gt_lease_update', 'gt_metrics', 'gt_nack', 'gt_pause', 'gt_reclaim', 'gt_redrive', 'gt_release', 'gt_release_many', 'gt_renew', 'gt_renew_many', 'gt_resume', 'gt_share', 'gt_snooze', 'gt_ttl_create', 'gt_ttl_drop', 'gt_unshare'], 'and no others');
 
 SELECT * FROM finish();
 ROLLBACK;
