@@ -178,7 +178,7 @@ $standby->promote;
 is(eventually($standby, 'postgres', 'SELECT count(*) FROM gone WHERE id = 100', '1'), '1', 'promoted, it deletes');
 
 # It goes with the extension.
-$standby->safe_psql('postgres', 'DROP EXTENSION garbagetruck');
+$standby->safe_psql('postgres', 'ALTER TABLE gone ALTER at DROP DEFAULT; DROP EXTENSION garbagetruck');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_trigger WHERE tgname = 'gt_ttl_wake'}), '0', 'DROP EXTENSION takes the triggers along');
 $standby->safe_psql('postgres', q{INSERT INTO t VALUES (101, now())});
 $standby->stop;
