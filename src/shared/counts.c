@@ -54,15 +54,7 @@ typedef struct Dropped
 typedef struct Delta
 {
 	int			level;
-	int64		leases;			/* to the gauges */
-	int64		garbage;
-	int64		dead;
-	uint64		created;		/* counters */
-	uint64		renewed;
-	uint64		released;
-	uint64		expired;
-	GtHistogram lag;
-	GtHistogram row_lag;
+	GtCounted	counted;
 	Ran		   *ran;
 	struct Delta *next;			/* of the one around it */
 } Delta;
@@ -105,12 +97,13 @@ add_up(const Delta *done)
 	{
 		GtCounters *counters = &gt_shared->counters[mine - gt_shared->databases];
 
-		pg_atomic_fetch_add_u64(&counters->created, done->created);
-		pg_atomic_fetch_add_u64(&counters->renewed, done->renewed);
-		pg_atomic_fetch_add_u64(&counters->released, done->released);
-		pg_atomic_fetch_add_u64(&counters->expired, done->expired);
+		pg_atomic_fetch_add_u64(&counters->created, done->counted.created);
+		pg_atomic_fetch_add_u64(&counters->renewed, done->counted.renewed);
+		pg_atomic_fetch_add_u64(&counters->released, done->counted.released);
+		pg_atomic_fetch_add_u64(&counters->expired, done->counted.expired);
 	}
-	if (done->ran == NULL && done->lag.count == 0 && done->leases == 0 && done->garbage == 0 && done->dead == 0)
+	if (done->ran == NULL && done->counted.lag.count == 0 && done->counted.leases == 0 && done->counted.garbage == 0 &&
+		done->counted.dead == 0)
 		return;
 	gt_observe_lock();
 	database = gt_database_entry();
@@ -128,11 +121,11 @@ add_up(const Delta *done)
 	}
 	if (database != NULL)
 	{
-		database->leases += done->leases;
-		database->garbage += done->garbage;
-		database->dead += done->dead;
-		add_histogram(&database->lag, &done->lag);
-		add_histogram(&database->row_lag, &done->row_lag);
+		database->leases += done->counted.leases;
+		database->garbage += done->counted.garbage;
+		database->dead += done->counted.dead;
+		add_histogram(&database->lag, &done->counted.lag);
+		add_histogram(&database->row_lag, &done->counted.row_lag);
 	}
 	gt_observe_unlock();
 }
@@ -146,14 +139,7 @@ hand_over(const Delta *done)
 
 	if (to == NULL)
 		return;
-	to->leases = done->leases;
-	to->garbage = done->garbage;
-	to->dead = done->dead;
-	to->created = done->created;
-	to->renewed = done->renewed;
-	to->released = done->released;
-	to->expired = done->expired;
-	to->lag = done->lag;
+	to->counted = done->counted;
 	for (r = done->ran; r != NULL; r = r->next)
 	{
 		GtPreparedHandler *handler = gt_prepared_handler(to, r->handler);
@@ -175,14 +161,7 @@ add_up_prepared(const GtPrepared *from)
 	int			i;
 
 	memset(&done, 0, sizeof(done));
-	done.leases = from->leases;
-	done.garbage = from->garbage;
-	done.dead = from->dead;
-	done.created = from->created;
-	done.renewed = from->renewed;
-	done.released = from->released;
-	done.expired = from->expired;
-	done.lag = from->lag;
+	done.counted = from->counted;
 	for (i = 0; i < from->nhandlers; i++)
 	{
 		const GtPreparedHandler *h = &from->handlers[i];
@@ -286,15 +265,15 @@ merge(Delta *to, const Delta *from)
 {
 	const Ran  *r;
 
-	to->leases += from->leases;
-	to->garbage += from->garbage;
-	to->dead += from->dead;
-	to->created += from->created;
-	to->renewed += from->renewed;
-	to->released += from->released;
-	to->expired += from->expired;
-	add_histogram(&to->lag, &from->lag);
-	add_histogram(&to->row_lag, &from->row_lag);
+	to->counted.leases += from->counted.leases;
+	to->counted.garbage += from->counted.garbage;
+	to->counted.dead += from->counted.dead;
+	to->counted.created += from->counted.created;
+	to->counted.renewed += from->counted.renewed;
+	to->counted.released += from->counted.released;
+	to->counted.expired += from->counted.expired;
+	add_histogram(&to->counted.lag, &from->counted.lag);
+	add_histogram(&to->counted.row_lag, &from->counted.row_lag);
 	for (r = from->ran; r != NULL; r = r->next)
 	{
 		Ran		   *sum = ran_of(to, r->handler);
@@ -396,9 +375,9 @@ gt_observe_gauges(int leases, int garbage, int dead)
 
 	if (delta == NULL)
 		return;
-	delta->leases += leases;
-	delta->garbage += garbage;
-	delta->dead += dead;
+	delta->counted.leases += leases;
+	delta->counted.garbage += garbage;
+	delta->counted.dead += dead;
 }
 
 void
@@ -408,8 +387,8 @@ gt_count_created(int n)
 
 	if (delta == NULL)
 		return;
-	delta->created += n;
-	delta->leases += n;
+	delta->counted.created += n;
+	delta->counted.leases += n;
 }
 
 void
@@ -418,7 +397,7 @@ gt_count_renewed(int n)
 	Delta	   *delta = delta_here();
 
 	if (delta != NULL)
-		delta->renewed += n;
+		delta->counted.renewed += n;
 }
 
 /* See garbagetruck.h. */
@@ -438,8 +417,8 @@ gt_count_released(int n)
 
 	if (delta == NULL)
 		return;
-	delta->released += n;
-	delta->leases -= n;
+	delta->counted.released += n;
+	delta->counted.leases -= n;
 }
 
 void
@@ -449,8 +428,8 @@ gt_count_expired(int n)
 
 	if (delta == NULL)
 		return;
-	delta->expired += n;
-	delta->leases -= n;
+	delta->counted.expired += n;
+	delta->counted.leases -= n;
 }
 
 /* An attempt starts, so long after it could have. */
@@ -460,7 +439,7 @@ gt_observe_lag(int64 lag)
 	Delta	   *delta = delta_here();
 
 	if (delta != NULL)
-		observe_value(&delta->lag, Max(lag, 0));
+		observe_value(&delta->counted.lag, Max(lag, 0));
 }
 
 /* An attempt is over. took < 0: not known; lag < 0: it was not the first, or has been observed already. */
@@ -499,5 +478,5 @@ gt_observe_rows(int ttl, Oid owner, int n, const int64 *lags)
 	gt_observe_unlock();
 	ran_of(delta, ttl)->cleaned += n;
 	for (i = 0; i < n; i++)
-		observe_value(&delta->row_lag, Max(lags[i], 0));
+		observe_value(&delta->counted.row_lag, Max(lags[i], 0));
 }

@@ -84,6 +84,20 @@ typedef struct GtHandlerEntry
 	TimestampTz rest_until;		/* until then its leases and objects go the ordinary way */
 } GtHandlerEntry;
 
+/* What a transaction has done to one, which counts when it has committed. */
+typedef struct GtCounted
+{
+	int64		leases;			/* to the gauges */
+	int64		garbage;
+	int64		dead;
+	uint64		created;		/* counters */
+	uint64		renewed;
+	uint64		released;
+	uint64		expired;
+	GtHistogram lag;
+	GtHistogram row_lag;
+} GtCounted;
+
 /* Known of one database; the same number as in GtShared.databases. */
 typedef struct GtDatabaseEntry
 {

@@ -28,14 +28,7 @@ typedef struct GtPrepared
 {
 	Oid			database;		/* InvalidOid: free. Written under GtShared.lock */
 	FullTransactionId xid;
-	int64		leases;			/* to the gauges */
-	int64		garbage;
-	int64		dead;
-	uint64		created;		/* counters */
-	uint64		renewed;
-	uint64		released;
-	uint64		expired;
-	GtHistogram lag;
+	GtCounted	counted;
 	int			nhandlers;
 	GtPreparedHandler handlers[GT_PREPARED_HANDLERS];
 } GtPrepared;

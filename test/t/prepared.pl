@@ -159,6 +159,19 @@ $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit') or die 'no
 $sql->(q{COMMIT PREPARED 'more rows'});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit'), 'after a restart, too');
 
+# What gt_reclaim has deleted in one is in the metrics once that is committed, and not before.
+my $rows = q{SELECT string_agg(value::text, ' ' ORDER BY name) FROM gt_metrics() WHERE name IN ('garbagetruck_ttl_rows_total', 'garbagetruck_ttl_lag_seconds_count')};
+reload_and_see($node, 'garbagetruck.max_workers', '0');
+$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_workers WHERE role = 'worker'}) or die 'the workers stay';
+my @before = split / /, $sql->($rows);
+$sql->(q{INSERT INTO visit VALUES (5, now())});
+$prepared->('reclaimed', 'CALL gt_reclaim()');
+is($sql->($rows), "@before", 'a row that is not deleted yet is not counted');
+$sql->(q{COMMIT PREPARED 'reclaimed'});
+is($sql->('SELECT count(*) FROM visit'), '0', 'gt_reclaim has deleted a row in a transaction that was prepared');
+is($sql->($rows), join(' ', map { $_ + 1 } @before), 'it is counted, and so is its lag');
+reload_and_see($node, 'garbagetruck.max_workers', '4');
+
 # A transaction that has nothing of ours wakes nobody.
 $sql->(q{CREATE TABLE app (n int)});
 $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_workers WHERE role = 'worker'}) or die 'the workers stay';
