@@ -36,15 +36,50 @@ def percentile(values, share):
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
+def pgbench(b, *arguments):
+    """It is started, and goes on beside what comes next."""
+    environment = dict(os.environ, PGHOST=b.server.home, PGPORT=str(b.server.port), PGUSER="postgres")
+    return subprocess.Popen([os.path.join(b.server.bindir, "pgbench"), "-n", *arguments, "bench"], env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=b.server.home)
+
+
+def endings_beside_commits(b, ending):
+    """A hundred runs of that script a second, beside plain commits; how many seconds it took, and ms each of the commits."""
+    commit = b.script("commit", "INSERT INTO plain DEFAULT VALUES;\n")
+    begin = time.monotonic()
+    common = ["-M", "prepared", "-T", str(max(10, 3 * b.options.seconds))]
+    endings = pgbench(b, "-c", "4", "-R", "100", "-f", ending, *common)
+    b.server.tool("pgbench", "-n", "-c", "1", "-R", "50", "-l", "--log-prefix", os.path.join(b.server.home, "commits"),
+                  "-f", commit, *common, "bench")
+    endings.communicate()
+    took = time.monotonic() - begin
+    commits = []
+    for name in os.listdir(b.server.home):
+        if name.startswith("commits"):
+            path = os.path.join(b.server.home, name)
+            with open(path, encoding="utf-8") as f:
+                # latency counts from the scheduled start; the last field is by how much it started late
+                commits += [(int(line.split()[2]) - int(line.split()[6])) / 1000 for line in f]
+            os.unlink(path)
+    return took, commits
+
+
+def tell_lags(b, of_what, early_what, values, took, commits):
+    """Values in ms from the deadline on, of what ended in `took` seconds."""
+    p99, bar = percentile(values, 0.99), 20 + 4 * percentile(commits, 0.99)
+    b.result(f"lag p99 {of_what}in ms", p99, bar, p99 <= bar,
+             f"p50 {percentile(values, 0.5):.1f}, p99 {p99:.1f}, max {max(values):.1f} ms of {len(values)}"
+             f" at {len(values) / took:.0f} a second; p99 commit {percentile(commits, 0.99):.1f} ms", "<=")
+    early = sum(1 for ms in values if ms < 0)
+    b.result(f"{early_what} before the deadline", early, 0, early == 0, f"{early} of {len(values)}", "<=")
+
+
 def start_endings(b, seconds):
     """Objects of all honest roles that end, a hundred a second: half of them released, half by their deadline."""
     ending = b.script("honest", f"\\set n random(1, {HONEST})\n\\set id random(1, 1000000000000)\nSET ROLE honest:n;\n"
                                 "SELECT gt_release(gt_lease_create('r:id', 'honest', 's', cleanup => 'clean:n'));\n"
                                 "SELECT gt_lease_create('e:id', 'honest', 's', '1 second', 'clean:n');\n")
-    environment = dict(os.environ, PGHOST=b.server.home, PGPORT=str(b.server.port), PGUSER="postgres")
-    return subprocess.Popen([os.path.join(b.server.bindir, "pgbench"), "-n", "-c", "4", "-R", "50", "-T", str(seconds), "-f",
-                             ending, "bench"],
-                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=b.server.home)
+    return pgbench(b, "-c", "4", "-R", "50", "-T", str(seconds), "-f", ending)
 
 
 def lags(b, since, until):

@@ -1,13 +1,11 @@
 """The items of the bench: what is measured, and the home-made equivalent that it is measured against."""
-import os
 import statistics
-import subprocess
 import time
 
 import fair
 import rows
 from cluster import wait_until
-from fair import percentile
+from fair import endings_beside_commits, tell_lags
 
 LIKE = """
 CREATE SCHEMA base;
@@ -282,34 +280,13 @@ def lag(b):
           "CREATE TABLE plain (n serial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());"
           "SELECT gt_handler_create('note', 'sql', 'INSERT INTO done VALUES ($1, gt_clock())')")
     live_leases(b, b.size(1000000))
-    seconds = max(10, 3 * b.options.seconds)
     ending = b.script("ending", "\\set n random(1, 1000000000000)\nINSERT INTO promised SELECT (:n)::text, expires_at"
                                 " FROM gt_lease_grant((:n)::text, 'ending', duration => '1 second', cleanup => 'note');\n")
-    commit = b.script("commit", "INSERT INTO plain DEFAULT VALUES;\n")
-    prefix = os.path.join(b.server.home, "commits")
-    begin = time.monotonic()
-    common = ["-n", "-M", "prepared", "-T", str(seconds), "bench"]
-    environment = dict(os.environ, PGHOST=b.server.home, PGPORT=str(b.server.port), PGUSER="postgres")
-    endings = subprocess.Popen([os.path.join(b.server.bindir, "pgbench"), "-c", "4", "-R", "100", "-f", ending, *common],
-                               env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=b.server.home)
-    b.server.tool("pgbench", "-c", "1", "-R", "50", "-l", "--log-prefix", prefix, "-f", commit, *common)
-    endings.communicate()
-    took = time.monotonic() - begin
+    took, commits = endings_beside_commits(b, ending)
     if not wait_until(lambda: b.sql("SELECT (SELECT count(*) FROM done) = (SELECT count(*) FROM promised)")[0][0], 60):
         raise TimeoutError("not all that ended was cleaned within a minute")
     lags = [row[0] * 1000 for row in b.sql("SELECT extract(epoch FROM d.at - p.until)::float FROM done d JOIN promised p USING (id)")]
-    commits = []
-    for name in os.listdir(b.server.home):
-        if name.startswith("commits"):
-            with open(os.path.join(b.server.home, name), encoding="utf-8") as f:
-                # latency counts from the scheduled start; the last field is by how much it started late
-                commits += [(int(line.split()[2]) - int(line.split()[6])) / 1000 for line in f]
-    p99, bar = percentile(lags, 0.99), 20 + 4 * percentile(commits, 0.99)
-    b.result("lag p99 in ms", p99, bar, p99 <= bar,
-             f"p50 {percentile(lags, 0.5):.1f}, p99 {p99:.1f}, max {max(lags):.1f} ms of {len(lags)} at {len(lags) / took:.0f} a second;"
-             f" p99 commit {percentile(commits, 0.99):.1f} ms", "<=")
-    early = sum(1 for ms in lags if ms < 0)
-    b.result("cleaned before the deadline", early, 0, early == 0, f"{early} of {len(lags)}", "<=")
+    tell_lags(b, "", "cleaned", lags, took, commits)
 
 
 def idle(b):

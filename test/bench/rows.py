@@ -1,10 +1,9 @@
 """Rows with a deadline: what it costs to have them deleted, and to tell of them, against the same by hand."""
 import os
-import subprocess
 import time
 
 from cluster import value, wait_until
-from fair import percentile
+from fair import endings_beside_commits, tell_lags
 
 # What is written by hand: the oldest by thousands, passing over what others work on, a commit after each.
 BY_HAND = """
@@ -110,31 +109,12 @@ def lag(b):
           "CREATE SEQUENCE ids START 10000000; SELECT gt_ttl_create('ours', 'expires_at')")
     fill(b, "ours", b.size(1000000), "now() + interval '7 days' + g * interval '1 ms'")
     ending = b.script("row", "INSERT INTO ours VALUES (nextval('ids'), clock_timestamp() + interval '1 second', 'x');\n")
-    commit = b.script("commit", "INSERT INTO plain DEFAULT VALUES;\n")
-    prefix = os.path.join(b.server.home, "rowcommits")
-    begin = time.monotonic()
-    common = ["-n", "-M", "prepared", "-T", str(max(10, 3 * b.options.seconds)), "bench"]
-    environment = dict(os.environ, PGHOST=b.server.home, PGPORT=str(b.server.port), PGUSER="postgres")
-    endings = subprocess.Popen([os.path.join(b.server.bindir, "pgbench"), "-c", "4", "-R", "100", "-f", ending, *common],
-                               env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=b.server.home)
-    b.server.tool("pgbench", "-c", "1", "-R", "50", "-l", "--log-prefix", prefix, "-f", commit, *common)
-    endings.communicate()
-    took = time.monotonic() - begin
+    took, commits = endings_beside_commits(b, ending)
     made = value(b.link, "SELECT last_value - 9999999 FROM ids")
     if not wait_until(lambda: b.sql("SELECT count(*) FROM done")[0][0] >= made, 60):
         raise TimeoutError("not all rows that are over are gone within a minute")
     lags = [row[0] * 1000 for row in b.sql("SELECT extract(epoch FROM at - deadline)::float FROM done")]
-    commits = []
-    for name in os.listdir(b.server.home):
-        if name.startswith("rowcommits"):
-            with open(os.path.join(b.server.home, name), encoding="utf-8") as f:
-                commits += [(int(line.split()[2]) - int(line.split()[6])) / 1000 for line in f]
-    p99, bar = percentile(lags, 0.99), 20 + 4 * percentile(commits, 0.99)
-    b.result("lag p99 of rows in ms", p99, bar, p99 <= bar,
-             f"p50 {percentile(lags, 0.5):.1f}, p99 {p99:.1f}, max {max(lags):.1f} ms of {len(lags)} at {len(lags) / took:.0f} a second;"
-             f" p99 commit {percentile(commits, 0.99):.1f} ms", "<=")
-    early = sum(1 for ms in lags if ms < 0)
-    b.result("rows deleted before the deadline", early, 0, early == 0, f"{early} of {len(lags)}", "<=")
+    tell_lags(b, "of rows ", "rows deleted", lags, took, commits)
 
 
 def culprits(b):

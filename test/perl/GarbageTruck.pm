@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(truck set_up cleaned eventually in_background finish_background gate_is_waiting
+our @EXPORT = qw(truck set_up lease_version renewed_in_memory cleaned eventually in_background finish_background gate_is_waiting
 	workers kill_process wait_until_gone wait_for_restart reload_and_see fault fault_waits no_fault);
 
 # A started node whose library is preloaded; further lines for postgresql.conf may follow the name.
@@ -56,6 +56,27 @@ sub set_up
 		SELECT gt_handler_create('clean', 'sql', 'SELECT public.clean($1, $8)', retry_delay => '10 ms', timeout => '5 minutes');
 	});
 	return;
+}
+
+# The version of the lease's row: who wrote it.
+sub lease_version
+{
+	my ($node, $lease) = @_;
+	return $node->safe_psql('postgres', "SELECT xmin FROM _garbagetruck.gt_lease WHERE id = '$lease'");
+}
+
+# Renews the lease until its deadline is later than its row says; returns the deadline.
+sub renewed_in_memory
+{
+	my ($node, $lease) = @_;
+	for (1 .. 100)
+	{
+		my ($until, $later) = split /\|/, $node->safe_psql('postgres',
+			"SELECT u, u > deadline FROM gt_renew('$lease') u, _garbagetruck.gt_lease WHERE id = '$lease'");
+		return $until if $later eq 't';
+		usleep(10_000);
+	}
+	die 'no renewal is kept in memory';
 }
 
 # Waits until what was cleaned is this: names in order, "a a" if a was cleaned twice.

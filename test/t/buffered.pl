@@ -6,7 +6,6 @@ use GarbageTruck;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 my $node = truck('buffered', "garbagetruck.restart_grace = '1min'", "garbagetruck.renewal_buffer_size = '64kB'");
 set_up($node);
@@ -21,24 +20,8 @@ sub lease
 	my ($object, $duration) = @_;
 	return one("SELECT gt_lease_create('$object', cleanup => 'clean', duration => '$duration')");
 }
-# the version of the row: who wrote it
-sub version
-{
-	my ($lease) = @_;
-	return one("SELECT xmin FROM _garbagetruck.gt_lease WHERE id = '$lease'");
-}
-# renews until the deadline is later than the row says; returns it
-sub renewed
-{
-	my ($lease) = @_;
-	for (1 .. 100)
-	{
-		my ($until, $later) = split /\|/, one("SELECT u, u > deadline FROM gt_renew('$lease') u, _garbagetruck.gt_lease WHERE id = '$lease'");
-		return $until if $later eq 't';
-		usleep(10_000);
-	}
-	die 'no renewal is kept in memory';
-}
+sub version { my ($lease) = @_; return lease_version($node, $lease); }
+sub renewed { my ($lease) = @_; return renewed_in_memory($node, $lease); }
 sub in_use { return one(q{SELECT substring(detail FROM '^\d+') FROM gt_health() WHERE check_name = 'renewal_buffer'}); }
 
 is(one('SHOW garbagetruck.renewals'), 'buffered', 'the default where the library is preloaded');

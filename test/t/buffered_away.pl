@@ -6,7 +6,6 @@ use GarbageTruck;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 # nobody flushes by the way, nor because there is so much
 my $node = truck('away', "garbagetruck.restart_grace = '1min'", "wal_writer_delay = '10s'", "checkpoint_timeout = '1h'",
@@ -23,24 +22,8 @@ sub lease
 	my ($object, $duration) = @_;
 	return one("SELECT gt_lease_create('$object', cleanup => 'clean', duration => '$duration')");
 }
-# the version of the row: who wrote it
-sub version
-{
-	my ($lease) = @_;
-	return one("SELECT xmin FROM _garbagetruck.gt_lease WHERE id = '$lease'");
-}
-# renews until the deadline is later than the row says; returns it
-sub renewed
-{
-	my ($lease) = @_;
-	for (1 .. 100)
-	{
-		my ($until, $later) = split /\|/, one("SELECT u, u > deadline FROM gt_renew('$lease') u, _garbagetruck.gt_lease WHERE id = '$lease'");
-		return $until if $later eq 't';
-		usleep(10_000);
-	}
-	die 'no renewal is kept in memory';
-}
+sub version { my ($lease) = @_; return lease_version($node, $lease); }
+sub renewed { my ($lease) = @_; return renewed_in_memory($node, $lease); }
 
 # a lease of an hour that is some seconds old
 sub older
