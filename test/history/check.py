@@ -317,7 +317,7 @@ class Checker:
                     self.unsure.add(row[2])
                     continue
                 self.all_cleaned.append({"t": "clean", "cleanup_id": cleanup_id, "object": row[2], "lease": row[3], "fence": row[4],
-                                         "attempt": row[1], "at": op["inv"], "tx": None})
+                                         "attempt": row[1], "at": op["inv"], "tx": op["tx"], "seq": op["seq"]})
 
     def ended_by_own(self, op, lease):
         """Its own transaction had released it (or its parent) before this call, whatever became of that later."""
@@ -325,6 +325,10 @@ class Checker:
             return False
         ids = [lease.id] + ([lease.parent.id] if lease.parent else [])
         return any(r["seq"] < op["seq"] for i in ids for r in self.own_ended.get((op["tx"], i), ()))
+
+    def claimed_by_ender(self, c, lease):
+        """Whether a consumer released the lease in the transaction in which it then acknowledged this cleanup."""
+        return "seq" in c and self.ended_by_own(c, lease)
 
     @staticmethod
     def is_own(op, lease):
@@ -395,7 +399,7 @@ class Checker:
             return
         for c in self.cleaned[obj]:
             if lease.fence is not None and c["fence"] >= lease.fence and c["at"] < lease.at_least(deadline, op, c["at"]) \
-                    and not lease.maybe_released(c["at"]) and op["status"] == "yes":
+                    and not lease.maybe_released(c["at"]) and op["status"] == "yes" and not self.claimed_by_ender(c, lease):
                 self.report("I3", obj, "the object of a successful renewal was cleaned before the deadline that it promised",
                             lease.op, op, c)
 
@@ -755,6 +759,8 @@ class Checker:
             self.report("I2", obj, "an object was cleaned although no lease on it named a cleanup", c)
         for lease in leases:
             if lease.status != "yes":
+                continue
+            if self.claimed_by_ender(c, lease):
                 continue
             if c["tx"] is not None and lease.tx == c["tx"] and lease.op["ret"] <= at and not self.ended_by_own(
                     {"tx": c["tx"], "seq": NEVER}, lease) and lease.d_last() > at:
