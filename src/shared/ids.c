@@ -15,10 +15,10 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "port/atomics.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/uuid.h"
 
 #include "shared/clock.h"
@@ -90,9 +90,7 @@ gt_ids_init(void)
 static pg_atomic_uint64 *
 count_of(Datum object_id)
 {
-	text	   *id = DatumGetTextPP(object_id);
-
-	return &counts[hash_bytes((unsigned char *) VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id)) % COUNTS];
+	return &counts[datum_image_hash(object_id, false, -1) % COUNTS];
 }
 
 /* What is drawn after this is later than what was drawn before the deletions that it counts. */
