@@ -281,6 +281,8 @@ COMMENT ON TABLE _garbagetruck.gt__run IS 'What workers are about to run; withou
 COMMENT ON TABLE _garbagetruck.gt__start IS 'When the server run began that is recorded here.';
 COMMENT ON TABLE _garbagetruck.gt__place IS 'Where this database lives; another place makes it a copy.';
 COMMENT ON TABLE _garbagetruck.gt__paused IS 'gt_pause() of the whole database: a row means paused.';
+COMMENT ON FUNCTION _garbagetruck.gt__table_in(cstring) IS 'Input of the type gt__table.';
+COMMENT ON FUNCTION _garbagetruck.gt__table_out(_garbagetruck.gt__table) IS 'Output of the type gt__table.';
 COMMENT ON TYPE _garbagetruck.gt__table IS 'A table of a user''s, by its OID; in text by its name.';
 COMMENT ON TABLE _garbagetruck.gt__ttl IS 'Tables whose rows have a deadline of their own.';
 COMMENT ON TABLE _garbagetruck.gt__history IS 'What became of objects.';
@@ -595,6 +597,26 @@ FROM _garbagetruck.gt__lease_view v
 WHERE (SELECT _garbagetruck.gt__may_look())
 	AND ((SELECT _garbagetruck.gt__may('monitor')) OR _garbagetruck.gt__acts_for(v.owner));
 COMMENT ON VIEW @extschema@.gt_leases IS 'Leases that have not ended: one''s own, or all for monitors.';
+COMMENT ON COLUMN @extschema@.gt_leases.lease_id IS 'The name of the lease.';
+COMMENT ON COLUMN @extschema@.gt_leases.object_id IS 'The name of the object.';
+COMMENT ON COLUMN @extschema@.gt_leases.object_type IS 'The kind of object.';
+COMMENT ON COLUMN @extschema@.gt_leases.service_id IS 'Who holds it, by the name that it gave.';
+COMMENT ON COLUMN @extschema@.gt_leases.state IS 'active, or expired: it is over, and nobody has acted upon that yet.';
+COMMENT ON COLUMN @extschema@.gt_leases.created_at IS 'By gt_clock().';
+COMMENT ON COLUMN @extschema@.gt_leases.renewed_at IS 'When it was renewed last, else created.';
+COMMENT ON COLUMN @extschema@.gt_leases.expires_at IS 'Its deadline, by gt_clock(); of a child its parents.';
+COMMENT ON COLUMN @extschema@.gt_leases.duration IS 'Of a renewal that says nothing else; NULL: a child.';
+COMMENT ON COLUMN @extschema@.gt_leases.renewals IS 'How often it was renewed.';
+COMMENT ON COLUMN @extschema@.gt_leases.fence IS 'Larger than that of every earlier grant on the object.';
+COMMENT ON COLUMN @extschema@.gt_leases.exclusive IS 'A lock: no other lease on the object while it runs.';
+COMMENT ON COLUMN @extschema@.gt_leases.parent IS 'The lease with which it ends; NULL: it has a deadline of its own.';
+COMMENT ON COLUMN @extschema@.gt_leases.cleanup IS 'The handler that cleans the object; NULL: it is forgotten.';
+COMMENT ON COLUMN @extschema@.gt_leases.payload IS 'What the handler gets, for the owner.';
+COMMENT ON COLUMN @extschema@.gt_leases.metadata IS 'Labels for people, for the owner.';
+COMMENT ON COLUMN @extschema@.gt_leases.attempts IS 'Attempts to clean the object before this lease took it back.';
+COMMENT ON COLUMN @extschema@.gt_leases.max_attempts IS 'Attempts at its cleanup, the leases own or the handlers.';
+COMMENT ON COLUMN @extschema@.gt_leases.retry_delay IS 'The first step between them, the leases own or the handlers.';
+COMMENT ON COLUMN @extschema@.gt_leases.owner IS 'The role that created it.';
 
 CREATE VIEW @extschema@.gt_garbage WITH (security_barrier) AS
 SELECT o.cleanup_id, o.object_type, o.object_id, _garbagetruck.gt__role_name(o.owner) AS owner,
@@ -623,6 +645,23 @@ FROM _garbagetruck.gt_object o
 WHERE (SELECT _garbagetruck.gt__may_look()) AND o.cleanup_id IS NOT NULL
 	AND ((SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(o.owner));
 COMMENT ON VIEW @extschema@.gt_garbage IS 'Objects whose last lease has ended and that are not clean yet.';
+COMMENT ON COLUMN @extschema@.gt_garbage.cleanup_id IS 'Of this time that the object is garbage; with an attempt it is the token of gt_ack() and its like.';
+COMMENT ON COLUMN @extschema@.gt_garbage.object_type IS 'The kind of object.';
+COMMENT ON COLUMN @extschema@.gt_garbage.object_id IS 'The name of the object.';
+COMMENT ON COLUMN @extschema@.gt_garbage.owner IS 'The role of its first lease.';
+COMMENT ON COLUMN @extschema@.gt_garbage.handler IS 'The handler that cleans it; NULL: a row with a deadline that could not be deleted.';
+COMMENT ON COLUMN @extschema@.gt_garbage.kind IS 'The kind of that handler.';
+COMMENT ON COLUMN @extschema@.gt_garbage.state IS 'waiting, running (a worker is at it), claimed (a consumer is), or dead (attempts used up).';
+COMMENT ON COLUMN @extschema@.gt_garbage.attempts IS 'How often it was tried; a claim counts.';
+COMMENT ON COLUMN @extschema@.gt_garbage.max_attempts IS 'After so many it is dead.';
+COMMENT ON COLUMN @extschema@.gt_garbage.since IS 'When its last lease ended.';
+COMMENT ON COLUMN @extschema@.gt_garbage.next_attempt_at IS 'Not before that; NULL: dead.';
+COMMENT ON COLUMN @extschema@.gt_garbage.claimed_until IS 'The end of the consumers claim.';
+COMMENT ON COLUMN @extschema@.gt_garbage.error IS 'Of the last attempt, for who may claim it or owns it.';
+COMMENT ON COLUMN @extschema@.gt_garbage.payload IS 'What its handler gets, for who may claim it or owns it.';
+COMMENT ON COLUMN @extschema@.gt_garbage.lease_id IS 'Its last lease.';
+COMMENT ON COLUMN @extschema@.gt_garbage.service_id IS 'The service of that lease.';
+COMMENT ON COLUMN @extschema@.gt_garbage.fence IS 'The newest of the object.';
 
 CREATE VIEW @extschema@.gt_dead WITH (security_barrier) AS
 SELECT g.cleanup_id, g.object_type, g.object_id, g.owner, g.handler, g.kind, g.state, g.attempts, g.max_attempts,
@@ -630,6 +669,23 @@ SELECT g.cleanup_id, g.object_type, g.object_id, g.owner, g.handler, g.kind, g.s
 FROM @extschema@.gt_garbage g
 WHERE g.state OPERATOR(pg_catalog.=) 'dead';
 COMMENT ON VIEW @extschema@.gt_dead IS 'Garbage that used up its attempts: gt_redrive() gives it more, gt_ack() discards it.';
+COMMENT ON COLUMN @extschema@.gt_dead.cleanup_id IS 'Of this time that the object is garbage; (cleanup_id, attempts) is the token by which gt_ack() discards it.';
+COMMENT ON COLUMN @extschema@.gt_dead.object_type IS 'The kind of object.';
+COMMENT ON COLUMN @extschema@.gt_dead.object_id IS 'The name of the object.';
+COMMENT ON COLUMN @extschema@.gt_dead.owner IS 'The role of its first lease.';
+COMMENT ON COLUMN @extschema@.gt_dead.handler IS 'The handler that cleans it; NULL: a row with a deadline that could not be deleted.';
+COMMENT ON COLUMN @extschema@.gt_dead.kind IS 'The kind of that handler.';
+COMMENT ON COLUMN @extschema@.gt_dead.state IS 'dead.';
+COMMENT ON COLUMN @extschema@.gt_dead.attempts IS 'How often it was tried.';
+COMMENT ON COLUMN @extschema@.gt_dead.max_attempts IS 'As many as it could have.';
+COMMENT ON COLUMN @extschema@.gt_dead.since IS 'When its last lease ended.';
+COMMENT ON COLUMN @extschema@.gt_dead.next_attempt_at IS 'NULL: gt_redrive() gives it another.';
+COMMENT ON COLUMN @extschema@.gt_dead.claimed_until IS 'The end of the consumers claim.';
+COMMENT ON COLUMN @extschema@.gt_dead.error IS 'Of the last attempt, for who may claim it or owns it.';
+COMMENT ON COLUMN @extschema@.gt_dead.payload IS 'What its handler gets, for who may claim it or owns it.';
+COMMENT ON COLUMN @extschema@.gt_dead.lease_id IS 'Its last lease.';
+COMMENT ON COLUMN @extschema@.gt_dead.service_id IS 'The service of that lease.';
+COMMENT ON COLUMN @extschema@.gt_dead.fence IS 'The newest of the object.';
 
 CREATE VIEW @extschema@.gt_handlers WITH (security_barrier) AS
 SELECT h.name, h.kind, CASE WHEN h.may_claim THEN h.command END AS command,
@@ -655,6 +711,25 @@ FROM (SELECT i.*, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim,
 		FROM _garbagetruck.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) h.id) t ON true
 WHERE (SELECT _garbagetruck.gt__may_look());
 COMMENT ON VIEW @extschema@.gt_handlers IS 'Handlers that the caller may use or claim, or all for monitors, and how their runs went.';
+COMMENT ON COLUMN @extschema@.gt_handlers.name IS 'Of the handler.';
+COMMENT ON COLUMN @extschema@.gt_handlers.kind IS 'sql, sql_batch, notify, notify_only, queue, or the kind of call that the sidecar makes.';
+COMMENT ON COLUMN @extschema@.gt_handlers.command IS 'As it was registered, for who may claim its garbage.';
+COMMENT ON COLUMN @extschema@.gt_handlers.owner IS 'The role that registered it.';
+COMMENT ON COLUMN @extschema@.gt_handlers.run_as IS 'The role that its SQL runs as; NULL: the owner.';
+COMMENT ON COLUMN @extschema@.gt_handlers.max_attempts IS 'Then its garbage is dead.';
+COMMENT ON COLUMN @extschema@.gt_handlers.retry_delay IS 'The first step between attempts; it doubles up to a day.';
+COMMENT ON COLUMN @extschema@.gt_handlers.timeout IS 'Of a run, with its lock waits.';
+COMMENT ON COLUMN @extschema@.gt_handlers.concurrency IS 'Runs at once; NULL: no limit.';
+COMMENT ON COLUMN @extschema@.gt_handlers.rate_limit IS 'Starts a second; NULL: no limit.';
+COMMENT ON COLUMN @extschema@.gt_handlers.grace IS 'From the end of the last lease to the first attempt.';
+COMMENT ON COLUMN @extschema@.gt_handlers.paused IS 'No attempt starts: paused by somebody or by itself, or suspended.';
+COMMENT ON COLUMN @extschema@.gt_handlers.paused_reason IS 'Why.';
+COMMENT ON COLUMN @extschema@.gt_handlers.runs IS 'Attempts so far.';
+COMMENT ON COLUMN @extschema@.gt_handlers.failures IS 'Those of them that failed.';
+COMMENT ON COLUMN @extschema@.gt_handlers.last_run_at IS 'When the last one was made.';
+COMMENT ON COLUMN @extschema@.gt_handlers.last_error IS 'Of the last that failed, for who may claim its garbage.';
+COMMENT ON COLUMN @extschema@.gt_handlers.must_affect IS 'A run that affects no row has failed.';
+COMMENT ON COLUMN @extschema@.gt_handlers.version IS 'Grows when it is replaced.';
 
 CREATE VIEW @extschema@.gt_ttls WITH (security_barrier) AS
 SELECT s.table_name, t.expires_at, h.name AS cleanup,
@@ -675,6 +750,22 @@ FROM _garbagetruck.gt__ttl t
 		FROM _garbagetruck.gt__tally y WHERE y.handler OPERATOR(pg_catalog.=) t.id) y ON true
 WHERE (SELECT _garbagetruck.gt__may_look()) AND s.table_name IS NOT NULL;
 COMMENT ON VIEW @extschema@.gt_ttls IS 'Tables whose rows have a deadline: one''s own, or all for monitors.';
+COMMENT ON COLUMN @extschema@.gt_ttls.table_name IS 'The table whose rows have a deadline.';
+COMMENT ON COLUMN @extschema@.gt_ttls.expires_at IS 'The column or expression that tells it.';
+COMMENT ON COLUMN @extschema@.gt_ttls.cleanup IS 'The handler of which a deleted row becomes garbage; NULL: none.';
+COMMENT ON COLUMN @extschema@.gt_ttls.owner IS 'The tables owner, as whom rows are deleted.';
+COMMENT ON COLUMN @extschema@.gt_ttls.batch_size IS 'Rows in one transaction; NULL: garbagetruck.batch_size.';
+COMMENT ON COLUMN @extschema@.gt_ttls.rate_limit IS 'Rows a second; NULL: no limit.';
+COMMENT ON COLUMN @extschema@.gt_ttls.wake IS 'A trigger tells of a deadline that is earlier than those known.';
+COMMENT ON COLUMN @extschema@.gt_ttls.paused IS 'Nothing is deleted: paused, or suspended.';
+COMMENT ON COLUMN @extschema@.gt_ttls.paused_reason IS 'Why.';
+COMMENT ON COLUMN @extschema@.gt_ttls.grace IS 'From the deadline to the deletion.';
+COMMENT ON COLUMN @extschema@.gt_ttls.rows_removed IS 'Rows deleted so far.';
+COMMENT ON COLUMN @extschema@.gt_ttls.failures IS 'Rows that could not be.';
+COMMENT ON COLUMN @extschema@.gt_ttls.last_run_at IS 'When rows were deleted last.';
+COMMENT ON COLUMN @extschema@.gt_ttls.last_error IS 'Of a row that could not be deleted, for the owner.';
+COMMENT ON COLUMN @extschema@.gt_ttls.next_due_at IS 'When the next row that is known is due.';
+COMMENT ON COLUMN @extschema@.gt_ttls.oldest_overdue IS 'The age of the oldest row that is over and still there.';
 
 CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
 SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
@@ -687,12 +778,35 @@ FROM _garbagetruck.gt__history e
 WHERE (SELECT _garbagetruck.gt__may_look())
 	AND ((SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(e.owner));
 COMMENT ON VIEW @extschema@.gt_history IS 'What became of objects, as far back as garbagetruck.history_retention.';
+COMMENT ON COLUMN @extschema@.gt_history.at IS 'By gt_clock().';
+COMMENT ON COLUMN @extschema@.gt_history.event IS 'cleaned, failed, dead, kept, released, expired, redriven or discarded.';
+COMMENT ON COLUMN @extschema@.gt_history.object_type IS 'The kind of object.';
+COMMENT ON COLUMN @extschema@.gt_history.object_id IS 'The name of the object.';
+COMMENT ON COLUMN @extschema@.gt_history.cleanup_id IS 'Of the time that it was garbage.';
+COMMENT ON COLUMN @extschema@.gt_history.attempt IS 'Which one it was, from 1.';
+COMMENT ON COLUMN @extschema@.gt_history.handler IS 'The handler of then.';
+COMMENT ON COLUMN @extschema@.gt_history.lease_id IS 'The lease that ended, or the last one.';
+COMMENT ON COLUMN @extschema@.gt_history.service_id IS 'The service of that lease.';
+COMMENT ON COLUMN @extschema@.gt_history.lag IS 'From the deadline or release, plus grace, to the start of the first attempt.';
+COMMENT ON COLUMN @extschema@.gt_history.took IS 'How long the attempt took.';
+COMMENT ON COLUMN @extschema@.gt_history.error IS 'Why it failed, for who may claim it or owns it.';
+COMMENT ON COLUMN @extschema@.gt_history.owner IS 'The role of the objects first lease.';
+COMMENT ON COLUMN @extschema@.gt_history.handler_version IS 'Of the handler that ran: gt_handlers.version.';
+COMMENT ON COLUMN @extschema@.gt_history.affected IS 'Rows that its statement affected; NULL: it does not tell.';
 
 CREATE VIEW @extschema@.gt_workers WITH (security_barrier) AS
 SELECT w.pid, w.role, w.database, w.state, w.handler, w.since, w.next_due_at, w.crashes
 FROM _garbagetruck.gt__workers() w
 WHERE (SELECT _garbagetruck.gt__may_look());
 COMMENT ON VIEW @extschema@.gt_workers IS 'The launcher and the workers of the whole cluster, for monitors. Needs preload.';
+COMMENT ON COLUMN @extschema@.gt_workers.pid IS 'Of the process.';
+COMMENT ON COLUMN @extschema@.gt_workers.role IS 'launcher or worker.';
+COMMENT ON COLUMN @extschema@.gt_workers.database IS 'Where it works; NULL: nowhere in particular.';
+COMMENT ON COLUMN @extschema@.gt_workers.state IS 'What it is at.';
+COMMENT ON COLUMN @extschema@.gt_workers.handler IS 'Whose run that is.';
+COMMENT ON COLUMN @extschema@.gt_workers.since IS 'Since when.';
+COMMENT ON COLUMN @extschema@.gt_workers.next_due_at IS 'Until when it sleeps.';
+COMMENT ON COLUMN @extschema@.gt_workers.crashes IS 'In a row, of its slot.';
 
 -- ---------------------------------------------------------------------------
 -- The handlers that are there from the start.  A dump
@@ -726,6 +840,7 @@ COMMENT ON FUNCTION _garbagetruck.gt__mark_handler() IS 'Whoever may execute it 
 COMMENT ON FUNCTION _garbagetruck.gt__mark_monitor() IS 'Whoever may execute it has the right monitor; see gt_allow().';
 COMMENT ON FUNCTION _garbagetruck.gt__mark_admin() IS 'Whoever may execute it has the right admin; see gt_allow().';
 COMMENT ON FUNCTION _garbagetruck.gt__revoke_all() IS 'For CREATE EXTENSION: takes back what default privileges gave.';
+COMMENT ON FUNCTION _garbagetruck.gt__needs_library(text) IS 'For update scripts: fails where the library that is loaded is older.';
 COMMENT ON FUNCTION _garbagetruck.gt__workers() IS 'Behind the view gt_workers.';
 COMMENT ON FUNCTION _garbagetruck.gt__running_items() IS 'For the views: garbage that is being run now.';
 COMMENT ON FUNCTION _garbagetruck.gt__handler_may(int, text) IS 'For the views: may the reader use, or claim, this handler?';

@@ -39,15 +39,21 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regcla
 	AND a.grantee = 0
 ORDER BY 1, 2;
 
--- no function is SECURITY DEFINER; each public name says what it is for
-SELECT p.proname, p.prosecdef, obj_description(p.oid, 'pg_proc') IS NULL AS mute FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
+-- no function is SECURITY DEFINER; everything says what it is for, and so does each column of a public view
+SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
 WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck') AND p.prosecdef;
+SELECT pg_describe_object(d.classid, d.objid, 0) AS mute FROM pg_depend d
+WHERE d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass, 'pg_namespace'::regclass)
+	AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
 	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
-	AND (p.prosecdef OR p.proname NOT LIKE 'gt\_\_%' AND obj_description(p.oid, 'pg_proc') IS NULL);
-SELECT c.relname FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
+	AND (d.classid <> 'pg_type'::regclass OR EXISTS (SELECT FROM pg_type WHERE oid = d.objid AND typtype = 'b' AND typelem = 0))
+	AND obj_description(d.objid, d.classid::regclass::name) IS NULL
+ORDER BY 1;
+SELECT c.relname, a.attname AS mute FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
 	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck')
-	AND c.relname NOT LIKE 'gt\_\_%' AND obj_description(c.oid, 'pg_class') IS NULL;
+	AND c.relkind = 'v' AND c.relname NOT LIKE 'gt\_\_%' AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NULL;
 
 -- user rows go into a dump
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) r JOIN pg_class c ON c.oid = r
