@@ -85,6 +85,11 @@ class Bench:
         self.results.append({"item": name, "got": got, "bar": bar, "met": met, "detail": detail, "sense": sense})
         print(f"  {'met   ' if met else 'MISSED'}  {name}: {got:.3g} (bar {sense} {bar:.3g}): {detail}", flush=True)
 
+    def figure(self, name, number, unit, detail):
+        """A figure that nothing is asked of."""
+        self.results.append({"item": name, "got": number, "met": True, "detail": f"{number:,.0f} {unit}; {detail}"})
+        print(f"          {name}: {number:,.0f} {unit} ({detail})", flush=True)
+
     def set(self, **settings):
         """Changes settings of the running server, for all sessions to come."""
         for name, v in settings.items():
@@ -105,20 +110,33 @@ class Bench:
         self.link = self.server.connect("bench", name="bench")
         self.sql("CREATE EXTENSION garbagetruck")
 
-    def head(self):
+    def heading(self):
         with open("/proc/cpuinfo", encoding="utf-8") as f:
             cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
-        print(f"machine   {os.cpu_count()} x {cpu}, {memory:.0f} GB, {platform.system()} {platform.release()}")
-        print(f"server    {value(self.link, 'SELECT version()')}")
-        print(f"library   garbagetruck {value(self.link, 'SELECT extversion FROM pg_extension WHERE extname = %s', ('garbagetruck',))}")
         names = ("fsync", "synchronous_commit", "wal_sync_method", "full_page_writes", "shared_buffers", "max_wal_size",
                  "garbagetruck.max_workers", "garbagetruck.batch_size", "garbagetruck.renewals", "garbagetruck.history")
         rows = query(self.link, "SELECT name, current_setting(name, true) FROM unnest(%s) AS name", (list(names),))
-        print("settings  " + ", ".join(f"{n} = {v}" for n, v in rows))
         o = self.options
-        print(f"runs      medians of {o.rounds} alternating rounds, pgbench -M prepared -T {o.seconds}, {o.clients} clients,"
-              f" row counts x {o.scale:g}\n", flush=True)
+        return {
+            "machine": f"{os.cpu_count()} x {cpu}, {memory:.0f} GB, {platform.system()} {platform.release()}",
+            "server": value(self.link, "SELECT version()"),
+            "library": f"garbagetruck {value(self.link, 'SELECT extversion FROM pg_extension WHERE extname = %s', ('garbagetruck',))}",
+            "settings": ", ".join(f"{n} = {v}" for n, v in rows),
+            "runs": f"medians of {o.rounds} alternating rounds, pgbench -M prepared -T {o.seconds}, {o.clients} clients,"
+                    f" row counts x {o.scale:g}",
+        }
+
+
+def markdown(heading, results):
+    """For README.md here."""
+    lines = [f"{name}: {text}  " for name, text in heading.items()] + ["", "| what | ratio or figure | bar | measured | again |",
+                                                                       "|---|---|---|---|---|"]
+    for r in results:
+        figure = f"{r['got']:.3g}" if "bar" in r else ""
+        bar = f"{r['sense']} {r['bar']:.3g}{'' if r['met'] else ' **missed**'}" if "bar" in r else ("" if r["met"] else "**failed**")
+        lines.append(f"| {r['item']} | {figure} | {bar} | {r['detail']} | `{r.get('of', '')}` |")
+    return "\n".join(lines) + "\n"
 
 
 def main():
@@ -130,6 +148,7 @@ def main():
     parser.add_argument("--scale", type=float, default=1.0, help="of the row counts; 1 is what the bars are for")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
     parser.add_argument("--json", metavar="FILE", help="write the results there, too")
+    parser.add_argument("--markdown", metavar="FILE", help="and there as the table that README.md here wants")
     options = parser.parse_args()
     for name in options.items:
         if name not in items.ALL:
@@ -140,14 +159,18 @@ def main():
         server.start()
         bench = Bench(server, options)
         bench.fresh()
-        bench.head()
+        heading = bench.heading()
+        print("\n".join(f"{name:<10}{text}" for name, text in heading.items()) + "\n", flush=True)
         for name in options.items or items.ALL:
             print(f"{name}: {items.ALL[name].__doc__.strip().splitlines()[0]}", flush=True)
+            before = len(bench.results)
             try:
                 items.ALL[name](bench)
             except Exception as e:
                 bench.results.append({"item": name, "met": False, "detail": f"{type(e).__name__}: {e}"})
                 print(f"  FAILED  {type(e).__name__}: {e}\n{server.log_tail(10)}", flush=True)
+            for result in bench.results[before:]:
+                result["of"] = name
             for setting in ("renewals", "max_workers", "history"):
                 bench.sql(f"ALTER SYSTEM RESET garbagetruck.{setting}")
             bench.set(autovacuum="on")
@@ -155,6 +178,9 @@ def main():
         if options.json:
             with open(options.json, "w", encoding="utf-8") as f:
                 json.dump(bench.results, f, indent=1)
+        if options.markdown:
+            with open(options.markdown, "w", encoding="utf-8") as f:
+                f.write(markdown(heading, bench.results))
     missed = [r["item"] for r in bench.results if not r["met"]]
     print(f"\n{len(bench.results) - len(missed)} bars met, {len(missed)} missed" + (": " + ", ".join(missed) if missed else ""))
     return 1 if missed else 0

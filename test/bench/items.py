@@ -3,6 +3,7 @@ import statistics
 import time
 
 import fair
+import peers
 import rows
 from cluster import wait_until
 from fair import endings_beside_commits, tell_lags
@@ -388,4 +389,5 @@ def history(b):
 
 ALL = {"create": create, "renew": renew, "renew_buffered": renew_buffered, "create_many": create_many, "reclaim": reclaim, "scale": scale, "lag": lag,
        "idle": idle, "claim": claim, "history": history, "fairness": fair.fairness, "alternate": fair.alternate,
-       "row_drain": rows.drain, "row_write": rows.write, "row_lag": rows.lag, "row_culprits": rows.culprits}
+       "row_drain": rows.drain, "row_write": rows.write, "row_lag": rows.lag, "row_culprits": rows.culprits,
+       "peers": peers.peers}

@@ -3,11 +3,12 @@
  *		Keeps a number of CreateLease or RenewLease calls in flight over some
  *		connections, and prints what came of it.
  *
- *		load PORT create|renew CONNECTIONS IN_FLIGHT SECONDS
+ *		load PORT create|renew|etcd-create|etcd-renew CONNECTIONS IN_FLIGHT SECONDS
  *
  * Prints "calls_per_second p50_ms p99_ms errors".  A renewal is of one of 1000
  * leases that are created first.  With 0 in flight the connections are opened
- * and held for the given time.
+ * and held for the given time.  etcd-... are etcd's LeaseGrant and LeaseKeepAlive,
+ * a stream for each beat, as its own client does for a single one.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,6 +48,7 @@ typedef struct Request
 
 static int	port;
 static int	renewing;
+static int	etcd;				/* the server is etcd, of which the ids of leases are chosen here */
 static int	wanted;				/* in flight on each connection */
 static int	epoll_fd;
 static char leases[LEASES][40];
@@ -79,12 +81,29 @@ put_text(Request *request, int field, const char *text)
 }
 
 static void
+put_number(Request *request, int field, uint64_t number)
+{
+	request->data[request->len++] = (uint8_t) (field << 3);
+	for (; number >= 0x80; number >>= 7)
+		request->data[request->len++] = (uint8_t) (number | 0x80);
+	request->data[request->len++] = (uint8_t) number;
+}
+
+static void
 build(Request *request, int renew)
 {
 	char		name[64];
+	uint64_t	first = (uint64_t) getpid() << 32;
 
 	request->len = 5;
-	if (renew)
+	if (etcd && renew)
+		put_number(request, 1, first + serial++ % LEASES);
+	else if (etcd)
+	{
+		put_number(request, 1, 3600);	/* s */
+		put_number(request, 2, first + serial++);
+	}
+	else if (renew)
 	{
 		put_text(request, 1, leases[serial++ % LEASES]);
 		put_text(request, 2, "load");
@@ -94,9 +113,7 @@ build(Request *request, int renew)
 		snprintf(name, sizeof(name), "load-%d-%llu", (int) getpid(), (unsigned long long) serial++);
 		put_text(request, 1, name);
 		put_text(request, 3, "load");
-		request->data[request->len++] = 4 << 3;
-		request->data[request->len++] = 0x90;	/* 3600 s */
-		request->data[request->len++] = 0x1c;
+		put_number(request, 4, 3600);	/* s */
 	}
 	memset(request->data, 0, 5);
 	request->data[4] = (uint8_t) (request->len - 5);
@@ -119,7 +136,8 @@ static void
 submit(Connection *connection)
 {
 	static const char *const paths[] = {
-		"/distributed_gc.DistributedGCService/CreateLease", "/distributed_gc.DistributedGCService/RenewLease"
+		"/distributed_gc.DistributedGCService/CreateLease", "/distributed_gc.DistributedGCService/RenewLease",
+		"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseKeepAlive"
 	};
 	int			renew = renewing && lease_count == LEASES;
 	nghttp2_nv	fields[] = {
@@ -129,8 +147,8 @@ submit(Connection *connection)
 	Request    *request = calloc(1, sizeof(Request));
 	nghttp2_data_provider provider = {.source.ptr = request, .read_callback = read_body};
 
-	fields[2].value = (uint8_t *) paths[renew];
-	fields[2].valuelen = strlen(paths[renew]);
+	fields[2].value = (uint8_t *) paths[2 * etcd + renew];
+	fields[2].valuelen = strlen(paths[2 * etcd + renew]);
 	build(request, renew);
 	request->began = now_us();
 	nghttp2_submit_request(connection->session, NULL, fields, 6, &provider, request);
@@ -172,8 +190,10 @@ on_close(nghttp2_session *session, int32_t id, uint32_t code, void *arg)
 		errors++;
 	else
 	{
-		/* The id is the answer's first field. */
-		if (renewing && lease_count < LEASES && request->answered >= 43)
+		/* The id is the answer's first field, but for etcd. */
+		if (renewing && lease_count < LEASES && etcd)
+			lease_count++;
+		else if (renewing && lease_count < LEASES && request->answered >= 43)
 			memcpy(leases[lease_count++], request->answer + 7, 36);
 		if (counting && sample_count < MAX_SAMPLES)
 			samples[sample_count++] = (float) (now_us() - request->began);
@@ -286,11 +306,12 @@ main(int argc, char **argv)
 
 	if (argc != 6)
 	{
-		fprintf(stderr, "usage: load PORT create|renew CONNECTIONS IN_FLIGHT SECONDS\n");
+		fprintf(stderr, "usage: load PORT create|renew|etcd-create|etcd-renew CONNECTIONS IN_FLIGHT SECONDS\n");
 		return 2;
 	}
 	port = atoi(argv[1]);
-	renewing = strcmp(argv[2], "renew") == 0;
+	etcd = strncmp(argv[2], "etcd-", 5) == 0;
+	renewing = strcmp(argv[2] + 5 * etcd, "renew") == 0;
 	count = atoi(argv[3]);
 	in_flight = atoi(argv[4]);
 	seconds = atof(argv[5]);
