@@ -1,4 +1,5 @@
-"""What an example's heartbeat says when the network is cut, when nobody answers, when its process is frozen or forks.
+"""What an example's heartbeat says when the network is cut, when nobody answers, when its process is frozen or forks; and
+whether one connection over which nothing comes any more costs it the lease, which it does if a try has no limit of its own.
 
 A holder is a program made of an example's code and LOOP: it takes an exclusive lease through a proxy of its own, and says on
 its standard output, with CLOCK_BOOTTIME, each step that it makes while it believes that it holds the lease, and when it is told
@@ -17,6 +18,13 @@ import psycopg2
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT = 60
+KINDS = ("cut", "killed", "frozen", "fork", "silent")
+
+
+def seconds(kind):
+    """How long a lease lives. Of the silent connection longer: there is a try on a new one, which must have time on a busy machine."""
+    return 9 if kind == "silent" else 3
+
 
 # The example defines clock(), and before this there is held() and take(lost).
 LOOP = '''
@@ -59,7 +67,8 @@ class Holder:
         self.kind, self.said = kind, []
         self.proxy = Proxy(host, port)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code.replace("@PORT@", str(self.proxy.port)).replace("@NAME@", kind) + LOOP, kind],
+            [sys.executable, "-c", code.replace("@PORT@", str(self.proxy.port)).replace("@NAME@", kind)
+             .replace("@SECONDS@", str(seconds(kind))) + LOOP, kind],
             cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -111,6 +120,20 @@ def harm(holder):
         holder.proxy.close()
     elif holder.kind == "frozen":
         os.kill(holder.process.pid, signal.SIGSTOP)
+    elif holder.kind == "silent":
+        os.kill(holder.proxy.process.pid, signal.SIGUSR1)
+
+
+def outlives(holder, since):
+    """After a whole life of its lease it holds it still: so it was renewed, on a new connection."""
+    end = time.monotonic() + LIMIT
+    while holder.times("step")[-1] < since + seconds(holder.kind):
+        if holder.times("told"):
+            return "lost the lease with one connection, though new ones worked"
+        if time.monotonic() > end:
+            return "did nothing any more"
+        time.sleep(0.05)
+    return None
 
 
 def judge(holder, dsn, object_type):
@@ -119,11 +142,15 @@ def judge(holder, dsn, object_type):
     if holder.kind == "fork":
         holder.until("child")
         return "the forked child believes that it holds the lease" if holder.times("child holds") else None
+    if holder.kind == "silent":
+        return outlives(holder, clock())
     taken = rival_takes(dsn, holder.kind, object_type)
     if holder.kind == "frozen":
         time.sleep(3)                   # two lives of the lease in all
         os.kill(holder.process.pid, signal.SIGCONT)
     holder.until("told")
+    if holder.kind == "cut":
+        os.kill(holder.proxy.process.pid, signal.SIGCONT)       # what was on its way comes after all
     time.sleep(0.5)                     # and does not believe it again
     if max(holder.times("step")) >= taken:
         return f"worked {max(holder.times('step')) - taken:.3f} s after somebody else had the lease"
@@ -133,9 +160,9 @@ def judge(holder, dsn, object_type):
 
 
 def try_all(code, host, port, dsn, object_type, directory, environment=None):
-    """{kind of harm: what is wrong with it, or None}. code: the example, with @PORT@ for the port of the proxy and @NAME@ for
-    the object's name; after it take(lost) makes the lease, of three seconds, and returns held()."""
-    holders = [Holder(kind, code, host, port, directory, environment) for kind in ("cut", "killed", "frozen", "fork")]
+    """{kind of harm: what is wrong with it, or None}. code: the example, with @PORT@ for the port of the proxy, @NAME@ for the
+    object's name and @SECONDS@ for the lease's duration; after it take(lost) makes the lease, and returns held()."""
+    holders = [Holder(kind, code, host, port, directory, environment) for kind in KINDS]
     wrong = {}
 
     def one(holder):

@@ -8,11 +8,13 @@ text exports; the ports are others than those of the text, by the variables that
 the block; one "in a terminal of its own" runs until the end. Blocks of other kinds (console, go, js) are not run.
 
 A comment <!-- check: SELECT ... --> after a block is a question that must be answered with true, within 30 seconds.
-At the end: are all functions, views and settings described, and what does the heartbeat say when it is cut off (holders.py)?
+At the end: are all functions, views, settings and metrics described, what does the heartbeat say when it is cut off (holders.py),
+and does the consumer go on when its connection has become silent?
 """
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -36,7 +38,7 @@ PAGES = ["README.md"] + [os.path.join("src", "doc", name) for name in ("operatio
 # The end of the program of a holder: see holders.py.
 TAKE = """
 def take(lost):
-    lease = Lease("host=127.0.0.1 port=@PORT@ dbname=app user=app password=secret", "@NAME@", "lock", seconds=3,
+    lease = Lease("host=127.0.0.1 port=@PORT@ dbname=app user=app password=secret", "@NAME@", "lock", seconds=@SECONDS@,
                   exclusive=True, lost=lost)
     return lambda: lease.held
 """
@@ -133,18 +135,51 @@ class Examples:
                 link.close()
 
     def complete(self, text):
-        """Every function, view and setting of the extension is described."""
+        """Every function, view, setting and metric of the extension is described."""
         link = self.server.connect("app")
         names = [r[0] for r in cluster.query(link, """
             SELECT proname FROM pg_depend JOIN pg_extension e ON refobjid = e.oid JOIN pg_proc p ON objid = p.oid
             WHERE extname = 'garbagetruck' AND classid = 'pg_proc'::regclass AND proname !~ '^gt__'
             UNION SELECT relname FROM pg_depend JOIN pg_extension e ON refobjid = e.oid JOIN pg_class c ON objid = c.oid
             WHERE extname = 'garbagetruck' AND classid = 'pg_class'::regclass AND relkind IN ('v', 'r') AND relname !~ '^gt__'
-            UNION SELECT substr(name, 14) FROM pg_settings WHERE name LIKE 'garbagetruck.%' ORDER BY 1""")]
+            UNION SELECT substr(name, 14) FROM pg_settings WHERE name LIKE 'garbagetruck.%'
+            UNION SELECT regexp_replace(name, '^garbagetruck_(.*?)(_bucket|_sum|_count)?$', '\\1') FROM gt_metrics() ORDER BY 1""")]
         link.close()
         missing = [n for n in names if not re.search(rf"\b{n}\b", text)]
-        self.count(len(names) > 50 and not missing, f"all {len(names)} functions, views and settings are described",
+        self.count(len(names) > 50 and not missing, f"all {len(names)} functions, views, settings and metrics are described",
                    ", ".join(missing))
+
+    def consumer(self, text):
+        """That of the README, of which a connection becomes silent: it finds that, and takes what has come meanwhile. Returns the
+        question whether it has."""
+        code = next(body for kind, body, _, _ in parts(text) if kind == "python" and "def consume(" in body)
+        code = re.sub(r"^consume\(.*", "", code, flags=re.M) + """
+consume("host=127.0.0.1 port=@PORT@ dbname=app user=app password=secret", lambda name, payload: print(name, flush=True), idle=1)
+"""
+        proxy = holders.Proxy("127.0.0.1", self.server.port)
+        process = subprocess.Popen([sys.executable, "-B", "-c", code.replace("@PORT@", str(proxy.port))], cwd=self.directory,
+                                   env=self.environment, stdout=subprocess.PIPE, text=True)
+        link = psycopg2.connect(f"{self.environment['DSN']} port={self.server.port}")
+        link.autocommit = True
+
+        def make(name):
+            cluster.query(link, "SELECT gt_release(gt_lease_create(%s, 'blob_storage', cleanup => 'resize'))", (name,))
+
+        def gone():
+            return cluster.value(link, "SELECT count(*) = 0 FROM gt_garbage WHERE handler = 'resize'")
+
+        make("before")
+        works = process.stdout.readline() == "before\n" and cluster.wait_until(gone, 30)
+        os.kill(proxy.process.pid, signal.SIGUSR1)
+        make("after")
+
+        def judge():                # what was claimed over the silent connection would come back after a minute
+            self.count(bool(works and cluster.wait_until(gone, 120)), "the consumer outlives a silent connection")
+            process.kill()
+            process.communicate()
+            proxy.close()
+            link.close()
+        return judge
 
     def heartbeats(self):
         """The class of the README, cut off, frozen and forked."""
@@ -185,7 +220,9 @@ def read_all(examples):
     for page, text in texts.items():
         examples.read(page, text)
     examples.complete(readme + "".join(texts.values()))
+    judge_consumer = examples.consumer(readme)
     examples.heartbeats()
+    judge_consumer()
 
 
 def main():
