@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from harness import BINARY, Sidecar, start_cluster, wait_until
+from harness import BINARY, TOP, Sidecar, start_cluster, wait_until
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cluster import query  # noqa: E402
@@ -156,6 +156,12 @@ class Metrics(AdminTest):
         self.assertRegex(text, r'garbagetruck_reclaim_lag_seconds_bucket\{database="\w+",le="\+Inf"\} \d')
         self.assertRegex(text, r'garbagetruck_health\{check="place",database="\w+"\} 1')
         self.assertIn("garbagetruck_sidecar_database_up 1\n", text)
+
+    def test_they_are_described(self):
+        told = "".join(Path(TOP, page).read_text() for page in ("src/sidecar/README.md", "src/doc/operations.md"))
+        names = re.findall(r"^# TYPE garbagetruck_(?:sidecar_)?(\S+)", self.sidecar.get("/metrics")[1], re.M)
+        self.assertGreater(len(names), 40)
+        self.assertEqual([name for name in names if not re.search(rf"`{name}[`{{]", told)], [])
 
     def test_without_the_database(self):
         other = AdminSidecar("--no-database-metrics")
