@@ -1,6 +1,8 @@
-# shellcheck shell=sh disable=SC2154
-# New systems of Debian or Ubuntu in directories, for test/majors and test/packaging. Sourced by scripts of root; $mirror is
-# theirs. unmount_all belongs into their trap.
+# shellcheck shell=sh
+# New systems of Debian or Ubuntu in directories, for test/majors and test/packaging. Sourced by scripts of root. unmount_all
+# belongs into their trap. MIRROR and UBUNTU_MIRROR name other mirrors.
+mirror=${MIRROR:-http://deb.debian.org/debian}
+ubuntu_mirror=${UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu}
 mounted=
 
 unmount_all() {
@@ -8,10 +10,35 @@ unmount_all() {
 	mounted=
 }
 
+# Ubuntu has a mirror of its own; debootstrap has one script for all of its releases, and may not know the newest by name.
+is_ubuntu() { case $1 in jammy | noble) ;; *) return 1 ;; esac; }
+
+bootstrap() {
+	include=ca-certificates,git,make,sudo
+	if is_ubuntu "$1"; then
+		debootstrap --variant=minbase --components=main,universe --include=$include "$1" "$2" "$ubuntu_mirror" /usr/share/debootstrap/scripts/gutsy
+	else
+		debootstrap --variant=minbase --include=$include "$1" "$2" "$mirror"
+	fi
+}
+
+# The updates that such a system gets.
+more_sources() {
+	case $1 in
+	sid) ;;
+	*) if is_ubuntu "$1"; then
+		echo "deb $ubuntu_mirror $1-updates main universe"
+		echo "deb $ubuntu_mirror $1-security main universe"
+	else
+		echo "deb http://deb.debian.org/debian-security $1-security main"
+	fi ;;
+	esac
+}
+
 # make_root RELEASE ROOT LOG: a minimal system that can install packages as this one does, and starts no services.
 make_root() {
-	debootstrap --variant=minbase --include=ca-certificates,git,make,sudo "$1" "$2" "$mirror" >"$3" 2>&1 || return 1
-	[ "$1" = noble ] || [ "$1" = sid ] || echo "deb http://deb.debian.org/debian-security $1-security main" >>"$2/etc/apt/sources.list"
+	bootstrap "$1" "$2" >"$3" 2>&1 || return 1
+	more_sources "$1" >>"$2/etc/apt/sources.list"
 	cp /etc/resolv.conf "$2/etc/resolv.conf"
 	cp -r /etc/apt/apt.conf.d/. "$2/etc/apt/apt.conf.d/" 2>/dev/null
 	cp -r /usr/local/share/ca-certificates "$2/usr/local/share/" 2>/dev/null && chroot "$2" update-ca-certificates >>"$3" 2>&1
