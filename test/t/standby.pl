@@ -1,6 +1,7 @@
 # On a standby nothing runs and readers see lower bounds; after promotion all of it starts by itself, with the grace.
 use strict;
 use warnings;
+use GarbageTruck;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -40,6 +41,24 @@ for my $call ("gt_lease_create('x')", "gt_renew('$long')", "gt_release('$long')"
 is($standby->safe_psql('postgres', 'SELECT count(*) > 5 FROM gt_health()'), 't', 'gt_health on a standby');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck%'}),
 	'0', 'no worker and no launcher on a standby');
+
+# Who holds back there what is vacuumed here is told of here.
+$standby->append_conf('postgresql.conf', "hot_standby_feedback = on\nwal_receiver_status_interval = 1");
+$standby->reload;
+my $reader = in_background($standby, 'postgres', 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT pg_sleep(1000)');
+ok($primary->poll_query_until('postgres', 'SELECT backend_xmin IS NOT NULL FROM pg_stat_replication'), 'the standby tells what it needs');
+$primary->safe_psql('postgres', q{
+	CREATE TABLE xids (i int);
+	DO $$ BEGIN
+		FOR i IN 1 .. 10010 LOOP
+			BEGIN INSERT INTO xids VALUES (i); EXCEPTION WHEN division_by_zero THEN NULL; END;
+		END LOOP;
+	END $$});
+my $held = q{SELECT detail || ' -> ' || remedy FROM gt_health() WHERE check_name = 'snapshots' AND NOT ok};
+like($primary->safe_psql('postgres', $held), qr/dead rows are not removed: standby 'standby' by hot_standby_feedback.*pg_stat_replication/, 'a snapshot of a standby is told of');
+$standby->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)%' AND pid <> pg_backend_pid()});
+eval { finish_background($reader) };
+ok($primary->poll_query_until('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'snapshots'}), 'until it is over');
 
 # Leases whose deadline passes while the primary dies and the standby takes over.
 $primary->safe_psql('postgres', q{SELECT gt_lease_create('s' || i, duration => '3 s', cleanup => 'note') FROM generate_series(1, 20) i});
