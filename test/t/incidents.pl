@@ -3,6 +3,8 @@
 # workers that wait for a lock, and what they fail at (health.pl), tables that others have put something on (tables.pl).
 use strict;
 use warnings;
+use File::Basename;
+use File::Path qw(make_path);
 use GarbageTruck;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -128,4 +130,32 @@ remedied('a copy', 'place', qr/nothing ends and nothing is cleaned here/);
 is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_leases WHERE object_id = 'is here'}), '1', 'its leases are there');
 
 $node->stop;
+
+# The library gone from the disk, and another one there. Of a copy of the server, of links, whose library is nobody else's; asked
+# by a session that has it already.
+my %own = map { chomp(my $dir = `pg_config --${_}dir`); $_ => $dir } 'bin', 'share';
+my $common = $own{bin};
+$common =~ s,/[^/]*$,, until index("$own{share}/", "$common/") == 0;
+my $copy = PostgreSQL::Test::Utils::tempdir();
+for my $dir (dirname($own{bin}), $own{share})
+{
+	my $there = $copy . substr($dir, length $common);
+	make_path(dirname($there));
+	system('cp', '-al', $dir, $there) == 0 or die "$dir was not copied";
+}
+my $home = $copy . substr(dirname($own{bin}), length $common);
+my $other = PostgreSQL::Test::Cluster->new('library', install_path => $home);
+$other->init;
+$other->append_conf('postgresql.conf', "shared_preload_libraries = 'garbagetruck'");
+$other->start;
+$other->safe_psql('postgres', 'CREATE EXTENSION garbagetruck');
+my $ask = q{SELECT string_agg(detail || ' ' || remedy, '; ') FROM gt_health() WHERE check_name = 'preloaded' AND NOT ok};
+my @told = split /\n/, $other->safe_psql('postgres', join "\n", "$ask;", "\\! mv $home/lib/garbagetruck.so $home/lib/away", "$ask;",
+	"\\! cp $home/lib/away $home/lib/garbagetruck.so", "$ask;"), -1;
+is($told[0], '', 'the library is there');
+like($told[1], qr/not on disk any more.*-- restart the server/, 'and is told of when it is not');
+like($told[2], qr/another one than the server has loaded.*-- restart the server/, 'or is another one');
+$other->restart;
+is($other->safe_psql('postgres', $ask), '', 'a restart ends it');
+$other->stop;
 done_testing();
