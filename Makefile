@@ -31,6 +31,7 @@ OBJS = \
 	src/shared/renewals.o \
 	src/shared/rows_due.o \
 	src/shared/shmem.o \
+	src/table/entries.o \
 	src/table/lock.o \
 	src/table/look.o \
 	src/table/low.o \
@@ -163,6 +164,7 @@ OUR_HEADERS = \
 	src/shared/shmem.h \
 	src/shared/wake.h \
 	src/shared/where.h \
+	src/table/entries.h \
 	src/table/look.h \
 	src/table/low.h \
 	src/table/records.h \

@@ -5,8 +5,8 @@
  *
  * Locks, in this order, each kind for the whole batch before the next: the
  * handlers that are named (see handler.c); the objects' rows by (type, id) FOR NO
- * KEY UPDATE (or new ones, whose speculative insertion waits for others that
- * insert the same), which every create and end on an object holds to its commit;
+ * KEY UPDATE (or new ones, whose index entry waits for others that insert the
+ * same), which every create and end on an object holds to its commit;
  * the rows of expired leases that are in the way, and end here; the parents' rows
  * by id FOR KEY SHARE, so that none ends before its child is there; at last the
  * entry of a request_key, whose unique index makes a second call with it wait.  A
@@ -196,6 +196,30 @@ check_quota(GtGranter *g, const GtRequest *r, GtFail *f)
 	return true;
 }
 
+static void
+write_leases(GtGranter *g)
+{
+	int			i;
+
+	gt_insert_many(&g->leases, g->unwritten, g->nunwritten);
+	for (i = 0; i < g->nunwritten; i++)
+		pfree(g->unwritten[i]);
+	g->nunwritten = 0;
+}
+
+static void
+write_lease(GtGranter *g, GtRow *row)
+{
+	if (g->unwritten == NULL)
+	{
+		gt_insert(&g->leases, row);
+		return;
+	}
+	g->unwritten[g->nunwritten++] = memcpy(palloc(sizeof(GtRow)), row, sizeof(GtRow));
+	if (g->nunwritten == GT_TOGETHER)
+		write_leases(g);
+}
+
 /* The lease row; false: its request_key has been taken meanwhile. */
 static bool
 insert_lease(GtGranter *g, GtGrant *e, int attempts)
@@ -252,7 +276,7 @@ insert_lease(GtGranter *g, GtGrant *e, int attempts)
 			return false;
 	}
 	else
-		gt_insert(&g->leases, &row);
+		write_lease(g, &row);
 
 	gt_lease_created(&e->granted.id, r->parent == NULL ? now : GT_NEVER, r->duration);
 	e->granted.fence = GT_INT64(object, O_FENCE);
@@ -319,6 +343,7 @@ grant_one(GtGranter *g, GtGrant *e)
 		}
 		if (expired != NIL)
 		{
+			write_leases(g);	/* one that ends may be the parent of some */
 			gt_way_end_expired(expired);
 			e->object->stale = true;
 			continue;
@@ -388,12 +413,16 @@ gt_grant(GtGranter *g, GtGrant **grants, int n)
 	gt_hold_objects(g, grants, n);
 	gt_way_clear(g, grants, n);
 	gt_hold_parents(g, grants, n);
+	/* where all or none is granted each has an object of its own: nobody looks for the leases of others */
+	if (g->all_or_none && n > 1)
+		g->unwritten = palloc(GT_TOGETHER * sizeof(GtRow *));
 	for (i = 0; i < n; i++)
 	{
 		gt_grant_set_at(g, grants[i]);
 		if (grants[i]->open)
 			grant_one(g, grants[i]);
 	}
+	write_leases(g);
 	gt_grant_set_at(g, NULL);
 	take_back(g, grants, n);
 }

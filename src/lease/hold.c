@@ -18,6 +18,7 @@
 #include "base/caller.h"
 #include "base/check.h"
 #include "base/garbagetruck.h"
+#include "base/point.h"
 #include "base/text.h"
 #include "garbage/order.h"
 #include "lease/ending.h"
@@ -26,6 +27,7 @@
 #include "rights/rights.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
+#include "table/scan.h"
 #include "ttl/ttl.h"
 
 /* May the caller give this lease children? Neither answer changes while the row is there. */
@@ -155,12 +157,12 @@ gt_object_set_owner(GtRow *object, const GtRequest *r)
 }
 
 /*
- * Inserts the row of a new object, with its first lease counted; false: there is one.
+ * The row of a new object, with its first lease counted, to be inserted at once.
  * While we were on our way another may have made the object, leased it and forgotten
- * it: then the fence is not good, see ids.c.
+ * it: then the fence is not good, see ids.c.  Returns what that is to be told by.
  */
-static bool
-make_object(GtGranter *g, const GtGrant *e, const Datum *key, GtHeldObject *object)
+static uint64
+draw_object(const GtGrant *e, const Datum *key, GtHeldObject *object)
 {
 	uint64		deletions = gt_deletions(key[0]);
 
@@ -169,9 +171,35 @@ make_object(GtGranter *g, const GtGrant *e, const Datum *key, GtHeldObject *obje
 	if (e->handler != NULL)
 		gt_object_set_cleanup(&object->row, e);
 	GT_SET(&object->row, O_FENCE, Int64GetDatum(gt_unique_us()));
-	object->is_new = gt_insert_unique(&g->objects, &object->row, GT_OBJECT_PKEY);
-	object->maker = object->is_new && gt_deletions(key[0]) == deletions ? e : NULL;
-	return object->is_new;
+	return deletions;
+}
+
+static void
+object_is_made(GtHeldObject *object, const GtGrant *e, uint64 deletions)
+{
+	object->is_new = true;
+	object->maker = gt_deletions(object->row.v[O_OBJECT_ID]) == deletions ? e : NULL;
+}
+
+/*
+ * Inserts it, after a look for it; false: there is one.  Who raises what is refused
+ * leaves nothing, so it may be inserted in the cheaper way.
+ */
+static bool
+make_object(GtGranter *g, const GtGrant *e, const Datum *key, GtHeldObject *object)
+{
+	bool		unmet = g->all_or_none && !g->objects.met;
+	uint64		deletions;
+	bool		made;
+
+	if (unmet)
+		GT_POINT("object_unmet");
+	deletions = draw_object(e, key, object);
+	made = unmet ? gt_insert_unmet(&g->objects, &object->row, GT_OBJECT_PKEY) :
+		gt_insert_unique(&g->objects, &object->row, GT_OBJECT_PKEY);
+	if (made)
+		object_is_made(object, e, deletions);
+	return made;
 }
 
 /* Does a transaction that has checked a fence of the object keep this lease from it, and others that are there, too? */
@@ -292,12 +320,104 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 	}
 }
 
+/* Objects that nobody has, each for one request: they are made together. */
+typedef struct Unmet
+{
+	const Wanted *wanted[GT_TOGETHER];
+	GtScan	   *look;			/* for them, in the index */
+	int			n;
+} Unmet;
+
+static void
+keys_of(const Wanted *w, Datum *key)
+{
+	key[0] = CStringGetTextDatum(w->id);
+	key[1] = CStringGetTextDatum(w->type);
+}
+
+/* Makes them in their order: from the first on that somebody has made meanwhile, one after the other. */
+static void
+make_objects(GtGranter *g, Unmet *unmet)
+{
+	GtHeldObject *objects = gt_alloc_array(unmet->n, sizeof(GtHeldObject));
+	GtRow	   *rows[GT_TOGETHER];
+	uint64		deletions[GT_TOGETHER];
+	int			made;
+	int			i;
+
+	GT_POINT("object_unmet");
+	for (i = 0; i < unmet->n; i++)
+	{
+		Datum		key[2];
+
+		keys_of(unmet->wanted[i], key);
+		deletions[i] = draw_object(unmet->wanted[i]->grant, key, &objects[i]);
+		rows[i] = &objects[i].row;
+	}
+	made = gt_insert_many_unmet(&g->objects, rows, unmet->n, GT_OBJECT_PKEY);
+	for (i = 0; i < made; i++)
+	{
+		unmet->wanted[i]->grant->object = &objects[i];
+		object_is_made(&objects[i], unmet->wanted[i]->grant, deletions[i]);
+	}
+	for (; i < unmet->n; i++)
+		hold_for(g, unmet->wanted[i], 1);
+	unmet->n = 0;
+}
+
+/* Is it an object that is to be made with others? */
+static bool
+is_unmet(GtGranter *g, const Wanted *w, Unmet *unmet)
+{
+	Datum		key[2];
+	bool		met;
+
+	if (w->of_old || !may_name(&w->grant->request, &w->grant->fail))
+		return false;
+	keys_of(w, key);
+	if (unmet->look == NULL)
+		unmet->look = gt_scan_begin(&g->objects, GT_OBJECT_PKEY, 2, key);
+	met = gt_scan_meets(unmet->look, 2, key);
+	pfree(DatumGetPointer(key[0]));
+	pfree(DatumGetPointer(key[1]));
+	return !met;
+}
+
+/* In their order, of which those that nobody has are made as far as the next that somebody has. */
+static void
+hold_all(GtGranter *g, const Wanted *wanted, int n)
+{
+	Unmet		unmet = {{NULL}, NULL, 0};
+	int			first;
+	int			i;
+
+	for (first = 0; first < n; first = i)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (i = first + 1; i < n && by_object(&wanted[i], &wanted[first]) == 0; i++)
+			;
+		if (g->all_or_none && n > 1 && i == first + 1 && is_unmet(g, &wanted[first], &unmet))
+		{
+			unmet.wanted[unmet.n++] = &wanted[first];
+			if (unmet.n == GT_TOGETHER)
+				make_objects(g, &unmet);
+			continue;
+		}
+		if (unmet.n > 0)
+			make_objects(g, &unmet);
+		hold_for(g, &wanted[first], i - first);
+	}
+	if (unmet.n > 0)
+		make_objects(g, &unmet);
+	if (unmet.look != NULL)
+		gt_scan_end(unmet.look);
+}
+
 void
 gt_hold_objects(GtGranter *g, GtGrant **grants, int n)
 {
 	Wanted	   *wanted = gt_alloc_array(n, 2 * sizeof(Wanted));
 	int			nwanted = 0;
-	int			first;
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -316,13 +436,7 @@ gt_hold_objects(GtGranter *g, GtGrant **grants, int n)
 			wanted[nwanted++] = (Wanted) {e->old->object_type, e->old->object_id, e, true};
 	}
 	qsort(wanted, nwanted, sizeof(Wanted), by_object);
-	for (first = 0; first < nwanted; first = i)
-	{
-		CHECK_FOR_INTERRUPTS();
-		for (i = first + 1; i < nwanted && by_object(&wanted[i], &wanted[first]) == 0; i++)
-			;
-		hold_for(g, &wanted[first], i - first);
-	}
+	hold_all(g, wanted, nwanted);
 	pfree(wanted);
 }
 

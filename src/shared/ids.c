@@ -45,6 +45,24 @@ gt_unique_us(void)
 	return last;
 }
 
+/* Of strong random bits many are drawn at once, which costs as much as a few. */
+static void
+draw_random(unsigned char *to, int n)
+{
+	static unsigned char drawn[512];
+	static int	left = 0;
+
+	if (left < n)
+	{
+		if (!pg_strong_random(drawn, sizeof(drawn)))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+		left = sizeof(drawn);
+	}
+	left -= n;
+	memcpy(to, &drawn[left], n);
+	memset(&drawn[left], 0, n);
+}
+
 /*
  * UUID version 7 (RFC 9562): 48 bits of milliseconds, then, as its method 3
  * allows, 12 bits of the fraction of the millisecond, then 62 random bits.
@@ -56,8 +74,7 @@ gt_uuid_v7(pg_uuid_t *id)
 	uint64		ms = us / 1000;
 	uint32		fraction = (us % 1000) * 4096 / 1000;
 
-	if (!pg_strong_random(&id->data[8], 8))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+	draw_random(&id->data[8], 8);
 	id->data[0] = ms >> 40;
 	id->data[1] = ms >> 32;
 	id->data[2] = ms >> 24;

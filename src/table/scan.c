@@ -255,6 +255,22 @@ gt_scan_count(GtScan *scan, int column, Datum value, int limit)
 	return n;
 }
 
+/* The access method keeps the keys, and all about them but the values. */
+bool
+gt_scan_meets(GtScan *scan, int nkeys, const Datum *keys)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		met;
+	int			i;
+
+	for (i = 0; i < nkeys; i++)
+		scan->scan->keyData[i].sk_argument = keys[i];
+	index_rescan(scan->scan, NULL, nkeys, NULL, 0);
+	met = index_getnext_tid(scan->scan, ForwardScanDirection) != NULL;
+	MemoryContextSwitchTo(old);
+	return met;
+}
+
 bool
 gt_scan_last(GtScan *scan, GtRow *row)
 {

@@ -10,9 +10,9 @@
  * that a lease is.  What the executor does for INSERT ... ON CONFLICT, SELECT
  * FOR UPDATE, UPDATE and DELETE on a table without triggers is done here with
  * the same calls: speculative insertion, tuple locks that follow the update
- * chain, index entries by ExecInsertIndexTuples().
+ * chain, index entries.
  *
- * Locks are in lock.c, writes in write.c, scans of an index in scan.c.
+ * Locks are in lock.c, writes in write.c and entries.c, scans of an index in scan.c.
  *
  * Reads use a snapshot that is new at each call: what has committed until now,
  * and what this transaction has done.  Each write is followed by
@@ -60,6 +60,7 @@ gt_open(GtTable *t, GtTableId id, LOCKMODE lockmode)
 	memset(t, 0, sizeof(GtTable));
 	t->context = CurrentMemoryContext;
 	t->id = id;
+	t->lockmode = lockmode;
 	for (;;)
 	{
 		t->rel = try_table_open(gt_relid(id), lockmode);
@@ -82,12 +83,11 @@ gt_close(GtTable *t)
 	int			i;
 
 	if (t->rri != NULL)
-	{
 		ExecCloseIndices(t->rri);
-		ExecDropSingleTupleTableSlot(t->write_slot);
-	}
 	if (t->estate != NULL)
 		FreeExecutorState(t->estate);
+	if (t->write_slot != NULL)
+		ExecDropSingleTupleTableSlot(t->write_slot);
 	for (i = 0; i < GT_NINDEXES; i++)
 		if (t->index[i] != NULL)
 			index_close(t->index[i], NoLock);
@@ -100,7 +100,7 @@ Relation
 gt_index_of(GtTable *t, GtIndexId id)
 {
 	if (t->index[id] == NULL)
-		t->index[id] = index_open(gt_index(id), AccessShareLock);
+		t->index[id] = index_open(gt_index(id), Min(t->lockmode, RowExclusiveLock));
 	return t->index[id];
 }
 
@@ -255,7 +255,9 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 	PushActiveSnapshot(gt_newest_snapshot());
 	scan = gt_index_beginscan(t->rel, index, gt_read_snapshot(GetActiveSnapshot()), nkeys);
 	index_rescan(scan, scankeys, nkeys, NULL, 0);
+	ItemPointerSetInvalid(&scan->xs_heaptid);
 	found = gt_next_of_index(t, scan, GetActiveSnapshot(), ForwardScanDirection);
+	t->met = ItemPointerIsValid(&scan->xs_heaptid);
 	if (found)
 		gt_copy_row(t, row);
 	index_endscan(scan);

@@ -41,11 +41,13 @@ typedef struct GtTable
 	MemoryContext context;		/* in which it was opened: what it needs later is made there, too */
 	int			natts;			/* of our columns, what the table has */
 	Relation	rel;
-	EState	   *estate;			/* for index entries; NULL until the first write */
-	ResultRelInfo *rri;
+	LOCKMODE	lockmode;		/* of it and of its indexes */
 	TupleTableSlot *slot;		/* of the relation, for reads */
-	TupleTableSlot *write_slot; /* made with estate */
+	TupleTableSlot *write_slot; /* made by the first write */
+	EState	   *estate;			/* where the executor makes the index entries; NULL until it has to, see entries.c */
+	ResultRelInfo *rri;
 	Relation	index[GT_NINDEXES]; /* opened as needed */
+	bool		met;			/* the last gt_fetch() has come upon an index entry, if only of a row that does not count */
 } GtTable;
 
 typedef enum
@@ -86,6 +88,14 @@ extern bool gt_is_share_locked(GtTable *t, GtRow *row);
 extern void gt_insert(GtTable *t, GtRow *row);
 /* false: `index` (unique) has these keys already, by a transaction that has committed meanwhile; nothing was written */
 extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
+/*
+ * The same for who has just looked and met no entry of these keys.  Where somebody
+ * has come in between, such an entry of ours stays, of no row: who inserts the same
+ * keys waits for the end of this subtransaction.
+ */
+extern bool gt_insert_unmet(GtTable *t, GtRow *row, GtIndexId index);
+extern void gt_insert_many(GtTable *t, GtRow **rows, int n);	/* as gt_insert() each */
+extern int	gt_insert_many_unmet(GtTable *t, GtRow **rows, int n, GtIndexId index); /* in order; how many, before one is not */
 extern void gt_row_init(GtRow *row);	/* all NULL */
 extern void gt_update(GtTable *t, GtRow *row);	/* the row must have been locked by gt_lock */
 extern void gt_delete(GtTable *t, GtRow *row);	/* likewise */

@@ -19,12 +19,14 @@
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
+#include "table/entries.h"
 #include "table/relations.h"
 #include "table/table.h"
 #include "table/versions.h"
@@ -33,9 +35,9 @@ uint64		gt_handler_writes = 0;
 
 uint64		gt_object_writes = 0;
 
-/* What a write needs: an executor state and the open indexes. */
+/* What the executor needs to make index entries, with all indexes open. */
 static void
-prepare_write(GtTable *t)
+prepare_executor(GtTable *t)
 {
 	MemoryContext old;
 
@@ -46,15 +48,13 @@ prepare_write(GtTable *t)
 	t->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(t->rri, t->rel, 0, NULL, 0);
 	ExecOpenIndices(t->rri, true);
-	t->write_slot = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);
 }
 
-/* The slot of the table for writes, showing the row. */
-static TupleTableSlot *
-slot_of(GtTable *t, const GtRow *row)
+/* Puts the row into a slot for writes. */
+static void
+fill_slot(GtTable *t, TupleTableSlot *slot, const GtRow *row)
 {
-	TupleTableSlot *slot = t->write_slot;
 	int			i;
 
 	ExecClearTuple(slot);
@@ -69,7 +69,21 @@ slot_of(GtTable *t, const GtRow *row)
 	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(t->rel);
-	return slot;
+}
+
+/* The slot of the table for writes, showing the row. */
+static TupleTableSlot *
+slot_of(GtTable *t, const GtRow *row)
+{
+	if (t->write_slot == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(t->context);
+
+		t->write_slot = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
+		MemoryContextSwitchTo(old);
+	}
+	fill_slot(t, t->write_slot, row);
+	return t->write_slot;
 }
 
 /* After every write, of whatever sort: who holds rows or keeps something of them is told, and we can see it. */
@@ -85,26 +99,29 @@ note_write(const GtTable *t)
 	CommandCounterIncrement();
 }
 
-/* After an insertion or an update: its index entries are made, its memory can go. */
+/* The entries of a version that has been written, by the executor. */
 static void
-finish_write(GtTable *t)
+insert_by_executor(GtTable *t, TupleTableSlot *slot, bool updated, bool only_summarizing)
 {
+	prepare_executor(t);
+	if (t->rri->ri_NumIndices > 0)
+		gt_ExecInsertIndexTuples(t->rri, slot, t->estate, updated, false, NULL, NIL, only_summarizing);
 	ResetPerTupleExprContext(t->estate);
-	note_write(t);
 }
 
 void
 gt_insert(GtTable *t, GtRow *row)
 {
-	TupleTableSlot *slot;
+	const GtEntries *entries = gt_entries_of(t);
+	TupleTableSlot *slot = slot_of(t, row);
 
-	prepare_write(t);
-	slot = slot_of(t, row);
 	table_tuple_insert(t->rel, slot, GetCurrentCommandId(true), 0, NULL);
-	if (t->rri->ri_NumIndices > 0)
-		gt_ExecInsertIndexTuples(t->rri, slot, t->estate, false, false, NULL, NIL, false);
 	row->tid = slot->tts_tid;
-	finish_write(t);
+	if (entries != NULL)
+		(void) gt_insert_entries(t, entries, row, &row->tid, false, GT_NO_INDEX);
+	else
+		insert_by_executor(t, slot, false, false);
+	note_write(t);
 }
 
 /*
@@ -133,66 +150,177 @@ arbiters_like(GtTable *t, Oid index)
 	return result;
 }
 
+/* One insertion that is taken back where an arbiter, or the index, has these keys; entries NULL: the executor's. */
+static bool
+try_insert(GtTable *t, GtRow *row, TupleTableSlot *slot, GtIndexId index, const GtEntries *entries, List *arbiters)
+{
+	uint32		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+	bool		conflict = false;
+
+	table_tuple_insert_speculative(t->rel, slot, GetCurrentCommandId(true), 0, NULL, token);
+	if (entries != NULL)
+		conflict = !gt_insert_entries(t, entries, row, &slot->tts_tid, false, index);
+	else
+		list_free(gt_ExecInsertIndexTuples(t->rri, slot, t->estate, false, true, &conflict, arbiters, false));
+	table_tuple_complete_speculative(t->rel, slot, token, !conflict);
+	SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+	return !conflict;
+}
+
+/* Tries until it is there, or somebody else's has been committed. */
+static bool
+insert_or_find(GtTable *t, GtRow *row, TupleTableSlot *slot, GtIndexId index, bool conflict)
+{
+	List	   *arbiters;
+	bool		done = false;
+
+	prepare_executor(t);
+	arbiters = arbiters_like(t, gt_index(index));
+	while (!done)
+	{
+		ItemPointerData tid;
+
+		CHECK_FOR_INTERRUPTS();
+		if (conflict && !gt_ExecCheckIndexConstraints(t->rri, slot, t->estate, &tid, arbiters))
+			break;
+		done = try_insert(t, row, slot, index, NULL, arbiters);
+		conflict = !done;
+	}
+	ResetPerTupleExprContext(t->estate);
+	return done;
+}
+
 /*
  * As INSERT ... ON CONFLICT DO NOTHING: waits for others that are inserting the
  * same keys.  Callers have just looked whether there is such a row, so it is looked
- * again only where the first try has met one.  The loop is the protocol of speculative insertion: nobody sees the
- * row before its entry in the arbiter index proves unique, and no unique
- * violation is raised that would abort the caller's transaction.
+ * again only where the first try has met one.  It is the protocol of speculative
+ * insertion: nobody sees the row before its entry in the arbiter index proves unique,
+ * and no unique violation is raised that would abort the caller's transaction.
  */
 bool
 gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index)
 {
-	List	   *arbiters;
-	TupleTableSlot *slot;
-	bool		conflict = false;
+	const GtEntries *entries = gt_entries_of(t);
+	TupleTableSlot *slot = slot_of(t, row);
 
-	prepare_write(t);
-	arbiters = arbiters_like(t, gt_index(index));
-	slot = slot_of(t, row);
-	do
-	{
-		ItemPointerData tid;
-		uint32		token;
-
-		CHECK_FOR_INTERRUPTS();
-		if (conflict && !gt_ExecCheckIndexConstraints(t->rri, slot, t->estate, &tid, arbiters))
-		{
-			ResetPerTupleExprContext(t->estate);
-			return false;
-		}
-		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
-		table_tuple_insert_speculative(t->rel, slot, GetCurrentCommandId(true), 0, NULL, token);
-		conflict = false;
-		list_free(gt_ExecInsertIndexTuples(t->rri, slot, t->estate, false, true, &conflict, arbiters, false));
-		table_tuple_complete_speculative(t->rel, slot, token, !conflict);
-		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
-	} while (conflict);
+	if (!(entries != NULL && try_insert(t, row, slot, index, entries, NIL)) &&
+		!insert_or_find(t, row, slot, index, entries != NULL))
+		return false;
 	row->tid = slot->tts_tid;
-	finish_write(t);
+	note_write(t);
 	return true;
+}
+
+/*
+ * Of two who insert the same keys the second finds the entry of the first, since
+ * who makes an entry looks for others under the lock of its page.  So one insertion
+ * is as good as a speculative one, which costs two locks and a record in the log
+ * more, but that the row of the second was there and is deleted again.
+ */
+bool
+gt_insert_unmet(GtTable *t, GtRow *row, GtIndexId index)
+{
+	const GtEntries *entries = gt_entries_of(t);
+	TupleTableSlot *slot;
+	bool		done;
+
+	if (entries == NULL)
+		return gt_insert_unique(t, row, index);
+	slot = slot_of(t, row);
+	table_tuple_insert(t->rel, slot, GetCurrentCommandId(true), 0, NULL);
+	row->tid = slot->tts_tid;
+	done = gt_insert_entries(t, entries, row, &row->tid, false, index);
+	note_write(t);
+	if (done)
+		return true;
+	gt_delete(t, row);
+	return gt_insert_unique(t, row, index);
+}
+
+/* The rows first, page by page, and then their entries, index by index. Returns how many are done. */
+static int
+insert_together(GtTable *t, const GtEntries *entries, GtRow **rows, int n, GtIndexId may_have)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "gt_insert", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	TupleTableSlot **slots = palloc(n * sizeof(TupleTableSlot *));
+	int			done;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
+		fill_slot(t, slots[i], rows[i]);
+	}
+	table_multi_insert(t->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
+	for (i = 0; i < n; i++)
+	{
+		rows[i]->tid = slots[i]->tts_tid;
+		ExecDropSingleTupleTableSlot(slots[i]);
+	}
+	done = gt_insert_entries_of_many(t, entries, rows, n, may_have);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	note_write(t);
+	return done;
+}
+
+void
+gt_insert_many(GtTable *t, GtRow **rows, int n)
+{
+	const GtEntries *entries = gt_entries_of(t);
+	int			i;
+
+	if (entries != NULL && n > 1)
+		(void) insert_together(t, entries, rows, n, GT_NO_INDEX);
+	else
+		for (i = 0; i < n; i++)
+			gt_insert(t, rows[i]);
+}
+
+int
+gt_insert_many_unmet(GtTable *t, GtRow **rows, int n, GtIndexId index)
+{
+	const GtEntries *entries = gt_entries_of(t);
+	int			done = 0;
+	int			i;
+
+	if (entries == NULL || n == 1)
+	{
+		while (done < n && gt_insert_unmet(t, rows[done], index))
+			done++;
+		return done;
+	}
+	done = insert_together(t, entries, rows, n, index);
+	for (i = done; i < n; i++)
+		gt_delete(t, rows[i]);
+	return done;
 }
 
 void
 gt_update(GtTable *t, GtRow *row)
 {
-	TupleTableSlot *slot;
+	const GtEntries *entries;
+	TupleTableSlot *slot = slot_of(t, row);
 	TM_FailureData failure;
 	TM_Result	result;
 	LockTupleMode lockmode;
 	TU_UpdateIndexes update_indexes;
 
-	prepare_write(t);
-	slot = slot_of(t, row);
 	result = table_tuple_update(t->rel, &row->tid, slot, GetCurrentCommandId(true),
 								SnapshotAny, InvalidSnapshot, true, &failure, &lockmode, &update_indexes);
 	if (result != TM_Ok)
 		elog(ERROR, "could not update a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
-	if (t->rri->ri_NumIndices > 0 && gt_update_needs_indexes(update_indexes))
-		gt_ExecInsertIndexTuples(t->rri, slot, t->estate, true, false, NULL, NIL,
-								 gt_only_summarizing(update_indexes));
 	row->tid = slot->tts_tid;
-	finish_write(t);
+	if (gt_update_needs_indexes(update_indexes))
+	{
+		entries = gt_entries_of(t);
+		if (entries != NULL)
+			(void) gt_insert_entries(t, entries, row, &row->tid, true, GT_NO_INDEX);
+		else
+			insert_by_executor(t, slot, true, gt_only_summarizing(update_indexes));
+	}
+	note_write(t);
 }
 
 static TM_Result

@@ -99,5 +99,33 @@ $session->query_safe('COMMIT');
 $session->quit;
 is(finish_background($_), '', 'creates of the same objects went on while indexes were built') for @rounds;
 
+# Every row has its entries in every index, whoever has made them: also in an index of somebody else's, while there is one.
+SKIP:
+{
+	skip 'there is no amcheck', 3 unless $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'});
+	$node->safe_psql('postgres', 'CREATE EXTENSION amcheck');
+	reload_and_see($node, 'garbagetruck.renewals', 'durable');
+	is(indexed('ours'), 't', 'with our own indexes');
+	$node->safe_psql('postgres', q{CREATE INDEX theirs ON _garbagetruck.gt_lease (lower(object_id)) WHERE object_type <> 'x';
+		CREATE INDEX theirs_too ON _garbagetruck.gt_object (object_type)});
+	is(indexed('theirs'), 't', 'with one of somebody else');
+	$node->safe_psql('postgres', 'DROP INDEX _garbagetruck.theirs, _garbagetruck.theirs_too');
+	is(indexed('ours again'), 't', 'and without it again');
+}
+
 $node->stop;
 done_testing();
+
+# Writes rows in all ways, and looks whether all are in all indexes.
+sub indexed
+{
+	my ($name) = @_;
+	return $node->safe_psql('postgres', qq{
+		SELECT gt_lease_create_many(array_agg('$name ' || i), 'many', duration => '1 hour') IS NULL FROM generate_series(1, 600) i \\g /dev/null
+		SELECT gt_lease_create_many(array_agg('$name ' || i), 'many', duration => '1 hour') IS NULL FROM generate_series(590, 610) i \\g /dev/null
+		SELECT gt_release(lease_id, keep => mod(n, 3) = 0) FROM (SELECT lease_id, row_number() OVER () AS n FROM gt_leases WHERE object_id LIKE '$name 5%') AS numbered \\g /dev/null
+		SELECT gt_lease_create_many('{$name child 1,$name child 2}', parent => gt_lease_create('$name', request_key => '$name', cleanup => 'hint')) IS NULL \\g /dev/null
+		SELECT gt_renew(lease_id, '2 hours') FROM gt_leases WHERE object_id IN ('$name', '$name 1', '$name 2') \\g /dev/null
+		SELECT gt_lease_update(lease_id, duration => '1 minute') FROM gt_leases WHERE object_id IN ('$name', '$name 1') \\g /dev/null
+		SELECT count(bt_index_check(indexrelid, true)) > 20 FROM pg_index WHERE indrelid::regclass::text LIKE '\_garbagetruck.gt\_%'});
+}

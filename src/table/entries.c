@@ -1,0 +1,231 @@
+/*-------------------------------------------------------------------------
+ *
+ * entries.c
+ *	  The index entries of our rows, made without the executor.
+ *
+ * The executor opens every index of a table for each statement and prepares the
+ * conditions of those that are partial, which costs more than all else that is
+ * done for the two rows of a lease.  So each process keeps what the indexes of our
+ * tables are until the relation cache says that a table has changed, sees from it
+ * which entries a row needs, and opens those indexes alone, under the lock that the
+ * executor would take.
+ *
+ * It is so where every index of the table is one of ours, ready, and as our script
+ * makes them: a B-tree over columns, of all rows, or of those where a column is not
+ * NULL, or a "char" is a certain one.  While there is another one, as REINDEX
+ * CONCURRENTLY makes for a while, the executor does it (write.c).
+ *
+ * Every process that writes runs this, under its lock on the table, which it has
+ * had since before it looked here: whoever makes an index, swaps or drops one
+ * waits for that, or has told of it before.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "catalog/pg_am.h"
+#include "nodes/primnodes.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+
+#include "table/entries.h"
+#include "table/relations.h"
+#include "table/table_internal.h"
+
+#define MAX_INDEXES 8
+#define MAX_COLUMNS 4
+#define ALL_ROWS	(-1)
+
+/* An index of ours. */
+typedef struct Entry
+{
+	GtIndexId	index;
+	bool		unique;
+	int			ncolumns;
+	int			columns[MAX_COLUMNS];	/* as in GtRow */
+	int			only_if;		/* has entries of rows where this column is not NULL, or ALL_ROWS */
+	char		is;				/* and, if that is not 0, is this "char" */
+} Entry;
+
+struct GtEntries
+{
+	uint64		at;				/* gt_table_changes then, and 1; 0: never looked */
+	bool		plain;			/* there are no others */
+	int			n;
+	Entry		entries[MAX_INDEXES];
+};
+
+static GtEntries known[GT_NTABLES];
+
+static GtIndexId
+index_of_oid(Oid oid)
+{
+	int			i;
+
+	for (i = 0; i < GT_NINDEXES && gt_index(i) != oid; i++)
+		;
+	return i;
+}
+
+static int
+column_of(const void *node)
+{
+	return IsA(node, Var) ? ((const Var *) node)->varattno - 1 : ALL_ROWS;
+}
+
+/* Which rows have an entry; false: that is none of the conditions that we know. */
+static bool
+read_condition(const List *predicate, Entry *e)
+{
+	const void *node = predicate != NIL ? linitial(predicate) : NULL;
+
+	e->only_if = ALL_ROWS;
+	e->is = 0;
+	if (predicate == NIL)
+		return true;
+	if (IsA(node, NullTest) && ((const NullTest *) node)->nulltesttype == IS_NOT_NULL)
+		e->only_if = column_of(((const NullTest *) node)->arg);
+	else if (IsA(node, OpExpr) && ((const OpExpr *) node)->opfuncid == F_CHAREQ)
+	{
+		const List *args = ((const OpExpr *) node)->args;
+		const Const *value = lsecond(args);
+
+		if (!IsA(value, Const) || value->constisnull)
+			return false;
+		e->only_if = column_of(linitial(args));
+		e->is = DatumGetChar(value->constvalue);
+	}
+	return list_length(predicate) == 1 && e->only_if >= 0;
+}
+
+/* false: it is not one of those that we know all about. */
+static bool
+read_index(Relation index, Entry *e)
+{
+	Form_pg_index form = index->rd_index;
+	int			i;
+
+	e->index = index_of_oid(RelationGetRelid(index));
+	e->unique = form->indisunique;
+	e->ncolumns = form->indnatts;
+	if (e->index == GT_NO_INDEX || index->rd_rel->relam != BTREE_AM_OID || form->indnatts > MAX_COLUMNS ||
+		!form->indisvalid || !form->indisready || !form->indislive || !form->indimmediate || form->indisexclusion)
+		return false;
+	for (i = 0; i < form->indnatts; i++)
+	{
+		if (form->indkey.values[i] <= 0)
+			return false;		/* an expression */
+		e->columns[i] = form->indkey.values[i] - 1;
+	}
+	return read_condition(RelationGetIndexPredicate(index), e);
+}
+
+static void
+learn(GtTable *t, GtEntries *all)
+{
+	List	   *oids;
+	ListCell   *lc;
+
+	(void) gt_relid(t->id);		/* from here on we hear of changes */
+	all->at = gt_table_changes + 1;
+	all->n = 0;
+	oids = RelationGetIndexList(t->rel);
+	all->plain = list_length(oids) <= MAX_INDEXES;
+	foreach(lc, oids)
+	{
+		Relation	index;
+
+		if (!all->plain)
+			break;
+		index = index_open(lfirst_oid(lc), RowExclusiveLock);
+		all->plain = read_index(index, &all->entries[all->n++]);
+		index_close(index, NoLock);
+	}
+	list_free(oids);
+}
+
+const GtEntries *
+gt_entries_of(GtTable *t)
+{
+	GtEntries  *all = &known[t->id];
+
+	if (all->at != gt_table_changes + 1)
+		learn(t, all);
+	return all->plain ? all : NULL;
+}
+
+static bool
+has_entry(const Entry *e, const GtRow *row)
+{
+	return e->only_if == ALL_ROWS ||
+		(!row->isnull[e->only_if] && (e->is == 0 || GT_CHAR(row, e->only_if) == e->is));
+}
+
+/* A B-tree asks for nothing of what the executor knows of it. */
+static bool
+insert_entry(GtTable *t, const Entry *e, const GtRow *row, ItemPointer tid, bool updated, GtIndexId may_have)
+{
+	IndexUniqueCheck check = !e->unique ? UNIQUE_CHECK_NO : e->index == may_have ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
+	Datum		values[MAX_COLUMNS];
+	bool		isnull[MAX_COLUMNS];
+	int			i;
+
+	for (i = 0; i < e->ncolumns; i++)
+	{
+		values[i] = row->v[e->columns[i]];
+		isnull[i] = row->isnull[e->columns[i]];
+	}
+	return index_insert(gt_index_of(t, e->index), values, isnull, tid, t->rel, check, updated, NULL) ||
+		check != UNIQUE_CHECK_PARTIAL;
+}
+
+static const Entry *
+entry_of(const GtEntries *all, GtIndexId index)
+{
+	int			i;
+
+	for (i = 0; i < all->n; i++)
+		if (all->entries[i].index == index)
+			return &all->entries[i];
+	return NULL;
+}
+
+bool
+gt_insert_entries(GtTable *t, const GtEntries *all, const GtRow *row, ItemPointer tid, bool updated, GtIndexId may_have)
+{
+	const Entry *first = entry_of(all, may_have);
+	int			i;
+
+	if (first != NULL && has_entry(first, row) && !insert_entry(t, first, row, tid, updated, may_have))
+		return false;
+	for (i = 0; i < all->n; i++)
+	{
+		const Entry *e = &all->entries[i];
+
+		if (e != first && has_entry(e, row))
+			(void) insert_entry(t, e, row, tid, updated, GT_NO_INDEX);
+	}
+	return true;
+}
+
+int
+gt_insert_entries_of_many(GtTable *t, const GtEntries *all, GtRow **rows, int n, GtIndexId may_have)
+{
+	const Entry *first = entry_of(all, may_have);
+	int			i;
+	int			j;
+
+	for (j = 0; j < n && first != NULL; j++)
+		if (has_entry(first, rows[j]) && !insert_entry(t, first, rows[j], &rows[j]->tid, false, may_have))
+			n = j;
+	for (i = 0; i < all->n; i++)
+	{
+		const Entry *e = &all->entries[i];
+
+		for (j = 0; j < n && e != first; j++)
+			if (has_entry(e, rows[j]))
+				(void) insert_entry(t, e, rows[j], &rows[j]->tid, false, GT_NO_INDEX);
+	}
+	return n;
+}
