@@ -14,11 +14,6 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 
-/* 16: what reads varlena types got a header of its own */
-#if PG_VERSION_NUM >= 160000
-#include "varatt.h"
-#endif
-
 /* 16: which indexes an update must touch became an enum */
 #if PG_VERSION_NUM < 160000
 typedef bool TU_UpdateIndexes;

@@ -21,7 +21,6 @@
 #include "utils/datum.h"
 #include "utils/uuid.h"
 
-#include "base/compat.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
 #include "shared/parts.h"
