@@ -630,7 +630,7 @@ SELECT o.cleanup_id, o.object_type, o.object_id, _garbagetruck.gt__role_name(o.o
 	CASE WHEN o.state OPERATOR(pg_catalog.=) 'c' THEN o.claimed_until END AS claimed_until,
 	CASE WHEN coalesce(h.may_claim, _garbagetruck.gt__acts_for(o.owner)) THEN o.error END AS error,
 	CASE WHEN h.may_claim OR _garbagetruck.gt__acts_for(o.owner) THEN o.payload END AS payload,
-	o.lease_id, o.service_id, o.fence
+	o.lease_id, o.service_id, o.fence, o.due_at
 FROM _garbagetruck.gt_object o
 	LEFT JOIN (SELECT i.id, i.name, i.kind, i.max_attempts, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) o.handler

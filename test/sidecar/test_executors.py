@@ -508,6 +508,22 @@ class Http(Test):
             sidecar.child.kill()
         clear()
 
+    def test_behind_much_of_a_hanging_target(self):
+        """What one handler has due for other targets is found in the midst of it, and called long before all that is given back."""
+        with Server() as bad, Server() as good, Sidecar() as sidecar:
+            bad.answer = bad.hang
+            url = {"bad": f"http://127.0.0.1:{bad.port}/", "good": f"http://127.0.0.1:{good.port}/"}
+            query(admin, """SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'early' || n FROM generate_series(1, 8000) n),
+                cleanup => 'http_endpoint', payload => jsonb_build_object('url', %s)))""", (url["bad"],))
+            garbage("http_endpoint", None, {"url": url["good"] + "middle"})
+            query(admin, """SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'late' || n FROM generate_series(1, 8000) n),
+                cleanup => 'http_endpoint', payload => jsonb_build_object('url', %s)))""", (url["bad"],))
+            garbage("http_endpoint", None, {"url": url["good"] + "last"})
+            self.until(lambda: len(good.seen) >= 2, f"both are called: {good.paths()}", sidecar)
+            self.assertLess(sidecar.stats()["given_back"], 8000)
+            sidecar.child.kill()
+        clear()
+
     def test_spellings(self):
         """A hanging host in any spelling, and one of which the handler leaves a part open, keep nothing of others'."""
         with Server() as bad, Server() as good, Sidecar(allow=("127.0.0.0/8", "localhost")) as sidecar:

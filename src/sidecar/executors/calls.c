@@ -7,7 +7,6 @@
  * target has answered; whatever else happens, the claim lapses or the attempt
  * fails, and the garbage is tried again.
  */
-#include <ctype.h>
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +149,10 @@ observe(Context *context, Call *call)
 static void
 call_give_back(Context *context, Call *call, int64_t after_ms, const char *why)
 {
+	Handler    *handler = call->target.lease_host ? handler_find(context, call->handler) : NULL;
+
+	if (handler != NULL)
+		handler->crowded = true;	/* what is due behind it may be for others */
 	context->stats.given_back++;
 	call->release = true;
 	call->retry_after_ms = after_ms;
@@ -230,8 +233,6 @@ turn_away(Context *context, Call *call)
 void
 call_accept(Context *context, Call *call)
 {
-	Buffer		key = {NULL, 0, 0};
-	char	   *at;
 	int			room;
 	int			enough;
 
@@ -242,11 +243,7 @@ call_accept(Context *context, Call *call)
 		call_fail(context, call, false);
 		return;
 	}
-	buffer_printf(&key, "%s:%d", call->host_name, call->port);
-	for (at = key.data; *at != '\0'; at++)
-		*at = (char) tolower((unsigned char) *at);
-	call->host = host_get(context, key.data);
-	buffer_free(&key);
+	call->host = host_get(context, call->host_name, call->port);
 	if (call->kind == EXEC_FILE)
 		call->host->limit = FILE_JOBS;	/* one thread does them, one by one */
 	if (host_has_suspects(context, call))

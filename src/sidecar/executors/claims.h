@@ -14,6 +14,7 @@
 #include "executors/util.h"
 
 #define BATCH_CLAIM		100		/* at first, and where there is no room for what is claimed */
+#define PICK_MOST		512		/* claimed at once of what was looked for */
 
 typedef enum DatabaseState
 {
@@ -28,6 +29,7 @@ typedef enum Statement
 	STATEMENT_SETUP,
 	STATEMENT_HANDLERS,
 	STATEMENT_CLAIM,
+	STATEMENT_LOOK,
 	STATEMENT_ACK,
 	STATEMENT_NACK,
 	STATEMENT_EXTEND
@@ -36,7 +38,7 @@ typedef enum Statement
 /* What takes turns on the connection. */
 typedef enum Turn
 {
-	TURN_CLAIM, TURN_ACK, TURN_NACK, TURNS
+	TURN_CLAIM, TURN_ACK, TURN_NACK, TURN_LOOK, TURNS
 } Turn;
 
 struct Database
@@ -60,6 +62,11 @@ struct Database
 	int			claim_size;		/* of the claim under way */
 	int			claim_batch;	/* of the next one, at most */
 	bool		turning_away;	/* most of what is due has no room */
+	char	   *looking;		/* whose garbage is looked through */
+	int			looks;			/* how many there were */
+	int64_t		picked[PICK_MOST];	/* what was found there, and is claimed next */
+	int			picked_count;
+	bool		claiming_picked;	/* the claim under way is of those */
 
 	char	   *user;
 	bool		lossy;			/* it is not in UTF-8: U+FFFD is a character that could not be read */
@@ -110,7 +117,9 @@ extern void claims_connection_lost(Context *context);
 
 /* --- handlers.c --- */
 
-extern void handlers_take(Context *context, PGresult *result);
+/* Ask which there are; false: it could not be sent.  And what came of it. */
+extern bool handlers_send(Context *context);
+extern void handlers_take_result(Context *context, PGresult *result);
 extern void handlers_free(Context *context);
 extern Handler *handler_find(Context *context, const char *name);
 
@@ -119,6 +128,12 @@ extern Handler *handlers_untried(Context *context, int64_t now);
 
 /* Appends those that may be claimed now; false when there are none. */
 extern bool handlers_claimable(Context *context, ArrayParam *names);
+
+/* One of which more is due than its hosts take, and it is time to look for what is due for others; NULL: none. */
+extern Handler *handlers_to_look(Context *context, int64_t now);
+
+/* All such looks begin anew. */
+extern void handlers_look_anew(Context *context);
 
 /* When the first of those that are held now may be claimed again. */
 extern int64_t handlers_held_until(const Context *context, int64_t now);
@@ -129,7 +144,7 @@ extern void handlers_doubt(Context *context);
 /* What the role or the sidecar lacks, one sentence a line. */
 extern void handlers_problems(const Context *context, Buffer *text);
 
-/* Does it have a character that could not be read?  See base/session.h. */
-extern bool text_is_lost(const Context *context, const char *text);
+/* What it is about, or what it would say, could not be read: it would be about something else. */
+extern bool call_is_lost(const Context *context, const Call *call);
 
 #endif							/* GT_CLAIMS_H */

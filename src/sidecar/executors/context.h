@@ -130,6 +130,8 @@ struct Host
 	int64_t		varies_us;		/* how far from that answers are, likewise */
 	int64_t		back_at;		/* when what was given back last is due */
 	int64_t		suspects_back_at;	/* the same of suspects */
+	int			picked;			/* in the look numbered... */
+	int			picked_in;		/* ...so: what is to be claimed for it */
 	int64_t		idle_since;
 };
 
@@ -153,6 +155,13 @@ typedef struct Handler
 	HandlerState state;
 	int64_t		retry_at;
 	int64_t		hold_until;		/* its own host is crowded: not claimed before */
+	bool		crowded;		/* hosts that its leases name are */
+	int64_t		look_at;		/* then: when to look for others' again, */
+	int64_t		look_anew_at;	/* and from the oldest on; 0: when all has been seen once */
+	int64_t		look_began;		/* when that was begun */
+	char		looked_to[40];	/* the due time to which it has come, "": it is not begun, */
+	int64_t		looked_id;		/* and the cleanup of that time */
+	char	   *command;
 	char	   *lacks;			/* why it is left to others; NULL: it is not */
 	bool		seen;
 } Handler;

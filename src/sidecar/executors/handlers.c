@@ -23,6 +23,26 @@
 #include "executors/kinds.h"
 #include "executors/util.h"
 
+#define HANDLERS_MS		2000	/* how often gt_handlers is read */
+
+static const char handlers_sql[] =
+"SELECT h.name, h.kind, (extract(epoch FROM h.timeout) * 1000)::bigint,"
+" coalesce(current_setting('garbagetruck.identity', true), ''),"
+" has_function_privilege('gt_claim(text[], int, interval, bigint[])', 'EXECUTE'), h.command,"
+" (extract(epoch FROM h.retry_delay) * 1000)::bigint,"
+/* what tells this database from every other, in eight digits */
+" left(md5(coalesce(nullif(current_setting('garbagetruck.identity', true), ''),"
+"   (SELECT system_identifier::text FROM pg_control_system())) || '/' ||"
+"   (SELECT oid::text FROM pg_database WHERE datname = current_database())), 8)"
+/*
+ * Whoever grants us `claim` on a handler would make us call whatever it names,
+ * with our credentials: so it must be our own, or of somebody whom we trust.
+ */
+" FROM (SELECT) AS always LEFT JOIN (SELECT * FROM gt_handlers AS g WHERE g.kind = ANY ($1::text[])"
+"   AND EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = g.owner AND (r.rolsuper OR pg_has_role(r.oid, 'USAGE')"
+"     OR r.rolname = ANY ($2::text[]) OR r.oid = (SELECT extowner FROM pg_extension WHERE extname = 'garbagetruck')))"
+" ) AS h ON true";
+
 Handler *
 handler_find(Context *context, const char *name)
 {
@@ -53,13 +73,31 @@ static void
 handler_free(Handler *handler)
 {
 	free(handler->name);
+	free(handler->command);
 	free(handler->lacks);
 }
 
-bool
+/* Does it have a character that could not be read?  See base/session.h. */
+static bool
 text_is_lost(const Context *context, const char *text)
 {
 	return context->database->lossy && text != NULL && strstr(text, "\xef\xbf\xbd") != NULL;
+}
+
+bool
+call_is_lost(const Context *context, const Call *call)
+{
+	const char *const texts[] = {call->object_id, call->object_type, call->service_id, call->command, call->body};
+	bool		lost = false;
+	int			i;
+
+	for (i = 0; i < (int) (sizeof(texts) / sizeof(texts[0])); i++)
+		lost = lost || text_is_lost(context, texts[i]);
+	for (i = 0; i < call->payload_count; i++)
+		lost = lost || text_is_lost(context, call->payload[i].value);
+	for (i = 0; i < call->metadata_count; i++)
+		lost = lost || text_is_lost(context, call->metadata[i].name) || text_is_lost(context, call->metadata[i].value);
+	return lost;
 }
 
 /* Why no call of it could succeed here, whatever the lease; NULL: some may. */
@@ -77,8 +115,8 @@ lack_of(Context *context, ExecutorKind kind, const char *command)
 	return exec_strdup(why);
 }
 
-void
-handlers_take(Context *context, PGresult *result)
+static void
+take_handlers(Context *context, PGresult *result)
 {
 	int			row;
 	int			i;
@@ -105,6 +143,8 @@ handlers_take(Context *context, PGresult *result)
 		handler->kind = (ExecutorKind) kind;
 		handler->timeout_ms = strtoll(PQgetvalue(result, row, 2), NULL, 10);
 		handler->retry_delay_ms = strtoll(PQgetvalue(result, row, 6), NULL, 10);
+		free(handler->command);
+		handler->command = exec_strdup(command);
 		free(handler->lacks);
 		/* named so, it could not be claimed; nor could others beside it */
 		handler->lacks = text_is_lost(context, name) ? exec_strdup("its name has a character that UTF-8 does not have")
@@ -120,16 +160,6 @@ handlers_take(Context *context, PGresult *result)
 	}
 	context->handler_count = kept;
 	context->problems_changed = true;
-}
-
-void
-handlers_free(Context *context)
-{
-	int			i;
-
-	for (i = 0; i < context->handler_count; i++)
-		handler_free(&context->handlers[i]);
-	free(context->handlers);
 }
 
 Handler *
@@ -149,6 +179,85 @@ handlers_untried(Context *context, int64_t now)
 }
 
 bool
+handlers_send(Context *context)
+{
+	ArrayParam	kinds;
+	const char *values[2];
+	int			kind;
+	bool		sent;
+
+	param_begin(&kinds);
+	for (kind = 0; kind < EXEC_KINDS; kind++)
+	{
+		if ((context->settings.kinds & (1u << kind)) != 0)
+			param_add(&kinds, executor_kind_names[kind]);
+	}
+	values[0] = param_end(&kinds);
+	values[1] = context->settings.handler_owners;
+	sent = send_statement(context, STATEMENT_HANDLERS, handlers_sql, 2, values);
+	context->database->handlers_at = exec_now() + HANDLERS_MS;
+	param_free(&kinds);
+	return sent;
+}
+
+/* Is this the database that we were told to expect? */
+static bool
+identity_fits(Context *context, const char *identity)
+{
+	const char *expected = context->settings.expect_identity;
+
+	if (expected == NULL || strcmp(expected, identity) == 0)
+	{
+		exec_problem(context, PROBLEM_HANDLERS, NULL);
+		return true;
+	}
+	exec_problem(context, PROBLEM_HANDLERS, "The executors claim nothing: garbagetruck.identity is \"%s\", and --expect-identity says \"%s\"",
+				 identity, expected);
+	return false;
+}
+
+void
+handlers_take_result(Context *context, PGresult *result)
+{
+	Database   *database = context->database;
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	/* who was given nothing may not even read them: handlers_problems() says what it needs */
+	if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+	{
+		exec_problem(context, PROBLEM_HANDLERS, NULL);
+		database->refused = true;	/* and not known to be the right one */
+		database->ready = database->may_claim = false;
+		context->problems_changed = true;
+		return;
+	}
+	database->refused = false;
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		exec_problem(context, PROBLEM_HANDLERS, "The handlers could not be read: %s", PQresultErrorMessage(result));
+		return;
+	}
+	database->ready = PQntuples(result) > 0 && identity_fits(context, PQgetvalue(result, 0, 3));
+	if (!database->ready)
+		return;
+	database->may_claim = PQgetvalue(result, 0, 4)[0] == 't';
+	snprintf(context->place, sizeof(context->place), "%s", PQgetvalue(result, 0, 7));
+	take_handlers(context, result);
+	if (handlers_untried(context, exec_now()) != NULL)
+		database->claim_at = 0;
+}
+
+void
+handlers_free(Context *context)
+{
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+		handler_free(&context->handlers[i]);
+	free(context->handlers);
+}
+
+bool
 handlers_claimable(Context *context, ArrayParam *names)
 {
 	int64_t		now = exec_now();
@@ -165,6 +274,35 @@ handlers_claimable(Context *context, ArrayParam *names)
 		some = true;
 	}
 	return some;
+}
+
+Handler *
+handlers_to_look(Context *context, int64_t now)
+{
+	Handler    *first = NULL;
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		Handler    *handler = &context->handlers[i];
+
+		if (handler->seen && handler->crowded && handler->lacks == NULL && handler->state == HANDLER_OK &&
+			handler->command != NULL && handler->look_at <= now && (first == NULL || handler->look_at < first->look_at))
+			first = handler;
+	}
+	return first;
+}
+
+void
+handlers_look_anew(Context *context)
+{
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		context->handlers[i].look_at = 0;
+		context->handlers[i].looked_to[0] = '\0';
+	}
 }
 
 int64_t

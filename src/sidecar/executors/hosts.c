@@ -36,6 +36,7 @@
  * What is given back is due again over a time that grows with each, about as fast
  * as the host could take it: so claims are not made for nothing without end.
  */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,23 +121,59 @@ hash(const char *key)
 	return value % HOST_BUCKETS;
 }
 
-Host *
-host_get(Context *context, const char *key)
+/* "host:port", however it is spelt. */
+static void
+write_key(Buffer *key, const char *name, int port)
 {
-	Host	  **bucket = &context->hosts[hash(key)];
+	char	   *at;
+
+	buffer_printf(key, "%s:%d", name, port);
+	for (at = key->data; *at != '\0'; at++)
+		*at = (char) tolower((unsigned char) *at);
+}
+
+static Host *
+find(const Context *context, const char *key)
+{
 	Host	   *host;
 
-	for (host = *bucket; host != NULL; host = host->next)
+	for (host = context->hosts[hash(key)]; host != NULL && strcmp(host->key, key) != 0; host = host->next)
+		;
+	return host;
+}
+
+Host *
+host_find(const Context *context, const char *name, int port)
+{
+	Buffer		key = {NULL, 0, 0};
+	Host	   *host;
+
+	write_key(&key, name, port);
+	host = find(context, key.data);
+	buffer_free(&key);
+	return host;
+}
+
+Host *
+host_get(Context *context, const char *name, int port)
+{
+	Buffer		key = {NULL, 0, 0};
+	Host	   *host;
+
+	write_key(&key, name, port);
+	host = find(context, key.data);
+	if (host == NULL)
 	{
-		if (strcmp(host->key, key) == 0)
-			return host;
+		Host	  **bucket = &context->hosts[hash(key.data)];
+
+		host = exec_alloc(sizeof(*host));
+		host->key = exec_strdup(key.data);
+		host->limit = context->settings.max_per_host < FLOOR_LIMIT ? context->settings.max_per_host : FLOOR_LIMIT;
+		host->next = *bucket;
+		*bucket = host;
+		context->host_count++;
 	}
-	host = exec_alloc(sizeof(*host));
-	host->key = exec_strdup(key);
-	host->limit = context->settings.max_per_host < FLOOR_LIMIT ? context->settings.max_per_host : FLOOR_LIMIT;
-	host->next = *bucket;
-	*bucket = host;
-	context->host_count++;
+	buffer_free(&key);
 	return host;
 }
 

@@ -10,7 +10,9 @@
 
 #include "executors/context.h"
 
-extern Host *host_get(Context *context, const char *key);
+/* A host, however it is spelt; host_find(): NULL, nothing is known of it. */
+extern Host *host_get(Context *context, const char *name, int port);
+extern Host *host_find(const Context *context, const char *name, int port);
 extern void hosts_forget_idle(Context *context, int64_t now);
 
 /* How many calls it can answer within a second, by how long they took; however few it was given of late. */

@@ -45,6 +45,7 @@ database_free(Database *database)
 	PQclear(database->result);
 	PQfinish(database->conn);
 	free(database->claiming);
+	free(database->looking);
 	free(database->user);
 	free(database);
 }
@@ -115,6 +116,7 @@ static const char setup_sql[] =
 " pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.<>) ALL ('{UTF8,SQL_ASCII}'::pg_catalog.text[]),"
 " pg_catalog.set_config('lock_timeout', '200ms', false),"	/* one locked row keeps all the others */
 " pg_catalog.set_config('statement_timeout', '20s', false),"
+" pg_catalog.set_config('work_mem', '32MB', false),"	/* to look through what is due */
 SESSION_SETTINGS
 " FROM pg_catalog.pg_extension e"
 " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
