@@ -16,6 +16,7 @@
 #define FIRST_CHUNK (64 * 1024)
 #define ARENA_LIMIT (32 * 1024 * 1024)
 #define MAX_DEPTH 16
+#define MAX_FIELDS 100000		/* of a message and those in it: each takes time, and compressed hardly a byte */
 
 /* ---- the arena ---- */
 
@@ -121,7 +122,9 @@ message_fault(size_t element)
 
 /* ---- the check ---- */
 
-static const char malformed[] = "the message is malformed";
+static size_t fields;			/* met so far */
+
+static const char malformed[] = "the message is malformed, or too much of it";
 
 bool
 valid_utf8(const uint8_t *s, size_t len)
@@ -247,7 +250,7 @@ check_message(const ProtobufCMessageDescriptor *type, const uint8_t *at, const u
 		uint64_t	tag;
 		uint64_t	value;
 
-		if (!read_varint(&at, end, &tag) || tag >> 3 == 0 || tag >> 3 > 536870911)
+		if (!read_varint(&at, end, &tag) || tag >> 3 == 0 || tag >> 3 > 536870911 || ++fields > MAX_FIELDS)
 			return false;
 		field = protobuf_c_message_descriptor_get_field(type, (unsigned) (tag >> 3));
 		switch (tag & 7)
@@ -284,6 +287,7 @@ message_unpack(const ProtobufCMessageDescriptor *type, bool by_element, const ui
 	ProtobufCMessage *message;
 
 	last_fault = by_element ? &faults : NULL;
+	fields = 0;
 	if (!check_message(type, data, data + len, 0, error, error_size))
 	{
 		message_release();
@@ -293,7 +297,7 @@ message_unpack(const ProtobufCMessageDescriptor *type, bool by_element, const ui
 	if (message == NULL)
 	{
 		message_release();
-		snprintf(error, error_size, "the message is malformed, or too much of it");
+		snprintf(error, error_size, "%s", malformed);
 	}
 	return message;
 }

@@ -15,7 +15,6 @@
 #include "services/services.h"
 
 #define MAX_SECONDS UINT64_C(31556952000)	/* a thousand years: fits, and is refused by SQL */
-#define MAX_METADATA 1000
 #define MAX_LIST 1000
 
 _Static_assert((int) OBJECT_TYPE_CUSTOM == (int) DISTRIBUTED_GC__OBJECT_TYPE__CUSTOM, "base/object_types.h has the types of the wire");

@@ -50,6 +50,7 @@ static Both *boths;
 static int	both_count;
 static int64_t groups_until_us;
 static int64_t groups_asked_us;
+static bool groups_known;
 
 #define SUM(metric) "sum(value) FILTER (WHERE name = 'garbagetruck_" metric "')"
 
@@ -158,6 +159,7 @@ keep_groups(const PGresult *result)
 	else
 		/* Where counting takes long it is done more seldom. */
 		groups_until_us = loop_now() + (took * 20 > GROUPS_US ? took * 20 : GROUPS_US);
+	groups_known = ok;
 	return ok;
 }
 
@@ -232,6 +234,13 @@ health_groups_came(void *arg, const DbOutcome *outcome)
 	ask_health(arg);
 }
 
+/* Are they to be counted anew, and is nobody at it?  One caller of many does it, not each that comes meanwhile. */
+static bool
+groups_are_due(void)
+{
+	return groups_until_us < loop_now() && !(groups_known && loop_now() - groups_asked_us < GROUPS_US);
+}
+
 static void
 ask_groups(GrpcCall *call, DbDone done)
 {
@@ -244,7 +253,7 @@ gc_health_check(GrpcCall *call, const ProtobufCMessage *message)
 {
 	bool		own = caller_name(call) != NULL && !caller_is_admin(call);
 
-	if (own && groups_until_us < loop_now())
+	if (own && groups_are_due())
 		ask_groups(call, health_groups_came);
 	else if (!own && totals_until_us < loop_now())
 		call_sql(call, &totals_statement, NULL, 0, true, health_totals_came);
@@ -361,19 +370,28 @@ groups_came(void *arg, const DbOutcome *outcome)
 }
 
 static void
+tell_metrics(GrpcCall *call)
+{
+	if (groups_are_due())
+		ask_groups(call, groups_came);
+	else
+		answer_metrics(call);
+}
+
+static void
 metrics_totals_came(void *arg, const DbOutcome *outcome)
 {
 	if (!call_sql_done(arg, outcome))
 		return;
 	keep_totals(outcome->result);
-	if (groups_until_us >= loop_now())
-		answer_metrics(arg);
-	else
-		ask_groups(arg, groups_came);
+	tell_metrics(arg);
 }
 
 void
 gc_get_metrics(GrpcCall *call, const ProtobufCMessage *message)
 {
-	call_sql(call, &totals_statement, NULL, 0, true, metrics_totals_came);
+	if (caller_name(call) != NULL && !caller_is_admin(call))
+		tell_metrics(call);
+	else
+		call_sql(call, &totals_statement, NULL, 0, true, metrics_totals_came);
 }
