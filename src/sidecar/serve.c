@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -165,13 +166,32 @@ judge_conn(Conn *conn, void *arg)
 		conn_close(conn);
 }
 
+/* What can be read only once (a pipe) would now be empty, or keep us waiting for whoever writes it. */
+static bool
+may_read_again(const char *path, char *error, size_t error_size)
+{
+	struct stat info;
+
+	if (path == NULL || stat(path, &info) != 0 || S_ISREG(info.st_mode))
+		return true;
+	snprintf(error, error_size, "%s is no regular file, and is read at the start only", path);
+	return false;
+}
+
+static bool
+reload_certificates(char *error, size_t error_size)
+{
+	return tls == NULL ||
+		(may_read_again(tls_cert, error, error_size) && may_read_again(tls_key, error, error_size) &&
+		 may_read_again(tls_client_ca, error, error_size) && tls_reload(tls, error, error_size));
+}
+
 static void
 reload(void)
 {
 	char		error[512];
 	bool		certificates;
 	bool		tokens;
-
 	char		reloading[64];
 	struct timespec now;
 
@@ -179,10 +199,10 @@ reload(void)
 	snprintf(reloading, sizeof(reloading), "RELOADING=1\nMONOTONIC_USEC=%lld",
 			 (long long) now.tv_sec * 1000000 + now.tv_nsec / 1000);
 	notify(reloading);
-	certificates = tls == NULL || tls_reload(tls, error, sizeof(error));
+	certificates = reload_certificates(error, sizeof(error));
 	if (!certificates)
 		log_line(LOG_ERROR, "the certificates stay as they were: %s", error);
-	tokens = callers_load(token_file, tls_client_ca != NULL, error, sizeof(error));
+	tokens = may_read_again(token_file, error, sizeof(error)) && callers_load(token_file, tls_client_ca != NULL, error, sizeof(error));
 	if (!tokens)
 		log_line(LOG_ERROR, "the tokens stay as they were: %s", error);
 	listener_each(listener, judge_conn, NULL);

@@ -213,6 +213,22 @@ class SignalsTest(unittest.TestCase):
         for requests in ends:
             requests.put(None)
 
+    def test_tokens_from_a_pipe(self):
+        """They are there once: SIGHUP neither waits for more nor takes them from everybody."""
+        fifo = os.path.join(WORK, "fifo")
+        os.mkfifo(fifo)
+
+        def write():
+            with open(fifo, "w") as file:
+                file.write("t-a A\n")
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        own = self.start("--token-file", fifo)
+        writer.join(20)
+        own.signal(signal.SIGHUP)
+        self.assertTrue(wait_until(lambda: "the tokens stay as they were" in own.log(), 20))
+        call(own.channel(), V1 + "Create", v1.CreateRequest(object_id="piped"), v1.Grant, metadata=(("authorization", "Bearer t-a"),))
+
     def test_unknown_handlers_of_cleanup_are_said_at_the_start(self):
         own = self.start("--cleanup", "temporary_file=nobody_has_it", "--cleanup", "custom=http_endpoint")
         self.assertTrue(wait_until(lambda: "nobody_has_it" in own.log(), 20))
