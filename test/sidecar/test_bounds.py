@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 """What one client can take from the others: streams, connections, memory, the queue of SQL calls, waits for locks."""
 import os
+import re
+import signal
 import socket
 import struct
 import threading
 import time
 import unittest
+import urllib.request
 
 import psycopg2
 
@@ -331,17 +334,39 @@ class CallersTest(unittest.TestCase):
 
     def test_callers_take_turns(self):
         """Who comes with one call does not wait for all that another one has in the queue."""
-        own = until_serving(Sidecar(cluster, "--token-file", tokens))
+        own = until_serving(Sidecar(cluster, "--token-file", tokens, "--no-database-metrics", admin=True))
         self.addCleanup(own.stop)
-        channel = own.channel()
-        stub = method(channel, V1 + "CreateBatch", v1.CreateBatchResponse)
-        batches = [stub.future(v1.CreateBatchRequest(requests=[v1.CreateRequest(object_id="turns%d-%d" % (n, i)) for i in range(1000)]),
-                               metadata=(("authorization", "Bearer t-w"),), timeout=60) for n in range(12)]
-        self.assertTrue(wait_until(lambda: sql("SELECT count(*) > 0 FROM gt_leases WHERE object_id LIKE 'turns%'") == "t", 20))
-        for i in range(10):
-            create(channel, "t-s", "in turn %d" % i)
-        self.assertLess(sum(one.done() for one in batches), 6)
-        self.assertTrue(all(len(one.result().items) == 1000 for one in batches))
+        admin = re.search(r"admin port is (\S+:\d+)", own.log())[1]
+
+        def queued():
+            with urllib.request.urlopen(f"http://{admin}/metrics", timeout=20) as answer:
+                return int(re.search(r"^garbagetruck_\w*database_queued_calls (\d+)", answer.read().decode(), re.M)[1])
+
+        def start(name, token, *requests):
+            for path, request, answer in requests:
+                futures.append(method(channel, V1 + path, answer).future(
+                    request, metadata=(("authorization", "Bearer " + token),), timeout=60))
+                futures[-1].add_done_callback(lambda _: ended.append(name))
+
+        channel, futures, ended = own.channel(), [], []
+        backends = [int(pid) for pid in sql("SELECT pid FROM pg_stat_activity WHERE usename = 'app'").split()]
+        # The database stands still until all are in the queue.
+        for pid in backends:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            start("W", "t-w", *[("CreateBatch", v1.CreateBatchRequest(requests=[v1.CreateRequest(object_id="turns%d-%d" % (n, i)) for i in range(1000)]),
+                                 v1.CreateBatchResponse) for n in range(6)])
+            self.assertTrue(wait_until(lambda: queued() > 5000, 30))
+            before = queued()
+            start("S", "t-s", *[("Create", v1.CreateRequest(object_id="in turn %d" % i), v1.Grant) for i in range(10)])
+            self.assertTrue(wait_until(lambda: queued() >= before + 10, 30))
+        finally:
+            for pid in backends:
+                os.kill(pid, signal.SIGCONT)
+        for future in futures:
+            future.result()
+        self.assertTrue(wait_until(lambda: len(ended) == 16, 20))
+        self.assertLess(ended[:len(ended) - ended[::-1].index("S")].count("W"), 3)
 
     def test_waits_for_locks_are_of_one_object(self):
         channel = self.sidecar.channel()

@@ -456,7 +456,8 @@ class GarbageTruckTest(unittest.TestCase):
             stream = method(channel, V1 + "KeepAlive", v1.KeepAliveResponse, "stream_stream")(beats(), timeout=60)
             self.assertTrue(sent.wait(30))
             link.rollback()
-            self.assertEqual([answer.seq for answer in stream], list(range(500)))
+            # one that had to wait is answered when it has been carried out, perhaps after some that came behind it
+            self.assertEqual(sorted(answer.seq for answer in stream), list(range(500)))
 
     def test_answers_fit_the_clients(self):
         """Pages and claims end before 4 MiB, what is left comes with the next."""
