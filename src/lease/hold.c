@@ -37,7 +37,7 @@ may_be_parent(const GtRow *lease, GtFail *f)
 	pg_uuid_t  *id = DatumGetUUIDP(lease->v[L_ID]);
 
 	if (!gt_acts_for(GT_OID(lease, L_OWNER)))
-		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", gt_uuid_cstring(id));
+		return gt_fail_other_role(id, f);
 	if (!gt_caller_covers(TextDatumGetCString(lease->v[L_SERVICE_ID])))
 		return gt_fail_not_found(id, f);
 	if (!lease->isnull[L_PARENT])

@@ -133,6 +133,15 @@ gt_fail_not_found(const pg_uuid_t *id, GtFail *f)
 	return false;
 }
 
+bool
+gt_fail_other_role(const pg_uuid_t *id, GtFail *f)
+{
+	gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", gt_uuid_cstring(id));
+	f->detail = pstrdup("It was made by another role.");
+	f->hint = pstrdup("Members of that role may renew it, release it and give it children; gt_share() lends objects, not leases.");
+	return false;
+}
+
 /* May the caller change this lease, acting for this service (NULL: not said)? An administrator may only release others'. */
 bool
 gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, GtFail *f)
@@ -140,7 +149,7 @@ gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, G
 	pg_uuid_t  *id = DatumGetUUIDP(lease->v[L_ID]);
 
 	if (!gt_acts_for(GT_OID(lease, L_OWNER)) && !(releasing && gt_is_admin()))
-		return gt_fail(f, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lease %s", gt_uuid_cstring(id));
+		return gt_fail_other_role(id, f);
 	if (!gt_caller_covers(TextDatumGetCString(lease->v[L_SERVICE_ID])))
 		return gt_fail(f, ERRCODE_GT_OTHER_SERVICE, "lease %s belongs to another service", gt_uuid_cstring(id));
 	if (service != NULL && strcmp(TextDatumGetCString(lease->v[L_SERVICE_ID]), service) != 0)

@@ -27,6 +27,7 @@ extern bool gt_lease_is_over(const GtRow *lease);	/* one that is no child, now *
 extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, TimestampTz *over_at, bool *expired);
 extern TimestampTz gt_lease_shown_until(GtTable *leases, const GtRow *lease);	/* as gt_lease_over_at(), but never GT_NEVER */
 extern bool gt_fail_not_found(const pg_uuid_t *id, GtFail *f);	/* GT001 */
+extern bool gt_fail_other_role(const pg_uuid_t *id, GtFail *f);	/* 42501 */
 extern bool gt_lease_check_rights(const GtRow *lease, const char *service, bool releasing, GtFail *f);	/* 42501, GT003 */
 
 #endif
