@@ -70,7 +70,7 @@ SELECT t.fails($$SELECT gt_ttl_create('r.t', 'expires_at', cleanup => 'none')$$)
 SELECT gt_ttl_create('r.t', 'expires_at', batch_size => 10, rate_limit => 1000000, paused => true, grace => '1 s');
 SELECT table_name, expires_at, cleanup, owner = current_user AS own, batch_size, rate_limit, wake, paused, paused_reason, grace, rows_removed, failures,
 	last_run_at, last_error, next_due_at, oldest_overdue FROM gt_ttls ORDER BY table_name::text;
-SELECT tgname, tgrelid::regclass, tgnattr FROM (SELECT *, tgattr::text AS tgnattr FROM pg_trigger) t(oid) WHERE tgname = 'gt_ttl_wake' ORDER BY 2;
+SELECT tgname ~ '^gt_ttl_wake' AS ours, tgrelid::regclass, tgnattr FROM (SELECT *, tgattr::text AS tgnattr FROM pg_trigger) t(oid) WHERE tgname LIKE 'gt\_ttl\_wake%' ORDER BY 2;
 
 -- rows go when their deadline has passed
 INSERT INTO r.t (id, expires_at) SELECT i, now() - interval '1 minute' FROM generate_series(1, 25) i;
@@ -206,6 +206,101 @@ CALL gt_reclaim();
 SELECT count(*) FROM r."Q t";
 SELECT ok FROM gt_health() WHERE check_name = 'ttl';
 
+-- a domain is another type: what would do is said; and does
+CREATE DOMAIN r.stamp AS timestamptz;
+CREATE TABLE r.d (id int PRIMARY KEY, "Ends" r.stamp);
+SELECT gt_ttl_create('r.d', 'Ends');
+SELECT gt_ttl_create('r.d', '("Ends")::timestamptz', create_index => true);
+INSERT INTO r.d VALUES (1, '2020-01-01'), (2, NULL);
+CALL gt_reclaim();
+SELECT id FROM r.d;
+
+-- a generated column
+CREATE TABLE r.g (id int PRIMARY KEY, at timestamptz, ends timestamptz GENERATED ALWAYS AS ((at AT TIME ZONE 'UTC' + interval '1 hour') AT TIME ZONE 'UTC') STORED);
+SELECT gt_ttl_create('r.g', 'ends', create_index => true);
+INSERT INTO r.g VALUES (1, now() - interval '2 hours'), (2, now());
+CALL gt_reclaim();
+SELECT id FROM r.g;
+
+-- a table is renamed while one of its rows is put aside: the row, and what it is named, goes by the new name
+SELECT gt_handler_create('r_renamed', 'queue');
+CREATE TABLE r.old (id int PRIMARY KEY, expires_at timestamptz, note text);
+CREATE TRIGGER keep BEFORE DELETE ON r.old FOR EACH ROW EXECUTE FUNCTION r.keep();
+SELECT gt_ttl_create('r.old', 'expires_at', 'r_renamed', create_index => true);
+INSERT INTO r.old VALUES (1, '2020-01-01', 'raise');
+CALL gt_reclaim();
+ALTER TABLE r.old RENAME TO new;
+CALL gt_reclaim();
+SELECT object_type, object_id, handler FROM gt_garbage WHERE object_type IN ('r.old', 'r.new') ORDER BY 1;
+UPDATE r.new SET note = NULL;
+SELECT gt_redrive(ARRAY(SELECT cleanup_id FROM gt_garbage WHERE object_type IN ('r.old', 'r.new')));
+CALL gt_reclaim();
+SELECT count(*) FROM r.new;
+SELECT object_type, object_id, handler, gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE object_type IN ('r.old', 'r.new');
+SELECT gt_ttl_drop('r.new'), gt_handler_drop('r_renamed');
+
+-- a trigger of a partition brings the row back; a partition has a declaration of its own, too
+CREATE FUNCTION r.back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO r.p VALUES (OLD.*); RETURN NULL; END $$;
+CREATE TRIGGER back AFTER DELETE ON r.p1 FOR EACH ROW EXECUTE FUNCTION r.back();
+INSERT INTO r.p VALUES (1, '2010-01-01');
+CALL gt_reclaim();
+SELECT object_type, error FROM gt_garbage WHERE object_type = 'r.p';
+DROP TRIGGER back ON r.p1;
+SELECT gt_redrive(ARRAY(SELECT cleanup_id FROM gt_garbage WHERE object_type = 'r.p'));
+CALL gt_reclaim();
+SELECT count(*) FROM r.p1;
+SELECT gt_ttl_create('r.p1', 'expires_at');
+SELECT gt_ttl_create('r.p', 'expires_at', grace => '1 hour');
+CREATE TABLE r.p0 (id int NOT NULL, expires_at timestamptz NOT NULL, PRIMARY KEY (id, expires_at));
+SELECT gt_ttl_create('r.p0', 'expires_at', create_index => true);
+ALTER TABLE r.p DETACH PARTITION r.p1;
+ALTER TABLE r.p ATTACH PARTITION r.p0 FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
+INSERT INTO r.p VALUES (1, '2010-01-01');
+CALL gt_reclaim();
+SELECT count(*) FROM r.p0;
+SELECT gt_ttl_drop('r.p0'), gt_ttl_drop('r.p1');
+SELECT tgrelid::regclass, tgenabled, tgparentid <> 0 AS clone FROM pg_trigger WHERE tgname LIKE 'gt\_ttl\_wake%' AND tgrelid::regclass::text LIKE 'r.p%' ORDER BY 1;
+
+-- keys of every kind, which name the row and find it again
+CREATE TABLE r.k (a timestamptz, b bytea, c numeric, d uuid, e text COLLATE "C", f date, g boolean, expires_at timestamptz, note text DEFAULT 'raise',
+	PRIMARY KEY (a, b, c, d, e, f, g));
+CREATE TRIGGER keep BEFORE DELETE ON r.k FOR EACH ROW EXECUTE FUNCTION r.keep();
+SELECT gt_ttl_create('r.k', 'expires_at', create_index => true);
+SET DateStyle = 'German';
+SET TimeZone = 'Asia/Tokyo';
+INSERT INTO r.k VALUES ('2020-01-02 03:04:05.678+00', '\x00ff', 1.50, '01234567-89ab-cdef-0123-456789abcdef', E'q"\\ü', '2020-02-03', true, '2020-01-01');
+CALL gt_reclaim();
+SELECT object_id FROM gt_garbage WHERE object_type = 'r.k';
+UPDATE r.k SET note = NULL;
+SELECT gt_redrive(ARRAY(SELECT cleanup_id FROM gt_garbage WHERE object_type = 'r.k'));
+CALL gt_reclaim();
+RESET DateStyle;
+RESET TimeZone;
+SELECT (SELECT count(*) FROM r.k) AS rows, count(*) AS garbage FROM gt_garbage WHERE object_type = 'r.k';
+
+-- one call deletes rows and runs the handler that cleans up after them
+CREATE TABLE r.after (id int PRIMARY KEY, expires_at timestamptz);
+SELECT gt_ttl_create('r.after', 'expires_at', 't_clean', create_index => true);
+INSERT INTO r.after SELECT i, '2020-01-01' FROM generate_series(1, 3) i;
+CALL gt_reclaim();
+SELECT t.cleaned();
+INSERT INTO r.after VALUES (4, '2020-01-01');
+BEGIN;
+CALL gt_reclaim();
+SELECT t.cleaned();
+COMMIT;
+SELECT gt_ttl_drop('r.after');
+
+-- tables have their turns
+CREATE TABLE r.one (id int PRIMARY KEY, expires_at timestamptz);
+CREATE TABLE r.two (id int PRIMARY KEY, expires_at timestamptz);
+SELECT gt_ttl_create('r.one', 'expires_at', batch_size => 1, create_index => true), gt_ttl_create('r.two', 'expires_at', batch_size => 1, create_index => true);
+INSERT INTO r.one SELECT i, '2020-01-01' FROM generate_series(1, 4) i;
+INSERT INTO r.two SELECT i, '2020-01-01' FROM generate_series(1, 4) i;
+CALL gt_reclaim(4);
+SELECT (SELECT count(*) FROM r.one) AS one, (SELECT count(*) FROM r.two) AS two;
+CALL gt_reclaim();
+
 -- gt_pause() stops it
 INSERT INTO r.t (id, expires_at) VALUES (1, '2020-01-01');
 SELECT gt_pause();
@@ -218,7 +313,7 @@ SELECT count(*) FROM r.t WHERE id = 1;
 -- the end of it: by gt_ttl_drop, of the table, of the column, of the extension
 SELECT gt_ttl_drop('r.t'), gt_ttl_drop('r.t');
 SELECT t.fails($$SELECT gt_ttl_drop(NULL)$$);
-SELECT count(*) FROM pg_trigger WHERE tgrelid = 'r.t'::regclass AND tgname = 'gt_ttl_wake';
+SELECT count(*) FROM pg_trigger WHERE tgrelid = 'r.t'::regclass AND tgname LIKE 'gt\_ttl\_wake%';
 INSERT INTO r.t (id, expires_at) VALUES (1, '2020-01-01');
 CALL gt_reclaim();
 SELECT count(*) FROM r.t WHERE id = 1;

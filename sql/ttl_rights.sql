@@ -170,7 +170,27 @@ INSERT INTO rr.t VALUES (1, '2020-01-01');
 ALTER TABLE rr.t OWNER TO regress_ttl_other;
 CALL gt_reclaim();
 SELECT paused, paused_reason FROM gt_ttls WHERE table_name = 'rr.t'::regclass;
+-- the remedy has all that was declared, and first what the new owner needs
 ALTER TABLE rr.t OWNER TO regress_ttl_owner;
+SELECT gt_handler_create('rr_super', 'queue'), gt_handler_grant('rr_super', 'regress_ttl_owner');
+SELECT gt_ttl_create('rr.t', 'expires_at', 'rr_super', 500, 100000, false, false, true, '1.5 s');
+ALTER TABLE rr.t OWNER TO regress_ttl_other;
+SELECT detail, remedy FROM gt_health() WHERE check_name = 'ttl';
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl' \gexec
+SELECT ok FROM gt_health() WHERE check_name = 'ttl';
+SELECT expires_at, cleanup, owner, batch_size, rate_limit, wake, paused, paused_reason, grace FROM gt_ttls WHERE table_name = 'rr.t'::regclass;
+SELECT gt_handler_revoke('rr_super', 'regress_ttl_other');
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl' \gexec
+SELECT ok FROM gt_health() WHERE check_name = 'ttl';
+ALTER TABLE rr.t OWNER TO regress_ttl_owner;
+SET search_path = rr;
+SELECT public.gt_ttl_create('rr.t', 'expires_at'), public.gt_handler_drop('rr_super');
+RESET search_path;
+-- no USAGE on its schema
+REVOKE USAGE ON SCHEMA rr FROM regress_ttl_owner;
+CALL gt_reclaim();
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl';
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl' \gexec
 REVOKE DELETE ON rr.t FROM regress_ttl_owner;
 CALL gt_reclaim();
 SELECT paused, paused_reason FROM gt_ttls WHERE table_name = 'rr.t'::regclass;

@@ -10,6 +10,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_namespace.h"
 #include "executor/executor.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -22,7 +23,8 @@ typedef bool TU_UpdateIndexes;
 #define gt_ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, arbiters, summarizing) \
 	ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, arbiters)
 #define object_aclcheck(classid, objectid, roleid, mode) \
-	((void) (classid), pg_proc_aclcheck(objectid, roleid, mode))
+	((classid) == NamespaceRelationId ? pg_namespace_aclcheck(objectid, roleid, mode) : \
+	 pg_proc_aclcheck(objectid, roleid, mode))
 #else
 #define gt_update_needs_indexes(u)	((u) != TU_None)
 #define gt_only_summarizing(u)		((u) == TU_Summarizing)

@@ -270,6 +270,8 @@ by_turn(const void *a, const void *b)
 		return x->whose < y->whose ? -1 : 1;
 	if (x->served_at != y->served_at)
 		return x->served_at < y->served_at ? -1 : 1;
+	if (x->id == y->id)
+		return x->rows ? -1 : y->rows;	/* those that could not be deleted come after the others */
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
@@ -366,8 +368,12 @@ static Candidate **
 add_rows(Choice *choice, Candidate **candidates, int *n)
 {
 	List	   *ttls = gt_ttl_list();
+	GtHandlerHint *hints = palloc((list_length(ttls) + 1) * sizeof(GtHandlerHint));
 	ListCell   *lc;
 
+	foreach(lc, ttls)
+		hints[foreach_current_index(lc)].handler = ((GtTtl *) lfirst(lc))->id;
+	gt_handler_hint(hints, list_length(ttls));
 	if (ttls != NIL)
 		candidates = repalloc(candidates, (*n + list_length(ttls) + 1) * sizeof(Candidate *));
 	foreach(lc, ttls)
@@ -389,6 +395,7 @@ add_rows(Choice *choice, Candidate **candidates, int *n)
 		candidate->h = t->h;
 		candidate->role = candidate->whose = t->h.run_as;
 		candidate->ours = gt_slot_is_for(candidate->role);
+		candidate->served_at = hints[foreach_current_index(lc)].served_at;
 		candidates[(*n)++] = candidate;
 	}
 	return candidates;

@@ -112,7 +112,7 @@ expire_all(int64 left, bool atomic)
 	return done;
 }
 
-/* Cleans what is due now; what fails on the way is not due again in this call. */
+/* Cleans what is due now, and what rows become; what fails on the way is due again in this call only beside those. */
 static int64
 clean_all(GtCleaner *c, int64 left, bool atomic)
 {

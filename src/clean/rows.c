@@ -60,10 +60,13 @@ gt_clean_rows_take(GtCleaner *c, const GtHandler *h, int max_items, TimestampTz 
 {
 	int			limit = rows_limit(h, max_items, when);
 	int64		item = -(int64) (pg_prng_uint64(&pg_global_prng_state) >> 2) - 1;
+	TimestampTz later;
 	int			n = 1;
 
 	if (limit == 0 || !gt_slot_reserve(h, false, &item, &n, PG_INT64_MIN, when) || n == 0)
 		return false;
+	if (limit > 1)
+		limit = 1 + gt_rate_take(h, GT_RUNS, limit - 1, &later);
 	c->items[0] = item;
 	c->nitems = 1;
 	c->rows = limit;
@@ -71,6 +74,14 @@ gt_clean_rows_take(GtCleaner *c, const GtHandler *h, int max_items, TimestampTz 
 	c->alone = false;
 	c->current_part = -1;
 	return true;
+}
+
+/* In a session: what the rows have become is due in this call, too. */
+static void
+go_on_until_now(GtCleaner *c, const GtTtl *t)
+{
+	if (c->until != 0 && t->cleanup != 0)
+		c->until = gt_now();
 }
 
 /* What a session has seen. */
@@ -99,7 +110,11 @@ gt_clean_rows_run(GtCleaner *c, GtPass *pass)
 	run.limit = c->rows;
 	c->rows = 0;
 	if (t == NULL || t->h.paused || !gt_slot_is_for(t->h.run_as) || gt_ttl_suspended(t) != NULL)
+	{
+		if (t != NULL)
+			gt_rate_give_back(&t->h, GT_RUNS, run.limit);
 		return;
+	}
 	run.ttl = t;
 	run.in_block = c->own_only;
 	run.not_before = gt_start_after_outage();
@@ -110,6 +125,8 @@ gt_clean_rows_run(GtCleaner *c, GtPass *pass)
 	gt_rows_run(&run);
 	GT_POINT("rows_done");
 	pass->done += run.done;
+	if (run.done > 0)
+		go_on_until_now(c, t);
 	run.seen.taken = taken;
 	if (gt_my_slot != NULL)
 		c->seen = run.seen;
@@ -131,7 +148,11 @@ gt_clean_rows_try_again(GtCleaner *c, const GtHandler *h, GtTable *objects, GtIt
 						bool (*judge) (GtItem *item, void *arg), void *arg)
 {
 	GtTtl	   *t = gt_ttl_by_id(h->id);
+	int			tried;
 
-	return t == NULL ? 0 :
-		gt_rows_try_again(t, objects, items, n, c->own_only, gt_start_after_outage(), judge, arg);
+	if (t == NULL)
+		return 0;
+	tried = gt_rows_try_again(t, objects, items, n, c->own_only, gt_start_after_outage(), judge, arg);
+	go_on_until_now(c, t);
+	return tried;
 }

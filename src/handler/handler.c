@@ -39,6 +39,7 @@
 #include "rights/rights.h"
 #include "rights/writing.h"
 #include "shared/clock.h"
+#include "shared/rows_due.h"
 #include "table/records.h"
 #include "table/tampered.h"
 #include "table/versions.h"
@@ -473,6 +474,7 @@ gt_handler_grant(PG_FUNCTION_ARGS)
 	gt_open(&t, GT__HANDLER_RIGHT, RowExclusiveLock);
 	(void) gt_insert_unique(&t, &row, GT__HANDLER_RIGHT_PKEY);	/* granted already: fine */
 	gt_close(&t);
+	gt_rows_stir(gt_now());		/* rows may have waited for that */
 	PG_RETURN_VOID();
 }
 

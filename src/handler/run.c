@@ -301,6 +301,7 @@ note_failure(Runs *runs, GtItem *items, int n, ErrorData *error)
 				foreign ? GT_EXCUSE_EVICTED : conflict ? GT_EXCUSE_CONFLICT : GT_EXCUSE_PLAIN,
 				describe(runs, error), -1);
 	items[0].cut_short = gt_given_back && !gt_timed_out;
+	items[0].timed_out = gt_timed_out;
 	if (runs->body != NULL)
 		return;					/* the caller knows of what it was */
 	doubt_types(runs, error);

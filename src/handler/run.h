@@ -30,6 +30,7 @@ typedef struct GtItem			/* one piece of garbage, chosen to be run */
 	bool		excused;		/* the run did not happen: no attempt */
 	GtExcuse	excuse;
 	bool		cut_short;		/* its run was given back: how long it would have taken is not known */
+	bool		timed_out;		/* it failed for having lasted too long */
 	bool		conflict;		/* it failed for a conflict with another transaction, excused or not */
 	char	   *error;			/* else why not */
 	int64		retry_after;	/* us: when excused; < 0: as usual */

@@ -148,6 +148,13 @@ gt_timers_start(int64 timeout)
 }
 
 void
+gt_timers_shorten(int64 timeout)
+{
+	if (!gt_timed_out && !gt_given_back)
+		enable_timeout_every(run_timeout, GetCurrentTimestamp() + timeout, GT_KILL_AFTER_MS);
+}
+
+void
 gt_timers_stop(void)
 {
 	if (registered)

@@ -17,6 +17,7 @@
 extern void gt_timers_begin(void);	/* before the runs of one call */
 extern void gt_timers_reset(void);	/* before a run: nothing has fired */
 extern void gt_timers_start(int64 timeout); /* us */
+extern void gt_timers_shorten(int64 timeout);	/* of the run in progress: so long from now on */
 extern void gt_timers_stop(void);	/* a cancellation that was not noticed is withdrawn */
 
 /* What has become of the run since gt_timers_reset(). */

@@ -9,7 +9,7 @@
  * command is over, however it ends.  The same for what drops the extension: a
  * handler that runs is cancelled and not charged.  Where it is plain that the
  * command is going to fail the workers are left alone.  COMMIT PREPARED and ROLLBACK
- * PREPARED come by here, too: see prepared.c.
+ * PREPARED come by here, too: see prepared.c.  Fault point: prepared_ended.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +38,7 @@
 #include "utils/wait_event.h"
 
 #include "base/compat.h"
+#include "base/point.h"
 #include "clean/marks.h"
 #include "process/commands.h"
 #include "process/prepared.h"
@@ -380,7 +381,13 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 			gt_observe_dropped(0);
 	}
 	if (prepared)
+	{
+		/* there is nobody but us to tell of it: who ends this session has to wait for that */
+		HOLD_INTERRUPTS();
+		GT_POINT("prepared_ended");
 		gt_prepared_has_ended(&end);
+		RESUME_INTERRUPTS();
+	}
 	if (creates)
 		gt_due_after_commit(gt_now());	/* the launcher learns of this database */
 	if (look_again && IsTransactionState() && !RecoveryInProgress() && gt_database(MyDatabaseId, false) != NULL)

@@ -92,9 +92,9 @@ look_at_rows(GtTarget *target, const GtTtl *t, GtTtlSeen *seen)
 	gt_names_end(level);
 }
 
-/* The owner may not use the handler any more, or it is gone. */
+/* The owner, as whom this is called, may not use the handler any more, or it is gone. */
 static const char *
-cleanup_suspended(const GtTtl *t)
+cleanup_suspended(const GtTtl *t, GtTtlSeen *seen)
 {
 	GtHandler	h;
 
@@ -102,9 +102,8 @@ cleanup_suspended(const GtTtl *t)
 		return NULL;
 	if (!gt_handler_by_id(t->cleanup, &h))
 		return "its handler is missing";
-	if (!gt_handler_may_use(&h))
-		return psprintf("role \"%s\" may not use handler \"%s\"", t->h.owner_name, h.name);
-	return NULL;
+	seen->grant = !gt_handler_may_use(&h);
+	return seen->grant ? psprintf("role \"%s\" may not use handler \"%s\"", t->h.owner_name, h.name) : NULL;
 }
 
 typedef struct Asking
@@ -121,6 +120,7 @@ ask(void *arg)
 	GtTtlSeen  *seen = asking->seen;
 	const GtTtl *t = asking->t;
 	GtTarget	target;
+	const char *why;
 	int			level = NewGUCNestLevel();
 	int			sec_context;
 	Oid			user;
@@ -128,7 +128,9 @@ ask(void *arg)
 	GetUserIdAndSecContext(&user, &sec_context);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(t->h.owner, sec_context | SECURITY_RESTRICTED_OPERATION);
-	seen->suspended = cleanup_suspended(t);
+	why = cleanup_suspended(t, seen);
+	if (seen->suspended == NULL)
+		seen->suspended = why;
 	if (seen->suspended == NULL && gt_target_open(&target, t->relation, t->expression, AccessShareLock, &seen->suspended, &seen->remedy))
 	{
 		look_at_rows(&target, t, seen);
@@ -149,12 +151,11 @@ gt_ttl_see(const GtTtl *t, GtTtlSeen *seen)
 	memset(seen, 0, sizeof(GtTtlSeen));
 	seen->oldest = seen->next = GT_NEVER;
 	seen->suspended = gt_ttl_suspended(t);
-	if (seen->suspended != NULL)
-		return;
+	seen->declare = seen->suspended != NULL;
 	GetUserIdAndSecContext(&user, &sec_context);
 	error = gt_try(ask, &asking);
 	SetUserIdAndSecContext(user, sec_context);
-	if (error != NULL)
+	if (error != NULL && seen->suspended == NULL)
 		seen->suspended = pstrdup(error->message);
 }
 
@@ -184,15 +185,56 @@ gt__ttl_sees(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), v, nulls)));
 }
 
+/* The call that declares it anew, as it is. */
+static const char *
+declaration(const GtTtl *t)
+{
+	int64		grace = t->h.grace;
+	StringInfoData sql;
+	GtHandler	h;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s(%s, %s", gt_health_our("gt_ttl_create"), quote_literal_cstr(t->type),
+					 quote_literal_cstr(t->expires_at));
+	if (t->cleanup != 0 && gt_handler_by_id(t->cleanup, &h))
+		appendStringInfo(&sql, ", cleanup => %s", quote_literal_cstr(h.name));
+	if (t->batch_size > 0)
+		appendStringInfo(&sql, ", batch_size => %d", t->batch_size);
+	if (t->h.rate_limit > 0)
+		appendStringInfo(&sql, ", rate_limit => %d", t->h.rate_limit);
+	if (!t->wake)
+		appendStringInfoString(&sql, ", wake => false");
+	if (t->h.paused && t->h.paused_reason == NULL)
+		appendStringInfoString(&sql, ", paused => true");
+	if (grace % USECS_PER_SEC != 0)
+		appendStringInfo(&sql, ", grace => '" INT64_FORMAT " microseconds'", grace);
+	else if (grace > 0)
+		appendStringInfo(&sql, ", grace => '" INT64_FORMAT " seconds'", grace / USECS_PER_SEC);
+	appendStringInfoString(&sql, ");");
+	return sql.data;
+}
+
+static const char *
+grant(const GtTtl *t)
+{
+	GtHandler	h;
+
+	if (!gt_handler_by_id(t->cleanup, &h))
+		return NULL;
+	return psprintf("SELECT %s(%s, %s);", gt_health_our("gt_handler_grant"), quote_literal_cstr(h.name),
+					quote_literal_cstr(t->h.owner_name));
+}
+
 /* What brings a row TTL back that is suspended, as SQL, where that can be said. */
 static const char *
 remedy_of(const GtTtl *t, const GtTtlSeen *seen)
 {
+	if (seen->declare)
+		return declaration(t);
+	if (seen->grant)
+		return grant(t);
 	if (seen->remedy != NULL)
 		return seen->remedy;
-	if (gt_ttl_suspended(t) != NULL && t->cleanup == 0)
-		return psprintf("SELECT %s(%s, %s);", gt_health_our("gt_ttl_create"), quote_literal_cstr(t->type),
-						quote_literal_cstr(t->expires_at));
 	return psprintf("SELECT %s(%s);", gt_health_our("gt_ttl_drop"), quote_literal_cstr(t->type));
 }
 
@@ -214,6 +256,8 @@ gt_health_ttl(GtHealth *health)
 		if (!(health->all || gt_acts_for(t->h.owner)))
 			continue;
 		gt_ttl_see(t, &seen);
+		if (seen.declare && seen.grant && n < GT_HEALTH_ROWS)
+			gt_health_put(health, false, psprintf("its owner may not use the handler of table %s", t->type), grant(t));
 		if (seen.suspended != NULL)
 		{
 			what = psprintf("table %s is suspended: %s", t->type, seen.suspended);
@@ -222,7 +266,7 @@ gt_health_ttl(GtHealth *health)
 		else if (t->h.paused && t->h.paused_reason != NULL)
 		{
 			what = psprintf("table %s is paused: %s", t->type, t->h.paused_reason);
-			remedy = "-- once that is mended, gt_ttl_create() anew";
+			remedy = declaration(t);
 		}
 		else if (!t->h.paused && !stopped && seen.oldest != GT_NEVER && !TIMESTAMP_NOT_FINITE(seen.oldest) && now - seen.oldest > LATE)
 		{

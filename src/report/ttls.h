@@ -14,6 +14,8 @@ typedef struct GtTtlSeen
 {
 	const char *suspended;		/* why; NULL: it is not */
 	const char *remedy;			/* SQL; or NULL */
+	bool		declare;		/* it is to be declared anew, as it is */
+	bool		grant;			/* the owner may not use its handler */
 	TimestampTz oldest;			/* since when the oldest row is over; GT_NEVER: none is */
 	TimestampTz next;			/* when the next row is due; GT_NEVER */
 } GtTtlSeen;

@@ -82,7 +82,7 @@ settle(GtTable *objects, GtItem *item, const GtBatch *b)
 			gt_garbage_forget(objects, &item->row);
 			return;
 		}
-		lag = Max(gt_now() - b->victims[0].deadline, 0);
+		lag = gt_row_lag(b->ttl, &b->victims[0]);
 		gt_observe_rows(b->ttl->id, b->ttl->h.owner, 1, &lag);
 		gt_tally(&b->ttl->h, 1, 0, NULL);
 		hand_over(objects, item, b);
@@ -104,7 +104,8 @@ try(const GtTtl *ttl, GtItem *item, bool in_block, TimestampTz not_before, GtTab
 	batch.id = TextDatumGetCString(item->row.v[O_OBJECT_ID]);
 	batch.limit = 1;
 	batch.victims = victims;
-	if (batch.key == NULL)
+	/* the table was renamed: by its new name the row is looked for anew */
+	if (batch.key == NULL || strcmp(TextDatumGetCString(item->row.v[O_OBJECT_TYPE]), ttl->type) != 0)
 	{
 		item->gone = true;
 		gt_garbage_forget(objects, &item->row);

@@ -36,6 +36,7 @@
 #include "base/point.h"
 #include "garbage/objects.h"
 #include "handler/role.h"
+#include "handler/timers.h"
 #include "handler/use.h"
 #include "shared/due.h"
 #include "table/scan.h"
@@ -45,6 +46,7 @@
 #include "ttl/wake.h"
 
 #define MAX_BYTES	(16 * 1024 * 1024)	/* of payloads that are in memory at a time */
+#define MAX_LAG		(10 * 365 * USECS_PER_DAY)
 
 /* What one body knows. */
 typedef struct Look
@@ -70,6 +72,14 @@ gt_rows_bound(const GtTtl *ttl, TimestampTz not_before, TimestampTz *wait)
 
 	*wait = grace > 0 && not_before != 0 && now < not_before + grace ? not_before + grace : 0;
 	return now - grace;
+}
+
+int64
+gt_row_lag(const GtTtl *ttl, const GtVictim *v)
+{
+	TimestampTz now = gt_now();
+
+	return v->deadline < now - MAX_LAG ? MAX_LAG : Max(now - v->deadline - ttl->h.grace, 0);
 }
 
 /* The handler that the rows are garbage of, held to the end of the transaction; false: that can not be. */
@@ -325,13 +335,19 @@ take_by_key(Look *look)
 
 /* ---------------------------------------------------------------- what is done with them */
 
-/* How many of those in one table the DELETE has met. */
+/*
+ * How many of those in one table the DELETE has met.  It is of the table as declared, with
+ * its policies and triggers; but a foreign partition would be asked for rows, or refuse
+ * them all, so that one with such is left alone.
+ */
 static uint64
 delete_from(GtBatch *b, GtTarget *target, Oid leaf)
 {
+	bool		whole = target->partitioned && !target->foreign;
 	Oid			types[2] = {TIDARRAYOID, OIDOID};
 	Datum	   *tids = palloc(b->n * sizeof(Datum));
 	Datum		values[2];
+	SPIPlanPtr	plan;
 	char	   *sql;
 	int			n = 0;
 	int			i;
@@ -343,17 +359,19 @@ delete_from(GtBatch *b, GtTarget *target, Oid leaf)
 		return 0;
 	values[0] = PointerGetDatum(construct_array(tids, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
 	values[1] = ObjectIdGetDatum(leaf);
-	sql = psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)%s", target->partitioned ? "" : "ONLY ",
-				   gt_ttl_type(RelationGetRelid(target->rel)),
-				   target->partitioned ? " AND tableoid OPERATOR(pg_catalog.=) $2" : "");
-	if (SPI_execute_with_args(sql, target->partitioned ? 2 : 1, types, values, NULL, false, 0) < 0)
+	sql = psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)%s", whole ? "" : "ONLY ",
+				   gt_ttl_type(whole ? RelationGetRelid(target->rel) : leaf),
+				   whole ? " AND tableoid OPERATOR(pg_catalog.=) $2" : "");
+	plan = SPI_prepare(sql, whole ? 2 : 1, types);
+	/* they are there in the latest snapshot, whatever that of the transaction is */
+	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) < 0)
 		elog(ERROR, "could not delete rows: %s", SPI_result_code_string(SPI_result));
 	return SPI_processed;
 }
 
 /* Has somebody a trigger there that could bring a row back? */
 static bool
-has_triggers(Relation rel)
+has_triggers_itself(Relation rel)
 {
 	int			i;
 
@@ -361,6 +379,18 @@ has_triggers(Relation rel)
 		if (!rel->trigdesc->triggers[i].tgisinternal && TRIGGER_FOR_DELETE(rel->trigdesc->triggers[i].tgtype))
 			return true;
 	return false;
+}
+
+/* Or on one of its partitions? */
+static bool
+has_triggers(const GtTarget *target)
+{
+	bool		found = has_triggers_itself(target->rel);
+	int			i;
+
+	for (i = 0; i < target->nleaves; i++)
+		found = found || has_triggers_itself(target->leaves[i].rel);
+	return found;
 }
 
 /* Is a row with this key there none the less, and over? */
@@ -452,7 +482,7 @@ look_at_rows(Look *look)
 		b->next = wait;
 		return;
 	}
-	look->verify = !b->keep && has_triggers(look->target.rel);
+	look->verify = !b->keep && has_triggers(&look->target);
 	look->ask = may_have_objects(&look->objects, b->ttl);
 	look->single = b->which == GT_BATCH_BY_KEY || (b->which == GT_BATCH_CHOOSE ? b->limit : b->n) == 1;
 	look->described = b->cleaner != NULL || b->keep || look->single;
@@ -500,6 +530,8 @@ gt_batch_run(void *batch)
 	GT_POINT("rows_locked");
 	if (b->n > 0 && !b->keep)
 	{
+		if (b->may_last != 0)
+			gt_timers_shorten(b->may_last);
 		delete_rows(&look);
 		GT_POINT("rows_deleted");
 		if (b->cleaner != NULL && b->which != GT_BATCH_BY_KEY)

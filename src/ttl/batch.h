@@ -39,6 +39,7 @@ typedef struct GtBatch
 	MemoryContext context;		/* of what is kept of them, also when it is undone */
 	TimestampTz not_before;		/* as in GtRowsRun */
 	bool		keep;			/* they are only locked and named */
+	int64		may_last;		/* us that their deletion may take; 0: as long as a run */
 
 	GtBatchWhich which;
 	TimestampTz low;
@@ -63,6 +64,7 @@ typedef struct GtBatch
 } GtBatch;
 
 extern void gt_batch_run(void *batch);	/* the body of gt_run_body() */
+extern int64 gt_row_lag(const GtTtl *ttl, const GtVictim *v);	/* us since it could first be deleted */
 extern TimestampTz gt_rows_bound(const GtTtl *ttl, TimestampTz not_before, TimestampTz *wait);	/* what is over up to there, now */
 
 #endif

@@ -363,8 +363,9 @@ gt_ttl_drop(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	(void) gt_ttl_lock(relation, true, true);
 	t = gt_ttl_of_table(relation);
-	if (t != NULL)
-		gt_ttl_forget(t->id, false);
+	if (t == NULL)
+		PG_RETURN_BOOL(false);
+	gt_ttl_forget(t->id, false);
 	gt_wake_take_away(relation);
-	PG_RETURN_BOOL(t != NULL);
+	PG_RETURN_BOOL(true);
 }

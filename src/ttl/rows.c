@@ -4,10 +4,14 @@
  *	  A run of a row TTL: the oldest rows of its table are deleted.
  *
  * The chain of runs (clean.c) calls this, in its transaction: see ttl.c.  All rows are
- * tried at once.  Where that fails its halves are, one after the other in the same
+ * tried at once.  Where that fails its quarters are, one after the other in the same
  * transaction, until the culprit is by itself: it is put aside, as garbage that stands
  * for it.  So many subtransactions as a transaction should have, and a second, are the
  * limit; what is left then begins the next run.
+ *
+ * Whoever waits or hangs in a delete has all rows of the batch locked: so a batch is
+ * cut short soon, and its tenths are tried.  A row that lasts by itself is put aside
+ * uncharged, and tried again (aside.c) for as long as a run may last.
  *
  * Putting aside writes our own table only, outside of what has failed; it is undone
  * with the transaction, and then the row is where it was.
@@ -37,9 +41,12 @@
 #include "ttl/rows.h"
 
 #define MAX_US		USECS_PER_SEC
-#define MAX_PARTS	64			/* more than 2 x log2 of the largest batch */
+#define MAX_PARTS	64			/* more than 10 x log10 of the largest batch */
+#define FAILING_WAYS	4		/* into so many parts goes what fails: as many tries as with halves, and less in vain, */
+#define LASTING_WAYS	10		/* and what lasts: each part that does costs its time */
+#define MAX_BATCH	(400 * INT64CONST(1000))	/* us: deletes that last longer are tried in tenths, */
+#define MAX_ROW		GT_SLOW		/* and a row that does goes by itself, and keeps no other waiting */
 #define MAX_APART	60			/* rows that are put aside at once, to go by themselves */
-#define MAX_LAG		(10 * 365 * USECS_PER_DAY)
 #define SOON		(50 * INT64CONST(1000))	/* us until what could not be done is tried again */
 
 /* What is left to be tried, of the victims. */
@@ -60,6 +67,7 @@ typedef struct State
 	TimestampTz began;
 	int			deleted;
 	int			aside;
+	int			failed;			/* of these, by an error */
 	int64	   *lags;
 	const char *error;			/* the last one */
 	bool		full;			/* there are more than were chosen */
@@ -96,6 +104,7 @@ try(State *s, GtItem *item)
 	b->left_from = GT_NEVER;
 	b->next = GT_NEVER;
 	memset(item, 0, sizeof(GtItem));
+	b->may_last = (b->which == GT_BATCH_THESE ? b->n : b->limit) == 1 ? MAX_ROW : MAX_BATCH;
 	s->tries++;
 	gt_run_body(&ttl->h, item, s->run->in_block, gt_batch_run, b);
 	s->run->seen.waits = s->run->seen.waits || b->waiting > 0;
@@ -107,21 +116,23 @@ static void
 count(State *s)
 {
 	GtBatch    *b = &s->batch;
-	TimestampTz now = gt_now();
 	int			i;
 
 	for (i = 0; i < b->n; i++)
-		s->lags[s->deleted++] = b->victims[i].deadline < now - MAX_LAG ? MAX_LAG : now - b->victims[i].deadline - s->run->ttl->h.grace;
+		s->lags[s->deleted++] = gt_row_lag(s->run->ttl, &b->victims[i]);
 }
 
-/* This row could not be deleted, or (error NULL) is to be tried by itself: garbage stands for it from now on. */
+/*
+ * This row could not be deleted, or (error NULL) is to be tried by itself: garbage
+ * stands for it from now on.  alone: and nothing else in a crash with it.
+ */
 static void
-put_aside(State *s, const GtVictim *v, const char *error)
+put_aside(State *s, const GtVictim *v, const char *error, bool alone)
 {
 	const GtTtl *ttl = s->run->ttl;
 	TimestampTz due_at = gt_now() + (error != NULL ? gt_back_off(ttl->h.retry_delay, 1) : 0);
 	GtBirth		birth = {CStringGetTextDatum(ttl->type), v->id, ttl->h.owner, ttl->id, due_at, v->payload, v->metadata,
-	error, ttl->h.max_attempts, error == NULL};
+	error, ttl->h.max_attempts, alone};
 	GtTable		objects;
 	bool		born;
 
@@ -129,10 +140,48 @@ put_aside(State *s, const GtVictim *v, const char *error)
 	born = gt_garbage_born(&objects, &birth);
 	gt_close(&objects);
 	s->aside += born;
+	s->failed += born && error != NULL;
 	if (born)
 		gt_due_after_commit(due_at);
 	else
 		s->left_from = Min(s->left_from, v->deadline);
+}
+
+/* Is there what is needed to put it aside? */
+static bool
+is_described(const GtVictim *v)
+{
+	return v->id != (Datum) 0 && v->payload != (Datum) 0;
+}
+
+/*
+ * What was tried is tried in so many parts.  One row by itself is tried once more, with what
+ * is needed to put it aside; where that is there, or there is no row, there are none.
+ */
+static bool
+split(State *s, const Part *part, int ways)
+{
+	int			all = s->batch.n;
+	int			n = (all + ways - 1) / ways;
+	int			i;
+
+	if (all == 0 || (all == 1 && part->n == 1))
+		return false;
+	for (i = (all - 1) / n * n; i >= 0; i -= n)
+		s->parts[s->nparts++] = (Part) {part->first + i, Min(n, all - i)};
+	return true;
+}
+
+/* A try lasted for too long: nobody is charged. */
+static void
+cut_short(State *s, const Part *part)
+{
+	GtBatch    *b = &s->batch;
+
+	if (b->n == 1 && is_described(&b->victims[0]))
+		put_aside(s, &b->victims[0], NULL, false);
+	else if (!split(s, part, LASTING_WAYS))
+		s->stopped = true;
 }
 
 /* A try failed, by an error of one of its rows. */
@@ -140,27 +189,18 @@ static void
 blame(State *s, const Part *part, const char *error)
 {
 	GtBatch    *b = &s->batch;
-	int			first = part->first;
-	int			half = b->n / 2;
 
 	s->error = error;
-	if (b->n > 1)
-	{
-		s->parts[s->nparts++] = (Part) {first + half, b->n - half};
-		s->parts[s->nparts++] = (Part) {first, half};
-	}
-	else if (b->n == 1 && b->victims[0].id != (Datum) 0 && b->victims[0].payload != (Datum) 0)
+	if (b->n == 1 && is_described(&b->victims[0]))
 	{
 		GtItem		told;
 
 		describe(&told, s->run->ttl, b);
 		told.error = (char *) error;
 		gt_run_log_failure(&s->run->ttl->h, &told, 1);
-		put_aside(s, &b->victims[0], error);
+		put_aside(s, &b->victims[0], error, false);
 	}
-	else if (b->n == 1 && part->n > 1)
-		s->parts[s->nparts++] = (Part) {first, 1};	/* once more, with what is needed to put it aside */
-	else
+	else if (!split(s, part, FAILING_WAYS))
 		s->stopped = true;		/* there is no row that could be put aside */
 }
 
@@ -172,7 +212,7 @@ put_apart(State *s)
 	int			i;
 
 	for (i = 0; i < b->n; i++)
-		put_aside(s, &b->victims[i], NULL);
+		put_aside(s, &b->victims[i], NULL, true);
 	if (!gt_ttl_set_careful(s->run->ttl->id, b->full ? -b->n : -s->run->ttl->careful))
 		s->again = gt_now();	/* somebody has its row: some more rows than need be will go so */
 }
@@ -190,6 +230,8 @@ judge(State *s, const Part *part, GtItem *item)
 		if (item->cut_short)
 			gt_batch_set_limit(s->run->ttl->id, Max(b->n / 2, 1));
 	}
+	else if (!item->done && item->timed_out)
+		cut_short(s, part);
 	else if (!item->done)
 		blame(s, part, item->error);
 	else if (b->why != NULL || b->locked_out)
@@ -293,9 +335,8 @@ gt_rows_run(GtRowsRun *run)
 	tell(&s, bound);
 	adapt(&s, gt_now() - s.began);
 	if (s.deleted > 0 || s.error != NULL)
-		gt_tally(&ttl->h, s.deleted, s.aside, s.error);
+		gt_tally(&ttl->h, s.deleted, s.failed, s.error);
 	gt_observe_rows(ttl->id, ttl->h.owner, s.deleted, s.lags);
 	gt_handler_ran(&ttl->h, gt_now() - s.began > GT_SLOW);
-	if (s.deleted > 1)
-		(void) gt_rate_take(&ttl->h, GT_RUNS, s.deleted - 1, &wait);	/* one was when it was chosen */
+	gt_rate_give_back(&ttl->h, GT_RUNS, run->limit - s.deleted);	/* all were taken when it was chosen */
 }

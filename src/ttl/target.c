@@ -41,6 +41,7 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
+#include "base/compat.h"
 #include "base/text.h"
 #include "base/transaction.h"
 #include "ttl/target.h"
@@ -103,13 +104,16 @@ gt_target_columns(Node *deadline)
 static void
 must_be_timestamptz(const char *text, Oid type)
 {
+	Oid			base = getBaseType(type);
+
 	if (type == TIMESTAMPTZOID)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("expires_at \"%s\" is of type %s, it must be timestamp with time zone", gt_shown(text), format_type_be(type)),
-			 type == TIMESTAMPOID ? errhint("Say in which time zone it is: (%s) AT TIME ZONE 'UTC'.", text) :
-			 type == DATEOID ? errhint("Say in which time zone it begins: (%s)::timestamp AT TIME ZONE 'UTC'.", text) :
+			 base == TIMESTAMPOID ? errhint("Say in which time zone it is: (%s) AT TIME ZONE 'UTC'.", text) :
+			 base == TIMESTAMPTZOID ? errhint("Cast it, and index that: (%s)::timestamptz.", text) :
+			 base == DATEOID ? errhint("Say in which time zone it begins: (%s)::timestamp AT TIME ZONE 'UTC'.", text) :
 			 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
 }
 
@@ -186,7 +190,7 @@ gt_target_parse(Relation rel, const char *text, char **expression)
 				 errmsg("expires_at \"%s\" is no column or expression of table \"%s\": %s", gt_shown(text),
 						RelationGetRelationName(rel), error->message),
 				 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
-	must_be_timestamptz(text, exprType(p.node));
+	must_be_timestamptz(p.text, exprType(p.node));
 	must_be_immutable(text, p.node);
 	must_be_of_the_row(text, p.node);
 	*expression = deparse(rel, p.node);
@@ -325,6 +329,7 @@ open_leaves(GtTarget *target, Node *deadline, LOCKMODE lockmode, const char **wh
 			if (rel == NULL)
 				return false;	/* dropped a moment ago: the next look sees it so */
 		}
+		target->foreign = target->foreign || rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
 		if (rel->rd_rel->relkind != RELKIND_RELATION)
 		{
 			if (rel != target->rel)
@@ -341,6 +346,34 @@ open_leaves(GtTarget *target, Node *deadline, LOCKMODE lockmode, const char **wh
 		target->nleaves++;
 	}
 	return true;
+}
+
+/* Its owner may not even name it. */
+static const char *
+is_out_of_reach(Relation rel, const char **remedy)
+{
+	Oid			schema = RelationGetNamespace(rel);
+
+	if (object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK)
+		return NULL;
+	*remedy = psprintf("GRANT USAGE ON SCHEMA %s TO %s;", quote_identifier(get_namespace_name(schema)),
+					   quote_identifier(GetUserNameFromId(GetUserId(), false)));
+	return psprintf("its owner has no USAGE on the schema of table \"%s\"", RelationGetRelationName(rel));
+}
+
+/* Why the expression is no deadline any more; NULL: it is *deadline. */
+static const char *
+what_is_wrong(Relation rel, const char *expression, Node **deadline)
+{
+	Parse		p = {rel, expression, NULL};
+	ErrorData  *error = gt_try(parse, &p);
+
+	*deadline = p.node;
+	if (error != NULL)
+		return psprintf("expires_at is no expression of table \"%s\" any more: %s", RelationGetRelationName(rel), error->message);
+	if (exprType(p.node) != TIMESTAMPTZOID || contain_mutable_functions(p.node))
+		return psprintf("expires_at of table \"%s\" is no immutable timestamptz any more", RelationGetRelationName(rel));
+	return NULL;
 }
 
 /* What is missing of the table as a whole, and what brings it back; NULL: nothing. */
@@ -375,8 +408,7 @@ bool
 gt_target_open(GtTarget *target, Oid relation, const char *expression, LOCKMODE lockmode,
 			   const char **why, const char **remedy)
 {
-	Parse		p = {NULL, expression, NULL};
-	ErrorData  *error;
+	Node	   *deadline = NULL;
 
 	*why = *remedy = NULL;
 	memset(target, 0, sizeof(GtTarget));
@@ -386,16 +418,12 @@ gt_target_open(GtTarget *target, Oid relation, const char *expression, LOCKMODE 
 	if (target->rel == NULL)
 		return false;
 	target->partitioned = target->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
-	p.rel = target->rel;
-	error = gt_try(parse, &p);
-	if (error != NULL)
-		*why = psprintf("expires_at is no expression of table \"%s\" any more: %s",
-						RelationGetRelationName(target->rel), error->message);
-	else if (exprType(p.node) != TIMESTAMPTZOID || contain_mutable_functions(p.node))
-		*why = psprintf("expires_at of table \"%s\" is no immutable timestamptz any more", RelationGetRelationName(target->rel));
-	else
-		*why = what_is_missing(target, p.node, expression, remedy);
-	if (*why == NULL && open_leaves(target, p.node, lockmode, why))
+	*why = is_out_of_reach(target->rel, remedy);
+	if (*why == NULL)
+		*why = what_is_wrong(target->rel, expression, &deadline);
+	if (*why == NULL)
+		*why = what_is_missing(target, deadline, expression, remedy);
+	if (*why == NULL && open_leaves(target, deadline, lockmode, why))
 		return true;
 	gt_target_close(target);
 	return false;

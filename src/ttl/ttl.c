@@ -14,7 +14,7 @@
  *					what is over, SKIP LOCKED (scan.c); a version that was changed
  *					since it was read is left, so each is judged under its lock
  *					deletes them by one DELETE, and makes garbage of them (rows.c)
- *				where that fails, its halves, each in a subtransaction; a row that
+ *				where that fails, its parts, each in a subtransaction; a row that
  *				fails by itself is put aside as garbage (aside.c)
  *		commit	which carries the outcome of this run and the choice of the next
  *
@@ -49,6 +49,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/workers.h"
 #include "garbage/objects.h"
 #include "handler/use.h"
 #include "rights/rights.h"
@@ -69,6 +70,7 @@ static MemoryContext kept_context = NULL;
 static int	gone = 0;			/* a declaration whose table is gone; 0: none */
 static bool is_kept = false;
 static uint64 kept_at;			/* gt_table_changes then */
+static uint64 reading = 0;		/* number of the last one */
 
 /* ---------------------------------------------------------------- what is kept */
 
@@ -171,6 +173,7 @@ read_all(void)
 	kept = NIL;
 	gone = 0;
 	is_kept = true;				/* before we look: what changes meanwhile is not to be lost */
+	reading++;
 	gt_open(&table, GT__TTL, AccessShareLock);
 	kept_at = gt_table_changes;
 	scan = gt_scan_begin(&table, GT__TTL_PKEY, 0, NULL);
@@ -241,6 +244,13 @@ gt_ttl_list(void)
 	return result;
 }
 
+uint64
+gt_ttl_reading(void)
+{
+	(void) all_ttls();
+	return reading;
+}
+
 GtTtl *
 gt_ttl_by_id(int id)
 {
@@ -279,9 +289,12 @@ gt_ttl_handler(int id, GtHandler *h)
 {
 	GtTtl	   *t = gt_ttl_by_id(id);
 
-	if (t != NULL)
-		*h = t->h;
-	return t != NULL;
+	if (t == NULL)
+		return false;
+	*h = t->h;
+	/* however many of them hang, the other rows go on */
+	h->concurrency = Max(gt_max_workers - 2, 1);
+	return true;
 }
 
 const char *
@@ -295,18 +308,19 @@ gt_ttl_suspended(const GtTtl *t)
 	return gt_handler_suspended(&t->h);
 }
 
-/* A row may have stayed because of this object. */
+/* A row may have stayed because of this object, or be looked for anew where it has been put aside. */
 static void
 object_gone(const GtRow *object)
 {
 	char	   *type = all_ttls() != NIL ? TextDatumGetCString(object->v[O_OBJECT_TYPE]) : NULL;
+	int			handler = object->isnull[O_HANDLER] ? 0 : GT_INT32(object, O_HANDLER);
 	ListCell   *lc;
 
 	foreach(lc, type != NULL ? kept : NIL)
 	{
 		GtTtl	   *t = lfirst(lc);
 
-		if (strcmp(t->type, type) == 0 && gt_rows_wait(t->id))
+		if (t->id == handler || (strcmp(t->type, type) == 0 && gt_rows_wait(t->id)))
 			gt_rows_due_after_commit(t->id, 0, gt_now());
 	}
 }

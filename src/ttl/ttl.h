@@ -29,6 +29,7 @@ typedef struct GtTtl
 
 /* All of these tell of tables that are there, as the latest committed state has them; copies, in the current memory context. */
 extern List *gt_ttl_list(void); /* of GtTtl *, by id */
+extern uint64 gt_ttl_reading(void);	/* another number: something of them, or of their tables, may have changed */
 extern GtTtl *gt_ttl_by_id(int id); /* or NULL, as these are */
 extern GtTtl *gt_ttl_of_table(Oid relation);
 /* The role whose objects those of this type are, for they stand for rows of its table; InvalidOid: of nobody in particular. */

@@ -6,12 +6,13 @@
  * Each session that writes such a row runs it, as whoever it is, once for a row and as
  * little as can be: it reads the deadline, and keeps the earliest of the transaction,
  * of which shared memory learns at the commit (rows_due.c).  The deadline is analyzed
- * once for a table and statement; where it is a column nothing is evaluated.
+ * once for a table; where it is a column nothing is evaluated.
  *
  * The trigger is made by the server's own function, below SQL, since neither the
  * table's owner nor who declares it needs a right to our function; it depends on the
  * extension, and goes with it.  Nothing is lost where it is not there or does not
- * fire: then the table is looked at each naptime.
+ * fire, or may not see what another trigger puts into the row: then the table is looked
+ * at each naptime.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +32,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -48,16 +50,34 @@
 
 PG_FUNCTION_INFO_V1(gt__ttl_wake);
 
-/* What one statement needs to know of a table; in fn_extra. */
-typedef struct Known
+/* Of a table, and of which row TTL: a partition may have two. */
+typedef struct KnownKey
 {
 	Oid			relation;
-	int			ttl;			/* 0: nothing is to be told */
+	int			ttl;
+} KnownKey;
+
+/* What this process knows of it, for as long as what is declared stays as it is. */
+typedef struct Known
+{
+	KnownKey	key;
+	bool		silent;			/* nothing is to be told */
 	int64		grace;
 	AttrNumber	column;			/* of the deadline; 0: it is an expression */
+	Node	   *deadline;
+} Known;
+
+/* What one statement needs; in fn_extra. */
+typedef struct Telling
+{
+	Known		known;
 	ExprState  *deadline;
 	EState	   *estate;
-} Known;
+} Telling;
+
+static HTAB *known_tables = NULL;	/* of Known, in known_context */
+static MemoryContext known_context = NULL;
+static uint64 known_reading;	/* gt_ttl_reading() then */
 
 /* ---------------------------------------------------------------- the trigger fires */
 
@@ -81,60 +101,122 @@ static void
 learn_deadline(Known *known, Relation rel, const char *expression)
 {
 	Analysis	a = {rel, expression, NULL};
-	Node	   *node;
+	MemoryContext old;
 
 	if (gt_try(analyze, &a) != NULL || exprType(a.node) != TIMESTAMPTZOID)
 	{
-		known->ttl = 0;
+		known->silent = true;
 		return;
 	}
-	node = a.node;
-	if (IsA(node, Var))
+	if (IsA(a.node, Var))
 	{
-		known->column = ((Var *) node)->varattno;
+		known->column = ((Var *) a.node)->varattno;
 		return;
 	}
-	known->estate = CreateExecutorState();
-	known->deadline = ExecPrepareExpr((Expr *) node, known->estate);
+	old = MemoryContextSwitchTo(known_context);
+	known->deadline = copyObject(a.node);
+	MemoryContextSwitchTo(old);
 }
 
-static Known *
-learn(FunctionCallInfo fcinfo, Relation rel, Trigger *trigger)
+/* Forgets all if something has changed. */
+static void
+look_for_changes(void)
+{
+	uint64		reading = gt_ttl_reading();
+	HASHCTL		control;
+
+	if (known_tables != NULL && known_reading == reading)
+		return;
+	known_tables = NULL;
+	if (known_context == NULL)
+		known_context = AllocSetContextCreate(TopMemoryContext, "garbagetruck deadlines", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(known_context);
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(KnownKey);
+	control.entrysize = sizeof(Known);
+	control.hcxt = known_context;
+	known_tables = hash_create("garbagetruck deadlines", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	known_reading = reading;
+}
+
+/* What is known of a table; from here on it may be forgotten whenever a catalog is read. */
+static Known
+find_known(Relation rel, int ttl)
+{
+	KnownKey	key = {RelationGetRelid(rel), ttl};
+	Known		fresh;
+	Known	   *known;
+	GtTtl	   *t;
+
+	look_for_changes();
+	known = hash_search(known_tables, &key, HASH_FIND, NULL);
+	if (known != NULL)
+		return *known;
+	memset(&fresh, 0, sizeof(fresh));
+	fresh.key = key;
+	t = gt_ttl_by_id(ttl);
+	fresh.silent = t == NULL || !t->wake;
+	if (!fresh.silent)
+	{
+		fresh.grace = t->h.grace;
+		learn_deadline(&fresh, rel, t->expression);
+	}
+	if (known_reading == gt_ttl_reading())
+		*(Known *) hash_search(known_tables, &key, HASH_ENTER, NULL) = fresh;
+	return fresh;
+}
+
+/* Is the column that is known still one of that type? */
+static bool
+is_timestamptz(Relation rel, AttrNumber column)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	return column <= desc->natts && !TupleDescAttr(desc, column - 1)->attisdropped &&
+		TupleDescAttr(desc, column - 1)->atttypid == TIMESTAMPTZOID;
+}
+
+static Telling *
+begin_telling(FunctionCallInfo fcinfo, Relation rel, Trigger *trigger)
 {
 	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-	Known	   *known = palloc0(sizeof(Known));
-	GtTtl	   *t = OidIsValid(gt_extension()) && trigger->tgnargs == 1 ? gt_ttl_by_id(atoi(trigger->tgargs[0])) : NULL;
+	Telling    *telling = palloc0(sizeof(Telling));
 
-	known->relation = RelationGetRelid(rel);
-	if (t != NULL && t->wake)
+	if (OidIsValid(gt_extension()) && trigger->tgnargs == 1)
+		telling->known = find_known(rel, atoi(trigger->tgargs[0]));
+	else
+		telling->known.silent = true;
+	telling->known.key.relation = RelationGetRelid(rel);
+	if (telling->known.deadline != NULL)
 	{
-		known->ttl = t->id;
-		known->grace = t->h.grace;
-		learn_deadline(known, rel, t->expression);
+		telling->estate = CreateExecutorState();
+		telling->deadline = ExecPrepareExpr(copyObject((Expr *) telling->known.deadline), telling->estate);
 	}
+	else if (!telling->known.silent && !is_timestamptz(rel, telling->known.column))
+		telling->known.silent = true;
 	MemoryContextSwitchTo(old);
-	fcinfo->flinfo->fn_extra = known;
-	return known;
+	fcinfo->flinfo->fn_extra = telling;
+	return telling;
 }
 
 static Datum
-deadline_of(Known *known, TupleTableSlot *row, bool *isnull)
+deadline_of(Telling *telling, TupleTableSlot *row, bool *isnull)
 {
 	ExprContext *context;
 
-	if (known->deadline == NULL)
-		return slot_getattr(row, known->column, isnull);
-	context = GetPerTupleExprContext(known->estate);
+	if (telling->deadline == NULL)
+		return slot_getattr(row, telling->known.column, isnull);
+	context = GetPerTupleExprContext(telling->estate);
 	ResetExprContext(context);
 	context->ecxt_scantuple = row;
-	return ExecEvalExprSwitchContext(known->deadline, context, isnull);
+	return ExecEvalExprSwitchContext(telling->deadline, context, isnull);
 }
 
 Datum
 gt__ttl_wake(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	Known	   *known = fcinfo->flinfo->fn_extra;
+	Telling    *telling = fcinfo->flinfo->fn_extra;
 	TimestampTz deadline;
 	Datum		value;
 	bool		isnull;
@@ -144,17 +226,18 @@ gt__ttl_wake(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("gt__ttl_wake is for triggers AFTER INSERT OR UPDATE FOR EACH ROW")));
-	if (known == NULL || known->relation != RelationGetRelid(data->tg_relation))
-		known = learn(fcinfo, data->tg_relation, data->tg_trigger);
-	if (known->ttl == 0)
+	if (telling == NULL || telling->known.key.relation != RelationGetRelid(data->tg_relation))
+		telling = begin_telling(fcinfo, data->tg_relation, data->tg_trigger);
+	if (telling->known.silent)
 		return PointerGetDatum(NULL);
-	value = deadline_of(known, TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newslot : data->tg_trigslot, &isnull);
+	value = deadline_of(telling, TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newslot : data->tg_trigslot, &isnull);
 	deadline = DatumGetTimestampTz(value);
 	if (!isnull && !TIMESTAMP_IS_NOEND(deadline))
 	{
+		int64		grace = telling->known.grace;
+
 		gt_mark_prepared();
-		gt_rows_due_after_commit(known->ttl, deadline,
-								 deadline >= GT_NEVER - known->grace ? GT_NEVER : deadline + known->grace);
+		gt_rows_due_after_commit(telling->known.key.ttl, deadline, deadline >= GT_NEVER - grace ? GT_NEVER : deadline + grace);
 	}
 	return PointerGetDatum(NULL);
 }
@@ -170,15 +253,19 @@ wake_function(void)
 						   PointerGetDatum(buildoidvector(NULL, 0)), ObjectIdGetDatum(gt_own_schema()));
 }
 
+/* Its own. A partition may have that of the table that it is part of, too. */
 static const Trigger *
 find_trigger(Relation rel)
 {
 	int			i;
 
 	for (i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-		if (strcmp(rel->trigdesc->triggers[i].tgname, GT_WAKE_TRIGGER) == 0 &&
-			rel->trigdesc->triggers[i].tgfoid == wake_function())
-			return &rel->trigdesc->triggers[i];
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (trigger->tgfoid == wake_function() && !trigger->tgisclone)
+			return trigger;
+	}
 	return NULL;
 }
 
@@ -187,18 +274,20 @@ gt_wake_is_set(Relation rel)
 {
 	const Trigger *trigger = find_trigger(rel);
 
-	return trigger != NULL &&
-		(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN || trigger->tgenabled == TRIGGER_FIRES_ALWAYS);
+	if (trigger == NULL || trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
+		return false;
+	/* that may move a deadline which the statement does not name */
+	return !rel->trigdesc->trig_update_before_row;
 }
 
-/* Is it of these columns, and of no others? Both are in order. */
+/* Does it fire, of these columns, and of no others? Both are in order. */
 static bool
 is_of(const Trigger *trigger, int ttl, List *columns)
 {
 	ListCell   *lc;
 	int			i = 0;
 
-	if (trigger->tgnattr != list_length(columns) || trigger->tgnargs != 1 || atoi(trigger->tgargs[0]) != ttl)
+	if (trigger->tgenabled != TRIGGER_FIRES_ALWAYS || trigger->tgnattr != list_length(columns) || trigger->tgnargs != 1 || atoi(trigger->tgargs[0]) != ttl)
 		return false;
 	foreach(lc, columns)
 		if (trigger->tgattr[i++] != lfirst_int(lc))
@@ -212,7 +301,7 @@ statement(Oid relation, int ttl, List *columns)
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
 	ListCell   *lc;
 
-	stmt->trigname = GT_WAKE_TRIGGER;
+	stmt->trigname = psprintf("gt_ttl_wake_%d", ttl);
 	stmt->relation = makeRangeVar(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation), -1);
 	stmt->funcname = list_make2(makeString(get_namespace_name(gt_own_schema())), makeString("gt__ttl_wake"));
 	stmt->args = list_make1(makeString(psprintf("%d", ttl)));
@@ -245,8 +334,9 @@ gt_wake_set(Oid relation, int ttl, List *columns)
 		gt_wake_take_away(relation);
 	GetUserIdAndSecContext(&user, &sec_context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	address = CreateTrigger(statement(relation, ttl, columns), NULL, relation, InvalidOid, InvalidOid, InvalidOid,
-							wake_function(), InvalidOid, NULL, false, false);
+	/* always: rows that a subscription brings are told of, too */
+	address = CreateTriggerFiringOn(statement(relation, ttl, columns), NULL, relation, InvalidOid, InvalidOid, InvalidOid,
+									wake_function(), InvalidOid, NULL, false, false, TRIGGER_FIRES_ALWAYS);
 	SetUserIdAndSecContext(user, sec_context);
 	ObjectAddressSet(extension, ExtensionRelationId, gt_extension());
 	recordDependencyOn(&address, &extension, DEPENDENCY_AUTO_EXTENSION);

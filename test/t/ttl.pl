@@ -6,6 +6,33 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# What takes its time goes on beside the rest, on a server of its own: a row that hangs, a rate, tables without number.
+my $slow = truck('slow');
+$slow->safe_psql('postgres', q{
+	CREATE EXTENSION garbagetruck;
+	CREATE TABLE t (id int PRIMARY KEY, expires_at timestamptz);
+	CREATE TABLE rated (id int PRIMARY KEY, expires_at timestamptz);
+	CREATE TABLE gone (id int, at timestamptz DEFAULT gt_clock());
+	CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF TG_ARGV[0] = 't' AND OLD.id % 50 = 0 THEN PERFORM pg_sleep(3600); END IF;
+		IF TG_ARGV[0] = 'rated' THEN INSERT INTO public.gone VALUES (OLD.id); END IF;
+		RETURN OLD;
+	END $$;
+	CREATE TRIGGER log BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION log('t');
+	CREATE TRIGGER log BEFORE DELETE ON rated FOR EACH ROW EXECUTE FUNCTION log('rated');
+	SELECT gt_ttl_create('t', 'expires_at', create_index => true), gt_ttl_create('rated', 'expires_at', create_index => true, rate_limit => 20);
+	INSERT INTO t SELECT i, now() FROM generate_series(1, 200) i;
+	INSERT INTO rated SELECT i, now() FROM generate_series(1, 60) i;
+	DO $$ BEGIN
+		FOR i IN 1 .. 300 LOOP
+			EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY, expires_at timestamptz)', i);
+			PERFORM gt_ttl_create('many_' || i, 'expires_at', create_index => true);
+			EXECUTE format('INSERT INTO many_%s VALUES (1, now()), (2, now() + interval ''1 hour'')', i);
+		END LOOP;
+	END $$;
+});
+
 my $node = truck('main', "garbagetruck.restart_grace = '1s'");
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION garbagetruck;
@@ -42,6 +69,10 @@ is($node->safe_psql('postgres', q{SELECT value FROM gt_metrics() WHERE name = 'g
 $node->safe_psql('postgres', qq{COPY t (id, expires_at) FROM stdin;\n6\t2020-01-01\n7\t2020-01-01\n\\.\n});
 is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id IN (6, 7)', '2'), '2', 'what was copied in goes');
 
+# What comes as from a subscription is told of.
+$node->safe_psql('postgres', q{SET session_replication_role = replica; INSERT INTO t VALUES (8, now())});
+is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id = 8', '1'), '1', 'what is replicated goes');
+
 # One row hangs in its trigger, another raises: the rest of the table, and another table, go on.
 $node->safe_psql('postgres', q{
 	CREATE TABLE other (id int PRIMARY KEY, expires_at timestamptz);
@@ -53,6 +84,7 @@ $node->safe_psql('postgres', q{
 is(eventually($node, 'postgres', 'SELECT count(*) FROM other', '0'), '0', 'another table does not wait for a row that hangs');
 $node->safe_psql('postgres', q{INSERT INTO t VALUES (41, now())});
 is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id = 41', '1'), '1', 'nor does another row of its table');
+is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id BETWEEN 10 AND 40', '29'), '29', 'nor do those that were chosen with it');
 $node->safe_psql('postgres', 'INSERT INTO gate VALUES (true)');
 is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id BETWEEN 10 AND 40', '30'), '30', 'all but one go');
 is($node->safe_psql('postgres', q{SELECT object_id, handler IS NULL, error FROM gt_garbage}), '20|t|no (SQLSTATE P0001)', 'which is put aside');
@@ -142,6 +174,14 @@ is(eventually($node, 'postgres', q{SELECT remedy FROM gt_health() WHERE check_na
 $node->safe_psql('postgres', q{SELECT gt_allow('app', 'handler'); SET ROLE app; SELECT gt_ttl_create('public.other', 'expires_at')});
 is(eventually($node, 'postgres', 'SELECT count(*) FROM other', '0'), '0', 'and goes on when that one declares it');
 
+$node->safe_psql('postgres', q{SELECT gt_handler_create('other', 'queue'), gt_handler_grant('other', 'app'); SELECT gt_ttl_create('other', 'expires_at', 'other');
+	SELECT gt_handler_revoke('other', 'app'); INSERT INTO other VALUES (5, now())});
+is(eventually($node, 'postgres', q{SELECT remedy FROM gt_health() WHERE check_name = 'ttl'}, q{SELECT gt_handler_grant('other', 'app');}), q{SELECT gt_handler_grant('other', 'app');},
+	'so it is when its owner may not use the handler any more');
+$node->safe_psql('postgres', q{SELECT gt_handler_grant('other', 'app')});
+is(eventually($node, 'postgres', 'SELECT count(*) FROM other', '0'), '0', 'and goes on when he may');
+$node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE handler = 'other'});
+
 # A copy of the database does nothing until it is adopted.
 $node->safe_psql('postgres', q{INSERT INTO t VALUES (90, now() + interval '3 s')});
 $node->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE postgres');
@@ -177,9 +217,32 @@ $node->stop('immediate');
 $standby->promote;
 is(eventually($standby, 'postgres', 'SELECT count(*) FROM gone WHERE id = 100', '1'), '1', 'promoted, it deletes');
 
+# The server of what takes its time: four rows of 200 hang, and no other waits for them; each is charged when its time is over.
+is(eventually($slow, 'postgres', 'SELECT count(*) FROM t', '4'), '4', 'rows that hang keep no others');
+is(eventually($slow, 'postgres', q{SELECT count(*) > 0 FROM gt_garbage WHERE handler IS NULL AND attempts > 0 AND error = 'timeout of 30000 ms exceeded (SQLSTATE 57014)'}, 't'),
+	't', 'they are told of when 30 s are over');
+is($slow->safe_psql('postgres', q{SELECT count(*), bool_and(object_id::int % 50 = 0) FROM gt_garbage}), '4|t', 'they, and no others, are put aside');
+is($slow->safe_psql('postgres', q{SELECT count(*) FROM (SELECT count(*) OVER (ORDER BY at RANGE BETWEEN CURRENT ROW AND '1 s' FOLLOWING) AS n FROM gone) w WHERE n > 30}), '0',
+	'a rate is kept to');
+is(eventually($slow, 'postgres', 'SELECT count(*) FROM rated', '0'), '0', 'and all rows go');
+is(eventually($slow, 'postgres', q{SELECT sum(rows_removed), count(*) FROM gt_ttls WHERE table_name::text LIKE 'many%'}, '300|300'), '300|300', 'however many tables there are, each has its turn');
+# A deadline that another trigger moves, which no trigger tells of, is met within a naptime.
+reload_and_see($slow, 'garbagetruck.naptime', '1s');
+$slow->safe_psql('postgres', q{
+	CREATE TABLE moved (id int PRIMARY KEY, expires_at timestamptz, note text);
+	CREATE FUNCTION move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.expires_at := now(); RETURN NEW; END $$;
+	CREATE TRIGGER move BEFORE UPDATE ON moved FOR EACH ROW EXECUTE FUNCTION move();
+	SELECT gt_ttl_create('moved', 'expires_at', create_index => true);
+	INSERT INTO moved VALUES (1, now() + interval '1 hour'), (2, now());
+});
+$slow->poll_query_until('postgres', 'SELECT count(*) = 1 FROM moved') or die 'no row is deleted';
+$slow->safe_psql('postgres', q{UPDATE moved SET note = 'x'});
+is(eventually($slow, 'postgres', 'SELECT count(*) FROM moved', '0'), '0', 'a deadline that another trigger moves is met');
+$slow->stop;
+
 # It goes with the extension.
 $standby->safe_psql('postgres', 'ALTER TABLE gone ALTER at DROP DEFAULT; DROP EXTENSION garbagetruck');
-is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_trigger WHERE tgname = 'gt_ttl_wake'}), '0', 'DROP EXTENSION takes the triggers along');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'gt_ttl_wake%'}), '0', 'DROP EXTENSION takes the triggers along');
 $standby->safe_psql('postgres', q{INSERT INTO t VALUES (101, now())});
 $standby->stop;
 done_testing();
