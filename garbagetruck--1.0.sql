@@ -662,6 +662,7 @@ COMMENT ON COLUMN @extschema@.gt_garbage.payload IS 'What its handler gets, for 
 COMMENT ON COLUMN @extschema@.gt_garbage.lease_id IS 'Its last lease.';
 COMMENT ON COLUMN @extschema@.gt_garbage.service_id IS 'The service of that lease.';
 COMMENT ON COLUMN @extschema@.gt_garbage.fence IS 'The newest of the object.';
+COMMENT ON COLUMN @extschema@.gt_garbage.due_at IS 'When something is to be done about it: an attempt, or of a claim its end.';
 
 CREATE VIEW @extschema@.gt_dead WITH (security_barrier) AS
 SELECT g.cleanup_id, g.object_type, g.object_id, g.owner, g.handler, g.kind, g.state, g.attempts, g.max_attempts,
