@@ -567,6 +567,30 @@ class HttpTest(unittest.TestCase):
         for one in idle + slow:
             one.close()
 
+    def test_who_asks_and_goes(self):
+        """Answers for which nobody waits any more do not fill the queue to PostgreSQL."""
+        backends = [int(pid) for pid in sql("SELECT pid FROM pg_stat_activity WHERE usename = 'app'").split()]
+        for pid in backends:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            def asked_in_vain():
+                with socket.create_connection(("127.0.0.1", self.port)) as one:
+                    one.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+                    one.settimeout(0.05)
+                    said = b""
+                    try:
+                        while b"too many have asked" not in said and (more := one.recv(1000)):
+                            said += more
+                    except TimeoutError:
+                        pass
+                    return b"too many have asked" in said
+            self.assertTrue(wait_until(asked_in_vain, 60, 0))
+            self.assertEqual(get(self.port, "/livez", 5)[0], 200)
+        finally:
+            for pid in backends:
+                os.kill(pid, signal.SIGCONT)
+        self.assertTrue(wait_until(lambda: get(self.port, "/metrics")[0] == 200, 40))
+
     def test_open_metrics(self):
         status, headers, text = get(self.port, "/metrics", Accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
         self.assertEqual((status, headers["content-type"].split(";")[0]), (200, "application/openmetrics-text"))

@@ -5,7 +5,8 @@
  * Runs on the loop.  Owns the listener and, for each connection, one input
  * buffer and at most one answer in the making; a request that comes while one
  * is being answered waits in the buffer.  An answer whose connection goes away
- * is made to its end and thrown away.
+ * is made to its end and thrown away; while many are, there are no more of those
+ * that ask PostgreSQL, or who asks and goes would fill its queue.
  *
  * Only GET and HEAD, only what fits the buffer, no bodies: a browser, curl,
  * Prometheus and a load balancer's probe need no more.
@@ -20,6 +21,7 @@
 
 #define MAX_REQUEST 8192
 #define MAX_CONNECTIONS 64
+#define MAX_LOST 64				/* answers in the making for which nobody waits any more */
 #define IDLE_US (60 * INT64_C(1000000))
 #define REQUEST_US (5 * INT64_C(1000000))	/* for a request, from its first byte, or the connection's begin, to its end */
 
@@ -49,6 +51,7 @@ struct AdminAnswer
 static const char *listen_on;
 static bool without_database_metrics;
 static Listener *listener;
+static int	lost_answers;
 
 const Option admin_options[] =
 {
@@ -110,7 +113,9 @@ admin_finish(AdminAnswer *answer, int status, const char *content_type)
 		answer->len = 0;
 		answer->close_after = true;
 	}
-	if (to != NULL)
+	if (to == NULL)
+		lost_answers--;
+	else
 	{
 		len = snprintf(head, sizeof(head),
 					   "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
@@ -222,13 +227,14 @@ static const struct
 {
 	const char *path;
 	void		(*make) (AdminAnswer *answer);
+	bool		asks;			/* PostgreSQL */
 }			pages[] =
 {
-	{"/", admin_status},
-	{"/healthz", admin_health},
-	{"/livez", admin_live},
-	{"/metrics", admin_metrics},
-	{"/readyz", admin_ready},
+	{"/", admin_status, true},
+	{"/healthz", admin_health, true},
+	{"/livez", admin_live, false},
+	{"/metrics", admin_metrics, true},
+	{"/readyz", admin_ready, false},
 };
 
 static void
@@ -239,7 +245,10 @@ make_answer(AdminAnswer *answer, const char *path)
 	for (i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
 		if (strcmp(path, pages[i].path) == 0)
 		{
-			pages[i].make(answer);
+			if (pages[i].asks && lost_answers >= MAX_LOST)
+				short_answer(answer, 503, "too many have asked, and not waited for the answer\n");
+			else
+				pages[i].make(answer);
 			return;
 		}
 	short_answer(answer, 404, "there are /, /healthz, /livez, /metrics and /readyz\n");
@@ -422,7 +431,10 @@ on_closed(Conn *conn)
 	timer_stop(&admin->idle);
 	task_cancel(&admin->again);
 	if (admin->answer != NULL)
+	{
 		admin->answer->to = NULL;
+		lost_answers++;
+	}
 	free(admin);
 }
 
