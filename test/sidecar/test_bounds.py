@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """What one client can take from the others: streams, connections, memory, the queue of SQL calls, waits for locks."""
+import gzip
 import os
 import re
 import signal
@@ -50,11 +51,13 @@ def literal(name, value):
     return b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
 
 
-def headers(stream, path, flags=4, content_type="application/grpc", token=None):
+def headers(stream, path, flags=4, content_type="application/grpc", token=None, encoding=None):
     block = b"\x83\x86" + literal(":path", path) + literal(":authority", "x") + literal("content-type", content_type) \
         + literal("te", "trailers")
     if token:
         block += literal("authorization", "Bearer " + token)
+    if encoding:
+        block += literal("grpc-encoding", encoding)
     return h2_frame(1, flags, stream, block)
 
 
@@ -67,6 +70,7 @@ class Flood:
     """A connection that sends whatever it is told, and reads only when asked to."""
 
     def __init__(self, port, window=65535, small=False):
+        self.read = b""
         self.socket = socket.socket()
         if small:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -81,6 +85,20 @@ class Flood:
             return True
         except OSError:
             return False
+
+    def ended(self):
+        """How many streams the server has ended, as far as can be read now."""
+        self.socket.setblocking(False)
+        try:
+            while data := self.socket.recv(65536):
+                self.read += data
+        except OSError:
+            pass
+        count, at = 0, 0
+        while at + 9 <= len(self.read):
+            count += self.read[at + 3] == 1 and self.read[at + 4] & 1
+            at += 9 + int.from_bytes(self.read[at:at + 3], "big")
+        return count
 
     def closed(self, limit=20):
         self.socket.settimeout(limit)
@@ -367,6 +385,21 @@ class CallersTest(unittest.TestCase):
             future.result()
         self.assertTrue(wait_until(lambda: len(ended) == 16, 20))
         self.assertLess(ended[:len(ended) - ended[::-1].index("S")].count("W"), 3)
+
+    def test_small_messages_that_stand_for_large_ones(self):
+        """What takes long for its bytes is read in turn with what others send."""
+        packed = gzip.compress(b"\x0a\0" * 2000000)
+        for connection in range(20):
+            flood = Flood(self.sidecar.port)
+            self.floods.append(flood)
+            flood.send(b"".join(headers(2 * n + 1, V1 + "RenewBatch", token="t-t", encoding="gzip")
+                                + h2_frame(0, 1, 2 * n + 1, struct.pack(">BI", 1, len(packed)) + packed) for n in range(10)))
+        channel = self.sidecar.channel()
+        for i in range(5):
+            create(channel, "t-s", "between %d" % i)
+        answered = sum(flood.ended() for flood in self.floods)
+        self.assertLess(answered, 190)
+        self.assertTrue(wait_until(lambda: sum(flood.ended() for flood in self.floods) == 200, 100))
 
     def test_waits_for_locks_are_of_one_object(self):
         channel = self.sidecar.channel()

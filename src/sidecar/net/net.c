@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -20,6 +21,9 @@
 #define READ_SIZE (64 * 1024)
 #define FIRST_READ (4 * 1024)
 #define READ_US 500				/* for one connection in a turn */
+#define HEAVY_US 5000			/* of processor time for what was read in one turn */
+#define REST_TIMES 2
+#define REST_MOST_US 1000000
 #define FINISH_US 10000000
 #define LINGER_US 1000000		/* for the peer to close, once all is sent */
 
@@ -69,6 +73,16 @@ conn_pending(const Conn *conn)
 	return conn->out_len - conn->out_start;
 }
 
+/* It is read again as soon as somebody asks for its events. */
+static void
+end_rest(Conn *conn)
+{
+	timer_stop(&conn->rest);
+	if (conn->resting && conn->party != NULL)
+		conn->party->resting--;
+	conn->resting = false;
+}
+
 static void
 destroy_conn(void *arg)
 {
@@ -78,6 +92,7 @@ destroy_conn(void *arg)
 	if (conn->opened && listener->options.handlers->closed != NULL)
 		listener->options.handlers->closed(conn);
 	timer_stop(&conn->timer);
+	end_rest(conn);
 	task_cancel(&conn->flush);
 	loop_remove(conn->watch);
 	if (conn->ssl != NULL)
@@ -132,7 +147,36 @@ set_events(Conn *conn, uint32_t events)
 static void
 update_events(Conn *conn)
 {
-	set_events(conn, (conn->paused ? 0 : EPOLLIN) | (conn->write_blocked ? EPOLLOUT : 0));
+	set_events(conn, (conn->paused || conn->resting ? 0 : EPOLLIN) | (conn->write_blocked ? EPOLLOUT : 0));
+}
+
+static void
+rested(void *arg)
+{
+	Conn	   *conn = arg;
+
+	end_rest(conn);
+	if (conn->state != CONN_CLOSED)
+		update_events(conn);
+}
+
+/*
+ * Few bytes may take long: compressed ones that stand for a thousand times as
+ * many.  Then others are read meanwhile; the longer, the more connections of the
+ * same party do so.
+ */
+static void
+rest(Conn *conn, int64_t used_us)
+{
+	int64_t		times = REST_TIMES;
+
+	if (used_us < HEAVY_US || conn->state != CONN_OPEN || conn->resting || conn->listener->connections <= 1)
+		return;
+	if (conn->party != NULL)
+		times *= ++conn->party->resting;
+	conn->resting = true;
+	timer_start(&conn->rest, used_us * times < REST_MOST_US ? used_us * times : REST_MOST_US, rested, conn);
+	update_events(conn);
 }
 
 /* Send; -1: failed, 0: would block, else the bytes taken. */
@@ -359,7 +403,7 @@ receive_bytes(Conn *conn, size_t size)
  * it begins with few, and more are read at once while they take little time.
  */
 static void
-receive(Conn *conn)
+receive_some(Conn *conn)
 {
 	const ConnHandlers *handlers = conn->listener->options.handlers;
 	int64_t		until = loop_clock() + READ_US;
@@ -395,6 +439,24 @@ receive(Conn *conn)
 		if (conn->ssl == NULL && (size_t) n < size)
 			return;
 	}
+}
+
+static int64_t
+processor_us(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (int64_t) used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
+static void
+receive(Conn *conn)
+{
+	int64_t		before = processor_us();
+
+	receive_some(conn);
+	rest(conn, processor_us() - before);
 }
 
 void

@@ -44,6 +44,7 @@ struct Conn
 	ConnState	state;
 	bool		opened;
 	bool		paused;
+	bool		resting;		/* while others are read, see rest() */
 	bool		write_blocked;
 	SSL		   *ssl;
 	char	   *out;			/* written, from out_start, not sent */
@@ -54,6 +55,7 @@ struct Conn
 	LoopTask	flush;
 	LoopTask	destroy;
 	LoopTimer	timer;			/* of the handshake, or of finishing */
+	LoopTimer	rest;
 	void	   *data;
 	Party	   *party;			/* whose connection it is, where each peer has its share; else NULL */
 	char	   *certificate_name;

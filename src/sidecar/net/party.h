@@ -28,6 +28,7 @@ typedef struct Party
 	int64_t		strange;		/* in the pot of those who need no name */
 	int64_t		queued;			/* SQL calls */
 	int64_t		connections;
+	int64_t		resting;		/* of its connections */
 	char		name[];
 } Party;
 
