@@ -141,7 +141,7 @@ def pg_cron(b):
         raise TimeoutError("not all rows are gone after three minutes")
     lags_of(b, "gt_ttl_create: lag p50", [row[0] for row in b.sql("SELECT extract(epoch FROM lag)::float * 1000 FROM done")])
 
-    if not b.sql("SELECT FROM pg_available_extensions WHERE name = 'pg_cron'"):
+    if not b.sql("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_cron'"):
         return b.say("pg_cron: left out, it is not installed (postgresql-NN-cron)")
     b.set(garbagetruck__max_workers="0")
     os.environ["GT_BINDIR"] = b.server.bindir
