@@ -15,7 +15,7 @@
 int
 gt_object_order(const char *type, const char *id, const char *other_type, const char *other_id)
 {
-	int			order = strcmp(type, other_type);
+	int			order = type == other_type ? 0 : strcmp(type, other_type);	/* all of a batch have the same */
 
 	return order != 0 ? order : strcmp(id, other_id);
 }

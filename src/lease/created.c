@@ -61,6 +61,7 @@ gt_created_here(const pg_uuid_t *id)
 static void
 re_stamp(void)
 {
+	TimestampTz now = ncreated > 0 ? gt_now() : 0;
 	GtTable		leases;
 	bool		opened = false;
 	int			i;
@@ -69,11 +70,10 @@ re_stamp(void)
 	{
 		Created    *c = &created[i];
 		Datum		id = UUIDPGetDatum(&c->id);
-		TimestampTz now;
 		int64		duration;
 		GtRow		row;
 
-		if (c->look_at == GT_NEVER || gt_now() <= c->look_at)
+		if (c->look_at == GT_NEVER || now <= c->look_at)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		if (!OidIsValid(gt_extension()))

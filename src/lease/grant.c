@@ -182,8 +182,7 @@ check_quota(GtGranter *g, const GtRequest *r, GtFail *f)
 		return true;
 	if (g->counted_service == NULL || strcmp(g->counted_service, r->service_id) != 0)
 	{
-		Datum		service = CStringGetTextDatum(r->service_id);
-		GtScan	   *scan = gt_scan_begin(&g->leases, GT_LEASE_SERVICE, 1, &service);
+		GtScan	   *scan = gt_scan_begin(&g->leases, GT_LEASE_SERVICE, 1, &r->service);
 
 		g->counted = gt_scan_count(scan, L_OWNER, ObjectIdGetDatum(GetUserId()), gt_max_leases_per_service);
 		gt_scan_end(scan);
@@ -199,11 +198,7 @@ check_quota(GtGranter *g, const GtRequest *r, GtFail *f)
 static void
 write_leases(GtGranter *g)
 {
-	int			i;
-
 	gt_insert_many(&g->leases, g->unwritten, g->nunwritten);
-	for (i = 0; i < g->nunwritten; i++)
-		pfree(g->unwritten[i]);
 	g->nunwritten = 0;
 }
 
@@ -215,8 +210,8 @@ write_lease(GtGranter *g, GtRow *row)
 		gt_insert(&g->leases, row);
 		return;
 	}
-	g->unwritten[g->nunwritten++] = memcpy(palloc(sizeof(GtRow)), row, sizeof(GtRow));
-	if (g->nunwritten == GT_TOGETHER)
+	g->unwritten[g->nunwritten++] = *row;
+	if (g->nunwritten == GT_MANY)
 		write_leases(g);
 }
 
@@ -236,7 +231,7 @@ insert_lease(GtGranter *g, GtGrant *e, int attempts)
 	GT_SET(&row, L_OBJECT_TYPE, object->v[O_OBJECT_TYPE]);
 	GT_SET(&row, L_OBJECT_ID, object->v[O_OBJECT_ID]);
 	GT_SET(&row, L_OWNER, ObjectIdGetDatum(GetUserId()));
-	GT_SET(&row, L_SERVICE_ID, CStringGetTextDatum(r->service_id));
+	GT_SET(&row, L_SERVICE_ID, r->service);
 	GT_SET(&row, L_CREATED_AT, TimestampTzGetDatum(now));
 	GT_SET(&row, L_RENEWED_AT, TimestampTzGetDatum(now));
 	GT_SET(&row, L_RUN, Int64GetDatum(gt_run()));
@@ -415,7 +410,7 @@ gt_grant(GtGranter *g, GtGrant **grants, int n)
 	gt_hold_parents(g, grants, n);
 	/* where all or none is granted each has an object of its own: nobody looks for the leases of others */
 	if (g->all_or_none && n > 1)
-		g->unwritten = palloc(GT_TOGETHER * sizeof(GtRow *));
+		g->unwritten = palloc(GT_MANY * sizeof(GtRow));
 	for (i = 0; i < n; i++)
 	{
 		gt_grant_set_at(g, grants[i]);

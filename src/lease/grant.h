@@ -48,7 +48,7 @@ typedef struct GtGranter
 	GtGrant   **at;				/* of which there may be something to wait for; or NULL */
 	List	   *handlers;		/* of GtHeldHandler */
 	List	   *parents;		/* of GtHeldParent */
-	GtRow	  **unwritten;		/* leases that are granted, to be inserted together; NULL: each at once */
+	GtRow	   *unwritten;		/* leases that are granted, to be inserted together; NULL: each at once */
 	int			nunwritten;
 	const char *counted_service;	/* whose leases have been counted, for the quota */
 	int			counted;

@@ -131,12 +131,9 @@ static bool
 may_lease_as_read(GtGranter *g, GtGrant *e)
 {
 	MayLease	may = {&e->request, &e->fail};
-	Datum		key[2];
 	GtRow		row;
 
-	key[0] = CStringGetTextDatum(e->request.object_id);
-	key[1] = CStringGetTextDatum(e->request.object_type);
-	return !gt_fetch(&g->objects, GT_OBJECT_PKEY, 2, key, &row) || may_lease(&row, &may);
+	return !gt_fetch(&g->objects, GT_OBJECT_PKEY, 2, e->request.key, &row) || may_lease(&row, &may);
 }
 
 /* What the handler will be given comes from the newest lease of the owning role that names a cleanup. */
@@ -153,7 +150,7 @@ void
 gt_object_set_owner(GtRow *object, const GtRequest *r)
 {
 	GT_SET(object, O_OWNER, ObjectIdGetDatum(GetUserId()));
-	GT_SET(object, O_CALLER, CStringGetTextDatum(gt_caller[0] != '\0' ? gt_caller : r->service_id));
+	GT_SET(object, O_CALLER, gt_caller[0] != '\0' ? CStringGetTextDatum(gt_caller) : r->service);
 }
 
 /*
@@ -162,8 +159,9 @@ gt_object_set_owner(GtRow *object, const GtRequest *r)
  * it: then the fence is not good, see ids.c.  Returns what that is to be told by.
  */
 static uint64
-draw_object(const GtGrant *e, const Datum *key, GtHeldObject *object)
+draw_object(const GtGrant *e, GtHeldObject *object)
 {
+	const Datum *key = e->request.key;
 	uint64		deletions = gt_deletions(key[0]);
 
 	gt_object_init(&object->row, key[1], key[0]);
@@ -186,7 +184,7 @@ object_is_made(GtHeldObject *object, const GtGrant *e, uint64 deletions)
  * leaves nothing, so it may be inserted in the cheaper way.
  */
 static bool
-make_object(GtGranter *g, const GtGrant *e, const Datum *key, GtHeldObject *object)
+make_object(GtGranter *g, const GtGrant *e, GtHeldObject *object)
 {
 	bool		unmet = g->all_or_none && !g->objects.met;
 	uint64		deletions;
@@ -194,7 +192,7 @@ make_object(GtGranter *g, const GtGrant *e, const Datum *key, GtHeldObject *obje
 
 	if (unmet)
 		GT_POINT("object_unmet");
-	deletions = draw_object(e, key, object);
+	deletions = draw_object(e, object);
 	made = unmet ? gt_insert_unmet(&g->objects, &object->row, GT_OBJECT_PKEY) :
 		gt_insert_unique(&g->objects, &object->row, GT_OBJECT_PKEY);
 	if (made)
@@ -233,10 +231,8 @@ static bool
 hold_object(GtGranter *g, GtGrant *e, GtHeldObject *object)
 {
 	MayLease	may = {&e->request, &e->fail};
-	Datum		key[2];
+	const Datum *key = e->request.key;
 
-	key[0] = CStringGetTextDatum(e->request.object_id);
-	key[1] = CStringGetTextDatum(e->request.object_type);
 	if (!may_name(&e->request, &e->fail))
 		return false;
 	for (;;)
@@ -253,7 +249,7 @@ hold_object(GtGranter *g, GtGrant *e, GtHeldObject *object)
 			return true;
 		if (result == GT_REFUSED)
 			return false;
-		if (make_object(g, e, key, object))
+		if (make_object(g, e, object))
 			return true;
 		CHECK_FOR_INTERRUPTS(); /* somebody else's has just been committed */
 	}
@@ -323,35 +319,25 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 /* Objects that nobody has, each for one request: they are made together. */
 typedef struct Unmet
 {
-	const Wanted *wanted[GT_TOGETHER];
+	const Wanted *wanted[GT_MANY];
 	GtScan	   *look;			/* for them, in the index */
 	int			n;
 } Unmet;
-
-static void
-keys_of(const Wanted *w, Datum *key)
-{
-	key[0] = CStringGetTextDatum(w->id);
-	key[1] = CStringGetTextDatum(w->type);
-}
 
 /* Makes them in their order: from the first on that somebody has made meanwhile, one after the other. */
 static void
 make_objects(GtGranter *g, Unmet *unmet)
 {
 	GtHeldObject *objects = gt_alloc_array(unmet->n, sizeof(GtHeldObject));
-	GtRow	   *rows[GT_TOGETHER];
-	uint64		deletions[GT_TOGETHER];
+	GtRow	   *rows[GT_MANY];
+	uint64		deletions[GT_MANY];
 	int			made;
 	int			i;
 
 	GT_POINT("object_unmet");
 	for (i = 0; i < unmet->n; i++)
 	{
-		Datum		key[2];
-
-		keys_of(unmet->wanted[i], key);
-		deletions[i] = draw_object(unmet->wanted[i]->grant, key, &objects[i]);
+		deletions[i] = draw_object(unmet->wanted[i]->grant, &objects[i]);
 		rows[i] = &objects[i].row;
 	}
 	made = gt_insert_many_unmet(&g->objects, rows, unmet->n, GT_OBJECT_PKEY);
@@ -369,18 +355,13 @@ make_objects(GtGranter *g, Unmet *unmet)
 static bool
 is_unmet(GtGranter *g, const Wanted *w, Unmet *unmet)
 {
-	Datum		key[2];
-	bool		met;
+	const GtRequest *r = &w->grant->request;
 
-	if (w->of_old || !may_name(&w->grant->request, &w->grant->fail))
+	if (w->of_old || !may_name(r, &w->grant->fail))
 		return false;
-	keys_of(w, key);
 	if (unmet->look == NULL)
-		unmet->look = gt_scan_begin(&g->objects, GT_OBJECT_PKEY, 2, key);
-	met = gt_scan_meets(unmet->look, 2, key);
-	pfree(DatumGetPointer(key[0]));
-	pfree(DatumGetPointer(key[1]));
-	return !met;
+		unmet->look = gt_scan_begin(&g->objects, GT_OBJECT_PKEY, 2, r->key);
+	return !gt_scan_meets(unmet->look, 2, r->key);
 }
 
 /* In their order, of which those that nobody has are made as far as the next that somebody has. */
@@ -399,7 +380,7 @@ hold_all(GtGranter *g, const Wanted *wanted, int n)
 		if (g->all_or_none && n > 1 && i == first + 1 && is_unmet(g, &wanted[first], &unmet))
 		{
 			unmet.wanted[unmet.n++] = &wanted[first];
-			if (unmet.n == GT_TOGETHER)
+			if (unmet.n == GT_MANY)
 				make_objects(g, &unmet);
 			continue;
 		}
@@ -445,17 +426,14 @@ void
 gt_object_read_again(GtGranter *g, const GtGrant *e)
 {
 	GtHeldObject *object = e->object;
-	Datum		key[2];
 
 	if (!object->stale)
 		return;
-	key[0] = CStringGetTextDatum(e->request.object_id);
-	key[1] = CStringGetTextDatum(e->request.object_type);
 	object->stale = false;
-	if (!gt_fetch(&g->objects, GT_OBJECT_PKEY, 2, key, &object->row))
+	if (!gt_fetch(&g->objects, GT_OBJECT_PKEY, 2, e->request.key, &object->row))
 	{
 		/* forgotten by the end of its last lease */
-		if (!make_object(g, e, key, object))
+		if (!make_object(g, e, object))
 			elog(ERROR, "object \"%s\" is there and is not", e->request.object_id);
 	}
 }

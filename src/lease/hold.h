@@ -11,8 +11,6 @@
 #include "handler/handler.h"
 #include "lease/grant.h"
 
-#define GT_TOGETHER 256			/* rows of a batch that are inserted together */
-
 /* A handler that the batch names: neither dropped nor changed in kind to the end of the transaction. */
 typedef struct GtHeldHandler
 {

@@ -66,6 +66,8 @@ check(Asked *a, GtFail *f)
 		(r->request_key != NULL && !gt_check_name("request_key", r->request_key, 255, f)) ||
 		!gt_check_payload(r->payload, r->metadata, f))
 		return false;
+	r->key[1] = CStringGetTextDatum(r->object_type);
+	r->service = CStringGetTextDatum(r->service_id);
 
 	if (r->parent != NULL && a->duration != NULL)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
@@ -126,6 +128,7 @@ gt_request_of_args(FunctionCallInfo fcinfo, GtRequest *r)
 	a.r.object_id = gt_text_arg(fcinfo, 0);
 	if (!check_object_id(a.r.object_id, &f) || !check(&a, &f))
 		gt_raise(&f);
+	a.r.key[0] = CStringGetTextDatum(a.r.object_id);
 	*r = a.r;
 }
 
@@ -149,6 +152,7 @@ gt_request_set_object(GtRequest *r, const char *object_id)
 	if (!check_object_id(object_id, &f))
 		gt_raise(&f);
 	r->object_id = object_id;
+	r->key[0] = CStringGetTextDatum(object_id);
 }
 
 /* ---- from JSON ---- */
@@ -329,6 +333,7 @@ gt_request_of_json(JsonbValue *v, GtRequest *r, GtFail *f)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE, "%s", error->message);
 	if (!members.ok || !check_object_id(a.r.object_id, f) || !check(&a, f))
 		return false;
+	a.r.key[0] = CStringGetTextDatum(a.r.object_id);
 	*r = a.r;
 	return true;
 }

@@ -20,6 +20,8 @@ typedef struct GtRequest
 	const char *object_id;
 	const char *object_type;
 	const char *service_id;		/* or what stands for it */
+	Datum		key[2];			/* text: object_id and object_type, as the objects' primary key has them */
+	Datum		service;		/* service_id as text */
 	const char *key_service;	/* as it was given; '' for NULL: request_key is unique with it */
 	const char *cleanup;
 	Jsonb	   *payload;

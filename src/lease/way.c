@@ -143,10 +143,11 @@ check_flight(const GtRequest *r, const GtRow *row, TimestampTz now, GtFail *f)
 bool
 gt_way_is_clear(GtGranter *g, const GtRequest *r, const GtHeldObject *object, List **expired, GtFail *f)
 {
-	TimestampTz now = gt_now();
+	TimestampTz now;
 
 	if (object->is_new)
 		return true;
+	now = gt_now();
 	if (!check_flight(r, &object->row, now, f) || !gt_way_of_leases(g, r, &object->row, expired, f))
 		return false;
 	if (*expired == NIL && r->exclusive && !object->row.isnull[O_REGRANT_AT] && GT_TIME(&object->row, O_REGRANT_AT) > now)

@@ -48,7 +48,7 @@ gt_unique_us(void)
 static void
 draw_random(unsigned char *to, int n)
 {
-	static unsigned char drawn[512];
+	static unsigned char drawn[2048];
 	static int	left = 0;
 
 	if (left < n)

@@ -44,6 +44,7 @@ typedef struct GtTable
 	LOCKMODE	lockmode;		/* of it and of its indexes */
 	TupleTableSlot *slot;		/* of the relation, for reads */
 	TupleTableSlot *write_slot; /* made by the first write */
+	TupleTableSlot **many_slots;	/* GT_MANY of them, made as needed */
 	EState	   *estate;			/* where the executor makes the index entries; NULL until it has to, see entries.c */
 	ResultRelInfo *rri;
 	Relation	index[GT_NINDEXES]; /* opened as needed */
@@ -94,7 +95,8 @@ extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
  * keys waits for the end of this subtransaction.
  */
 extern bool gt_insert_unmet(GtTable *t, GtRow *row, GtIndexId index);
-extern void gt_insert_many(GtTable *t, GtRow **rows, int n);	/* as gt_insert() each */
+#define GT_MANY 64				/* rows that are inserted together */
+extern void gt_insert_many(GtTable *t, GtRow *rows, int n); /* as gt_insert() each */
 extern int	gt_insert_many_unmet(GtTable *t, GtRow **rows, int n, GtIndexId index); /* in order; how many, before one is not */
 extern void gt_row_init(GtRow *row);	/* all NULL */
 extern void gt_update(GtTable *t, GtRow *row);	/* the row must have been locked by gt_lock */

@@ -237,27 +237,38 @@ gt_insert_unmet(GtTable *t, GtRow *row, GtIndexId index)
 	return gt_insert_unique(t, row, index);
 }
 
+static TupleTableSlot **
+slots_of(GtTable *t, GtRow **rows, int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(t->context);
+	int			i;
+
+	if (t->many_slots == NULL)
+		t->many_slots = palloc0(GT_MANY * sizeof(TupleTableSlot *));
+	for (i = 0; i < n; i++)
+	{
+		if (t->many_slots[i] == NULL)
+			t->many_slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
+		fill_slot(t, t->many_slots[i], rows[i]);
+	}
+	MemoryContextSwitchTo(old);
+	return t->many_slots;
+}
+
 /* The rows first, page by page, and then their entries, index by index. Returns how many are done. */
 static int
 insert_together(GtTable *t, const GtEntries *entries, GtRow **rows, int n, GtIndexId may_have)
 {
+	TupleTableSlot **slots = slots_of(t, rows, n);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "gt_insert", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
-	TupleTableSlot **slots = palloc(n * sizeof(TupleTableSlot *));
 	int			done;
 	int			i;
 
-	for (i = 0; i < n; i++)
-	{
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
-		fill_slot(t, slots[i], rows[i]);
-	}
+	Assert(n <= GT_MANY);
 	table_multi_insert(t->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
 	for (i = 0; i < n; i++)
-	{
 		rows[i]->tid = slots[i]->tts_tid;
-		ExecDropSingleTupleTableSlot(slots[i]);
-	}
 	done = gt_insert_entries_of_many(t, entries, rows, n, may_have);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
@@ -266,16 +277,20 @@ insert_together(GtTable *t, const GtEntries *entries, GtRow **rows, int n, GtInd
 }
 
 void
-gt_insert_many(GtTable *t, GtRow **rows, int n)
+gt_insert_many(GtTable *t, GtRow *rows, int n)
 {
-	const GtEntries *entries = gt_entries_of(t);
+	const GtEntries *entries = n > 1 ? gt_entries_of(t) : NULL;
+	GtRow	   *all[GT_MANY];
 	int			i;
 
-	if (entries != NULL && n > 1)
-		(void) insert_together(t, entries, rows, n, GT_NO_INDEX);
-	else
-		for (i = 0; i < n; i++)
-			gt_insert(t, rows[i]);
+	for (i = 0; i < n; i++)
+	{
+		all[i] = &rows[i];
+		if (entries == NULL)
+			gt_insert(t, &rows[i]);
+	}
+	if (entries != NULL)
+		(void) insert_together(t, entries, all, n, GT_NO_INDEX);
 }
 
 int
