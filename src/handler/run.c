@@ -189,7 +189,7 @@ do_whole(Runs *runs, GtItem *items, int n)
 		GtItem	   *next = &items[runs->taken];
 		int			got;
 
-		if ((took > GT_TURN && gt_slot_turn_over()) || MyProc->subxidStatus.count >= GT_MAX_SQL_ITEMS)
+		if ((took > GT_TURN && gt_slot_work_waits()) || MyProc->subxidStatus.count >= GT_MAX_SQL_ITEMS)
 			break;
 		MemoryContextSwitchTo(runs->caller);
 		got = runs->take(next, one_run ? n : 1, runs->take_arg);
@@ -427,7 +427,7 @@ run_all(Runs *runs, GtItem *items, int n, GtRunJudge judge, void *arg)
 	}
 	for (i = 0; i < n && i < GT_MAX_SQL_ITEMS && took < MAX_US; i++)
 	{
-		if (took > GT_TURN && gt_slot_turn_over())
+		if (took > GT_TURN && gt_slot_work_waits())
 			break;
 		items[i].gone = i > 0 && !judge(&items[i], arg);
 		if (items[i].gone)

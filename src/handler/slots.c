@@ -16,15 +16,17 @@
  * Slow is a handler whose last run took over a second or took its worker down, or
  * of which a run lasts for over a second now.  Of a handler that has not run yet
  * nobody knows: one of those at a time may take the last slot, and where a run
- * there turns out to be slow it is given back: canceled, and no attempt (run.c
- * asks gt_slot_gives_back() when a second has passed).  While others wait for the
+ * there turns out to be slow it is given back: canceled, and no attempt (timers.c
+ * asks gt_slot_gives_back() after each turn).  While others wait for the
  * slot, only one such run of a role in TRY_EVERY may last for that second; the
  * rest are given back when a turn has passed, and nobody knows of them as before:
  * so a role with a hundred handlers that hang costs the others a turn, not a
  * second, each time; and one whose own slow runs hold all other slots, a second
  * even more rarely.  While others wait the slow runs of a role hold no more than half
  * of the slots: no more start than that, and a run that turns out to be one more is
- * given back as in the last slot.  With max_workers = 1 there is no such slot.
+ * given back as in the last slot.  With max_workers = 1 there is no such slot.  Where
+ * all workers are in runs nobody finds out who waits: then it is enough that something
+ * is due here at which nobody has looked.
  *
  * Roles.  A worker runs the SQL of one role only, that of its first run: what a
  * library keeps in a session must not meet another role.  Expiring, announcing and
@@ -56,6 +58,7 @@
 #include "shared/observe.h"
 #include "shared/shmem.h"
 
+#define OVERLOOKED		(10 * INT64CONST(1000)) /* us: most looks at what is due come sooner */
 #define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
 #define TRY_OWN			(5 * USECS_PER_MINUTE)	/* where its own slow runs hold all the others */
 
@@ -190,6 +193,15 @@ gt_slot_is_wanted(void)
 		(my_database != NULL && OidIsValid(my_database->waits) && my_database->waits != gt_my_slot->role);
 }
 
+bool
+gt_slot_work_waits(void)
+{
+	if (gt_my_slot == NULL)
+		return false;
+	return gt_slot_is_wanted() ||
+		(my_database != NULL && (TimestampTz) pg_atomic_read_u64(&my_database->next_due) < gt_now() - OVERLOOKED);
+}
+
 /* So many slow runs may a role have while others wait. */
 static int
 slow_share(void)
@@ -261,19 +273,23 @@ speed_now(const GtHandler *h, GtSpeed speed)
 static bool
 tried_lately(TimestampTz now, bool own)
 {
-	if (gt_my_slot->speed != GT_SPEED_UNKNOWN || my_turn == NULL || !gt_slot_is_wanted())
+	static TimestampTz let_try_at = 0;	/* when this process last was */
+
+	if (gt_my_slot->speed != GT_SPEED_UNKNOWN || my_turn == NULL || !gt_slot_work_waits())
 		return false;
+	if (let_try_at >= gt_my_slot->run_since)
+		return false;			/* this very run */
 	if (own && my_turn->tried_at == 0)
 		my_turn->tried_at = now;
 	if (my_turn->tried_at != 0 && now < my_turn->tried_at + (own ? TRY_OWN : TRY_EVERY))
 		return true;
-	my_turn->tried_at = now;
+	my_turn->tried_at = let_try_at = now;
 	return false;
 }
 
 /* Without the lock: this is asked in a signal handler. */
 bool
-gt_slot_gives_back(bool early)
+gt_slot_gives_back(void)
 {
 	int			limit = Max(gt_max_workers - 1, 1);
 	TimestampTz now = gt_now();
@@ -290,9 +306,9 @@ gt_slot_gives_back(bool early)
 		slow++;
 		of_role += slot->runs_as == gt_my_slot->runs_as;
 	}
-	if (slow < limit && (of_role < slow_share() || !gt_slot_is_wanted()))
+	if (slow < limit && (of_role < slow_share() || !gt_slot_work_waits()))
 		return false;
-	return !early || tried_lately(now, of_role >= limit);
+	return lasts(gt_my_slot, now) || tried_lately(now, of_role >= limit);
 }
 
 void
@@ -441,6 +457,7 @@ gt_slot_reserve_pass(const GtHandler *h)
 	TimestampTz when;
 	bool		result;
 
+	my_database = gt_my_database();
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	result = speed_now(h, GT_SPEED_QUICK) == GT_SPEED_QUICK && allows(h, GT_SPEED_QUICK, false, gt_my_slot, &when);
 	if (result)

@@ -15,6 +15,7 @@
 #define GT_SLOW (1 * USECS_PER_SEC) /* a run that took longer makes its handler slow */
 
 extern bool gt_slot_is_wanted(void);	/* does another role or database wait for a slot? Without the lock a hint */
+extern bool gt_slot_work_waits(void);	/* or something here that is due for anybody to look at it, while all are in runs? Likewise */
 /* May another process start a run of h now? Says nothing of rates. */
 extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
 /* From when on a run of an object that was in a crash may start; other objects need not wait for it. */
@@ -27,11 +28,8 @@ extern bool gt_slot_reserve_pass(const GtHandler *h);
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
 extern void gt_slot_release(void);	/* this process runs nothing */
 extern void gt_slot_run_begins(void);
-/*
- * A run of this worker that has lasted a turn (early), or has become slow, must
- * end: it would take the last slot.
- */
-extern bool gt_slot_gives_back(bool early);
+/* The run of this worker, which has lasted a turn, must end: it would take the last slot, or more than its role may have. */
+extern bool gt_slot_gives_back(void);
 extern GtSlot *gt_slot_own(void);	/* of a worker, or a session in gt_reclaim(); NULL: neither */
 extern void gt_slot_set_state(GtSlotState state);
 extern bool gt_foreground_enter(void);	/* false: no slot, and nothing is held to */

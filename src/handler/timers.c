@@ -6,8 +6,9 @@
  * The timer cancels the run at its timeout and every five seconds sends
  * SIGTERM to this process after that: a handler that catches its cancellation
  * loses the worker, and one that catches it and returns has failed none the less.
- * A second timer does the same to a run that has become slow where the slow may
- * not be (see slots.c); that run did not happen, unless it does not heed it.
+ * A second timer asks after each turn of a run whether it is where the slow may not
+ * be (see slots.c), and cancels it there; that run did not happen, unless it does not
+ * heed it.
  * A session in gt_reclaim() goes the same way, and is told whose doing it is; so it
  * does where its own statement_timeout has fired, and the handler has caught that.
  *
@@ -35,8 +36,9 @@ volatile sig_atomic_t gt_given_back = false;
 
 static bool caller_waits = false;	/* only so long: gt_reclaim() was called under a statement_timeout */
 static TimeoutId run_timeout;
-static TimeoutId turn_timeout;
-static TimeoutId slow_timeout;
+static TimeoutId turn_timeout;	/* of a worker; a session's is of each second */
+static TimestampTz slow_at;		/* when the run in progress will be */
+static TimestampTz terminate_at;	/* where it was given back, and is still there */
 static bool registered = false;
 
 bool
@@ -87,29 +89,23 @@ on_second(void)
 		cancel();
 }
 
-static void
-give_back(void)
-{
-	gt_given_back = true;
-	cancel();
-}
-
-/* Likewise, when the turn of a run is over that may be one of those that last. */
+/* In a worker, after each turn. Who is not slow yet has not been at much that could not end soon. */
 static void
 on_turn(void)
 {
-	if (!gt_timed_out && gt_slot_gives_back(true))
-		give_back();
-}
+	TimestampTz now = GetCurrentTimestamp();
 
-/* Likewise, at the turns at which the run would take the last slot. */
-static void
-on_slow(void)
-{
-	if (gt_given_back)
+	if (gt_given_back && now >= terminate_at)
+	{
+		terminate_at = now + GT_KILL_AFTER_MS * INT64CONST(1000);
 		terminate();
-	else if (gt_slot_gives_back(false))
-		give_back();
+	}
+	else if (!gt_given_back && !gt_timed_out && gt_slot_gives_back())
+	{
+		terminate_at = now + (now < slow_at ? GT_SLOW - GT_TURN : GT_KILL_AFTER_MS * INT64CONST(1000));
+		gt_given_back = true;
+		cancel();
+	}
 }
 
 void
@@ -132,19 +128,16 @@ gt_timers_start(int64 timeout)
 	if (!registered)
 	{
 		run_timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
-		turn_timeout = RegisterTimeout(USER_TIMEOUT, on_turn);
-		slow_timeout = RegisterTimeout(USER_TIMEOUT, gt_my_slot != NULL ? on_slow : on_second);
+		turn_timeout = RegisterTimeout(USER_TIMEOUT, gt_my_slot != NULL ? on_turn : on_second);
 		registered = true;
 	}
 	gt_timers_reset();
 	enable_timeout_every(run_timeout, now + timeout, GT_KILL_AFTER_MS);
+	slow_at = now + GT_SLOW;
 	if (gt_my_slot != NULL)
-	{
-		enable_timeout_at(turn_timeout, now + GT_TURN);
-		enable_timeout_every(slow_timeout, now + GT_SLOW, GT_KILL_AFTER_MS);
-	}
+		enable_timeout_every(turn_timeout, now + GT_TURN, GT_TURN / 1000);
 	else if (caller_waits)
-		enable_timeout_every(slow_timeout, now + USECS_PER_SEC, 1000);
+		enable_timeout_every(turn_timeout, now + USECS_PER_SEC, 1000);
 }
 
 void
@@ -161,7 +154,6 @@ gt_timers_stop(void)
 	{
 		disable_timeout(run_timeout, false);
 		disable_timeout(turn_timeout, false);
-		disable_timeout(slow_timeout, false);
 	}
 	if (gt_timed_out || gt_given_back)
 		QueryCancelPending = false;

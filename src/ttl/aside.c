@@ -23,6 +23,7 @@
 #include "garbage/objects.h"
 #include "handler/failures.h"
 #include "handler/run.h"
+#include "handler/slots.h"
 #include "handler/tally.h"
 #include "handler/turns.h"
 #include "shared/counts.h"
@@ -124,7 +125,7 @@ gt_rows_try_again(const GtTtl *ttl, GtTable *objects, GtItem *items, int n, bool
 
 	for (i = 0; i < n && i < GT_MAX_SQL_ITEMS && gt_now() < began + MAX_US; i++)
 	{
-		if (gt_now() > began + GT_TURN && gt_slot_turn_over())
+		if (gt_now() > began + GT_TURN && gt_slot_work_waits())
 			break;
 		items[i].gone = i > 0 && !judge(&items[i], arg);
 		if (!items[i].gone)
