@@ -17,7 +17,9 @@
  * Where more roles have work than there are slots, a worker is there for one pass
  * and the runs of one role (must_leave).  So that the pass is not the most of that,
  * it is of a part of a batch (pass_limit), it begins where the worker before has
- * left off (low.c), and the first run does not wait for another one.
+ * left off (low.c), and the first run does not wait for another one.  And it leaves no
+ * leases for a pass that ends and cleans in one (optimistic.c): the run that comes
+ * first may be another role's, and each worker would leave them to the next.
  *
  * What a crash leaves: leases and garbage as they were before the transaction in
  * progress, and the record of the run (record.c).  Coming and going: process.c.
@@ -136,15 +138,18 @@ do_end(void *trim_at)
 	*(TimestampTz *) trim_at = gt_history_trim_at();
 }
 
-/*
- * How many leases a pass may end.  Where more roles have work than there are slots
- * a worker is here for one pass and one run, and the pass is not to be the most of
- * that.
- */
+/* Have more roles work than there are slots? A worker is here for one pass and one run then. */
+static bool
+slots_are_few(void)
+{
+	return gt_now() < gt_shared->starved_at + GT_SLOW;
+}
+
+/* How many leases a pass may end: where slots are few it is not to be the most of what a worker does. */
 static int
 pass_limit(void)
 {
-	return gt_now() < gt_shared->starved_at + GT_SLOW ? Max(gt_batch_size / PASS_SHARE, 2) : gt_batch_size;
+	return slots_are_few() ? Max(gt_batch_size / PASS_SHARE, 2) : gt_batch_size;
 }
 
 static void
@@ -159,7 +164,7 @@ do_expire(void *arg)
 	gt_optimistic_division(cleaner, &division);
 	if (working)
 		gt_expire_pass(pass_limit(), false, all_busy ? NULL : gt_pass_hand_on,
-					   leaving || gt_now() < gt_not_before(GT_DO_CLEAN) ? NULL : &division, &pass->expiry);
+					   leaving || slots_are_few() || gt_now() < gt_not_before(GT_DO_CLEAN) ? NULL : &division, &pass->expiry);
 	GT_POINT("expire_commit");
 }
 

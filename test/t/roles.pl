@@ -54,12 +54,18 @@ $node->safe_psql('postgres', q{
 	SELECT gt_release(gt_lease_create('n', cleanup => 'hint'))});
 is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_garbage WHERE handler = 'hint'}, '0'), '0', 'what is of no role is done by any worker');
 
-# Handlers that hang hold all slots but one; who has not run yet may have that, and gives it back where it hangs too.
-$node->safe_psql('postgres', q{
-	CREATE ROLE hangs; SELECT gt_allow('hangs'), gt_allow('hangs', 'handler');
-	SET ROLE hangs;
-	SELECT gt_handler_create('hang' || i, 'sql', 'SELECT pg_sleep(3600)', timeout => '1 day', retry_delay => '1 hour') FROM generate_series(1, 5) i;
-	SELECT gt_release(gt_lease_create('h' || i, 'hangs', cleanup => 'hang' || i)) FROM generate_series(1, 5) i;});
+# Handlers that hang hold all slots but one, no role more than half of all; who has not run yet may have that, and gives it
+# back where it hangs too.
+sub hang
+{
+	my ($role, @n) = @_;
+	$node->safe_psql('postgres', join(';', "SET ROLE $role", map { "SELECT gt_handler_create('hang$_', 'sql', 'SELECT pg_sleep(3600)', timeout => '1 day', retry_delay => '1 hour');
+		SELECT gt_release(gt_lease_create('h$_', '$role', cleanup => 'hang$_'))" } @n));
+	return;
+}
+$node->safe_psql('postgres', "CREATE ROLE $_; SELECT gt_allow('$_'), gt_allow('$_', 'handler')") for qw(hangs other);
+hang('hangs', 1, 2);
+hang('other', 3);
 my $hanging = q{FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%' AND wait_event = 'PgSleep'};
 ok($node->poll_query_until('postgres', "SELECT count(*) = 3 $hanging"), 'three runs hang');
 garbage('postgres', 'r1', 'clean_r1', q{unnest(ARRAY['beside'])});
@@ -94,15 +100,30 @@ $node->safe_psql('postgres', q{SELECT gt_pause('more' || i) FROM generate_series
 garbage('postgres', 'r4', 'clean_r4', q{unnest(ARRAY['after'])});
 is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'after'}, '1'), '1', 'and the slot is free again');
 
-# While others wait, only one run in a while may last for more than a turn there to show whether it is slow.
-my $log = -s $node->logfile;
-$node->safe_psql('postgres', join(';', 'BEGIN', (map { "SET LOCAL ROLE $_; SELECT gt_handler_create('wait_$_', 'sql', 'INSERT INTO public.seen (id) SELECT \$1 FROM pg_sleep(0.02)');
-	SELECT gt_release_many(gt_lease_create_many(array_agg('wait' || i), '$_', cleanup => 'wait_$_')) FROM generate_series(1, 100) i" } qw(r1 r2 r4)),
-	q{SET LOCAL ROLE r3; SELECT gt_handler_create('half' || i, 'sql', 'INSERT INTO public.seen (id) SELECT $1 FROM pg_sleep(0.35)') FROM generate_series(1, 4) i;
+# The role has one more slot, while nobody waits.
+$node->safe_psql('postgres', "SELECT gt_pause('hang3'); SELECT pg_terminate_backend(pid) $hanging AND query LIKE '%hang3%'");
+hang('hangs', 4);
+ok($node->poll_query_until('postgres', "SELECT count(*) = 3 $hanging AND query !~ 'hang3'"), 'three runs of one role hang');
+
+# While others wait, what nobody knows gives way to them where it lasts, and so do the slow runs of a role in more than half
+# of the slots: three roles have more to do than this takes, and the handlers "half" last until they may.
+$node->safe_psql('postgres', join(';', 'CREATE TABLE may (go boolean); GRANT SELECT ON may TO PUBLIC;
+	CREATE FUNCTION half(id text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+		WHILE NOT EXISTS (SELECT FROM public.may) LOOP PERFORM pg_sleep(0.01); END LOOP;
+		INSERT INTO public.seen (id) VALUES (id);
+	END $$; BEGIN', (map { "SET LOCAL ROLE $_; SELECT gt_handler_create('wait_$_', 'sql', 'INSERT INTO public.seen (id) SELECT \$1 FROM pg_sleep(0.02)');
+	SELECT gt_release_many(gt_lease_create_many(array_agg('wait' || i), '$_', cleanup => 'wait_$_')) FROM generate_series(1, 3000) i" } qw(r1 r2 r4)),
+	q{SET LOCAL ROLE r3; SELECT gt_handler_create('half' || i, 'sql', 'SELECT public.half($1)') FROM generate_series(1, 4) i;
 	SELECT gt_release(gt_lease_create('half' || i, 'half', cleanup => 'half' || i)) FROM generate_series(1, 4) i}, 'COMMIT'));
-is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id LIKE 'wait%'}, '300'), '300', 'three roles with much to do are served');
-like(slurp_file($node->logfile, $log), qr/handler "half\d" did not run .* given back/, 'long runs that nobody knows give way to them');
-is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id LIKE 'half%'}, '4'), '4', 'and are made none the less');
+my $given_back = sub {
+	my ($type) = @_;
+	return eventually($node, 'postgres', qq{SELECT count(*) > 0 FROM gt_garbage WHERE object_type = '$type' AND error LIKE 'given back%'}, 't');
+};
+is($given_back->('half'), 't', 'long runs that nobody knows give way to three roles with much to do');
+is($given_back->('hangs'), 't', 'and so does what is slow in more than half of the slots');
+is(eventually($node, 'postgres', q{SELECT count(DISTINCT role) FROM seen WHERE id LIKE 'wait%'}, '3'), '3', 'the three roles are served');
+$node->safe_psql('postgres', join(';', 'INSERT INTO may VALUES (true)', map { "SELECT gt_pause('wait_$_')" } qw(r1 r2 r4)));
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id LIKE 'half%'}, '4'), '4', 'the long runs are made none the less');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_history WHERE object_type = 'half' AND event = 'cleaned' AND attempt = 1}), '4', 'nothing charged');
 
 # After a restart nobody knows who is quick.
@@ -110,7 +131,7 @@ $node->restart;
 ok($node->poll_query_until('postgres', "SELECT count(*) = 3 $hanging"), 'three runs hang after a restart');
 garbage('postgres', $_, "clean_$_", q{unnest(ARRAY['restarted'])}) for @roles;
 is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'restarted'}, '6'), '6', 'all others are served after a restart');
-$node->safe_psql('postgres', q{SELECT gt_pause('hang' || i) FROM generate_series(1, 5) i; SELECT gt_pause('also')});
+$node->safe_psql('postgres', q{SELECT gt_pause('hang' || i) FROM generate_series(1, 4) i; SELECT gt_pause('also')});
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) $hanging");
 
 # A role with sixty handlers, none of which is slow, holds nobody up.
@@ -148,6 +169,15 @@ is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'between
 is(eventually($node, 'postgres', q{SELECT count(*) FROM gt_leases}, '0'), '0', 'and very many leases end');
 ok($node->safe_psql('postgres', q{SELECT count(*) FROM gt_history WHERE event = 'expired' AND object_type = 'end' AND at <
 	(SELECT max(at) FROM gt_history WHERE event = 'cleaned' AND object_id = 'between')}) < 20000, 'most of them after that');
+
+# Leases of roles that have had a run end beside garbage of others, of which each worker that comes has some to run first.
+$node->safe_psql('postgres', join(';', 'TRUNCATE seen', 'BEGIN', map { "SET LOCAL ROLE $_;
+	SELECT gt_handler_create('long_$_', 'sql', 'SELECT pg_sleep(0.05)');
+	SELECT gt_lease_create('ends', '$_', duration => '500 ms', cleanup => 'clean_$_');
+	SELECT gt_release_many(gt_lease_create_many(array_agg('long' || i), '$_', cleanup => 'long_$_')) FROM generate_series(1, 1000) i" } @roles) . '; COMMIT');
+is(eventually($node, 'postgres', q{SELECT count(*) FROM seen WHERE id = 'ends'}, '6'), '6', 'leases end, and their objects are cleaned');
+ok($node->safe_psql('postgres', q{SELECT count(DISTINCT handler) FROM gt_garbage WHERE handler LIKE 'long%'}) == 6, 'beside garbage of all roles');
+$node->safe_psql('postgres', join(';', map { "SELECT gt_pause('long_$_')" } @roles));
 
 # A batch that takes longer than a turn, and fails: where each turn began with all of it, its culprit would never be found.
 $node->safe_psql('postgres', q{
