@@ -47,6 +47,7 @@ OBJS = \
 	src/rights/rights.o \
 	src/rights/translate.o \
 	src/rights/writing.o \
+	src/handler/beside.o \
 	src/handler/command.o \
 	src/handler/execute.o \
 	src/handler/failures.o \
@@ -182,6 +183,7 @@ OUR_HEADERS = \
 	src/rights/rights.h \
 	src/rights/translate.h \
 	src/rights/writing.h \
+	src/handler/beside.h \
 	src/handler/command.h \
 	src/handler/execute.h \
 	src/handler/failures.h \

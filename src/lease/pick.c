@@ -21,6 +21,10 @@
  * (GtSlot.in_hand), good until they have committed.  A pass that picks of more roles
  * than it can tell of is followed by no other until then.
  *
+ * A worker is bound to a role (slots.c), and of other roles' leases it could make
+ * garbage only (clean/optimistic.c).  So where a role's own workers have looked within
+ * a turn, the others have of its leases what they have room for beside all else.
+ *
  * A role can hold any number of its own leases, more than a pass looks at, and its
  * other leases are not to wait for that.  So where all of its oldest were locked a
  * round begins: each pass goes on there after the one before, to the end of what is
@@ -36,7 +40,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "handler/turns.h"
 #include "lease/created.h"
 #include "lease/pick.h"
 #include "rights/rights.h"
@@ -71,14 +74,6 @@ typedef struct Choice
 
 /* ---------------------------------------------------------------- places */
 
-int
-gt_compare_places(const GtPlaceInQueue *a, const GtPlaceInQueue *b)
-{
-	if (a->check_at != b->check_at)
-		return a->check_at < b->check_at ? -1 : 1;
-	return ItemPointerCompare((ItemPointer) &a->tid, (ItemPointer) &b->tid);
-}
-
 static GtPlaceInQueue
 place_of(const GtRow *lease)
 {
@@ -87,54 +82,6 @@ place_of(const GtRow *lease)
 	place.check_at = GT_TIME(lease, L_CHECK_AT);
 	place.tid = lease->tid;
 	return place;
-}
-
-/* What lasts in a pass is a handler's run (clean/optimistic.c): others are not to wait for what it has beside the rows that it has locked. */
-bool
-gt_pick_is_beside(const GtSlot *slot)
-{
-	return slot != gt_my_slot && slot->in_pass && slot->database == MyDatabaseId &&
-		(slot->run_since == 0 || slot->run_since > gt_now() - GT_TURN);
-}
-
-/* What other workers have picked, and told of. A session knows nothing of it: it finds those leases locked. */
-static void
-find_others(GtPick *pick)
-{
-	int			i;
-
-	pick->nothers = 0;
-	pick->others = NULL;
-	if (gt_my_slot == NULL)
-		return;
-	pick->others = palloc(GT_MAX_WORKERS * GT_RANGES * sizeof(GtRange));
-	LWLockAcquire(gt_shared->lock, LW_SHARED);
-	for (i = 0; i < GT_MAX_WORKERS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (!gt_pick_is_beside(slot))
-			continue;
-		memcpy(pick->others + pick->nothers, slot->in_hand.ranges, slot->in_hand.n * sizeof(GtRange));
-		pick->nothers += slot->in_hand.n;
-	}
-	LWLockRelease(gt_shared->lock);
-}
-
-/* The range of another pass that this lease is in; NULL: nobody has it. A renewal moves a row: these are hints. */
-static const GtRange *
-in_hand(const GtPick *pick, Oid owner, const GtPlaceInQueue *place)
-{
-	int			i;
-
-	for (i = 0; i < pick->nothers; i++)
-	{
-		const GtRange *range = &pick->others[i];
-
-		if (range->owner == owner && gt_compare_places(place, &range->from) >= 0 && gt_compare_places(place, &range->to) <= 0)
-			return range;
-	}
-	return NULL;
 }
 
 /* Tells of leases of a role, from here to there; no room: of nothing any more. */
@@ -229,7 +176,7 @@ pick_oldest(Choice *choice, GtLane *lane, TimestampTz from, int share)
 		}
 		if (!concerns_us(choice, &lease) || gt_compare_places(&place, &lane->low.after) <= 0)
 			continue;
-		range = in_hand(pick, lane->owner, &place);
+		range = gt_beside_has(&pick->beside, lane->owner, &place);
 		if (range != NULL)
 		{
 			lane->met = true;
@@ -275,7 +222,7 @@ pick_backward(Choice *choice, GtLane *lane, TimestampTz after, TimestampTz upto,
 
 		if (gt_compare_places(&place, &lane->upto) <= 0)
 			break;
-		range = in_hand(pick, lane->owner, &place);
+		range = gt_beside_has(&pick->beside, lane->owner, &place);
 		if (range != NULL && range->from.check_at < place.check_at)
 		{
 			gt_scan_end(scan);
@@ -433,6 +380,26 @@ find_queues(Choice *choice, int *n)
 	return keys;
 }
 
+/* Puts those that others attend to last. */
+static void
+sort_lanes(GtPick *pick)
+{
+	GtLane	   *lanes = palloc((pick->nlanes + 1) * sizeof(GtLane));
+	int			n = 0;
+	int			round;
+	int			i;
+
+	for (round = 0; round < 2; round++)
+	{
+		for (i = 0; i < pick->nlanes; i++)
+			if (gt_beside_attends(&pick->beside, pick->lanes[i].owner) == (round > 0))
+				lanes[n++] = pick->lanes[i];
+		if (round == 0)
+			pick->nfirst = n;
+	}
+	pick->lanes = lanes;
+}
+
 /*
  * Those that may have something due, in the order of their turns, as many as a pass
  * can look at.  When the others have is noted.
@@ -475,14 +442,31 @@ find_lanes(Choice *choice)
 	}
 	if (pick->nlanes > 0 && !pick->own)
 		*turn() = pick->lanes[pick->more ? pick->nlanes - 1 : 0].owner;
+	sort_lanes(pick);
+}
+
+/* Of these each has an equal share of what there is room for. */
+static void
+pick_lanes(Choice *choice, int from, int to)
+{
+	GtPick	   *pick = choice->pick;
+	int			left = to - from;
+	int			round;
+	int			i;
+
+	for (round = 0; round < 2; round++)
+		for (i = from; i < to; i++)
+		{
+			GtLane	   *lane = &pick->lanes[i];
+
+			if (lane->late == (round > 0))
+				pick_lane(choice, lane, (pick->limit - pick->n) / left--);
+		}
 }
 
 void
 gt_pick(GtPick *pick, int limit, bool own)
 {
-	int			left;
-	int			round;
-	int			i;
 	Choice		choice;
 
 	memset(pick, 0, sizeof(GtPick));
@@ -492,20 +476,19 @@ gt_pick(GtPick *pick, int limit, bool own)
 	pick->next = GT_NEVER;
 	pick->told = true;
 	pick->keys = palloc(limit * sizeof(GtLeaseKey));
-	find_others(pick);
+	gt_beside_find(&pick->beside);
 	choice.pick = pick;
 	gt_open(&choice.objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&choice.leases, GT_LEASE, RowExclusiveLock);
 	find_lanes(&choice);
-	left = pick->nlanes;
-	for (round = 0; round < 2; round++)
-		for (i = 0; i < pick->nlanes; i++)
-		{
-			GtLane	   *lane = &pick->lanes[i];
-
-			if (lane->late == (round > 0))
-				pick_lane(&choice, lane, (limit - pick->n) / left--);
-		}
+	pick_lanes(&choice, 0, pick->nfirst);
+	if (pick->n < limit)
+		pick_lanes(&choice, pick->nfirst, pick->nlanes);
+	else
+	{
+		pick->more = pick->more || pick->nfirst < pick->nlanes;
+		pick->nlanes = pick->nfirst;
+	}
 	gt_close(&choice.leases);
 	gt_close(&choice.objects);
 }

@@ -8,10 +8,10 @@
 #ifndef GT_PICK_H
 #define GT_PICK_H
 
+#include "handler/beside.h"
 #include "lease/ending.h"
 #include "shared/in_hand.h"
 #include "shared/low_end.h"
-#include "shared/shmem.h"
 
 /* What a role has that is due. */
 typedef struct GtLane
@@ -40,18 +40,15 @@ typedef struct GtPick
 	TimestampTz next;			/* out: else when the next is; GT_NEVER */
 	GtInHand	in_hand;		/* out: what was picked, */
 	bool		told;			/* out: all of it */
-	int			nlanes;			/* roles that are looked at */
+	int			nlanes;			/* roles that are looked at, */
+	int			nfirst;			/* these before the others */
 	GtLane	   *lanes;
-	int			nothers;		/* what passes in progress have in hand */
-	GtRange    *others;
+	GtBeside	beside;
 } GtPick;
 
-extern int	gt_compare_places(const GtPlaceInQueue *a, const GtPlaceInQueue *b);	/* the order of a queue; of equal times it is that of the index */
 extern bool gt_is_on_own_object(GtTable *objects, const GtRow *lease);	/* current_user's */
 /* Picks up to `limit` leases whose check_at has passed, of all roles in turn. Rows stay where they are under the caller's snapshot. */
 extern void gt_pick(GtPick *pick, int limit, bool own);
-/* Is this another worker, whose pass in this database is in progress, but for a run that lasts? Lock held. */
-extern bool gt_pick_is_beside(const GtSlot *slot);
 /* gt_end() has been called for them. Returns how many others have locked, of these and of what earlier passes met; *busy_from: and from when the newest is. */
 extern int	gt_pick_done(GtPick *pick, TimestampTz *busy_from);
 

@@ -229,7 +229,7 @@ take_slot(GtDatabase *db)
 		slot->nitems = 0;
 		slot->role = slot->runs_as = InvalidOid;
 		slot->speed = 0;
-		slot->run_since = 0;
+		slot->run_since = slot->passed_at = 0;
 		slot->alone = slot->leave = slot->in_pass = false;
 		slot->look = true;
 		slot->since = gt_now();

@@ -25,7 +25,7 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
-#include "lease/pick.h"
+#include "handler/beside.h"
 #include "process/passes.h"
 #include "process/process.h"
 #include "shared/due.h"
@@ -40,7 +40,7 @@ any_in_pass(void)
 	int			i;
 
 	for (i = 0; i < GT_MAX_WORKERS; i++)
-		if (gt_pick_is_beside(&gt_shared->slots[i]))
+		if (gt_is_beside(&gt_shared->slots[i]))
 			return true;
 	return false;
 }
@@ -58,6 +58,7 @@ gt_pass_begin(GtWorkerPass *pass, bool insist)
 		gt_worker_database->expirer = gt_my_slot->serial;
 		gt_my_slot->in_pass = true;
 		gt_my_slot->in_hand.n = 0;
+		gt_my_slot->passed_at = gt_now();
 	}
 	if (mine || !insist)
 		gt_worker_database->expire_again = !mine || pass->others;

@@ -77,6 +77,7 @@ typedef struct GtSlot
 	bool		leave;			/* another database needs the slot */
 	bool		in_pass;		/* has chosen leases to end, and has not committed that: */
 	GtInHand	in_hand;		/* those, as far as another pass may begin meanwhile */
+	TimestampTz passed_at;		/* when it began to choose them last */
 	bool		alone;			/* runs an object that was in a crashed run */
 	int			handler;		/* whose objects it runs now; 0: none */
 	char		handler_name[NAMEDATALEN];
