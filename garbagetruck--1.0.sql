@@ -412,7 +412,9 @@ SELECT l.id AS lease_id, l.object_id, l.object_type, l.service_id,
 	coalesce(l.retry_delay, h.retry_delay) OPERATOR(pg_catalog.*) interval '1 microsecond' AS retry_delay,
 	l.owner
 FROM _garbagetruck.gt_lease l
-	LEFT JOIN _garbagetruck.gt_lease p ON p.id OPERATOR(pg_catalog.=) l.parent
+	-- by its index, whatever the statistics say: those of a moment ago may be of an empty table
+	LEFT JOIN LATERAL (SELECT i.id, i.deadline, i.duration, i.run, i.renewed_at
+		FROM _garbagetruck.gt_lease i WHERE i.id OPERATOR(pg_catalog.=) l.parent OFFSET 0) p ON true
 	LEFT JOIN _garbagetruck.gt__handler h ON h.id OPERATOR(pg_catalog.=) l.handler
 	CROSS JOIN LATERAL (SELECT coalesce(l.parent, l.id) AS id,
 		CASE WHEN l.parent IS NULL THEN _garbagetruck.gt__deadline(l.id, l.deadline, l.duration, l.run, l.renewed_at)
@@ -623,18 +625,18 @@ SELECT o.cleanup_id, o.object_type, o.object_id, _garbagetruck.gt__role_name(o.o
 	h.name AS handler, h.kind,
 	CASE WHEN j.dead THEN 'dead'
 		WHEN o.state OPERATOR(pg_catalog.=) 'c' AND NOT j.lapsed THEN 'claimed'
-		WHEN r.id IS NOT NULL THEN 'running'
+		WHEN o.cleanup_id OPERATOR(pg_catalog.=) ANY (SELECT r FROM _garbagetruck.gt__running_items() r) THEN 'running'
 		ELSE 'waiting' END AS state,
 	o.attempts, j.max_attempts, o.since,
 	CASE WHEN NOT j.dead THEN o.due_at END AS next_attempt_at,
 	CASE WHEN o.state OPERATOR(pg_catalog.=) 'c' THEN o.claimed_until END AS claimed_until,
-	CASE WHEN coalesce(h.may_claim, _garbagetruck.gt__acts_for(o.owner)) THEN o.error END AS error,
-	CASE WHEN h.may_claim OR _garbagetruck.gt__acts_for(o.owner) THEN o.payload END AS payload,
+	CASE WHEN coalesce(a.may_claim, _garbagetruck.gt__acts_for(o.owner)) THEN o.error END AS error,
+	CASE WHEN a.may_claim OR _garbagetruck.gt__acts_for(o.owner) THEN o.payload END AS payload,
 	o.lease_id, o.service_id, o.fence, o.due_at
 FROM _garbagetruck.gt_object o
-	LEFT JOIN (SELECT i.id, i.name, i.kind, i.max_attempts, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
-		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) o.handler
-	LEFT JOIN _garbagetruck.gt__running_items() r(id) ON r.id OPERATOR(pg_catalog.=) o.cleanup_id
+	LEFT JOIN _garbagetruck.gt__handler h ON h.id OPERATOR(pg_catalog.=) o.handler
+	CROSS JOIN LATERAL (SELECT CASE WHEN h.id IS NOT NULL THEN h.id OPERATOR(pg_catalog.=) ANY (SELECT i.id
+		FROM _garbagetruck.gt__handler i WHERE _garbagetruck.gt__handler_may(i.id, 'claim')) END AS may_claim) a
 	CROSS JOIN (SELECT @extschema@.gt_clock() AS now OFFSET 0) c
 	CROSS JOIN LATERAL (SELECT m.max_attempts, m.lapsed,
 		o.state OPERATOR(pg_catalog.=) 'd' OR
@@ -643,7 +645,7 @@ FROM _garbagetruck.gt_object o
 				2147483647)::pg_catalog.int4 AS max_attempts,
 			o.state OPERATOR(pg_catalog.=) 'c' AND o.claimed_until OPERATOR(pg_catalog.<=) c.now AS lapsed) m) j
 WHERE (SELECT _garbagetruck.gt__may_look()) AND o.cleanup_id IS NOT NULL
-	AND ((SELECT _garbagetruck.gt__may('monitor')) OR h.may_claim OR _garbagetruck.gt__acts_for(o.owner));
+	AND ((SELECT _garbagetruck.gt__may('monitor')) OR a.may_claim OR _garbagetruck.gt__acts_for(o.owner));
 COMMENT ON VIEW @extschema@.gt_garbage IS 'Objects whose last lease has ended and that are not clean yet.';
 COMMENT ON COLUMN @extschema@.gt_garbage.cleanup_id IS 'Of this time that the object is garbage; with an attempt it is the token of gt_ack() and its like.';
 COMMENT ON COLUMN @extschema@.gt_garbage.object_type IS 'The kind of object.';
