@@ -1453,10 +1453,15 @@ class Azure(Test):
     def test_not_there(self):
         """A container that is not there is no success, nor is a page of a web server; a name can not climb."""
         with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar, \
-                Server(lambda r, b: (404, {}, b"BlobNotFound")) as web, Server() as good:
+                Server(lambda r, b: (404, {}, b"BlobNotFound")) as web, Server() as good, \
+                Server(lambda r, b: r.wfile.write(b"HTTP/1.1 103 Early Hints\r\nx-ms-error-code: BlobNotFound\r\n\r\n") and (404, {}, b"")) as hints, \
+                Server(lambda r, b: r.wfile.write(b"HTTP/1.1 404 No\r\nx-ms-error-code: ContainerNotFound\r\nx-ms-error-code: BlobNotFound\r\n"
+                                                  b"Content-Length: 0\r\n\r\n") and (None, {}, b"")) as both:
             made = []
             for target, text in (("azure://no-such-box/{object_id}", "ContainerNotFound"),
                                  (f"http://127.0.0.1:{web.port}/box/{{object_id}}", "404"),
+                                 (f"http://127.0.0.1:{hints.port}/box/{{object_id}}", "404"),
+                                 (f"http://127.0.0.1:{both.port}/box/{{object_id}}", "ContainerNotFound, BlobNotFound"),
                                  ("azure://box/{payload.p}", "segment")):
                 h = handler("azure_blob", target, retry_delay="1 h")
                 garbage(h, None, {"p": "../prod/secret"})

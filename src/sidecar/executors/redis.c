@@ -424,7 +424,7 @@ take_reply(Context *context, Call *call, const RedisReply *reply)
 	Redis	   *redis = call->work;
 
 	host_answered(context, call->host, exec_now() - call->started_at);
-	if (reply->type == '-' || (redis->step == STEP_UNLINK) != (reply->type == ':'))
+	if (reply->type == '-' || (redis->step == STEP_UNLINK) != (reply->type == ':') || reply->integer < 0)
 		take_error(context, call, reply);
 	else if (redis->step == STEP_UNLINK)
 		call_succeed(context, call);

@@ -193,7 +193,7 @@ take_body(char *data, size_t size, size_t count, void *arg)
 	return len;
 }
 
-/* Keep a header's value when it is the one that is asked for. */
+/* Keep a header's value when it is the one that is asked for; of several that differ, the list, which says none of them. */
 static void
 keep_header(const char *line, size_t len, const char *name, char **value)
 {
@@ -207,9 +207,33 @@ keep_header(const char *line, size_t len, const char *name, char **value)
 		line++, len--;
 	while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n' || line[len - 1] == ' '))
 		len--;
-	free(*value);
-	*value = exec_alloc(len + 1);
-	memcpy(*value, line, len);
+	if (*value == NULL)
+	{
+		*value = exec_alloc(len + 1);
+		memcpy(*value, line, len);
+	}
+	else if (strlen(*value) != len || memcmp(*value, line, len) != 0)
+	{
+		Buffer		list = {NULL, 0, 0};
+
+		buffer_printf(&list, "%s, %.*s", *value, (int) len, line);
+		free(*value);
+		*value = list.data;
+	}
+}
+
+/* What came with a status before the last one (103 Early Hints) was said of nothing. */
+static void
+forget_headers(Call *call)
+{
+	char	  **const kept[] = {&call->trailer_status, &call->trailer_message, &call->retry_after, &call->error_code};
+	size_t		i;
+
+	for (i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+	{
+		free(*kept[i]);
+		*kept[i] = NULL;
+	}
 }
 
 /*
@@ -244,7 +268,10 @@ take_header(char *data, size_t size, size_t count, void *arg)
 	size_t		len = size * count;
 
 	if (len >= 5 && strncasecmp(data, "HTTP/", 5) == 0)
+	{
 		call->status = read_status(data, len);
+		forget_headers(call);
+	}
 	call->header_bytes += len;
 	if (call->header_bytes > EXEC_HEADER_MAX)
 	{
