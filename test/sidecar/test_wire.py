@@ -991,6 +991,10 @@ class CallersTest(unittest.TestCase):
         self.assertEqual(metrics.leases_by_type["secret_type"], 1)
         metrics = self.ask("t3", GC + "GetMetrics", gc.MetricsRequest(), gc.MetricsResponse)
         self.assertGreater(metrics.total_leases_created, 0)
+        checks = {token: self.ask(token, V1 + "Health", empty_pb2.Empty(), v1.HealthResponse).checks for token in ("t1", "t3")}
+        self.assertEqual({c.detail + c.remedy for c in checks["t1"]}, {""})
+        self.assertTrue(any(c.detail for c in checks["t3"]))
+        self.assertEqual({c.name for c in checks["t1"]}, {c.name for c in checks["t3"]})
 
     def test_claiming(self):
         for handler in ("mine", "other"):
