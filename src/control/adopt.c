@@ -15,6 +15,8 @@
 
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
 
 #include "base/transaction.h"
 #include "control/adopt.h"
@@ -74,10 +76,26 @@ note_adoption(void)
 	adopting_subid = GetCurrentSubTransactionId();
 }
 
+static void
+end_claim(GtTable *objects, GtRow *row, const GtHandler *h)
+{
+	if (GT_CHAR(row, O_STATE) != GT_STATE_CLAIMED ||
+		gt_lock(objects, row, LockTupleNoKeyExclusive, false) != GT_LOCKED ||
+		GT_CHAR(row, O_STATE) != GT_STATE_CLAIMED)
+		return;
+	if (gt_garbage_lapsed(objects, row, h))
+		gt_garbage_wait(row, h, gt_now());
+	GT_SET_NULL(row, O_CLAIMED_UNTIL);
+	GT_SET_NULL(row, O_FLIGHT_UNTIL);
+	GT_SET_NULL(row, O_FLIGHT_BEFORE);
+	gt_update(objects, row);
+}
+
 /* Claims that were made at the original: their consumers know nothing of us. */
 static void
 end_claims(void)
 {
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck claims", ALLOCSET_DEFAULT_SIZES);
 	GtTable		objects;
 	ListCell   *cell;
 
@@ -86,28 +104,25 @@ end_claims(void)
 	{
 		GtHandler  *h = lfirst(cell);
 		Datum		key = Int32GetDatum(h->id);
+		MemoryContext old;
 		GtScan	   *scan;
 		GtRow		row;
 
 		if (!GT_KIND_IS_CLAIMABLE(h->kind))
 			continue;
 		scan = gt_scan_begin(&objects, GT_OBJECT_DUE, 1, &key);
+		old = MemoryContextSwitchTo(per_row);
 		while (gt_scan_next(scan, &row))
 		{
-			if (GT_CHAR(&row, O_STATE) != GT_STATE_CLAIMED ||
-				gt_lock(&objects, &row, LockTupleNoKeyExclusive, false) != GT_LOCKED ||
-				GT_CHAR(&row, O_STATE) != GT_STATE_CLAIMED)
-				continue;
-			if (gt_garbage_lapsed(&objects, &row, h))
-				gt_garbage_wait(&row, h, gt_now());
-			GT_SET_NULL(&row, O_CLAIMED_UNTIL);
-			GT_SET_NULL(&row, O_FLIGHT_UNTIL);
-			GT_SET_NULL(&row, O_FLIGHT_BEFORE);
-			gt_update(&objects, &row);
+			CHECK_FOR_INTERRUPTS();
+			end_claim(&objects, &row, h);
+			MemoryContextReset(per_row);
 		}
+		MemoryContextSwitchTo(old);
 		gt_scan_end(scan);
 	}
 	gt_close(&objects);
+	MemoryContextDelete(per_row);
 }
 
 /* What was running at the original did not run here. */

@@ -14,6 +14,7 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/uuid.h"
 
 #include "base/arguments.h"
@@ -95,6 +96,8 @@ may_check(const GtRow *object)
 static bool
 counts(const GtRow *object, Asked *asked)
 {
+	MemoryContext per_row;
+	MemoryContext old;
 	GtScan	   *scan;
 	GtRow		lease;
 	bool		found = false;
@@ -102,8 +105,16 @@ counts(const GtRow *object, Asked *asked)
 	if (GT_CHAR(object, O_STATE) != GT_STATE_HELD || asked->fence > GT_INT64(object, O_FENCE))
 		return false;
 	scan = gt_scan_begin(asked->leases, GT_LEASE_OBJECT, 2, asked->key);
+	per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_fence_check", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(per_row);
 	while (!found && gt_scan_next(scan, &lease))
+	{
+		CHECK_FOR_INTERRUPTS();
 		found = GT_INT64(&lease, L_FENCE) == asked->fence && gt_lease_running(asked->leases, &lease, gt_now());
+		MemoryContextReset(per_row);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_row);
 	gt_scan_end(scan);
 	return found;
 }

@@ -77,6 +77,16 @@ lease_columns(GtTable *leases, const GtRow *row, Datum *v, bool *nulls)
 		IntervalPGetDatum(gt_us_interval(row->isnull[L_RETRY_DELAY] ? h.retry_delay : GT_INT64(row, L_RETRY_DELAY)));
 }
 
+static void
+put_lease(ReturnSetInfo *rsinfo, GtTable *leases, const GtRow *row)
+{
+	Datum		values[LEASE_COLUMNS];
+	bool		nulls[LEASE_COLUMNS];
+
+	lease_columns(leases, row, values, nulls);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
 /* gt_lease_get(lease_id): one row, or none: unknown, or another role's */
 Datum
 gt_lease_get(PG_FUNCTION_ARGS)
@@ -85,8 +95,6 @@ gt_lease_get(PG_FUNCTION_ARGS)
 	GtTable		leases;
 	GtRow		row;
 	Datum		id;
-	Datum		values[LEASE_COLUMNS];
-	bool		nulls[LEASE_COLUMNS];
 
 	gt_must_be_allowed("gt_lease_get");
 	InitMaterializedSRF(fcinfo, 0);
@@ -96,10 +104,7 @@ gt_lease_get(PG_FUNCTION_ARGS)
 	gt_open(&leases, GT_LEASE, AccessShareLock);
 	if (gt_fetch(&leases, GT_LEASE_PKEY, 1, &id, &row) && gt_acts_for(GT_OID(&row, L_OWNER)) &&
 		gt_caller_covers(TextDatumGetCString(row.v[L_SERVICE_ID])))
-	{
-		lease_columns(&leases, &row, values, nulls);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
+		put_lease(rsinfo, &leases, &row);
 	gt_close(&leases);
 	return (Datum) 0;
 }
@@ -135,35 +140,56 @@ matches(GtTable *leases, const GtRow *row, const Filter *f)
 		gt_lease_running(leases, row, gt_now()) == (strcmp(f->state, "active") == 0);
 }
 
-static int
-rows_by_id(const void *a, const void *b)
+/* Of the leases of an object, which may be any number, the ids alone. */
+typedef struct Ids
 {
-	return memcmp(DatumGetUUIDP((*(GtRow *const *) a)->v[L_ID]),
-				  DatumGetUUIDP((*(GtRow *const *) b)->v[L_ID]), sizeof(pg_uuid_t));
+	pg_uuid_t  *v;
+	int			n;
+	int			room;
+} Ids;
+
+static int
+by_id(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(pg_uuid_t));
 }
 
-/* Adds the leases of the object with this key, (type, id). */
-static List *
-add_rows_of(List *rows, GtTable *leases, const Datum *key, const Filter *f)
+static void
+add_id(Ids *ids, const pg_uuid_t *id)
 {
+	if (ids->n == ids->room)
+		ids->v = repalloc_huge(ids->v, (ids->room *= 2) * sizeof(pg_uuid_t));
+	ids->v[ids->n++] = *id;
+}
+
+/* Adds those of the leases of the object with this key, (type, id). */
+static void
+add_ids_of(Ids *ids, GtTable *leases, const Datum *key, const Filter *f)
+{
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_lease_list", ALLOCSET_DEFAULT_SIZES);
 	GtScan	   *scan = gt_scan_begin(leases, GT_LEASE_OBJECT, 2, key);
+	MemoryContext old = MemoryContextSwitchTo(per_row);
 	GtRow		row;
 
 	while (gt_scan_next(scan, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (matches(leases, &row, f))
-			rows = lappend(rows, memcpy(palloc(sizeof(GtRow)), &row, sizeof(GtRow)));
+			add_id(ids, DatumGetUUIDP(row.v[L_ID]));
+		MemoryContextReset(per_row);
+	}
+	MemoryContextSwitchTo(old);
 	gt_scan_end(scan);
-	return rows;
+	MemoryContextDelete(per_row);
 }
 
 /*
  * The leases of one object; of every type that has one of this name, where no type
  * is given.  Those are asked of the objects: of types there may be any number.
  */
-static List *
-rows_of_object(GtTable *leases, const Filter *f)
+static void
+find_ids(Ids *ids, GtTable *leases, const Filter *f)
 {
-	List	   *rows = NIL;
 	Datum		key[2];
 	GtTable		objects;
 	GtScan	   *scan;
@@ -173,7 +199,8 @@ rows_of_object(GtTable *leases, const Filter *f)
 	if (f->type != NULL)
 	{
 		key[0] = CStringGetTextDatum(f->type);
-		return add_rows_of(rows, leases, key, f);
+		add_ids_of(ids, leases, key, f);
+		return;
 	}
 	gt_open(&objects, GT_OBJECT, AccessShareLock);
 	scan = gt_scan_begin(&objects, GT_OBJECT_PKEY, 1, &key[1]);
@@ -181,11 +208,75 @@ rows_of_object(GtTable *leases, const Filter *f)
 	{
 		CHECK_FOR_INTERRUPTS();
 		key[0] = object.v[O_OBJECT_TYPE];
-		rows = add_rows_of(rows, leases, key, f);
+		add_ids_of(ids, leases, key, f);
 	}
 	gt_scan_end(scan);
 	gt_close(&objects);
-	return rows;
+}
+
+/* A page of the leases of an object. */
+static void
+list_object(ReturnSetInfo *rsinfo, GtTable *leases, const Filter *f)
+{
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_lease_list", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	Ids			ids = {palloc(16 * sizeof(pg_uuid_t)), 0, 16};
+	int			n = 0;
+	int			i;
+
+	find_ids(&ids, leases, f);
+	qsort(ids.v, ids.n, sizeof(pg_uuid_t), by_id);
+	old = MemoryContextSwitchTo(per_row);
+	for (i = 0; i < ids.n && n < f->max_rows; i++)
+	{
+		Datum		id = UUIDPGetDatum(&ids.v[f->newest_first ? ids.n - 1 - i : i]);
+		GtRow		row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (gt_fetch(leases, GT_LEASE_PKEY, 1, &id, &row) && matches(leases, &row, f))
+		{
+			put_lease(rsinfo, leases, &row);
+			n++;
+		}
+		MemoryContextReset(per_row);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_row);
+}
+
+/* A page of all that the caller may see, or of a service. */
+static void
+list_all(ReturnSetInfo *rsinfo, GtTable *leases, const Filter *f)
+{
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_lease_list", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	pg_uuid_t	end;
+	Datum		service = f->service != NULL ? CStringGetTextDatum(f->service) : (Datum) 0;
+	GtScan	   *scan;
+	GtRow		row;
+	int			n = 0;
+
+	memset(&end, f->newest_first ? 0xff : 0, sizeof(end));
+	scan = gt_scan_begin_bound(leases, f->service != NULL ? GT_LEASE_SERVICE : GT_LEASE_PKEY,
+							   f->service != NULL ? 1 : 0, &service,
+							   f->newest_first ? BTLessStrategyNumber : BTGreaterStrategyNumber,
+							   UUIDPGetDatum(f->after != NULL ? f->after : &end));
+	if (f->newest_first)
+		gt_scan_backward(scan);
+	old = MemoryContextSwitchTo(per_row);
+	while (n < f->max_rows && gt_scan_next(scan, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (matches(leases, &row, f))
+		{
+			put_lease(rsinfo, leases, &row);
+			n++;
+		}
+		MemoryContextReset(per_row);
+	}
+	MemoryContextSwitchTo(old);
+	gt_scan_end(scan);
+	MemoryContextDelete(per_row);
 }
 
 /* gt_lease_list(...): pages in the order of ids */
@@ -195,10 +286,6 @@ gt_lease_list(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	GtTable		leases;
 	Filter		f;
-	Datum		values[LEASE_COLUMNS];
-	bool		nulls[LEASE_COLUMNS];
-	int			n = 0;
-	int			i;
 
 	gt_must_be_allowed("gt_lease_list");
 	f.service = gt_text_arg(fcinfo, 0);
@@ -220,55 +307,9 @@ gt_lease_list(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	gt_open(&leases, GT_LEASE, AccessShareLock);
 	if (f.object != NULL)
-	{
-		List	   *list = rows_of_object(&leases, &f);
-		GtRow	  **rows = palloc(Max(list_length(list), 1) * sizeof(GtRow *));
-		ListCell   *cell;
-
-		foreach(cell, list)
-			rows[n++] = lfirst(cell);
-		qsort(rows, n, sizeof(GtRow *), rows_by_id);
-		for (i = 0; i < Min(n, f.max_rows); i++)
-		{
-			lease_columns(&leases, rows[f.newest_first ? n - 1 - i : i], values, nulls);
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		}
-	}
+		list_object(rsinfo, &leases, &f);
 	else
-	{
-		MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_lease_list", ALLOCSET_DEFAULT_SIZES);
-		pg_uuid_t	end;
-		Datum		service = f.service != NULL ? CStringGetTextDatum(f.service) : (Datum) 0;
-		GtScan	   *scan;
-		GtRow		row;
-		bool		found;
-
-		memset(&end, f.newest_first ? 0xff : 0, sizeof(end));
-		scan = gt_scan_begin_bound(&leases, f.service != NULL ? GT_LEASE_SERVICE : GT_LEASE_PKEY,
-								   f.service != NULL ? 1 : 0, &service,
-								   f.newest_first ? BTLessStrategyNumber : BTGreaterStrategyNumber,
-								   UUIDPGetDatum(f.after != NULL ? f.after : &end));
-		if (f.newest_first)
-			gt_scan_backward(scan);
-		while (n < f.max_rows)
-		{
-			MemoryContext old = MemoryContextSwitchTo(per_row);
-
-			CHECK_FOR_INTERRUPTS();
-			found = gt_scan_next(scan, &row);
-			if (found && matches(&leases, &row, &f))
-			{
-				lease_columns(&leases, &row, values, nulls);
-				tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-				n++;
-			}
-			MemoryContextSwitchTo(old);
-			MemoryContextReset(per_row);
-			if (!found)
-				break;
-		}
-		gt_scan_end(scan);
-	}
+		list_all(rsinfo, &leases, &f);
 	gt_close(&leases);
 	return (Datum) 0;
 }

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/caller.h"
@@ -73,6 +74,47 @@ gt_leased_already(const GtRequest *r, const char *holder, TimestampTz until, Tim
 	return false;
 }
 
+/* What is in the way of a grant, as far as it was looked. */
+typedef struct Way
+{
+	const GtRequest *r;
+	TimestampTz now;
+	char	   *holder;			/* of those that run, whose is over last; NULL: none does */
+	TimestampTz until;
+	List	  **expired;
+	MemoryContext context;		/* what is found is kept there */
+} Way;
+
+static void
+look_at_lease(GtTable *leases, const GtRow *lease, Way *way)
+{
+	bool		running;
+	TimestampTz over_at = 0;
+	MemoryContext old;
+
+	if (!way->r->exclusive && !GT_BOOL(lease, L_EXCLUSIVE))
+		return;
+	running = gt_lease_running(leases, lease, way->now);
+	if (running)
+		over_at = gt_lease_over_at(leases, lease);
+	old = MemoryContextSwitchTo(way->context);
+	if (!running)
+	{
+		GtLeaseKey *key = palloc(sizeof(GtLeaseKey));
+
+		gt_lease_key(lease, key);
+		*way->expired = lappend(*way->expired, key);
+	}
+	else if (way->holder == NULL || over_at > way->until)
+	{
+		if (way->holder != NULL)
+			pfree(way->holder);
+		way->holder = TextDatumGetCString(lease->v[L_SERVICE_ID]);
+		way->until = over_at;
+	}
+	MemoryContextSwitchTo(old);
+}
+
 /*
  * Does a lease on the object stand in the way of this one?  An exclusive lease
  * is always the only one of its object that has not ended, since creating it
@@ -83,42 +125,28 @@ bool
 gt_way_of_leases(GtGranter *g, const GtRequest *r, const GtRow *object, List **expired, GtFail *f)
 {
 	int			nleases = GT_INT32(object, O_LEASES);
+	Way			way = {r, 0, NULL, 0, expired, CurrentMemoryContext};
+	MemoryContext per_row;
 	GtScan	   *scan;
 	GtRow		lease;
-	TimestampTz now;
-	TimestampTz until = 0;
-	char	   *holder = NULL;
 
 	if (nleases == 0 || (nleases > 1 && !r->exclusive))
 		return true;
 
 	scan = gt_scan_begin(&g->leases, GT_LEASE_OBJECT, 2, &object->v[O_OBJECT_TYPE]);
-	now = gt_now();
+	way.now = gt_now();
+	per_row = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck way", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(per_row);
 	while (gt_scan_next(scan, &lease))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!r->exclusive && !GT_BOOL(&lease, L_EXCLUSIVE))
-			continue;
-		if (gt_lease_running(&g->leases, &lease, now))
-		{
-			TimestampTz over_at = gt_lease_over_at(&g->leases, &lease);
-
-			if (holder == NULL || over_at > until)
-			{
-				holder = TextDatumGetCString(lease.v[L_SERVICE_ID]);
-				until = over_at;
-			}
-		}
-		else
-		{
-			GtLeaseKey *key = palloc(sizeof(GtLeaseKey));
-
-			gt_lease_key(&lease, key);
-			*expired = lappend(*expired, key);
-		}
+		look_at_lease(&g->leases, &lease, &way);
+		MemoryContextReset(per_row);
 	}
+	MemoryContextSwitchTo(way.context);
+	MemoryContextDelete(per_row);
 	gt_scan_end(scan);
-	return holder == NULL || gt_leased_already(r, holder, until, now, f);
+	return way.holder == NULL || gt_leased_already(r, way.holder, way.until, way.now, f);
 }
 
 /* Is an attempt to clean the object on its way outside of this server? */

@@ -402,7 +402,7 @@ find_source(List *sources, int id)
  * it is whichever the caller may claim.
  */
 static Source *
-source_of(const GtRow *row, List **sources, bool any, List **known)
+source_of(const GtRow *row, List **sources, bool any, GtKnown *known)
 {
 	const GtHandler *h = gt_claim_handler_of(row, known);
 	Source	   *source = h == NULL ? NULL : find_source(*sources, h->id);
@@ -417,7 +417,7 @@ static int
 choose_by_id(GtTable *objects, List **sources, bool any, ArrayType *ids, int max, TimestampTz now,
 			 GtItem *items, Source **of)
 {
-	List	   *known = NIL;
+	GtKnown		known = {CurrentMemoryContext, NIL};
 	int64	   *id;
 	int			nids = gt_int8_array(ids, &id);
 	int			n = 0;

@@ -26,10 +26,10 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
-#include "base/check.h"
 #include "garbage/garbage.h"
 #include "garbage/order.h"
 #include "handler/tally.h"
@@ -140,15 +140,41 @@ gt_claimable_handlers(ArrayType *names)
 	return result;
 }
 
+typedef struct Known
+{
+	GtHandler	h;
+	bool		may;
+} Known;
+
+/* A handler that is not known yet, in the memory context of what is. */
+static Known *
+learn(const GtRow *row, int id, GtKnown *known)
+{
+	Known	   *k = palloc0(sizeof(Known));
+	bool		remember = true;
+
+	if (gt_handler_by_id(id, &k->h))
+		k->may = gt_handler_may_claim(&k->h);
+	else if (gt_ttl_handler(id, &k->h))
+		/* it stands for a row that could not be deleted */
+		k->may = gt_acts_for(k->h.owner) || gt_is_admin();
+	else
+	{
+		/* not remembered: whose garbage it is tells who may discard it */
+		gt_handler_missing(id, &k->h);
+		k->may = gt_acts_for(GT_OID(row, O_OWNER)) || gt_is_admin();
+		remember = false;
+	}
+	if (remember)
+		known->list = lappend(known->list, k);
+	return k;
+}
+
 /* The same handler again and again is looked up once. */
 const GtHandler *
-gt_claim_handler_of(const GtRow *row, List **known)
+gt_claim_handler_of(const GtRow *row, GtKnown *known)
 {
-	typedef struct Known
-	{
-		GtHandler	h;
-		bool		may;
-	} Known;
+	MemoryContext old;
 	ListCell   *lc;
 	Known	   *k;
 	int			id;
@@ -156,30 +182,15 @@ gt_claim_handler_of(const GtRow *row, List **known)
 	if (row->isnull[O_CLEANUP_ID] || row->isnull[O_HANDLER])
 		return NULL;
 	id = GT_INT32(row, O_HANDLER);
-	foreach(lc, *known)
+	foreach(lc, known->list)
 	{
 		k = lfirst(lc);
 		if (k->h.id == id)
 			return k->may ? &k->h : NULL;
 	}
-	k = palloc0(sizeof(Known));
-	if (gt_handler_by_id(id, &k->h))
-	{
-		k->may = gt_handler_may_claim(&k->h);
-		*known = lappend(*known, k);
-	}
-	else if (gt_ttl_handler(id, &k->h))
-	{
-		/* it stands for a row that could not be deleted */
-		k->may = gt_acts_for(k->h.owner) || gt_is_admin();
-		*known = lappend(*known, k);
-	}
-	else
-	{
-		/* not remembered: whose garbage it is tells who may discard it */
-		gt_handler_missing(id, &k->h);
-		k->may = gt_acts_for(GT_OID(row, O_OWNER)) || gt_is_admin();
-	}
+	old = MemoryContextSwitchTo(known->context);
+	k = learn(row, id, known);
+	MemoryContextSwitchTo(old);
 	return k->may ? &k->h : NULL;
 }
 
@@ -190,7 +201,7 @@ judge_token(const GtRow *row, void *arg)
 	GtToken    *token = arg;
 
 	if (token->judged)
-		*token->known = NIL;
+		token->known->list = NIL;
 	token->judged = true;
 	token->h = gt_claim_handler_of(row, token->known);
 	return token->h != NULL;
@@ -290,7 +301,7 @@ acknowledge(GtTable *objects, GtToken *token)
 
 /* What the three functions on one token begin with: its row, locked. false: there is no such garbage for the caller. */
 static bool
-begin_token(FunctionCallInfo fcinfo, const char *function, GtTable *objects, GtToken *token, List **known)
+begin_token(FunctionCallInfo fcinfo, const char *function, GtTable *objects, GtToken *token, GtKnown *known)
 {
 	gt_mark_write(function);
 	gt_must_not_be_null(fcinfo, 0, "cleanup_id");
@@ -308,7 +319,7 @@ gt_ack(PG_FUNCTION_ARGS)
 {
 	GtTable		objects;
 	GtToken		token;
-	List	   *known = NIL;
+	GtKnown		known = {CurrentMemoryContext, NIL};
 	Answer		answer = STALE;
 
 	if (begin_token(fcinfo, "gt_ack", &objects, &token, &known))
@@ -325,7 +336,7 @@ gt_nack(PG_FUNCTION_ARGS)
 {
 	GtTable		objects;
 	GtToken		token;
-	List	   *known = NIL;
+	GtKnown		known = {CurrentMemoryContext, NIL};
 	int64		retry_after = GT_BACK_OFF;
 	char	   *error = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	bool		result;
@@ -356,7 +367,7 @@ gt_extend(PG_FUNCTION_ARGS)
 {
 	GtTable		objects;
 	GtToken		token;
-	List	   *known = NIL;
+	GtKnown		known = {CurrentMemoryContext, NIL};
 	int64		visibility;
 	bool		result;
 
@@ -381,14 +392,54 @@ gt_extend(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- many at once */
 
-int
-gt_token_order(const void *a, const void *b)
+void
+gt_token_keys_init(GtTokenKeys *keys)
 {
-	return gt_object_row_order(&(*(GtToken *const *) a)->row, &(*(GtToken *const *) b)->row);
+	keys->context = CurrentMemoryContext;
+	keys->n = 0;
+	keys->room = 16;
+	keys->v = palloc(keys->room * sizeof(GtTokenKey));
+}
+
+void
+gt_token_keys_add(GtTokenKeys *keys, const GtRow *row, int attempt)
+{
+	MemoryContext old = MemoryContextSwitchTo(keys->context);
+	char	   *type = TextDatumGetCString(row->v[O_OBJECT_TYPE]);
+	GtTokenKey *key;
+
+	if (keys->n > 0 && strcmp(type, keys->v[keys->n - 1].object_type) == 0)
+	{
+		pfree(type);
+		type = keys->v[keys->n - 1].object_type;
+	}
+	if (keys->n == keys->room)
+		keys->v = repalloc_huge(keys->v, (Size) (keys->room *= 2) * sizeof(GtTokenKey));
+	key = &keys->v[keys->n++];
+	key->cleanup_id = GT_INT64(row, O_CLEANUP_ID);
+	key->attempt = attempt;
+	key->object_type = type;
+	key->object_id = TextDatumGetCString(row->v[O_OBJECT_ID]);
+	MemoryContextSwitchTo(old);
+}
+
+static int
+key_order(const void *a, const void *b)
+{
+	const GtTokenKey *x = a;
+	const GtTokenKey *y = b;
+
+	return gt_object_order(x->object_type, x->object_id, y->object_type, y->object_id);
+}
+
+void
+gt_token_keys_sort(GtTokenKeys *keys)
+{
+	qsort(keys->v, keys->n, sizeof(GtTokenKey), key_order);
 }
 
 bool
-gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt, List **known, GtToken *token)
+gt_fetch_token(GtTable *objects, int64 cleanup_id, int attempt, GtKnown *known, GtToken *token)
 {
 	Datum		key = Int64GetDatum(cleanup_id);
 
@@ -430,16 +481,17 @@ count_acked(List **acked, const GtHandler *h)
 }
 
 /* The arrays of gt_ack_many: as many attempts as cleanup ids. */
-static int
-parse_tokens(FunctionCallInfo fcinfo, GtTable *objects, List **known, GtToken ***tokens)
+static void
+parse_tokens(FunctionCallInfo fcinfo, GtTable *objects, GtKnown *known, GtTokenKeys *keys)
 {
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_ack_many", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
 	Datum	   *ids;
 	Datum	   *attempts;
 	bool	   *id_nulls;
 	bool	   *attempt_nulls;
 	int			n;
 	int			nattempts;
-	int			count = 0;
 	int			i;
 
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
@@ -451,53 +503,70 @@ parse_tokens(FunctionCallInfo fcinfo, GtTable *objects, List **known, GtToken **
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%d cleanup_ids, but %d attempts", n, nattempts),
 				 errdetail("Each cleanup_id needs its attempt, in the same place.")));
-	*tokens = gt_alloc_array(n, sizeof(GtToken *));
+	gt_token_keys_init(keys);
+	old = MemoryContextSwitchTo(per_row);
 	for (i = 0; i < n; i++)
 	{
-		GtToken	   *token;
+		GtToken		token;
 
+		CHECK_FOR_INTERRUPTS();
 		if (id_nulls[i] || attempt_nulls[i])
 			continue;
-		token = palloc(sizeof(GtToken));
-		if (gt_fetch_token(objects, DatumGetInt64(ids[i]), DatumGetInt32(attempts[i]), known, token))
-			(*tokens)[count++] = token;
-		else
-			pfree(token);
+		if (gt_fetch_token(objects, DatumGetInt64(ids[i]), DatumGetInt32(attempts[i]), known, &token))
+			gt_token_keys_add(keys, &token.row, token.attempt);
+		MemoryContextReset(per_row);
 	}
-	qsort(*tokens, count, sizeof(GtToken *), gt_token_order);
-	return count;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_row);
+	gt_token_keys_sort(keys);
+}
+
+/* Those that are current are acknowledged, in the order of their objects; what the handlers' tallies are to be told is in *acked. */
+static int64
+acknowledge_all(GtTable *objects, GtTokenKeys *keys, GtKnown *known, List **acked)
+{
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_ack_many", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	int64		done = 0;
+	int			i;
+
+	for (i = 0; i < keys->n; i++)
+	{
+		GtToken		token = {.cleanup_id = keys->v[i].cleanup_id, .attempt = keys->v[i].attempt, .known = known};
+		Answer		answer = STALE;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(per_row);
+		if (gt_lock_token(objects, &token))
+			answer = acknowledge(objects, &token);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_row);
+		if (answer == CLEANED)
+			count_acked(acked, token.h);
+		if (answer != STALE)
+			done++;
+	}
+	MemoryContextDelete(per_row);
+	return done;
 }
 
 Datum
 gt_ack_many(PG_FUNCTION_ARGS)
 {
 	GtTable		objects;
-	GtToken   **tokens;
-	List	   *known = NIL;
+	GtTokenKeys keys;
+	GtKnown		known = {CurrentMemoryContext, NIL};
 	List	   *acked = NIL;
 	ListCell   *lc;
-	int64		done = 0;
-	int			n;
-	int			i;
+	int64		done;
 
 	gt_mark_write("gt_ack_many");
 	gt_must_not_be_null(fcinfo, 0, "cleanup_ids");
 	gt_must_not_be_null(fcinfo, 1, "attempts");
 	gt_start_ensure();
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	n = parse_tokens(fcinfo, &objects, &known, &tokens);
-	for (i = 0; i < n; i++)
-	{
-		Answer		answer = STALE;
-
-		CHECK_FOR_INTERRUPTS();
-		if (gt_lock_token(&objects, tokens[i]))
-			answer = acknowledge(&objects, tokens[i]);
-		if (answer == CLEANED)
-			count_acked(&acked, tokens[i]->h);
-		if (answer != STALE)
-			done++;
-	}
+	parse_tokens(fcinfo, &objects, &known, &keys);
+	done = acknowledge_all(&objects, &keys, &known, &acked);
 	gt_close(&objects);
 	foreach(lc, acked)
 		gt_tally(((Acked *) lfirst(lc))->h, ((Acked *) lfirst(lc))->n, 0, NULL);

@@ -15,6 +15,7 @@
 #include "access/stratnum.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
@@ -58,27 +59,27 @@ typedef struct Call
 	GtTable		objects;
 	TimestampTz now;
 	int			limit;
-	List	   *known;
-	List	   *found;			/* of GtToken * */
+	GtKnown		known;
+	GtTokenKeys found;
 	int64		done;
+	MemoryContext per_row;
 } Call;
 
 /* Adds the rows of a scan that are to be redriven. */
 static void
 collect(Call *call, GtScan *scan, const GtHandler *h)
 {
-	GtToken    *token = palloc(sizeof(GtToken));
+	MemoryContext old = MemoryContextSwitchTo(call->per_row);
+	GtRow		row;
 
-	while (list_length(call->found) < call->limit && gt_scan_next(scan, &token->row))
+	while (call->found.n < call->limit && gt_scan_next(scan, &row))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!is_dead(&token->row, h, call->now) && !is_waiting(&token->row, call->now))
-			continue;
-		token->cleanup_id = GT_INT64(&token->row, O_CLEANUP_ID);
-		token->known = &call->known;
-		call->found = lappend(call->found, token);
-		token = palloc(sizeof(GtToken));
+		if (is_dead(&row, h, call->now) || is_waiting(&row, call->now))
+			gt_token_keys_add(&call->found, &row, 0);
+		MemoryContextReset(call->per_row);
 	}
+	MemoryContextSwitchTo(old);
 	gt_scan_end(scan);
 }
 
@@ -95,29 +96,53 @@ collect_of(Call *call, const GtHandler *h)
 	collect(call, gt_scan_begin_bound(&call->objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber, now), h);
 }
 
-/* What has these ids; what is due already counts, and is left to those who are about to try it. */
+/* What has this id; what is due already counts, and is left to those who are about to try it. */
+static void
+collect_id(Call *call, int64 id, const GtHandler *only)
+{
+	GtToken		token;
+
+	if (!gt_fetch_token(&call->objects, id, 0, &call->known, &token) ||
+		token.h->missing || (only != NULL && only->id != token.h->id))
+		return;
+	if (is_dead(&token.row, token.h, call->now) || is_waiting(&token.row, call->now))
+		gt_token_keys_add(&call->found, &token.row, 0);
+	else if (is_due(&token.row, call->now))
+		call->done++;
+}
+
 static void
 collect_ids(Call *call, ArrayType *array, const GtHandler *only)
 {
+	MemoryContext old;
 	int64	   *ids;
 	int			n = gt_int8_array(array, &ids);
 	int			i;
 
 	qsort(ids, n, sizeof(int64), gt_by_id);
-	for (i = 0; i < n && list_length(call->found) + call->done < call->limit; i++)
+	old = MemoryContextSwitchTo(call->per_row);
+	for (i = 0; i < n && call->found.n + call->done < call->limit; i++)
 	{
-		GtToken    *token = palloc(sizeof(GtToken));
-
 		CHECK_FOR_INTERRUPTS();
-		if ((i > 0 && ids[i] == ids[i - 1]) ||
-			!gt_fetch_token(&call->objects, ids[i], 0, &call->known, token) ||
-			token->h->missing || (only != NULL && only->id != token->h->id))
-			pfree(token);
-		else if (is_dead(&token->row, token->h, call->now) || is_waiting(&token->row, call->now))
-			call->found = lappend(call->found, token);
-		else if (is_due(&token->row, call->now))
-			call->done++;
+		if (i == 0 || ids[i] != ids[i - 1])
+			collect_id(call, ids[i], only);
+		MemoryContextReset(call->per_row);
 	}
+	MemoryContextSwitchTo(old);
+}
+
+/* All that is the caller's own. */
+static void
+collect_own(Call *call)
+{
+	ListCell   *lc;
+
+	foreach(lc, gt_handler_list())
+		if (gt_handler_is_own(lfirst(lc)))
+			collect_of(call, lfirst(lc));
+	foreach(lc, gt_ttl_list())
+		if (gt_acts_for(((GtTtl *) lfirst(lc))->h.owner))
+			collect_of(call, &((GtTtl *) lfirst(lc))->h);
 }
 
 /* Redrives what is locked. */
@@ -135,15 +160,32 @@ redrive(Call *call, GtToken *token)
 	call->done++;
 }
 
+/* In the order of the objects. */
+static void
+redrive_all(Call *call)
+{
+	MemoryContext old;
+	int			i;
+
+	gt_token_keys_sort(&call->found);
+	old = MemoryContextSwitchTo(call->per_row);
+	for (i = 0; i < call->found.n; i++)
+	{
+		GtToken		token = {.cleanup_id = call->found.v[i].cleanup_id, .known = &call->known};
+
+		CHECK_FOR_INTERRUPTS();
+		if (gt_lock_token(&call->objects, &token))
+			redrive(call, &token);
+		MemoryContextReset(call->per_row);
+	}
+	MemoryContextSwitchTo(old);
+}
+
 Datum
 gt_redrive(PG_FUNCTION_ARGS)
 {
 	Call		call;
 	GtHandler  *only = NULL;
-	ListCell   *lc;
-	GtToken   **tokens;
-	int			n = 0;
-	int			i;
 
 	gt_mark_write("gt_redrive");
 	memset(&call, 0, sizeof(call));
@@ -157,29 +199,16 @@ gt_redrive(PG_FUNCTION_ARGS)
 	gt_start_ensure();
 	gt_open(&call.objects, GT_OBJECT, RowExclusiveLock);
 	call.now = gt_now();
+	call.known.context = CurrentMemoryContext;
+	call.per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_redrive", ALLOCSET_DEFAULT_SIZES);
+	gt_token_keys_init(&call.found);
 	if (!PG_ARGISNULL(0))
 		collect_ids(&call, PG_GETARG_ARRAYTYPE_P(0), only);
 	else if (only != NULL)
 		collect_of(&call, only);
 	else
-		foreach(lc, gt_handler_list())
-			if (gt_handler_is_own(lfirst(lc)))
-				collect_of(&call, lfirst(lc));
-	if (PG_ARGISNULL(0) && only == NULL)
-		foreach(lc, gt_ttl_list())
-			if (gt_acts_for(((GtTtl *) lfirst(lc))->h.owner))
-				collect_of(&call, &((GtTtl *) lfirst(lc))->h);
-
-	tokens = palloc(Max(list_length(call.found), 1) * sizeof(GtToken *));
-	foreach(lc, call.found)
-		tokens[n++] = lfirst(lc);
-	qsort(tokens, n, sizeof(GtToken *), gt_token_order);
-	for (i = 0; i < n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (gt_lock_token(&call.objects, tokens[i]))
-			redrive(&call, tokens[i]);
-	}
+		collect_own(&call);
+	redrive_all(&call);
 	gt_close(&call.objects);
 	PG_RETURN_INT64(call.done);
 }

@@ -27,6 +27,8 @@
 #include "shared/clock.h"
 #include "table/scan.h"
 
+#define MAX_HORIZON	(INT64CONST(100000) * 360 * USECS_PER_DAY)
+
 PG_FUNCTION_INFO_V1(gt_forecast);
 
 /* One row of the answer. */
@@ -64,6 +66,8 @@ count_lease(HTAB *endings, const GtRow *lease, TimestampTz over_at)
 static void
 count_family(HTAB *endings, GtTable *leases, const GtRow *lease, TimestampTz over_at, bool all)
 {
+	MemoryContext child_context;
+	MemoryContext old;
 	GtScan	   *scan;
 	GtRow		child;
 
@@ -72,12 +76,16 @@ count_family(HTAB *endings, GtTable *leases, const GtRow *lease, TimestampTz ove
 	if (!lease->isnull[L_PARENT])
 		return;
 	scan = gt_scan_begin(leases, GT_LEASE_PARENT, 1, &lease->v[L_ID]);
+	child_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast child", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(child_context);
 	while (gt_scan_next(scan, &child))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (all || gt_acts_for(GT_OID(&child, L_OWNER)))
 			count_lease(endings, &child, over_at);
+		MemoryContextReset(child_context);
 	}
+	MemoryContextSwitchTo(old);
 	gt_scan_end(scan);
 }
 
@@ -177,7 +185,7 @@ gt_forecast(PG_FUNCTION_ARGS)
 
 	gt_must_be_allowed("gt_forecast");
 	InitMaterializedSRF(fcinfo, 0);
-	horizon = gt_interval_argument(fcinfo, 0, "horizon", 0, PG_INT64_MAX, "0 or more");
+	horizon = gt_interval_argument(fcinfo, 0, "horizon", 0, MAX_HORIZON, "between 0 and 100000 years");
 	horizon = Min(horizon, 10 * 365 * USECS_PER_DAY);
 
 	memset(&info, 0, sizeof(info));

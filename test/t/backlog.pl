@@ -16,9 +16,19 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE witness (id text, n int);
 	SELECT gt_handler_create('look', 'sql', 'INSERT INTO witness SELECT $1, count(*) FROM _garbagetruck.gt_lease')});
 
+# How many kB the process of a session has grown by a query, after another one that does the same with little.
+sub grown
+{
+	my ($little, $much) = @_;
+	my $size = q{SELECT (regexp_match(pg_read_file('/proc/self/status'), 'VmHWM:\s+(\d+)'))[1]};
+	my @lines = split /\n/, $node->safe_psql('postgres', "DO \$\$BEGIN PERFORM $little; END\$\$; $size; DO \$\$BEGIN PERFORM $much; END\$\$; $size");
+	return $lines[1] - $lines[0];
+}
+
 # Children, all of them while the workers are away.
 my $parent = $node->safe_psql('postgres', q{SELECT gt_lease_create('parent', duration => '1 hour')});
 $node->safe_psql('postgres', qq{SELECT gt_lease_create_many(array_agg('child ' || n), parent => '$parent') FROM generate_series(1, 30000) n});
+cmp_ok(grown(q{* FROM gt_forecast('0')}, q{* FROM gt_forecast('2 hours')}), '<', 6000, 'a forecast has one of them in memory at a time');
 $node->safe_psql('postgres', qq{
 	BEGIN;
 	SELECT gt_lease_create('meanwhile', cleanup => 'look', duration => '10 ms');
@@ -199,6 +209,24 @@ $node->safe_psql('postgres', q{
 	UPDATE _garbagetruck.gt_lease SET check_at = gt_clock() - interval '1 day', deadline = gt_clock() - interval '1 day' WHERE object_id = 'unseen'});
 $node->safe_psql('postgres', 'REINDEX TABLE _garbagetruck.gt_lease');
 cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease kept waiting long others spared unseen', 'after a REINDEX they look at all of it');
+
+# Whoever goes through many leases of one object, or much garbage, has one row in memory at a time.
+reload_and_see($node, 'garbagetruck.databases', '');
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION large() RETURNS jsonb LANGUAGE sql AS $$SELECT to_jsonb(string_agg(md5(random()::text), '')) FROM generate_series(1, 45)$$;
+	DO $$BEGIN FOR i IN 1 .. 4000 LOOP PERFORM gt_lease_create('hot', payload => large()); COMMIT; END LOOP; END$$;
+	SELECT gt_lease_create('cold');
+	SELECT gt_handler_create('much', 'queue');
+	SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT n::text FROM generate_series(1, 4000) n), 'much', cleanup => 'much', payload => large()));
+	SELECT count(gt_nack(cleanup_id, attempt, 'never', final => true)) FROM gt_claim('{much}', 10000)});
+my $fence = $node->safe_psql('postgres', q{SELECT max(fence) FROM gt_lease_list(object_id => 'hot', max_rows => 10000)});
+cmp_ok(grown(q{gt_lease_list(object_id => 'cold')}, q{gt_lease_list(object_id => 'hot', max_rows => 1)}), '<', 2500, 'a page of leases');
+cmp_ok(grown(q{gt_fence_check('cold', 'custom', 1)}, qq{gt_fence_check('hot', 'custom', $fence)}), '<', 2500, 'a fence');
+cmp_ok(grown(q{gt_lease_grant_each('[{"object_id": "cold", "exclusive": true}]')}, q{gt_lease_grant_each('[{"object_id": "hot", "exclusive": true}]')}), '<', 2500, 'a grant that is refused');
+cmp_ok(grown(q{gt_redrive(ARRAY[1::bigint])}, q{gt_redrive(handler => 'much')}), '<', 2500, 'much dead garbage is redriven');
+my $first = $node->safe_psql('postgres', q{SELECT min(cleanup_id) FROM gt_garbage WHERE handler = 'much'});
+cmp_ok(grown(q{gt_ack_many('{1}', '{1}')}, qq{gt_ack_many(ARRAY(SELECT generate_series($first, $first + 3999)), array_fill(2, ARRAY[4000]))}), '<', 2500, 'and acknowledged');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_garbage WHERE handler = 'much'}), '0', 'each');
 
 $node->stop;
 done_testing();
