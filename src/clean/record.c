@@ -21,6 +21,7 @@
 #include "clean/cleaner.h"
 #include "clean/marks.h"
 #include "clean/record.h"
+#include "lease/created.h"
 #include "shared/due.h"
 #include "shared/ids.h"
 #include "shared/shmem.h"
@@ -214,6 +215,7 @@ gt_clean_write_record(GtCleaner *c)
 			gt_update(&runs, &row);
 		else
 			gt_insert(&runs, &row);
+		gt_commit_flushed();	/* a run that takes the server down is to be found there */
 	}
 	gt_close(&runs);
 }

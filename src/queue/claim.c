@@ -37,6 +37,7 @@
 #include "handler/rates.h"
 #include "handler/run.h"
 #include "handler/use.h"
+#include "lease/created.h"
 #include "lease/start.h"
 #include "queue/queue.h"
 #include "rights/place.h"
@@ -564,6 +565,8 @@ gt_claim(PG_FUNCTION_ARGS)
 		claim(&objects, &items[i], of[i]->h, now, visibility);
 		put(rsinfo, &items[i], of[i]->h);
 	}
+	if (n > 0)
+		gt_commit_flushed();	/* the token is out: were the commit lost, another would be given the same */
 	gt_close(&objects);
 	return (Datum) 0;
 }

@@ -34,6 +34,7 @@
 #include "garbage/order.h"
 #include "handler/tally.h"
 #include "handler/use.h"
+#include "lease/created.h"
 #include "lease/start.h"
 #include "queue/queue.h"
 #include "rights/may.h"
@@ -383,6 +384,7 @@ gt_extend(PG_FUNCTION_ARGS)
 			gt_observe_gauges(0, 0, -1);
 		gt_garbage_claimed(&token.row, until, visibility);
 		gt_update(&objects, &token.row);
+		gt_commit_flushed();	/* until then the caller relies on it */
 		if (token.h->kind == GT_KIND_NOTIFY)
 			gt_garbage_due_after_commit(until);
 	}

@@ -1,5 +1,5 @@
 # With synchronous_commit off a crash may take the last commits, but not a promise: what the grace after it would not
-# cover is flushed, and so is whoever acts on an expiry.
+# cover is flushed, and so is whoever acts on an expiry, the token of a claim and the record of a run.
 use strict;
 use warnings;
 use GarbageTruck;
@@ -38,5 +38,30 @@ $node->safe_psql('postgres', "$lazy SELECT gt_lease_create('passed over', exclus
 $node->stop('immediate');
 $node->start;
 is($node->safe_psql('postgres', "SELECT count(*) FROM gt_lease_get('$expired')"), '0', 'an expired lease that somebody has passed over');
+
+# a token that was given out is not given again, and the time that its holder was promised holds
+$node->safe_psql('postgres', q{SELECT gt_handler_create('queue', 'queue'); SELECT gt_release(gt_lease_create('claimed', cleanup => 'queue'))});
+my $token = $node->safe_psql('postgres', "$lazy SELECT cleanup_id, attempt FROM gt_claim('{queue}')");
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', 'SELECT cleanup_id, attempts, state FROM gt_garbage'), "$token|claimed", 'a claim');
+$token =~ s/\|/, /;
+$node->safe_psql('postgres', "$lazy SELECT gt_extend($token, '1 day')");
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', q{SELECT claimed_until > gt_clock() + interval '23 hours' FROM gt_garbage}), 't', 'an extended claim');
+
+# a run that takes the server down is on record, and its object is charged
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION crash() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; kill -9 $PPID; sleep 60';
+	END$$;
+	SELECT gt_handler_create('crash', 'sql', 'SELECT crash()');
+	SELECT gt_release(gt_lease_create('crash', cleanup => 'crash'))});
+$node->psql('postgres', "$lazy CALL gt_reclaim()", stderr => \my $ignored);
+wait_for_restart($node);
+$node->safe_psql('postgres', 'CALL gt_reclaim(0)');
+is($node->safe_psql('postgres', q{SELECT attempts FROM gt_garbage WHERE object_id = 'crash'}), '1', 'a run of gt_reclaim()');
 
 done_testing();
