@@ -825,7 +825,7 @@ FROM (VALUES (1, 'http_endpoint', 'http'), (2, 'grpc_endpoint', 'grpc')) b(id, n
 CREATE FUNCTION _garbagetruck.gt__handler_restored() RETURNS trigger
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE TRIGGER gt__handler_restored BEFORE INSERT ON _garbagetruck.gt__handler
-	FOR EACH ROW WHEN (NEW.builtin) EXECUTE FUNCTION _garbagetruck.gt__handler_restored();
+	FOR EACH ROW EXECUTE FUNCTION _garbagetruck.gt__handler_restored();
 -- also for a subscriber, whose first copy of the table would else meet the ones that are there
 ALTER TABLE _garbagetruck.gt__handler ENABLE ALWAYS TRIGGER gt__handler_restored;
 

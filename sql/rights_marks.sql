@@ -203,6 +203,9 @@ ALTER TABLE _garbagetruck.gt_lease DROP CONSTRAINT "a ""key";
 CREATE RULE "our ""rule" AS ON DELETE TO _garbagetruck.gt_lease DO ALSO INSERT INTO seen VALUES ('deleted');
 SELECT gt_renew(:'held');
 DROP RULE "our ""rule" ON _garbagetruck.gt_lease;
+ALTER TABLE _garbagetruck.gt_lease ADD CONSTRAINT "a ""check" CHECK (object_id <> 'bad');
+SELECT gt_renew(:'held');
+ALTER TABLE _garbagetruck.gt_lease DROP CONSTRAINT "a ""check";
 ALTER TABLE _garbagetruck.gt_lease ADD COLUMN tenant int NOT NULL DEFAULT 1, ADD COLUMN sum int GENERATED ALWAYS AS (attempts + 1) STORED;
 SELECT gt_renew(:'held');
 SELECT state FROM gt_lease_get(:'held');
@@ -244,6 +247,22 @@ SELECT gt_resume('http_endpoint');
 INSERT INTO _garbagetruck.gt__handler SELECT * FROM dump;
 SELECT name, owner = current_user AS ours, max_attempts, concurrency, paused, paused_reason ~ '^paused by' AS reason
 FROM gt_handlers WHERE name ~ 'endpoint' ORDER BY 1;
+
+-- of another kind it is a handler as any other, and not every role's
+SET client_min_messages = warning;
+SELECT gt_handler_create('http_endpoint', 'sql', 'SELECT 1');
+RESET client_min_messages;
+SET ROLE regress_m_app;
+SELECT may('SELECT gt_lease_create(''3'', cleanup => ''http_endpoint'')') AS sql, may('SELECT gt_lease_create(''4'', cleanup => ''grpc_endpoint'')') AS builtin;
+RESET ROLE;
+-- and is there after a restore, as is one of the name of a built-in handler that was dropped
+SELECT gt_handler_drop('grpc_endpoint'), gt_handler_create('grpc_endpoint', 'queue', 'another');
+DELETE FROM dump;
+INSERT INTO dump SELECT * FROM _garbagetruck.gt__handler WHERE name ~ 'endpoint';
+DROP EXTENSION garbagetruck;
+CREATE EXTENSION garbagetruck;
+INSERT INTO _garbagetruck.gt__handler SELECT * FROM dump;
+SELECT name, kind, command FROM gt_handlers WHERE name ~ 'endpoint' ORDER BY 1;
 
 DROP EXTENSION garbagetruck;
 SELECT count(*) FROM pg_namespace WHERE nspname = '_garbagetruck';

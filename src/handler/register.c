@@ -417,7 +417,6 @@ replace_handler(GtTable *t, const GtRow *old, const GtHandler *was, GtRow *row)
 	row->xmin = old->xmin;
 	set_owner(row, owner_of_replaced(was));
 	GT_SET(row, HANDLER_ID, old->v[HANDLER_ID]);
-	GT_SET(row, HANDLER_BUILTIN, old->v[HANDLER_BUILTIN]);
 	GT_SET(row, HANDLER_PAUSED, old->v[HANDLER_PAUSED]);
 	GT_SET(row, HANDLER_VERSION, Int32GetDatum(was->version + 1));
 	row->v[HANDLER_PAUSED_REASON] = old->v[HANDLER_PAUSED_REASON];
@@ -428,6 +427,8 @@ replace_handler(GtTable *t, const GtRow *old, const GtHandler *was, GtRow *row)
 	gt_handler_from_row(row, &h);
 	if (h.kind != was->kind)
 		must_be_unused(was, "change the kind of");
+	/* of another kind it is a handler as any other: SQL of a superuser's is not for every role */
+	GT_SET(row, HANDLER_BUILTIN, BoolGetDatum(was->builtin && h.kind == was->kind));
 	check_command(row);
 	gt_update(t, row);
 }
@@ -505,9 +506,21 @@ gt_handler_drop(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(found);
 }
 
+/* The handler in the dump took the name of a built-in one that had been dropped, or had become another kind: so it has here. */
+static void
+make_way(GtTable *t, const GtRow *row)
+{
+	GtRow		here;
+
+	if (!row->isnull[HANDLER_NAME] &&
+		gt_fetch_lock(t, GT__HANDLER_NAME, 1, &row->v[HANDLER_NAME], &here, LockTupleExclusive, false) == GT_LOCKED &&
+		GT_BOOL(&here, HANDLER_BUILTIN))
+		gt_delete(t, &here);
+}
+
 /*
- * gt__handler_restored(): before SQL inserts a built-in handler, which only a
- * restore and a subscription do (our own writes fire no trigger).  The handler is there, from
+ * gt__handler_restored(): before SQL inserts a handler, which only a
+ * restore and a subscription do (our own writes fire no trigger).  A built-in one is there, from
  * CREATE EXTENSION, and belongs to whom it belongs here; it takes the settings
  * and the pause of the one in the dump.
  */
@@ -538,6 +551,12 @@ gt__handler_restored(PG_FUNCTION_ARGS)
 	id = row.v[HANDLER_ID];
 
 	gt_open(&t, GT__HANDLER, RowExclusiveLock);
+	if (row.isnull[HANDLER_BUILTIN] || !GT_BOOL(&row, HANDLER_BUILTIN))
+	{
+		make_way(&t, &row);
+		gt_close(&t);
+		return PointerGetDatum(trigger->tg_trigtuple);
+	}
 	if (row.isnull[HANDLER_ID] ||
 		gt_fetch_lock(&t, GT__HANDLER_PKEY, 1, &id, &here, LockTupleNoKeyExclusive, false) != GT_LOCKED)
 	{

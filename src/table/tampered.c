@@ -7,7 +7,7 @@
  *
  * Our writes go below SQL: they fire no trigger, apply no rule, check no
  * constraint and know no column but our own.  While somebody relies on a trigger
- * (pg_repack, a replication by triggers, a foreign key), on a rule or on a column
+ * (pg_repack, a replication by triggers, a foreign key), on a rule, a check or a column
  * there, nothing is written: he would miss it, and nobody would notice.  That is
  * judged by each gt_open() for writing, under its lock, which CREATE TRIGGER and
  * the like conflict with; workers ask before they begin.
@@ -47,6 +47,8 @@
 #include "table/tampered.h"
 
 #define OWN_TRIGGER "gt__handler_restored"	/* of gt__handler: for pg_restore, see register.c */
+
+#define OWN_CHECK "gt_object_held"	/* of gt_object */
 
 /* with these the workers could be made to run SQL as somebody else */
 #define WRITING (ACL_INSERT | ACL_UPDATE | ACL_DELETE | ACL_TRUNCATE | ACL_TRIGGER)
@@ -200,11 +202,30 @@ find_column(Relation rel, int natts, GtObstacle *o)
 	return false;
 }
 
+static bool
+find_check(Relation rel, GtObstacle *o)
+{
+	TupleConstr *constraints = RelationGetDescr(rel)->constr;
+	int			i;
+
+	for (i = 0; constraints != NULL && i < constraints->num_check; i++)
+		if (strcmp(constraints->check[i].ccname, OWN_CHECK) != 0)
+		{
+			const char *name = constraints->check[i].ccname;
+
+			o->what = psprintf("table %s has the constraint \"%s\"", qualified(RelationGetRelid(rel)), name);
+			o->remedy = psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", qualified(RelationGetRelid(rel)), quote_identifier(name));
+			return true;
+		}
+	return false;
+}
+
 /* Is there something on this table that our writes would pass over? Cheap where there is nothing. */
 static bool
 find_obstacle(Relation rel, int natts, GtObstacle *o)
 {
-	return (rel->trigdesc != NULL && find_trigger(rel, o)) ||
+	return find_check(rel, o) ||
+		(rel->trigdesc != NULL && find_trigger(rel, o)) ||
 		(rel->rd_rules != NULL && find_rule(rel, o)) ||
 		(RelationGetDescr(rel)->natts > natts && find_column(rel, natts, o));
 }
