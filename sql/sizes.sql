@@ -18,6 +18,12 @@ SELECT t.state($$SELECT gt_lease_create('sizes', payload => to_jsonb(repeat('a',
 SELECT gt_lease_create('sizes 2', metadata => to_jsonb(repeat('a', 40000))) AS a \gset
 SELECT t.state(format($$SELECT gt_lease_update(%L, payload => to_jsonb(repeat('a', 40000)))$$, :'a'));
 SELECT t.state(format($$SELECT gt_lease_update(%L, payload => to_jsonb(repeat('a', 40000)), metadata => '{}')$$, :'a'));
+-- what is much too large is refused before it is made into text, which may be longer than there is memory for
+SELECT t.fails(format('SELECT gt_lease_create(''sizes'', payload => %L)', '[' || repeat('1e131000, ', 10000) || '1]'));
+SELECT n, sqlstate, message FROM gt_lease_grant_each(format('[{"object_id": "sizes", "payload": [%1$s 1]}, {"object_id": [%1$s 1]}, {"object_id": "sizes 3"}]', repeat('1e131000, ', 10000))::jsonb);
+-- counted as it is written
+SELECT v, octet_length(v::text), substring(t.fails(format('SELECT gt_lease_create(''sizes'', payload => %L, metadata => %L)', v, to_jsonb(repeat('x', 70000)))), '(\d+) bytes')::int - 70002 AS counted
+FROM unnest(ARRAY['{}', '[]', '"a"', 'null', '-1.50', 'true', '{"a": [], "b\"": {}}', '[[], [1, false], {"k": null, "l": "\u0001\t\\ü\u007f"}]', '"\b\f\n\r/"']::jsonb[]) v;
 -- names are data
 SELECT gt_lease_create('it''s "quoted" \ %s $1', 'odd ''type''', 'odd; DROP TABLE gt_lease', cleanup => 't_clean') AS a \gset
 SELECT object_id, object_type, service_id FROM gt_lease_get(:'a');
@@ -25,3 +31,12 @@ SELECT gt_release(:'a');
 CALL gt_reclaim() \g /dev/null
 SELECT object_id, object_type, service_id FROM t.cleaned;
 SELECT t.cleaned();
+-- the upper range of control characters, in an encoding of one byte
+\set database :DBNAME
+CREATE DATABASE regress_latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0;
+\c regress_latin
+CREATE EXTENSION garbagetruck;
+SELECT chr(133) IS NOT NULL, gt_release(gt_lease_create('caf' || chr(233)));
+SELECT gt_lease_create('a' || chr(133));
+\c :database
+DROP DATABASE regress_latin;

@@ -10,9 +10,11 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "base/check.h"
@@ -123,19 +125,94 @@ gt_check_regrant_delay(Interval *delay, int64 *us, GtFail *f)
 		out_of_range("regrant_delay", delay, psprintf("between 0 and %s", shown_setting("garbagetruck.max_lease_duration")), f);
 }
 
+/* Of a string, quoted and escaped as JSON. */
+static size_t
+quoted_length(const char *s, int len)
+{
+	size_t		result = 2;
+	int			i;
+
+	for (i = 0; i < len; i++)
+	{
+		unsigned char c = s[i];
+
+		if (c == '"' || c == '\\' || c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t')
+			result += 2;
+		else
+			result += c < ' ' ? 6 : 1;
+	}
+	return result;
+}
+
+static size_t
+scalar_length(const JsonbValue *v)
+{
+	char	   *number;
+	size_t		result;
+
+	switch (v->type)
+	{
+		case jbvString:
+			return quoted_length(v->val.string.val, v->val.string.len);
+		case jbvNumeric:
+			number = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
+			result = strlen(number);
+			pfree(number);
+			return result;
+		case jbvBool:
+			return v->val.boolean ? 4 : 5;
+		default:
+			return 4;			/* null */
+	}
+}
+
+/*
+ * How long a value is as text, as JsonbToCString() writes it; it is not counted on
+ * once that is more than `enough`.  A number of a few bytes may have a hundred
+ * thousand digits: the text itself can be more than there is memory for.
+ */
+size_t
+gt_json_length(Jsonb *json, size_t enough)
+{
+	JsonbIterator *it = JsonbIteratorInit(&json->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	size_t		result = 0;
+	bool		first = true;
+
+	while (result <= enough && (token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		bool		ends = token == WJB_END_ARRAY || token == WJB_END_OBJECT;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!first && !ends)
+			result += 2;		/* ", " */
+		first = token == WJB_BEGIN_ARRAY || token == WJB_BEGIN_OBJECT || token == WJB_KEY;
+		if (token == WJB_KEY)
+			result += quoted_length(v.val.string.val, v.val.string.len) + 2;	/* ": " */
+		else if (token == WJB_ELEM || token == WJB_VALUE)
+			result += scalar_length(&v);
+		else if (!JB_ROOT_IS_SCALAR(json))
+			result++;			/* a bracket */
+	}
+	return result;
+}
+
 /* payload and metadata together, as text */
 bool
 gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f)
 {
+	size_t		limit = (size_t) gt_max_payload;
+	size_t		enough = limit + 1024 * 1024;	/* to say how large it is */
 	size_t		size = 0;
 
 	if (payload != NULL)
-		size += strlen(JsonbToCString(NULL, &payload->root, VARSIZE(payload)));
-	if (metadata != NULL)
-		size += strlen(JsonbToCString(NULL, &metadata->root, VARSIZE(metadata)));
-	if (size > (size_t) gt_max_payload)
+		size += gt_json_length(payload, enough);
+	if (metadata != NULL && size <= enough)
+		size += gt_json_length(metadata, enough);
+	if (size > limit)
 		return gt_fail(f, ERRCODE_INVALID_PARAMETER_VALUE,
-					   "payload and metadata are too large: %zu bytes, the limit is %d (garbagetruck.max_payload)",
-					   size, gt_max_payload);
+					   "payload and metadata are too large: %s%zu bytes, the limit is %d (garbagetruck.max_payload)",
+					   size > enough ? "more than " : "", Min(size, enough), gt_max_payload);
 	return true;
 }

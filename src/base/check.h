@@ -26,6 +26,8 @@ extern bool gt_check_max_attempts(int max_attempts, GtFail *f);
 extern bool gt_check_retry_delay(Interval *retry_delay, int64 *us, GtFail *f);
 extern bool gt_check_duration(Interval *duration, int64 *us, GtFail *f);
 extern bool gt_check_regrant_delay(Interval *delay, int64 *us, GtFail *f);
+/* Bytes of a value as text; more than `enough`: not counted on. */
+extern size_t gt_json_length(Jsonb *json, size_t enough);
 extern bool gt_check_payload(Jsonb *payload, Jsonb *metadata, GtFail *f);
 
 #endif

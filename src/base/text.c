@@ -29,7 +29,13 @@ gt_shown(const char *value)
 	return psprintf("%.*s...", pg_mbcliplen(value, len, 100), value);
 }
 
-/* The control character that begins here, also of the upper range in UTF-8 (U+0080 to U+009F); -1: none. */
+static bool
+is_upper_control(unsigned char c)
+{
+	return c >= 0x80 && c < 0xa0;
+}
+
+/* The control character that begins here, also of the upper range (U+0080 to U+009F) in UTF-8 and ISO 8859; -1: none. */
 static int
 control_at(const char *p)
 {
@@ -38,7 +44,28 @@ control_at(const char *p)
 
 	if (c < 0x20 || c == 0x7f)
 		return c;
-	return c == 0xc2 && next >= 0x80 && next < 0xa0 && GetDatabaseEncoding() == PG_UTF8 ? next : -1;
+	switch (GetDatabaseEncoding())
+	{
+		case PG_UTF8:
+			return c == 0xc2 && is_upper_control(next) ? next : -1;
+		case PG_LATIN1:
+		case PG_LATIN2:
+		case PG_LATIN3:
+		case PG_LATIN4:
+		case PG_LATIN5:
+		case PG_LATIN6:
+		case PG_LATIN7:
+		case PG_LATIN8:
+		case PG_LATIN9:
+		case PG_LATIN10:
+		case PG_ISO_8859_5:
+		case PG_ISO_8859_6:
+		case PG_ISO_8859_7:
+		case PG_ISO_8859_8:
+			return is_upper_control(c) ? c : -1;
+		default:
+			return -1;
+	}
 }
 
 bool

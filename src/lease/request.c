@@ -30,6 +30,8 @@
 #include "lease/request.h"
 #include "shared/ids.h"
 
+#define MAX_SHOWN (1024 * 1024)	/* bytes of JSON that are made into text in order to show their beginning */
+
 /* A request as it is read: intervals are not judged yet. */
 typedef struct Asked
 {
@@ -163,6 +165,8 @@ shown_json(JsonbValue *v)
 {
 	Jsonb	   *value = JsonbValueToJsonb(v);
 
+	if (gt_json_length(value, MAX_SHOWN) > MAX_SHOWN)
+		return v->type == jbvString ? "a string" : JsonContainerIsArray(v->val.binary.data) ? "an array" : "an object";
 	return gt_shown(JsonbToCString(NULL, &value->root, VARSIZE(value)));
 }
 

@@ -20,8 +20,10 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "base/check.h"
 #include "base/settings.h"
 #include "base/text.h"
 #include "handler/role.h"
@@ -61,9 +63,9 @@ row_json(Oid type, Datum value)
 	return DatumGetJsonbP(FunctionCall1(&function, value));
 }
 
-/* The text of a value as JSON. */
+/* The text of a value as JSON; NULL: it would be longer than `limit`. */
 static char *
-json_text(TupleTableSlot *row, AttrNumber column)
+short_json_text(TupleTableSlot *row, AttrNumber column, Size limit)
 {
 	bool		isnull;
 	Datum		value = slot_getattr(row, column, &isnull);
@@ -72,7 +74,14 @@ json_text(TupleTableSlot *row, AttrNumber column)
 	if (isnull)
 		return "null";
 	json = row_json(TupleDescAttr(row->tts_tupleDescriptor, column - 1)->atttypid, value);
-	return JsonbToCString(NULL, &json->root, VARSIZE(json));
+	return gt_json_length(json, limit) > limit ? NULL : JsonbToCString(NULL, &json->root, VARSIZE(json));
+}
+
+/* The same of a column of the key, of which an index sees to it that it is short. */
+static char *
+json_text(TupleTableSlot *row, AttrNumber column)
+{
+	return short_json_text(row, column, MaxAllocSize);
 }
 
 static char *
@@ -181,7 +190,7 @@ truncated_payload(const GtLeaf *leaf, TupleTableSlot *row, Datum *metadata)
 
 			if (att->attisdropped || is_key(leaf, i) != (pass == 0))
 				continue;
-			json = is_large(row, i) ? NULL : json_text(row, i);
+			json = is_large(row, i) ? NULL : pass == 0 ? json_text(row, i) : short_json_text(row, i, gt_max_payload);
 			if (json != NULL && object.len + names.len + strlen(json) + NAMEDATALEN <= (Size) gt_max_payload)
 				append_column(&object, row, i, json);
 			else if (pass == 0)
@@ -212,7 +221,7 @@ gt_row_payload(const GtLeaf *leaf, TupleTableSlot *row, Datum *metadata)
 	if (!large)
 	{
 		payload = row_json(leaf->rel->rd_rel->reltype, ExecFetchSlotHeapTupleDatum(row));
-		if (strlen(JsonbToCString(NULL, &payload->root, VARSIZE(payload))) <= (Size) gt_max_payload)
+		if (gt_json_length(payload, gt_max_payload) <= (size_t) gt_max_payload)
 			return JsonbPGetDatum(payload);
 	}
 	return truncated_payload(leaf, row, metadata);
