@@ -58,4 +58,9 @@ BEGIN
 		PERFORM gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE handler IN ('t_few', 't_slow', 't_free', 't_rate');
 	END LOOP;
 END $$;
+-- a rate that is no limit
+SELECT gt_handler_create('t_much', 'sql', 'SELECT 1', run_as => 'pg_monitor', rate_limit => 2147483647, concurrency => 2147483647);
+SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'm' || n FROM generate_series(1, 100) n), cleanup => 't_much'));
+CALL gt_reclaim();
+SELECT gt_handler_drop('t_much');
 SELECT gt_handler_drop('t_few'), gt_handler_drop('t_slow'), gt_handler_drop('t_free'), gt_handler_drop('t_rate');

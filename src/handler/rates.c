@@ -85,7 +85,7 @@ left_now(const GtRate *rate, const GtHandler *h, GtStarter starter, int limit, T
 	int			left = left_of(rate, limit, GT_RATE_SLICES, when);
 
 	if (left > 0 && starter == GT_RUNS)
-		left = Min(left, left_of(rate, Max((limit + BURST - 1) / BURST, h->rate_limit > 0 ? 1 : RAMP_FREE_START),
+		left = Min(left, left_of(rate, Max((limit - 1) / BURST + 1, h->rate_limit > 0 ? 1 : RAMP_FREE_START),
 								 BURST_SLICES, when));
 	return left;
 }

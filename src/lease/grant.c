@@ -184,7 +184,7 @@ check_quota(GtGranter *g, const GtRequest *r, GtFail *f)
 	{
 		GtScan	   *scan = gt_scan_begin(&g->leases, GT_LEASE_SERVICE, 1, &r->service);
 
-		g->counted = gt_scan_count(scan, L_OWNER, ObjectIdGetDatum(GetUserId()), gt_max_leases_per_service);
+		g->counted = gt_scan_count(scan, L_OWNER, GetUserId(), gt_max_leases_per_service);
 		gt_scan_end(scan);
 		g->counted_service = r->service_id;
 	}

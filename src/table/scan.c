@@ -239,7 +239,7 @@ gt_scan_next_brief(GtScan *scan, GtRow *row)
 
 /* Nothing is copied. */
 int
-gt_scan_count(GtScan *scan, int column, Datum value, int limit)
+gt_scan_count(GtScan *scan, int column, Oid value, int limit)
 {
 	TupleTableSlot *slot = scan->table->slot;
 	int			n = 0;
@@ -247,7 +247,7 @@ gt_scan_count(GtScan *scan, int column, Datum value, int limit)
 
 	while (n < limit && gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction))
 	{
-		if (slot_getattr(slot, column + 1, &isnull) == value && !isnull)
+		if (DatumGetObjectId(slot_getattr(slot, column + 1, &isnull)) == value && !isnull)
 			n++;
 		ExecClearTuple(slot);
 		CHECK_FOR_INTERRUPTS();

@@ -104,6 +104,11 @@ my $parent = $node->safe_psql('postgres', q{SELECT gt_lease_create('quota 7', se
 is($node->safe_psql('postgres', qq{
 	SELECT sqlstate FROM gt_lease_grant_each((SELECT jsonb_agg(jsonb_build_object('object_id', 'quota 8 ' || n, 'service_id', 'q4', 'parent', '$parent')) FROM generate_series(1, 3) n)) ORDER BY n}),
 	"00000\n00000\nGT006", 'children count');
+# whatever its OID is
+$node->safe_psql('postgres', q{CREATE ROLE high; SET allow_system_table_mods = on; UPDATE pg_authid SET oid = 4294967000 WHERE rolname = 'high'});
+is($node->safe_psql('postgres', q{SELECT gt_allow('high'); SET ROLE high;
+	SELECT gt_lease_create('high ' || n, service_id => 'q5') IS NOT NULL FROM generate_series(1, 3) n;
+	SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "high 4", "service_id": "q5"}]')}), "\nt\nt\nt\nGT006", 'of a role with a high OID, too');
 reload_and_see($node, 'garbagetruck.max_leases_per_service', '0');
 
 # regrant_delay: after an expiry no exclusive grant for that long; after a release at once
