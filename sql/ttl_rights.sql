@@ -123,6 +123,29 @@ SELECT gt_redrive(ARRAY(SELECT cleanup_id FROM gt_garbage WHERE object_type = 'r
 CALL gt_reclaim();
 SELECT count(*) FROM rr.e;
 
+-- to look at it calls nothing that its owner has made: not in whose session it would be
+SET ROLE regress_ttl_owner;
+CREATE SEQUENCE rr.calls;
+CREATE FUNCTION rr.called(at timestamptz) RETURNS timestamptz LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM nextval('rr.calls'); RETURN at; END $$;
+CREATE TYPE rr.mood AS ENUM ('a', 'b');
+CREATE FUNCTION rr.mood_json(rr.mood) RETURNS json LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('rr.calls'); RETURN to_json($1::text); END $$;
+CREATE CAST (rr.mood AS json) WITH FUNCTION rr.mood_json(rr.mood);
+CREATE TABLE rr.c (id int, m rr.mood, at timestamptz, PRIMARY KEY (id, m));
+CREATE INDEX ON rr.c (rr.called(greatest(at, rr.called('2001-01-01 UTC')))) WHERE rr.called(greatest(at, rr.called('2001-01-01 UTC'))) IS NOT NULL;
+SELECT public.gt_ttl_create('rr.c', 'rr.called(greatest(at, rr.called(''2001-01-01 UTC'')))', wake => false);
+INSERT INTO rr.c VALUES (1, 'a', '2020-01-01 UTC'), (2, 'b', '2120-01-01 UTC');
+SELECT setval('rr.calls', 1);
+RESET ROLE;
+\c -
+SELECT paused, next_due_at AT TIME ZONE 'UTC' AS next_due_at, oldest_overdue > '1 year' AS overdue FROM gt_ttls WHERE table_name = 'rr.c'::regclass;
+SELECT ok, regexp_replace(detail, '[0-9.]+ s', 'n s') AS detail FROM gt_health() WHERE check_name = 'ttl';
+SELECT value > 1e6 AS overdue FROM gt_metrics() WHERE name = 'garbagetruck_ttl_oldest_overdue_seconds' AND labels ->> 'table' = 'rr.c';
+SELECT last_value FROM rr.calls;
+CALL gt_reclaim();
+SELECT id FROM rr.c;
+SELECT next_due_at AT TIME ZONE 'UTC' AS next_due_at FROM gt_ttls WHERE table_name = 'rr.c'::regclass;
+DROP TABLE rr.c;
+
 -- row security that holds for the owner, too: what is hidden from the DELETE has failed
 SET ROLE regress_ttl_owner;
 CREATE TABLE rr.p (id int PRIMARY KEY, expires_at timestamptz, note text);

@@ -5,14 +5,16 @@
  *
  * Below SQL, by the indexes: so that a policy which hides a row hides it from the
  * DELETE only, and that is seen.  The index on each partition is scanned by itself, and
- * the oldest row of all is the next.  Run as the table's owner, who may have written
- * what the deadline is made of.
+ * the oldest row of all is the next.  Their order is that of what the indexes have: to
+ * look at rows calls nothing that the table's owner may have made the deadline of; only
+ * gt_deadline_of() does, in runs.  All of it is run as the owner.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/itup.h"
 #include "access/relscan.h"
 #include "access/stratnum.h"
 #include "access/tableam.h"
@@ -34,12 +36,12 @@ typedef struct Head
 {
 	TupleTableSlot *slot;
 	TupleTableSlot *lock_slot;
-	ExprState  *deadline;		/* NULL: it is a column */
+	ExprState  *deadline;		/* NULL: it is a column, or was not asked for */
 	Relation	index;			/* of the scan; NULL: there is none */
 	IndexScanDesc scan;
 	bool		ended;
 	bool		given;			/* the row in the slot has been given out */
-	TimestampTz at;				/* its deadline by the index, as far as the order goes */
+	TimestampTz at;				/* its deadline by the index */
 } Head;
 
 struct GtDeadlines
@@ -59,13 +61,7 @@ gt_deadlines_begin(GtTarget *target)
 	d->estate = CreateExecutorState();
 	d->heads = palloc0(Max(target->nleaves, 1) * sizeof(Head));
 	for (i = 0; i < target->nleaves; i++)
-	{
-		GtLeaf	   *leaf = &target->leaves[i];
-
-		d->heads[i].slot = table_slot_create(leaf->rel, NULL);
-		if (leaf->column == 0)
-			d->heads[i].deadline = ExecPrepareExpr((Expr *) leaf->deadline, d->estate);
-	}
+		d->heads[i].slot = table_slot_create(target->leaves[i].rel, NULL);
 	return d;
 }
 
@@ -95,23 +91,39 @@ gt_deadlines_end(GtDeadlines *d)
 	pfree(d);
 }
 
+static TimestampTz
+as_deadline(Datum value, bool isnull)
+{
+	return isnull || TIMESTAMP_IS_NOEND(DatumGetTimestampTz(value)) ? GT_NEVER : DatumGetTimestampTz(value);
+}
+
 TimestampTz
 gt_deadline_of(GtDeadlines *d, int leaf, TupleTableSlot *row)
 {
+	Head	   *head = &d->heads[leaf];
+	const GtLeaf *of = &d->target->leaves[leaf];
 	ExprContext *context;
 	Datum		value;
 	bool		isnull;
 
-	if (d->heads[leaf].deadline == NULL)
-		value = slot_getattr(row, d->target->leaves[leaf].column, &isnull);
+	if (of->column != 0)
+		value = slot_getattr(row, of->column, &isnull);
 	else
 	{
+		if (head->deadline == NULL)
+			head->deadline = ExecPrepareExpr((Expr *) of->deadline, d->estate);
 		context = GetPerTupleExprContext(d->estate);
 		ResetExprContext(context);
 		context->ecxt_scantuple = row;
-		value = ExecEvalExprSwitchContext(d->heads[leaf].deadline, context, &isnull);
+		value = ExecEvalExprSwitchContext(head->deadline, context, &isnull);
 	}
-	return isnull || TIMESTAMP_IS_NOEND(DatumGetTimestampTz(value)) ? GT_NEVER : DatumGetTimestampTz(value);
+	return as_deadline(value, isnull);
+}
+
+TimestampTz
+gt_deadline_by_index(const GtDeadlines *d, int leaf)
+{
+	return d->heads[leaf].at;
 }
 
 /* ---------------------------------------------------------------- scans */
@@ -125,6 +137,7 @@ begin_scan(GtDeadlines *d, int i, int nkeys, ScanKey keys)
 	end_scan(head);
 	head->index = index_open(leaf->index, AccessShareLock);
 	head->scan = gt_index_beginscan(leaf->rel, head->index, GetActiveSnapshot(), nkeys);
+	head->scan->xs_want_itup = true;
 	index_rescan(head->scan, keys, nkeys, NULL, 0);
 	head->ended = false;
 	head->given = true;
@@ -154,8 +167,13 @@ advance(GtDeadlines *d, int i)
 		CHECK_FOR_INTERRUPTS();
 		head->ended = !index_getnext_slot(head->scan, descending ? BackwardScanDirection : ForwardScanDirection, head->slot);
 		head->given = false;
-		if (!head->ended && d->target->nleaves > 1)
-			head->at = gt_deadline_of(d, i, head->slot);
+		if (!head->ended)
+		{
+			bool		isnull;
+			Datum		value = index_getattr(head->scan->xs_itup, 1, head->scan->xs_itupdesc, &isnull);
+
+			head->at = as_deadline(value, isnull);
+		}
 	}
 	return !head->ended;
 }
@@ -188,7 +206,7 @@ gt_deadlines_after(GtDeadlines *d, TimestampTz bound)
 	{
 		begin_scan(d, i, 1, &key);
 		if (advance(d, i))
-			first = Min(first, Max(gt_deadline_of(d, i, d->heads[i].slot), bound));
+			first = Min(first, d->heads[i].at);
 	}
 	return first;
 }

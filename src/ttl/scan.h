@@ -26,8 +26,10 @@ extern TimestampTz gt_deadlines_after(GtDeadlines *d, TimestampTz bound);
 /* A row by where it was, or by its key (values of the columns of the target's, as in its leaf); NULL: there is none. */
 extern TupleTableSlot *gt_deadlines_fetch(GtDeadlines *d, int leaf, ItemPointer tid);
 extern TupleTableSlot *gt_deadlines_find(GtDeadlines *d, const char *const *names, const Datum *keys, int *leaf);
-/* That of a row; GT_NEVER: it has none. */
+/* That of a row; GT_NEVER: it has none. It may be made of functions of the table's owner. */
 extern TimestampTz gt_deadline_of(GtDeadlines *d, int leaf, TupleTableSlot *row);
+/* That of the row that was given last, as the index has it. */
+extern TimestampTz gt_deadline_by_index(const GtDeadlines *d, int leaf);
 
 typedef enum
 {

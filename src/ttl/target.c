@@ -4,8 +4,10 @@
  *	  What a row TTL goes by of its table: the deadline, its index, the key.
  *
  * Sessions that declare it, workers and views run this, always as the table's owner
- * (or as somebody who could become him): to analyze an expression, and the indexes on
- * expressions, may call functions of his.
+ * (or as somebody who could become him).  Whoever asks how row TTLs do, gt_health() in an
+ * administrator's session among them, must not have anything of his called there: so
+ * constants are folded only where all functions are the server's own, and what the
+ * relation cache would fold is read from the catalog.
  *
  * The deadline is kept as text with all names qualified, since a dump must carry it;
  * it is analyzed anew by whoever needs it, and compared with what the index says.
@@ -15,13 +17,16 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/index.h"
 #include "catalog/partition.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -40,6 +45,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "base/text.h"
@@ -71,6 +77,33 @@ parse_expression(const char *text)
 	return target->val;
 }
 
+static bool
+is_users_function(Oid function, void *context)
+{
+	return function >= FirstNormalObjectId;
+}
+
+/* Is there a function in it that somebody has made? */
+static bool
+calls_users(Node *node, void *context)
+{
+	return node != NULL &&
+		(check_functions_in_node(node, is_users_function, NULL) || expression_tree_walker(node, calls_users, NULL));
+}
+
+/* With its constants folded, as far as nothing of anybody's is called for it; so what is equal stays so. */
+static Node *
+folded(Node *node)
+{
+	fix_opfuncids(node);
+	if (!calls_users(node, NULL))
+	{
+		node = eval_const_expressions(NULL, node);
+		fix_opfuncids(node);
+	}
+	return node;
+}
+
 Node *
 gt_target_deadline(Relation rel, const char *text)
 {
@@ -83,9 +116,7 @@ gt_target_deadline(Relation rel, const char *text)
 	node = transformExpr(pstate, parse_expression(text), EXPR_KIND_INDEX_EXPRESSION);
 	assign_expr_collations(pstate, node);
 	free_parsestate(pstate);
-	node = eval_const_expressions(NULL, node);
-	fix_opfuncids(node);
-	return node;
+	return folded(node);
 }
 
 List *
@@ -191,7 +222,7 @@ gt_target_parse(Relation rel, const char *text, char **expression)
 						RelationGetRelationName(rel), error->message),
 				 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
 	must_be_timestamptz(p.text, exprType(p.node));
-	must_be_immutable(text, p.node);
+	must_be_immutable(text, (Node *) expression_planner((Expr *) copyObject(p.node)));	/* as for an index */
 	must_be_of_the_row(text, p.node);
 	*expression = deparse(rel, p.node);
 	return p.node;
@@ -199,18 +230,37 @@ gt_target_parse(Relation rel, const char *text, char **expression)
 
 /* ---------------------------------------------------------------- indexes */
 
+/* What pg_index has of it in this column: a list, or one node; NULL: nothing. */
+static Node *
+in_catalog(Relation index, AttrNumber column)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(RelationGetRelid(index)));
+	Node	   *result = NULL;
+	bool		isnull;
+	Datum		datum;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	datum = SysCacheGetAttr(INDEXRELID, tuple, column, &isnull);
+	if (!isnull)
+		result = stringToNode(TextDatumGetCString(datum));
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 /* Is it of every row that has a deadline? */
 static bool
 is_complete(Relation index, Node *deadline)
 {
-	List	   *predicate = RelationGetIndexPredicate(index);
+	Node	   *predicate = in_catalog(index, Anum_pg_index_indpred);
 	NullTest   *test;
 
-	if (predicate == NIL)
+	if (predicate == NULL)
 		return true;
-	if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
+	predicate = folded(predicate);
+	if (!IsA(predicate, NullTest))
 		return false;
-	test = linitial(predicate);
+	test = (NullTest *) predicate;
 	return test->nulltesttype == IS_NOT_NULL && equal(test->arg, deadline);
 }
 
@@ -220,7 +270,11 @@ begins_with(Relation index, Node *deadline)
 	AttrNumber	first = index->rd_index->indkey.values[0];
 
 	if (first == 0)
-		return equal(linitial(RelationGetIndexExpressions(index)), deadline);
+	{
+		List	   *expressions = (List *) in_catalog(index, Anum_pg_index_indexprs);
+
+		return expressions != NIL && equal(folded(linitial(expressions)), deadline);
+	}
 	return IsA(deadline, Var) && ((Var *) deadline)->varattno == first;
 }
 
@@ -371,7 +425,8 @@ what_is_wrong(Relation rel, const char *expression, Node **deadline)
 	*deadline = p.node;
 	if (error != NULL)
 		return psprintf("expires_at is no expression of table \"%s\" any more: %s", RelationGetRelationName(rel), error->message);
-	if (exprType(p.node) != TIMESTAMPTZOID || contain_mutable_functions(p.node))
+	if (exprType(p.node) != TIMESTAMPTZOID ||
+		(calls_users(p.node, NULL) ? contain_volatile_functions(p.node) : contain_mutable_functions(p.node)))
 		return psprintf("expires_at of table \"%s\" is no immutable timestamptz any more", RelationGetRelationName(rel));
 	return NULL;
 }

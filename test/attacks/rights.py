@@ -209,6 +209,21 @@ def commands_that_are_none(t):
     yield
 
 
+@attack
+def looking_at_a_table_with_deadlines(t):
+    """gt_health, gt_metrics and gt_ttls call nothing that the owner of a table has made, in whose session ever"""
+    t.sql("mallory", f"CREATE TABLE m.rows_{t.n} (id int PRIMARY KEY, at timestamptz)")
+    t.afterwards("mallory", f"DROP TABLE m.rows_{t.n}")
+    t.sql("mallory", f"CREATE FUNCTION m.at_{t.n}(timestamptz) RETURNS timestamptz IMMUTABLE LANGUAGE plpgsql AS"
+                     " $$ BEGIN PERFORM spy_mallory.spy(); IF session_user = 'postgres' THEN"
+                     " RAISE 'canceled' USING ERRCODE = '57014'; END IF; RETURN $1; END $$")
+    t.sql("mallory", f"INSERT INTO m.rows_{t.n} VALUES (1, '2100-01-01')")
+    t.sql("mallory", f"SELECT gt_ttl_create('m.rows_{t.n}', 'm.at_{t.n}(at)', create_index => true)")
+    t.admin("SELECT count(*) FROM gt_health(), gt_metrics()")
+    t.same(t.admin("SELECT next_due_at FROM gt_ttls WHERE table_name = %s::regclass", f"m.rows_{t.n}")[0][0].year, 2100, "when it is due")
+    yield
+
+
 # --- the administrator's session
 
 @attack(alone=True)
