@@ -35,6 +35,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -87,20 +88,30 @@ is_eligible(Form_pg_database form)
 		gt_is_listed(NameStr(form->datname));
 }
 
+/* Is a transaction open that has renamed it, or the like? Whoever connects waits for the end of that. In a transaction. */
+static bool
+is_locked(Oid database)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+	return LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+}
+
 /*
- * Reads pg_database.  only: this one, and *exists tells whether it is there;
- * else all, which are made known, with something to do in each: to see whether
- * the extension is there.
+ * Reads pg_database.  only: this one, and *exists tells whether it is there, *locked
+ * whether nobody can connect now; else all, which are made known, with something to do
+ * in each: to see whether the extension is there.
  */
 static bool
-read_databases(Oid only, bool *exists)
+read_databases(Oid only, bool *exists, bool *locked)
 {
 	Relation	rel;
 	TableScanDesc scan;
 	HeapTuple	tuple;
 	bool		eligible = false;
 
-	*exists = false;
+	*exists = *locked = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
@@ -119,6 +130,7 @@ read_databases(Oid only, bool *exists)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+	*locked = OidIsValid(only) && eligible && is_locked(only);
 	CommitTransactionCommand();
 	return eligible;
 }
@@ -128,6 +140,7 @@ static void
 learn(void)
 {
 	bool		exists;
+	bool		locked;
 	int			i;
 
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
@@ -136,7 +149,7 @@ learn(void)
 	LWLockRelease(gt_shared->lock);
 	no_slot_until = 0;
 	no_slot_delay = 0;
-	(void) read_databases(InvalidOid, &exists);
+	(void) read_databases(InvalidOid, &exists, &locked);
 }
 
 /* May a worker go there? If not it is not thought of for a while, or for ever. */
@@ -144,11 +157,21 @@ static bool
 may_serve(GtDatabase *db)
 {
 	bool		exists;
+	bool		locked;
+	bool		eligible = read_databases(db->oid, &exists, &locked);
 
-	if (read_databases(db->oid, &exists))
+	if (eligible && !locked)
 		return true;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
-	db->retry_at = gt_now() + (int64) gt_naptime * USECS_PER_SEC;
+	if (eligible)
+	{
+		/* most who have it locked are about to commit */
+		gt_database_failed(db);
+		if (db->failures == 1)
+			db->retry_at = gt_now() + PATIENCE;
+	}
+	else
+		db->retry_at = gt_now() + (int64) gt_naptime * USECS_PER_SEC;
 	if (!exists)
 	{
 		pg_atomic_write_u64(&db->next_due, GT_NEVER);

@@ -50,6 +50,8 @@
 #define FIRST_DELAY		(200 * INT64CONST(1000))	/* us until what has failed is tried again; doubles, */
 #define MAX_DELAY		(10 * USECS_PER_SEC)	/* up to this, or the naptime */
 
+#define CONNECT_TIMEOUT "1s"	/* for a lock on the database */
+
 GtDatabase *gt_worker_database = NULL;
 
 static GtCleaner *cleaner = NULL;
@@ -212,6 +214,8 @@ gt_pin_settings(void)
 GtCleaner *
 gt_worker_connect(void)
 {
+	/* whoever renames the database may stay in his transaction: the slot is not to wait for him */
+	SetConfigOption("lock_timeout", CONNECT_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(gt_worker_database->oid, InvalidOid, 0);
 	connected = true;
 	gt_pin_settings();

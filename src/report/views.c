@@ -12,6 +12,7 @@
 
 #include "commands/dbcommands.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -27,6 +28,20 @@ PG_FUNCTION_INFO_V1(gt__handler_may);
 PG_FUNCTION_INFO_V1(gt__handler_suspended);
 
 static const char *const state_names[] = {"free", "starting", "idle", "expiring", "cleaning"};
+
+/* A name of another database, which may be in another encoding. */
+static const char *
+legible(const char *name)
+{
+	char	   *copy = pstrdup(name);
+	char	   *p;
+
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), copy, strlen(copy), true))
+		for (p = copy; *p != '\0'; p++)
+			if (IS_HIGHBIT_SET(*p))
+				*p = '?';
+	return copy;
+}
 
 static void
 put_worker(ReturnSetInfo *rsinfo, pid_t pid, const char *role, Oid database, const char *state,
@@ -49,7 +64,7 @@ put_worker(ReturnSetInfo *rsinfo, pid_t pid, const char *role, Oid database, con
 	v[3] = CStringGetTextDatum(state);
 	nulls[4] = (handler == NULL || handler[0] == '\0');
 	if (!nulls[4])
-		v[4] = CStringGetTextDatum(handler);
+		v[4] = CStringGetTextDatum(legible(handler));
 	nulls[5] = (since == 0);
 	v[5] = TimestampTzGetDatum(since);
 	nulls[6] = (next_due == GT_NEVER);
