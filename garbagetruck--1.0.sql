@@ -692,7 +692,9 @@ COMMENT ON COLUMN @extschema@.gt_dead.fence IS 'The newest of the object.';
 
 CREATE VIEW @extschema@.gt_handlers WITH (security_barrier) AS
 SELECT h.name, h.kind, CASE WHEN h.may_claim THEN h.command END AS command,
-	h.owner_name AS owner, h.run_as_name AS run_as, h.max_attempts,
+	coalesce((SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
+		WHERE h.builtin AND e.extname OPERATOR(pg_catalog.=) 'garbagetruck'), h.owner_name) AS owner,
+	h.run_as_name AS run_as, h.max_attempts,
 	h.retry_delay OPERATOR(pg_catalog.*) interval '1 microsecond' AS retry_delay,
 	h.timeout OPERATOR(pg_catalog.*) interval '1 microsecond' AS timeout,
 	h.concurrency, h.rate_limit,

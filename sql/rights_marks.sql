@@ -8,10 +8,12 @@ CREATE ROLE regress_m_super SUPERUSER;
 CREATE ROLE "regress m";
 CREATE DATABASE regress_marks;
 \c regress_marks
+CREATE SCHEMA AUTHORIZATION regress_m_app;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_m_app WITH GRANT OPTION;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_m_app, PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_m_app, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_m_app;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO regress_m_app2, PUBLIC;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO regress_m_app2;
 CREATE EXTENSION garbagetruck;
@@ -25,7 +27,9 @@ FROM (SELECT d.classid, d.objid, coalesce(p.proacl, acldefault('f', p.proowner))
 	UNION ALL SELECT d.classid, d.objid, c.relacl, c.relowner
 		FROM pg_depend d JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid WHERE d.deptype = 'e'
 	UNION ALL SELECT d.classid, d.objid, n.nspacl, n.nspowner
-		FROM pg_depend d JOIN pg_namespace n ON d.classid = 'pg_namespace'::regclass AND n.oid = d.objid WHERE d.deptype = 'e') o,
+		FROM pg_depend d JOIN pg_namespace n ON d.classid = 'pg_namespace'::regclass AND n.oid = d.objid WHERE d.deptype = 'e'
+	UNION ALL SELECT d.classid, d.objid, coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner
+		FROM pg_depend d JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid AND t.typtype = 'b' AND t.typelem = 0 WHERE d.deptype = 'e') o,
 	aclexplode(o.acl) a, pg_depend e
 WHERE e.classid = o.classid AND e.objid = o.objid AND e.deptype = 'e'
 	AND e.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'garbagetruck') AND a.grantee <> o.owner;
@@ -62,6 +66,12 @@ SELECT * FROM gt_leases;
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM gt_garbage WHERE object_id = 'guessed';
 SELECT gt_forecast();
 SELECT * FROM gt_metrics();
+-- what was given on a view locks no table of ours
+CREATE VIEW regress_m_app.mine AS SELECT (SELECT count(*) FROM gt_leases);
+LOCK TABLE gt_leases;
+LOCK TABLE gt_dead IN ROW EXCLUSIVE MODE;
+LOCK TABLE regress_m_app.mine;
+DROP VIEW regress_m_app.mine;
 RESET ROLE;
 
 -- with the mark it is one's own; with 'lease' no more than that
@@ -266,6 +276,19 @@ SELECT name, kind, command FROM gt_handlers WHERE name ~ 'endpoint' ORDER BY 1;
 
 DROP EXTENSION garbagetruck;
 SELECT count(*) FROM pg_namespace WHERE nspname = '_garbagetruck';
+
+-- the handlers that are there from the start are the extension's owner's, whoever that is now
+ALTER ROLE regress_m_super SUPERUSER;
+SET ROLE regress_m_super;
+CREATE EXTENSION garbagetruck;
+RESET ROLE;
+ALTER ROLE regress_m_super NOSUPERUSER;
+REASSIGN OWNED BY regress_m_super TO regress_m_team;
+SET ROLE regress_m_team;
+SELECT name, owner, paused FROM gt_handlers ORDER BY 1;
+SELECT gt_pause('http_endpoint'), gt_resume('http_endpoint'), gt_allow('regress_m_app'), gt_disallow('regress_m_app');
+RESET ROLE;
+DROP EXTENSION garbagetruck;
 \c contrib_regression
 DROP DATABASE regress_marks;
 DROP ROLE regress_m_app, regress_m_app2, regress_m_team, regress_m_member, regress_m_super, "regress m";

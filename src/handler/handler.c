@@ -41,6 +41,7 @@
 #include "shared/clock.h"
 #include "shared/rows_due.h"
 #include "table/records.h"
+#include "table/relations.h"
 #include "table/tampered.h"
 #include "table/versions.h"
 
@@ -114,6 +115,11 @@ gt_handler_from_row(const GtRow *row, GtHandler *h)
 	if (!row->isnull[HANDLER_PAUSED_REASON])
 		h->paused_reason = TextDatumGetCString(row->v[HANDLER_PAUSED_REASON]);
 	h->builtin = GT_BOOL(row, HANDLER_BUILTIN);
+	if (h->builtin && OidIsValid(gt_extension()))
+	{
+		h->owner = h->run_as = gt_owner();
+		h->owner_name = h->run_as_name = pstrdup(gt_role_name(h->owner));
+	}
 	h->version = GT_INT32(row, HANDLER_VERSION);
 	h->crashes = GT_INT32(row, HANDLER_CRASHES);
 	h->resumed_at = row->isnull[HANDLER_RESUMED_AT] ? 0 : GT_TIME(row, HANDLER_RESUMED_AT);

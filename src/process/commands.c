@@ -9,7 +9,8 @@
  * command is over, however it ends.  The same for what drops the extension: a
  * handler that runs is cancelled and not charged.  Where it is plain that the
  * command is going to fail the workers are left alone.  COMMIT PREPARED and ROLLBACK
- * PREPARED come by here, too: see prepared.c.  Fault point: prepared_ended.
+ * PREPARED come by here, too: see prepared.c; and LOCK of our views.  Fault point:
+ * prepared_ended.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,21 +19,26 @@
 #include <signal.h>
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -320,6 +326,69 @@ have_ttls(void)
 		OidIsValid(gt_extension()) && gt_ttl_list() != NIL;
 }
 
+static bool reaches_ours(Oid relid);
+
+/* Of the query of a view, which may name itself (for OLD and NEW). */
+static bool
+reads_ours(Node *node, void *view)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, reads_ours, view);
+	foreach(lc, ((Query *) node)->rtable)
+	{
+		Oid			relid = lfirst_node(RangeTblEntry, lc)->relid;
+
+		if (OidIsValid(relid) && relid != *(Oid *) view && reaches_ours(relid))
+			return true;
+	}
+	return query_tree_walker((Query *) node, reads_ours, view, 0);
+}
+
+/* Is it of the extension, or a view through which one comes to that? */
+static bool
+reaches_ours(Oid relid)
+{
+	Relation	view;
+	bool		result;
+
+	check_stack_depth();
+	if (getExtensionOfObject(RelationRelationId, relid) == gt_extension())
+		return true;
+	if (get_rel_relkind(relid) != RELKIND_VIEW)
+		return false;
+	view = table_open(relid, AccessShareLock);
+	result = reads_ours((Node *) get_view_query(view), &relid);
+	table_close(view, AccessShareLock);
+	return result;
+}
+
+/*
+ * LOCK of a view locks its tables, by the rights of its owner: who was given all on all
+ * tables of a schema, our views among them, would stop everybody.
+ */
+static void
+must_not_lock_ours(LockStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->mode == AccessShareLock || !OidIsValid(gt_extension()) || has_privs_of_role(GetUserId(), gt_owner()))
+		return;
+	foreach(lc, stmt->relations)
+	{
+		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
+
+		if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW && reaches_ours(relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to lock view \"%s\"", get_rel_name(relid)),
+					 errdetail("That would lock the tables of garbagetruck.")));
+	}
+}
+
 static void
 call_through(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
@@ -361,6 +430,8 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	Held		held = {NULL, InvalidOid};
 	GtPreparedEnd end;
 
+	if (IsA(stmt, LockStmt) && IsTransactionState())
+		must_not_lock_ours((LockStmt *) stmt);
 	if (prepared)
 		gt_prepared_ends(&end);
 	else if (IsTransactionState() && !RecoveryInProgress())

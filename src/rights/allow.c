@@ -172,7 +172,10 @@ gt__revoke_all(PG_FUNCTION_ARGS)
 		"   WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = %1$u AND d.deptype = 'e'"
 		"  UNION ALL SELECT d.classid, d.objid, n.nspacl, n.nspowner"
 		"   FROM pg_depend d JOIN pg_namespace n ON d.classid = 'pg_namespace'::regclass AND n.oid = d.objid"
-		"   WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = %1$u AND d.deptype = 'e') o,"
+		"   WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = %1$u AND d.deptype = 'e'"
+		"  UNION ALL SELECT d.classid, d.objid, coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner"
+		"   FROM pg_depend d JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid"
+		"   WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = %1$u AND d.deptype = 'e' AND t.typtype = 'b' AND t.typelem = 0) o,"
 		" pg_identify_object(o.classid, o.objid, 0) i, aclexplode(o.acl) a WHERE a.grantee <> o.owner";
 	GtSwitch	save;
 	SPITupleTable *rows;

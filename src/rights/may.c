@@ -84,7 +84,7 @@ static const struct
 	{"gt_ttl_drop", GT_RIGHT_HANDLER},
 	{"gt__ttl_wake", GT_RIGHT_HANDLER},	/* whoever restores a table makes its trigger */
 	{"gt_reclaim", GT_RIGHT_HANDLER},	/* in a block: see reclaim.c */
-	{"gt_forecast", GT_RIGHT_LEASE | GT_RIGHT_MONITOR},
+	{"gt_forecast", GT_RIGHT_ANY},
 	{"gt_metrics", GT_RIGHT_MONITOR},
 	{"gt_check", 0},
 	{"gt_allow", 0},
