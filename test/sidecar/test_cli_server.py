@@ -111,6 +111,13 @@ class Lease(ServerTest):
         error = self.run_cli(sidecar, "lease", "create", "--object-id", "x", "--cleanup", "theirs", code=1)
         self.assertIn("gt_handler_grant('theirs', 'app', 'use')", error["message"])
 
+        def said(*arguments):
+            return subprocess.run([BINARY, "--endpoint", "http://" + sidecar.address, *arguments], capture_output=True, text=True).stderr
+        self.assertIn("gt_handler_create()", said("lease", "create", "--object-id", "x", "--cleanup", "nobody"))
+        # A lease that is not there, for each command in the same words.
+        for command in ("get", "renew", "release"):
+            self.assertIn("lease list", said("lease", command, "--lease-id", "00000000-0000-0000-0000-000000000001"))
+
     def test_zero_durations(self):
         sidecar = until_serving(self.start())
         lease = self.run_cli(sidecar, "lease", "create", "--object-id", "zero")["lease_id"]

@@ -34,13 +34,19 @@ static const struct
 	{GRPC_UNAUTHENTICATED, "give the token that the server knows with --token-file or GARBAGETRUCK_TOKEN_FILE"},
 };
 
+/* Who refused it knows best what would be allowed.  Of a lease that is not there it only knows what matters in SQL. */
+static bool
+has_hint(const GrpcReply *reply)
+{
+	return reply->hint != NULL && reply->hint[0] != '\0' && reply->status != GRPC_NOT_FOUND;
+}
+
 static const char *
 remedy_for(const GrpcReply *reply)
 {
 	size_t		i;
 
-	/* Who refused it knows best what would be allowed. */
-	if (reply->hint != NULL && reply->hint[0] != '\0')
+	if (has_hint(reply))
 		return reply->hint;
 	if (reply->wants != NULL && strcmp(reply->wants, "https://") == 0)
 		return "this port may want https://, or be no gRPC port: see --endpoint and --tls-ca";
@@ -48,6 +54,8 @@ remedy_for(const GrpcReply *reply)
 		return "this port may want http://, or a certificate that it knows: see --endpoint, --tls-cert and --tls-key";
 	if (reply->status == GRPC_INVALID_ARGUMENT && strstr(reply->message, "--allow-target") != NULL)
 		return "that is an option of the server, whose operator can allow it";
+	if (reply->status == GRPC_INVALID_ARGUMENT && strncmp(reply->message, "handler ", 8) == 0 && strstr(reply->message, "does not exist") != NULL)
+		return "in SQL gt_handlers has those that there are, and gt_handler_create() registers another";
 	if (!reply->reached && reply->status == GRPC_UNAVAILABLE)
 		return "start one with \"garbagetruck serve --ephemeral\", or name the right one with --endpoint or GARBAGETRUCK_ENDPOINT";
 	for (i = 0; i < sizeof(remedies) / sizeof(remedies[0]); i++)
@@ -64,7 +72,7 @@ cli_report(const Cli *cli, const GrpcReply *reply)
 	const char *what = reply->message[0] != '\0' ? reply->message : code;
 	const char *prefix = reply->reached ? "" : "no answer from ";
 
-	if (cli->json && reply->hint != NULL && reply->hint[0] != '\0')
+	if (cli->json && has_hint(reply))
 		cli_error(true, code, "%s: %s", what, reply->hint);
 	else if (cli->json)
 		cli_error(true, code, "%s%s", prefix, what);

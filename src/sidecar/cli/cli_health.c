@@ -68,7 +68,7 @@ ask_grpc(Cli *cli)
 	for (i = 0; !cli->json && checks != NULL && i < checks->n_checks; i++)
 		if (!checks->checks[i]->ok)
 			cli_error(false, "UNAVAILABLE", "%s: %s%s%s", checks->checks[i]->name,
-					  checks->checks[i]->detail,
+					  checks->checks[i]->detail[0] ? checks->checks[i]->detail : "not ok; /healthz on the admin port tells more, or a token with admin",
 					  checks->checks[i]->remedy[0] ? ": " : "",
 					  checks->checks[i]->remedy);
 	if (!healthy && (checks == NULL || checks->n_checks == 0))
