@@ -26,7 +26,20 @@ SELECT gt_redrive(array_agg(cleanup_id)) FROM gt_dead WHERE object_type = 'k';
 SET ROLE k_user;
 SELECT count(*) FROM gt_garbage WHERE object_type = 'k';
 RESET ROLE;
-SELECT gt_ack(cleanup_id, attempts) FROM gt_dead WHERE object_type = 'k';
+-- the remedy discards those, and not the rows of tables that stand aside, which have no handler either
+CREATE TABLE k_rows (id int PRIMARY KEY, at timestamptz);
+CREATE INDEX ON k_rows (at);
+CREATE TABLE k_refs (id int REFERENCES k_rows);
+SELECT gt_ttl_create('k_rows', 'at', wake => false);
+INSERT INTO k_rows VALUES (1, '2020-01-01');
+INSERT INTO k_refs VALUES (1);
+CALL gt_reclaim() \g /dev/null
+UPDATE _garbagetruck.gt_object SET state = 'd', due_at = NULL WHERE object_type = 'public.k_rows';
+SELECT detail, remedy FROM gt_health() WHERE check_name = 'dead';
+SELECT remedy FROM gt_health() WHERE check_name = 'dead' AND detail ~ 'missing' \gexec
+SELECT object_type, object_id, state FROM gt_garbage;
+DROP TABLE k_refs, k_rows;
+CALL gt_reclaim() \g /dev/null
 SELECT * FROM gt_check();
 
 -- leases that were deleted, and a count that is wrong

@@ -45,7 +45,7 @@ gt_garbage_born(GtTable *objects, const GtBirth *birth)
 		GT_SET(&row, O_STEPS, Int32GetDatum(1));
 		GT_SET(&row, O_ERROR, gt_error_text(birth->error));
 	}
-	if (!gt_insert_unique(objects, &row, GT_OBJECT_PKEY))
+	if (!gt_insert_if_free(objects, &row, GT_OBJECT_PKEY))
 		return false;
 	gt_observe_gauges(0, 1, 0);
 	if (birth->error != NULL)

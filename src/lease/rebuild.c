@@ -52,7 +52,7 @@ gt_object_rebuild(GtTable *objects, GtTable *leases, const char *object_type, co
 
 	gt_object_init(row, CStringGetTextDatum(object_type), CStringGetTextDatum(object_id));
 	GT_SET(row, O_OWNER, ObjectIdGetDatum(InvalidOid));
-	if (!gt_insert_unique(objects, row, GT_OBJECT_PKEY))
+	if (!gt_insert_if_free(objects, row, GT_OBJECT_PKEY))
 		return false;
 	/* from here on the row is ours, and no lease of it comes or goes */
 	n = gt_count_leases(leases, row->v[O_OBJECT_TYPE], row->v[O_OBJECT_ID], &newest);

@@ -42,12 +42,13 @@ count_due(GtHealth *health, GtTable *objects, const GtHandler *h, int limit)
 {
 	bool		may_claim = gt_handler_may_claim(h);
 	Datum		key = Int32GetDatum(h->id);
+	int			looked = 0;
 	int			n = 0;
 	GtScan	   *scan;
 	GtRow		row;
 
 	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessStrategyNumber, TimestampTzGetDatum(gt_now()));
-	while (n < limit && gt_scan_next(scan, &row))
+	while (n < limit && looked++ < MAX_COUNT && gt_scan_next(scan, &row))
 		n += gt_health_sees(health, &row, may_claim);
 	gt_scan_end(scan);
 	return n;
@@ -183,6 +184,21 @@ next_dead_handler(GtTable *objects, int after, GtHandler *h)
 	return found;
 }
 
+/* Discards what has no handler any more; that of rows, which has none either, is not meant. */
+static const char *
+remedy_for_missing(void)
+{
+	StringInfoData types;
+	ListCell   *lc;
+
+	initStringInfo(&types);
+	foreach(lc, gt_ttl_list())
+		appendStringInfo(&types, "%s%s", types.len > 0 ? ", " : " AND object_type NOT IN (",
+						 quote_literal_cstr(((GtTtl *) lfirst(lc))->type));
+	return psprintf("SELECT %s(cleanup_id, attempts) FROM %s WHERE handler IS NULL%s%s;", gt_health_our("gt_ack"),
+					gt_health_our("gt_dead"), types.data, types.len > 0 ? ")" : "");
+}
+
 void
 gt_health_dead(GtHealth *health)
 {
@@ -205,7 +221,7 @@ gt_health_dead(GtHealth *health)
 			continue;
 		if (of->missing)
 			gt_health_put(health, false, psprintf("objects whose handler is missing: %d%s", n, n >= MAX_COUNT ? " or more" : ""),
-				psprintf("SELECT %s(cleanup_id, attempts) FROM %s WHERE handler IS NULL;", gt_health_our("gt_ack"), gt_health_our("gt_dead")));
+						  remedy_for_missing());
 		else if (of->rows)
 			gt_health_put(health, false, psprintf("rows of table %s that can not be deleted: %d%s; gt_dead has the errors", of->name, n,
 										n >= MAX_COUNT ? " or more" : ""),

@@ -89,6 +89,8 @@ extern bool gt_is_share_locked(GtTable *t, GtRow *row);
 extern void gt_insert(GtTable *t, GtRow *row);
 /* false: `index` (unique) has these keys already, by a transaction that has committed meanwhile; nothing was written */
 extern bool gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index);
+/* The same for workers: false also where that is not known yet, for the other transaction is open. */
+extern bool gt_insert_if_free(GtTable *t, GtRow *row, GtIndexId index);
 /*
  * The same for who has just looked and met no entry of these keys.  Where somebody
  * has come in between, such an entry of ours stays, of no row: who inserts the same

@@ -211,6 +211,25 @@ gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index)
 	return true;
 }
 
+bool
+gt_insert_if_free(GtTable *t, GtRow *row, GtIndexId index)
+{
+	const GtEntries *entries = gt_entries_of(t);
+	TupleTableSlot *slot = slot_of(t, row);
+	List	   *arbiters = NIL;
+
+	if (entries == NULL)
+	{
+		prepare_executor(t);
+		arbiters = arbiters_like(t, gt_index(index));
+	}
+	if (!try_insert(t, row, slot, index, entries, arbiters))
+		return false;
+	row->tid = slot->tts_tid;
+	note_write(t);
+	return true;
+}
+
 /*
  * Of two who insert the same keys the second finds the entry of the first, since
  * who makes an entry looks for others under the lock of its page.  So one insertion
