@@ -112,7 +112,7 @@ for my $n (1 .. 3)
 {
 	$node->poll_query_until('postgres', 'SELECT count(*) < ' . (20000 - 5000 * $n) . ' FROM file') or die 'nothing is deleted';
 	my $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%' LIMIT 1});
-	if ($n < 3) { kill 'KILL', $pid if $pid ne ''; wait_for_restart($node); }
+	if ($n < 3) { wait_until_gone($pid) if $pid ne '' && kill 'KILL', $pid; wait_for_restart($node); }
 	else { $node->stop('immediate'); $node->start; }
 	is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM file) + (SELECT count(*) FROM gt_garbage WHERE handler IS NOT NULL)'), '20000', 'each row is there, or garbage');
 }
