@@ -58,7 +58,6 @@
 #include "shared/observe.h"
 #include "shared/shmem.h"
 
-#define OVERLOOKED		(10 * INT64CONST(1000)) /* us: most looks at what is due come sooner */
 #define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
 #define TRY_OWN			(5 * USECS_PER_MINUTE)	/* where its own slow runs hold all the others */
 
@@ -184,41 +183,6 @@ role_allows(const Busy *busy, GtSpeed speed, int limit)
 	if (busy->role > limit || speed == GT_SPEED_SLOW)
 		return false;
 	return busy->role_slow + (speed == GT_SPEED_QUICK ? busy->role_unknown : 0) == busy->role;
-}
-
-bool
-gt_slot_is_wanted(void)
-{
-	return OidIsValid(gt_shared->starving) ||
-		(my_database != NULL && OidIsValid(my_database->waits) && my_database->waits != gt_my_slot->role);
-}
-
-/* Is there no slot left, and every worker of this database in the middle of a run? Without the lock a hint. */
-static bool
-all_are_in_runs(void)
-{
-	int			in_use = 0;
-	int			i;
-
-	for (i = 0; i < GT_MAX_WORKERS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		in_use += slot->state != GT_SLOT_FREE;
-		if (slot->state != GT_SLOT_FREE && slot->database == MyDatabaseId && slot->run_since == 0)
-			return false;
-	}
-	return in_use >= gt_max_workers;
-}
-
-bool
-gt_slot_work_waits(void)
-{
-	if (gt_my_slot == NULL)
-		return false;
-	return gt_slot_is_wanted() ||
-		(my_database != NULL && (TimestampTz) pg_atomic_read_u64(&my_database->next_due) < gt_now() - OVERLOOKED &&
-		 all_are_in_runs());
 }
 
 /* So many slow runs may a role have while others wait. */

@@ -14,8 +14,6 @@
 #define GT_IDLE_LIMIT (10 * USECS_PER_SEC)	/* a worker with nothing due gives its slot up */
 #define GT_SLOW (1 * USECS_PER_SEC) /* a run that took longer makes its handler slow */
 
-extern bool gt_slot_is_wanted(void);	/* does another role or database wait for a slot? Without the lock a hint */
-extern bool gt_slot_work_waits(void);	/* or something here that is due for anybody to look at it, while all are in runs? Likewise */
 /* May another process start a run of h now? Says nothing of rates. */
 extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
 /* From when on a run of an object that was in a crash may start; other objects need not wait for it. */

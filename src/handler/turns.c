@@ -20,6 +20,7 @@
 #include "shared/shmem.h"
 #include "shared/wake.h"
 
+#define OVERLOOKED		(10 * INT64CONST(1000)) /* us: most looks at what is due come sooner */
 #define LOG_RATE		10		/* failures a second of one role's SQL that are logged, */
 #define LOG_BURST		30		/* and so many at once */
 
@@ -137,6 +138,41 @@ gt_slot_turn_over(void)
 	result = OidIsValid(gt_shared->starving) && OidIsValid(gt_my_slot->role) && gt_now() > gt_my_slot->turn + GT_TURN;
 	LWLockRelease(gt_shared->lock);
 	return result;
+}
+
+bool
+gt_slot_is_wanted(void)
+{
+	const GtDatabase *db = gt_my_database();
+
+	return OidIsValid(gt_shared->starving) || (OidIsValid(db->waits) && db->waits != gt_my_slot->role);
+}
+
+/* Is there no slot left, and every worker of this database in the middle of a run? Without the lock a hint. */
+static bool
+all_are_in_runs(void)
+{
+	int			in_use = 0;
+	int			i;
+
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		in_use += slot->state != GT_SLOT_FREE;
+		if (slot->state != GT_SLOT_FREE && slot->database == MyDatabaseId && slot->run_since == 0)
+			return false;
+	}
+	return in_use >= gt_max_workers;
+}
+
+bool
+gt_slot_work_waits(void)
+{
+	if (gt_my_slot == NULL)
+		return false;
+	return gt_slot_is_wanted() ||
+		((TimestampTz) pg_atomic_read_u64(&gt_my_database()->next_due) < gt_now() - OVERLOOKED && all_are_in_runs());
 }
 
 bool

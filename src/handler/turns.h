@@ -22,6 +22,8 @@ extern bool gt_role_may_log(Oid role);	/* a failure of its SQL: all processes sh
 /* A worker: SQL of this role is due, which another one has to run; InvalidOid: by a look begun then there was no such role. */
 extern void gt_role_waits(Oid role, TimestampTz looked_at);
 extern bool gt_slot_take_look(void);	/* has another worker told us so? */
+extern bool gt_slot_is_wanted(void);	/* does another role or database wait for a slot? Without the lock a hint */
+extern bool gt_slot_work_waits(void);	/* or something here that is due for anybody to look at it, while all are in runs? Likewise */
 extern bool gt_slot_turn_over(void);	/* has our role had its turn, while somebody needs the slot? */
 
 #endif

@@ -23,7 +23,6 @@
 #include "garbage/objects.h"
 #include "handler/failures.h"
 #include "handler/run.h"
-#include "handler/slots.h"
 #include "handler/tally.h"
 #include "handler/turns.h"
 #include "shared/counts.h"
