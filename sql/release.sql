@@ -100,3 +100,7 @@ SELECT count(*) FROM gt_garbage WHERE object_id = 'release 11';
 SELECT gt_release_many(array_agg(lease_id)) FROM gt_lease_list(object_id => 'release 11');
 CALL gt_reclaim() \g /dev/null
 SELECT t.cleaned();
+
+-- the same leases twice, to be kept: each counts once, and is not lost by being there again
+SELECT gt_release_many(ids || ids, keep => true) FROM (SELECT array_agg(id ORDER BY md5(id::text)) AS ids
+	FROM unnest(gt_lease_create_many(ARRAY(SELECT 'release twice ' || n FROM generate_series(1, 50) n))) id) AS created;

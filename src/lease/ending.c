@@ -84,10 +84,15 @@ by_object(const void *a, const void *b)
 	return order != 0 ? order : memcmp(&x->id, &y->id, sizeof(pg_uuid_t));
 }
 
+/* Of the same lease the first comes first: that is the one that ends it. */
 static int
 by_lease(const void *a, const void *b)
 {
-	return memcmp(&((const EndStep *) a)->id, &((const EndStep *) b)->id, sizeof(pg_uuid_t));
+	const EndStep *x = a;
+	const EndStep *y = b;
+	int			order = memcmp(&x->id, &y->id, sizeof(pg_uuid_t));
+
+	return order != 0 ? order : (x->key > y->key) - (x->key < y->key);
 }
 
 static void
@@ -358,6 +363,7 @@ end_leases(GtTable *leases, GtLeaseKey *keys, EndGroup **groups, int nkeys, bool
 	MemoryContext batch = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(batch, "gt_end", ALLOCSET_DEFAULT_SIZES);
 	EndStep    *steps = gt_alloc_array(nkeys, 2 * sizeof(EndStep));
+	const pg_uuid_t *last = NULL;
 	int			nsteps = 0;
 	int			busy = 0;
 	int			i;
@@ -378,13 +384,14 @@ end_leases(GtTable *leases, GtLeaseKey *keys, EndGroup **groups, int nkeys, bool
 	for (i = 0; i < nsteps; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		/* a batch may hold the same lease twice, next to each other: the second finds no row */
 		if (steps[i].group == NULL)
 			judge_child(leases, steps[i].key);
-		else if (end_one(leases, steps[i].key, steps[i].group, skip, batch) > 0)
+		/* it may be there twice: by name, or as it was before and after a renewal. What was to be done with it is done */
+		else if (last == NULL || memcmp(last, &steps[i].id, sizeof(pg_uuid_t)) != 0)
 		{
-			steps[i].key->busy = true;
-			busy++;
+			last = &steps[i].id;
+			steps[i].key->busy = end_one(leases, steps[i].key, steps[i].group, skip, batch) > 0;
+			busy += steps[i].key->busy;
 		}
 		MemoryContextReset(scratch);
 	}

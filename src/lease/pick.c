@@ -40,6 +40,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/point.h"
 #include "lease/created.h"
 #include "lease/pick.h"
 #include "rights/rights.h"
@@ -304,7 +305,10 @@ pick_lane(Choice *choice, GtLane *lane, int share)
 	if (all || !lane->more)
 		low->gap_after = low->gap_upto = 0;
 	if (lane->more && share > half)
+	{
+		GT_POINT("oldest_picked");
 		pick_newest(choice, lane, share - half);
+	}
 	pick->more = pick->more || lane->more;
 	low->behind = lane->more;
 	if (pick->own)

@@ -27,6 +27,7 @@
  * Fault points (make FAULTS=1), in the order in which a lease comes by:
  *
  *		worker_start	connected, nothing done yet
+ *		oldest_picked	the older half of a role's leases is chosen (pick.c)
  *		lease_chosen	leases whose time is over are chosen (expiry.c)
  *		ended			they are ended, and their objects garbage (expiry.c)
  *		expire_commit	before the commit of that

@@ -62,6 +62,24 @@ no_fault($node, 'adopted');
 finish_background($adopter);
 is($node->safe_psql('copied', $state), 'active', 'and so does everybody');
 
+# A change of a lease that commits when it is over, in the middle of a choice of leases: that finds it twice, as two versions of
+# its row, and it ends once. In a database where the newer version lies behind the others.
+reload_and_see($node, 'garbagetruck.max_workers', '0');
+$node->safe_psql('template1', 'CREATE DATABASE twice');
+$node->safe_psql('twice', 'CREATE EXTENSION garbagetruck');
+my $changer = $node->background_psql('twice');
+my $twice = $changer->query_safe(q{SELECT gt_lease_create('twice', duration => '2 s')});
+$changer->query_safe("BEGIN; SELECT gt_lease_update('$twice', metadata => '{}')");
+$node->safe_psql('twice', q{SELECT gt_lease_create('later', duration => '2 s')});
+$node->poll_query_until('twice', q{SELECT count(*) = 2 FROM gt_leases WHERE state = 'expired'}) or die 'they do not expire';
+fault($node, 'oldest_picked', 'wait');
+my $reclaim = in_background($node, 'twice', 'BEGIN; CALL gt_reclaim(3); COMMIT');
+ok(fault_waits($node, 'oldest_picked'), 'the oldest lease is chosen');
+$changer->query_safe('COMMIT');
+$changer->quit;
+no_fault($node, 'oldest_picked');
+is(finish_background($reclaim), "2\n", 'it is chosen again as it is now, and ends once');
+
 $node->stop;
 done_testing();
 
