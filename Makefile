@@ -32,6 +32,7 @@ OBJS = \
 	src/shared/rows_due.o \
 	src/shared/shmem.o \
 	src/table/entries.o \
+	src/table/find.o \
 	src/table/lock.o \
 	src/table/look.o \
 	src/table/low.o \
@@ -166,6 +167,7 @@ OUR_HEADERS = \
 	src/shared/wake.h \
 	src/shared/where.h \
 	src/table/entries.h \
+	src/table/find.h \
 	src/table/look.h \
 	src/table/low.h \
 	src/table/records.h \

@@ -12,12 +12,14 @@
  *				worker is going to make a pass over leases of this handler
  *		T(n)	chooses leases that are due, as an expiry pass does, and at once lets
  *				others choose; of these it takes those of its handler only
- *				in one subtransaction, for each: locks the object (SKIP LOCKED), judges
- *				the lease by the row that it has read, deletes that very version of the
- *				lease, and the object; and runs the handler, to which they are garbage
+ *				in one subtransaction, for each: reads the object, judges the lease by the
+ *				row that it has read, deletes that very version of the lease, and of the
+ *				object that which it has read, or, where that has been locked by somebody,
+ *				has locked (SKIP LOCKED); and runs the handler, to which they are garbage
  *				success: history, counters, what the runs came to; leaves children behind
  *				failure: the subtransaction is rolled back, and all of them become
- *				garbage, uncharged: the ordinary way finds the culprit
+ *				garbage, uncharged: the ordinary way finds the culprit.  So it is, too,
+ *				when somebody locks an object after its lease is deleted
  *				what did not fit (other leases on the object, not over any more) goes the
  *				ordinary way of gt_end(), after the run
  *				chooses what is next, and writes its record over its own
@@ -62,11 +64,14 @@
 #include "utils/timestamp.h"
 
 #include "base/point.h"
+#include "base/settings.h"
 #include "clean/cleaner.h"
 #include "clean/marks.h"
 #include "clean/optimistic.h"
 #include "clean/record.h"
 #include "garbage/garbage.h"
+#include "garbage/history.h"
+#include "handler/command.h"
 #include "handler/rates.h"
 #include "handler/run.h"
 #include "handler/slots.h"
@@ -189,6 +194,8 @@ typedef struct Whole
 	GtLeaseKey *keys;			/* of the handler */
 	int			nkeys;
 	int			next;			/* of them, to be taken */
+	bool		numbered;		/* somebody is to see the cleanup ids */
+	bool		lost;			/* an object was not to be had: it is all to be undone */
 	bool		others;			/* there are leases that are due and not of the handler */
 	int			other;			/* whose those can be; 0: an expiry pass is to end some */
 	bool		rest;			/* and some of the handler */
@@ -199,20 +206,49 @@ static int
 take(GtItem *items, int want, void *arg)
 {
 	Whole	   *w = arg;
+	GtFinder   *finder = gt_finder_begin(&w->objects, GT_OBJECT_PKEY, 2);
 	int			n = 0;
 
-	while (n < want && w->next < w->nkeys)
+	while (n < want && w->next < w->nkeys && !w->lost)
 	{
 		GtItem	   *item = &items[n];
+		GtTaken		taken = gt_end_with_object(finder, &w->objects, &w->leases, &w->keys[w->next++], w->h.id, &item->row);
 
-		if (!gt_end_with_object(&w->objects, &w->leases, &w->keys[w->next++], w->h.id, &item->row))
+		w->lost = taken == GT_LOST;
+		if (taken != GT_TAKEN)
 			continue;
-		item->cleanup_id = GT_INT64(&item->row, O_CLEANUP_ID);
+		if (w->numbered)
+			item->cleanup_id = gt_garbage_number(&item->row);
 		item->attempt = 1;
 		n++;
 	}
+	gt_finder_end(finder);
 	GT_POINT("whole_taken");
-	return n;
+	return w->lost ? -1 : n;
+}
+
+/* What the history is to tell of the items, whose leases have ended at that time. */
+static void
+write_history(Whole *w, GtItem *items, int n, TimestampTz at)
+{
+	GtEvents   *events = gt_events_begin(2 * n);
+	GtItem	   *item = items;
+	int			i;
+
+	for (i = 0; i < w->next && events != NULL; i++)
+	{
+		GtRow		object;
+
+		if (!w->keys[i].ended)
+			continue;
+		object = item->row;
+		GT_SET_NULL(&object, O_CLEANUP_ID);
+		GT_SET(&object, O_SERVICE_ID, w->keys[i].row->v[L_SERVICE_ID]);
+		gt_events_add(events, at, "expired", &object);
+		gt_events_add_run(events, "cleaned", &w->h, item, gt_garbage_lag(&item->row, &w->h));
+		item++;
+	}
+	gt_events_write(events);
 }
 
 /* All have gone well. */
@@ -222,6 +258,7 @@ write_success(Whole *w, GtItem *items, int n, TimestampTz start)
 	int64		longest = 0;
 	int			i;
 
+	write_history(w, items, n, start);
 	for (i = 0; i < n; i++)
 	{
 		GtItem	   *item = &items[i];
@@ -230,7 +267,6 @@ write_success(Whole *w, GtItem *items, int n, TimestampTz start)
 		gt_observe_cleanup(w->h.id, w->h.owner, true, item->took, Max(start - GT_TIME(&item->row, O_SINCE), 0));
 		if (w->h.kind == GT_KIND_SQL)
 			start += item->took;
-		gt_garbage_tell_cleaned(&w->h, item);
 	}
 	gt_end_finish(&w->leases, w->keys, w->next);
 	gt_tally(&w->h, n, 0, NULL);
@@ -248,6 +284,8 @@ write_failure(Whole *w, TimestampTz start, bool looked)
 
 	for (i = 0; i < w->nkeys; i++)
 		w->keys[i].ended = false;
+	if (w->lost)
+		return;					/* it was not the handler's doing */
 	gt_handler_proved(&w->h, false);
 	gt_handler_rests(&w->h, looked ? LONG_REST : Max(REST, REST_FACTOR * took));
 	if (took > GT_SLOW)
@@ -299,6 +337,7 @@ end_and_clean(GtLeaseKey *keys, int n, GtExpiry *result, void *arg)
 		return 0;
 	room = w->h.kind == GT_KIND_SQL_BATCH ? Min(w->nkeys, gt_batch_limit(w->h.id)) : w->nkeys;
 	items = palloc0(room * sizeof(GtItem));
+	w->numbered = gt_history == GT_HISTORY_ALL || (gt_command_mentions(w->h.command) & GT_MENTIONS_CLEANUP_ID) != 0;
 	start = gt_now();
 	ran = gt_run_whole(&w->h, items, room, take, w, &looked);
 	GT_POINT("whole_run");

@@ -184,10 +184,13 @@ forget_object(GtTable *objects, GtRow *row)
 
 /* ---------------------------------------------------------------- what becomes of it */
 
-static int64
-next_cleanup_id(void)
+int64
+gt_garbage_number(GtRow *row)
 {
-	return nextval_internal(gt_sequence(GT__CLEANUP_ID), false);
+	int64		id = nextval_internal(gt_sequence(GT__CLEANUP_ID), false);
+
+	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(id));
+	return id;
 }
 
 /*
@@ -229,7 +232,6 @@ static void
 become_garbage(GtRow *row, TimestampTz ended_at, TimestampTz due_at)
 {
 	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_WAITING));
-	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(next_cleanup_id()));
 	GT_SET(row, O_SINCE, TimestampTzGetDatum(ended_at));
 	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
 	GT_SET(row, O_ATTEMPTS, Int32GetDatum(0));
@@ -272,6 +274,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 	if (gt_in_cleanup)
 		due_at = Max(due_at, gt_now() + LEAST_DELAY);
 	become_garbage(row, ended_at, due_at);
+	(void) gt_garbage_number(row);
 	gt_observe_gauges(0, 1, 0);
 	if (h == NULL)
 	{
@@ -284,14 +287,18 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 
 /*
  * The same where it is to be cleaned in this very subtransaction: what would be
- * written is in `row` only, and the object goes, as it does when it is clean.
+ * written is in `row` only, without a number, and the object goes, as it does when it
+ * is clean.  false: it was not locked, and somebody has it.
  */
-void
-gt_garbage_take(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at)
+bool
+gt_garbage_take(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at, bool locked)
 {
 	GT_SET(row, O_LEASE_ID, UUIDPGetDatum(last_lease));
 	become_garbage(row, ended_at, ended_at);
+	if (!locked)
+		return gt_try_delete(objects, row);
 	gt_delete(objects, row);
+	return true;
 }
 
 /*
@@ -334,18 +341,11 @@ gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, i
 	remove_garbage(objects, row);
 }
 
-/* The same, by a run of ours; of what gt_garbage_take() has taken away it is all there is to write. */
-void
-gt_garbage_tell_cleaned(const GtHandler *h, const GtItem *item)
-{
-	gt_history_add_attempt("cleaned", &item->row, h->name, item->attempt, gt_garbage_lag(&item->row, h), item->took, NULL, h,
-						   item->rows);
-}
-
+/* The same, by a run of ours. */
 void
 gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item)
 {
-	gt_garbage_tell_cleaned(h, item);
+	gt_history_add_attempt("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h), item->took, NULL, h, item->rows);
 	remove_garbage(objects, row);
 }
 

@@ -15,7 +15,6 @@ extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, in
 #define GT_BACK_OFF		(-1)	/* for retry_after, us: the delay is the back-off's, or the handler's own; */
 #define GT_FINAL		(-2)	/* there is no next attempt */
 
-extern void gt_garbage_tell_cleaned(const GtHandler *h, const GtItem *item);	/* in the history */
 extern void gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item);
 extern void gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, const char *error, int64 retry_after, int64 took);
 extern void gt_garbage_not_now(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 retry_after);	/* that was none */

@@ -19,7 +19,6 @@
 #include "base/settings.h"
 #include "base/text.h"
 #include "garbage/history.h"
-#include "handler/handler.h"
 #include "shared/clock.h"
 #include "table/records.h"
 #include "table/scan.h"
@@ -54,6 +53,37 @@ copy_column(GtRow *to, int column, const GtRow *from, int source)
 	to->isnull[column] = from->isnull[source];
 }
 
+/* The row of an event that is kept. */
+static void
+make_row(GtRow *row, TimestampTz at, const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took)
+{
+	gt_row_init(row);
+	GT_SET(row, HISTORY_AT, TimestampTzGetDatum(at));
+	GT_SET(row, HISTORY_EVENT, CStringGetTextDatum(event));
+	copy_column(row, HISTORY_OBJECT_TYPE, object, O_OBJECT_TYPE);
+	copy_column(row, HISTORY_OBJECT_ID, object, O_OBJECT_ID);
+	copy_column(row, HISTORY_OWNER, object, O_OWNER);
+	copy_column(row, HISTORY_CLEANUP_ID, object, O_CLEANUP_ID);
+	copy_column(row, HISTORY_LEASE_ID, object, O_LEASE_ID);
+	copy_column(row, HISTORY_SERVICE_ID, object, O_SERVICE_ID);
+	copy_column(row, HISTORY_HANDLER_ID, object, O_HANDLER);
+	if (attempt >= 0)
+		GT_SET(row, HISTORY_ATTEMPT, Int32GetDatum(attempt));
+	if (handler != NULL)
+		GT_SET(row, HISTORY_HANDLER, CStringGetTextDatum(handler));
+	GT_SET(row, HISTORY_ID, gt_random_id());
+	set_interval(row, HISTORY_LAG, lag);
+	set_interval(row, HISTORY_TOOK, took);
+}
+
+static void
+set_run(GtRow *row, const GtHandler *h, int64 rows)
+{
+	GT_SET(row, HISTORY_HANDLER_VERSION, Int32GetDatum(h->version));
+	if (rows >= 0)
+		GT_SET(row, HISTORY_AFFECTED, Int64GetDatum(rows));
+}
+
 void
 gt_history_add_attempt(const char *event, const GtRow *object, const char *handler, int attempt,
 					   int64 lag, int64 took, const char *error, const GtHandler *h, int64 rows)
@@ -63,33 +93,66 @@ gt_history_add_attempt(const char *event, const GtRow *object, const char *handl
 
 	if (!history_wants(event))
 		return;
-	gt_row_init(&row);
-	GT_SET(&row, HISTORY_AT, TimestampTzGetDatum(gt_now()));
-	GT_SET(&row, HISTORY_EVENT, CStringGetTextDatum(event));
-	copy_column(&row, HISTORY_OBJECT_TYPE, object, O_OBJECT_TYPE);
-	copy_column(&row, HISTORY_OBJECT_ID, object, O_OBJECT_ID);
-	copy_column(&row, HISTORY_OWNER, object, O_OWNER);
-	copy_column(&row, HISTORY_CLEANUP_ID, object, O_CLEANUP_ID);
-	copy_column(&row, HISTORY_LEASE_ID, object, O_LEASE_ID);
-	copy_column(&row, HISTORY_SERVICE_ID, object, O_SERVICE_ID);
-	copy_column(&row, HISTORY_HANDLER_ID, object, O_HANDLER);
-	if (attempt >= 0)
-		GT_SET(&row, HISTORY_ATTEMPT, Int32GetDatum(attempt));
-	if (handler != NULL)
-		GT_SET(&row, HISTORY_HANDLER, CStringGetTextDatum(handler));
-	GT_SET(&row, HISTORY_ID, gt_random_id());
-	set_interval(&row, HISTORY_LAG, lag);
-	set_interval(&row, HISTORY_TOOK, took);
+	make_row(&row, gt_now(), event, object, handler, attempt, lag, took);
 	if (error != NULL)
 		GT_SET(&row, HISTORY_ERROR, gt_error_text(error));
 	if (h != NULL)
-		GT_SET(&row, HISTORY_HANDLER_VERSION, Int32GetDatum(h->version));
-	if (rows >= 0)
-		GT_SET(&row, HISTORY_AFFECTED, Int64GetDatum(rows));
+		set_run(&row, h, rows);
 
 	gt_open(&history, GT__HISTORY, RowExclusiveLock);
 	gt_insert(&history, &row);
 	gt_close(&history);
+}
+
+/* ---------------------------------------------------------------- many events */
+
+struct GtEvents
+{
+	int			n;
+	GtRow		rows[FLEXIBLE_ARRAY_MEMBER];
+};
+
+GtEvents *
+gt_events_begin(int room)
+{
+	GtEvents   *events = gt_history != GT_HISTORY_ALL ? NULL :
+		MemoryContextAllocHuge(CurrentMemoryContext, offsetof(GtEvents, rows) + room * sizeof(GtRow));
+
+	if (events != NULL)
+		events->n = 0;
+	return events;
+}
+
+void
+gt_events_add(GtEvents *events, TimestampTz at, const char *event, const GtRow *object)
+{
+	if (events != NULL)
+		make_row(&events->rows[events->n++], at, event, object, NULL, -1, -1, -1);
+}
+
+void
+gt_events_add_run(GtEvents *events, const char *event, const GtHandler *h, const GtItem *item, int64 lag)
+{
+	GtRow	   *row;
+
+	if (events == NULL)
+		return;
+	row = &events->rows[events->n++];
+	make_row(row, gt_now(), event, &item->row, h->name, item->attempt, lag, item->took);
+	set_run(row, h, item->rows);
+}
+
+void
+gt_events_write(GtEvents *events)
+{
+	GtTable		history;
+
+	if (events == NULL || events->n == 0)
+		return;
+	gt_open(&history, GT__HISTORY, RowExclusiveLock);
+	gt_insert_many(&history, events->rows, events->n);
+	gt_close(&history);
+	events->n = 0;
 }
 
 /*

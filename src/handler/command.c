@@ -28,6 +28,23 @@ const Oid gt_batch_types[GT_NPARAMS] = {
 	INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID
 };
 
+/* As the scanner reads them. */
+uint32
+gt_command_mentions(const char *command)
+{
+	uint32		result = 0;
+	const char *c;
+
+	for (c = strchr(command, '$'); c != NULL; c = strchr(c + 1, '$'))
+	{
+		int			number = (int) strtol(c + 1, NULL, 10);
+
+		if (number >= 1 && number <= GT_NPARAMS)
+			result |= GT_MENTIONS(number);
+	}
+	return result;
+}
+
 /* What a statement that is refused is called. */
 static const char *
 statement_name(RawStmt *statement)

@@ -16,6 +16,10 @@
 extern const Oid gt_natural_types[GT_NPARAMS];
 extern const Oid gt_batch_types[GT_NPARAMS];
 
+/* Which of $1 to $9 there are in it, as bits; more than that where one is in a comment or the like. */
+extern uint32 gt_command_mentions(const char *command);
+#define GT_MENTIONS(number)	(UINT32_C(1) << (number))
+#define GT_MENTIONS_CLEANUP_ID GT_MENTIONS(9)
 extern void gt_command_types(const GtHandler *h, Oid *types);	/* of $1 to $9, as the command wants them */
 extern void gt_command_check(const GtHandler *h);	/* raises what is wrong with it */
 

@@ -194,9 +194,9 @@ gt_plan_prepare(GtPlan *plan, const GtHandler *h)
 
 /* ---------------------------------------------------------------- parameters */
 
-/* $1 to $9 of one item, in their natural types. */
+/* $1 to $9 of one item, in their natural types, each so many places behind the one before. */
 static void
-natural_values(const GtItem *item, Datum *values, bool *isnull)
+natural_values(const GtItem *item, Datum *values, bool *isnull, int step)
 {
 	static const int attributes[7] = {
 		O_OBJECT_ID, O_OBJECT_TYPE, O_PAYLOAD, O_METADATA, O_LEASE_ID, O_SERVICE_ID, O_FENCE
@@ -205,12 +205,12 @@ natural_values(const GtItem *item, Datum *values, bool *isnull)
 
 	for (i = 0; i < 7; i++)
 	{
-		values[i] = item->row.v[attributes[i]];
-		isnull[i] = item->row.isnull[attributes[i]];
+		values[i * step] = item->row.v[attributes[i]];
+		isnull[i * step] = item->row.isnull[attributes[i]];
 	}
-	values[7] = Int32GetDatum(item->attempt);
-	values[8] = Int64GetDatum(item->cleanup_id);
-	isnull[7] = isnull[8] = false;
+	values[7 * step] = Int32GetDatum(item->attempt);
+	values[8 * step] = Int64GetDatum(item->cleanup_id);
+	isnull[7 * step] = isnull[8 * step] = false;
 }
 
 static ParamListInfo
@@ -221,7 +221,7 @@ params_of_item(GtPlan *plan, const GtItem *item)
 	bool		isnull[GT_NPARAMS];
 	int			i;
 
-	natural_values(item, values, isnull);
+	natural_values(item, values, isnull, 1);
 	for (i = 0; i < GT_NPARAMS; i++)
 	{
 		Conversion *c = &plan->conversion[i];
@@ -244,30 +244,35 @@ params_of_item(GtPlan *plan, const GtItem *item)
 	return params;
 }
 
+/* The arrays, of those that the command names: nobody sees the others. */
 static ParamListInfo
-params_of_set(const GtItem *items, int n)
+params_of_set(const GtHandler *h, const GtItem *items, int n)
 {
 	ParamListInfo params = makeParamList(GT_NPARAMS);
-	ArrayBuildState *arrays[GT_NPARAMS];
-	Datum		values[GT_NPARAMS];
-	bool		isnull[GT_NPARAMS];
+	uint32		mentions = gt_command_mentions(h->command);
+	Datum	   *values = palloc(GT_NPARAMS * n * sizeof(Datum));
+	bool	   *isnull = palloc(GT_NPARAMS * n * sizeof(bool));
+	int			lower = 1;
 	int			i;
 	int			p;
 
-	for (p = 0; p < GT_NPARAMS; p++)
-		arrays[p] = initArrayResult(gt_natural_types[p], CurrentMemoryContext, false);
 	for (i = 0; i < n; i++)
-	{
-		natural_values(&items[i], values, isnull);
-		for (p = 0; p < GT_NPARAMS; p++)
-			arrays[p] = accumArrayResult(arrays[p], values[p], isnull[p], gt_natural_types[p], CurrentMemoryContext);
-	}
+		natural_values(&items[i], &values[i], &isnull[i], n);
 	for (p = 0; p < GT_NPARAMS; p++)
 	{
-		params->params[p].ptype = gt_batch_types[p];
-		params->params[p].pflags = PARAM_FLAG_CONST;
-		params->params[p].isnull = false;
-		params->params[p].value = makeArrayResult(arrays[p], CurrentMemoryContext);
+		ParamExternData *param = &params->params[p];
+		int16		length;
+		bool		by_value;
+		char		align;
+
+		param->ptype = gt_batch_types[p];
+		param->pflags = PARAM_FLAG_CONST;
+		param->isnull = (mentions & GT_MENTIONS(p + 1)) == 0;
+		if (param->isnull)
+			continue;
+		get_typlenbyvalalign(gt_natural_types[p], &length, &by_value, &align);
+		param->value = PointerGetDatum(construct_md_array(&values[p * n], &isnull[p * n], 1, &n, &lower,
+														  gt_natural_types[p], length, by_value, align));
 	}
 	return params;
 }
@@ -275,7 +280,7 @@ params_of_set(const GtItem *items, int n)
 ParamListInfo
 gt_plan_params(GtPlan *plan, const GtHandler *h, const GtItem *items, int n)
 {
-	return h->kind == GT_KIND_SQL_BATCH ? params_of_set(items, n) : params_of_item(plan, items);
+	return h->kind == GT_KIND_SQL_BATCH ? params_of_set(h, items, n) : params_of_item(plan, items);
 }
 
 SPIPlanPtr

@@ -87,6 +87,7 @@ typedef struct Runs
 	void	   *take_arg;
 	int			taken;			/* how many it has given */
 	bool		looked;			/* a run of them has asked for leases or garbage */
+	bool		lost;			/* some could not be given: all is to be undone */
 
 	/* of the run in progress */
 	int64		snooze;			/* us; < 0: gt_snooze() was not called */
@@ -194,7 +195,8 @@ do_whole(Runs *runs, GtItem *items, int n)
 		MemoryContextSwitchTo(runs->caller);
 		got = runs->take(next, one_run ? n : 1, runs->take_arg);
 		MemoryContextSwitchTo(runs->scratch);
-		if (got == 0)
+		runs->lost = got < 0;
+		if (got <= 0)
 			break;
 		runs->taken += got;
 		do_part(runs, next, got);
@@ -344,7 +346,7 @@ run_guarded(Runs *runs, GtItem *items, int n, bool *kept)
 		else
 			do_run(runs, items, n);
 		error_context_stack = callback.previous;
-		*kept = runs->snooze < 0 && !runs->looked;
+		*kept = runs->snooze < 0 && !runs->looked && !runs->lost;
 		if (*kept)
 			ReleaseCurrentSubTransaction();
 		else

@@ -54,8 +54,8 @@ extern int	gt_run_sql(const GtHandler *h, GtItem *items, int n, bool in_block, G
  * Runs it in one subtransaction for up to n items, all or none: whatever goes wrong
  * rolls all of it back, and nobody is charged.  `take` is called in that
  * subtransaction, right before a run (of kind sql_batch: once for all), for up to
- * `want` items, and says how many there are (0: no more).  Returns how many were run, in
- * order, or -1: none.  *looked: because it has asked for leases or garbage,
+ * `want` items, and says how many there are (0: no more; -1: all is to be undone).  Returns
+ * how many were run, in order, or -1: none.  *looked: because it has asked for leases or garbage,
  * of which it can not be shown what is to be seen in a run.
  */
 typedef int (*GtTake) (GtItem *items, int want, void *arg);

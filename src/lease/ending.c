@@ -28,6 +28,7 @@
  */
 #include "postgres.h"
 
+#include "access/stratnum.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -36,6 +37,7 @@
 #include "utils/uuid.h"
 
 #include "base/check.h"
+#include "base/point.h"
 #include "base/settings.h"
 #include "base/text.h"
 #include "garbage/history.h"
@@ -50,6 +52,7 @@
 #include "shared/due.h"
 #include "shared/ids.h"
 #include "shared/renewals.h"
+#include "table/find.h"
 #include "table/records.h"
 
 #define FEW			16			/* leases, of each of which it is looked whether it has children */
@@ -98,14 +101,18 @@ by_lease(const void *a, const void *b)
 static void
 keep_column(GtRow *object, int column, const GtRow *lease, int source, MemoryContext context, bool by_value, int length)
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
+	MemoryContext old;
 
 	object->isnull[column] = lease->isnull[source];
-	object->v[column] = lease->isnull[source] ? (Datum) 0 : datumCopy(lease->v[source], by_value, length);
+	object->v[column] = lease->v[source];
+	if (lease->isnull[source] || context == NULL)
+		return;
+	old = MemoryContextSwitchTo(context);
+	object->v[column] = datumCopy(lease->v[source], by_value, length);
 	MemoryContextSwitchTo(old);
 }
 
-/* What the handler will be given is that of this lease, which ends: the object keeps it. */
+/* What the handler will be given is that of this lease, which ends: the object keeps it. context: NULL where its row stays as long. */
 static void
 keep_spec(GtRow *object, const GtRow *lease, MemoryContext context)
 {
@@ -445,18 +452,41 @@ count_ended(const GtLeaseKey *keys, int n)
 	return expired + released;
 }
 
+/* Can any of these have children? Of what lies before them in the index nothing is looked at: dead children, for the most part. */
+static bool
+may_have_children(GtTable *leases, const GtLeaseKey *keys, int n)
+{
+	const pg_uuid_t *first = &keys[0].id;
+	const pg_uuid_t *last = &keys[0].id;
+	GtScan	   *scan;
+	GtRow		child;
+	bool		found;
+	int			i;
+
+	for (i = 1; i < n; i++)
+	{
+		if (memcmp(&keys[i].id, first, sizeof(pg_uuid_t)) < 0)
+			first = &keys[i].id;
+		if (memcmp(&keys[i].id, last, sizeof(pg_uuid_t)) > 0)
+			last = &keys[i].id;
+	}
+	scan = gt_scan_begin_bound(leases, GT_LEASE_PARENT, 0, NULL, BTGreaterEqualStrategyNumber, UUIDPGetDatum(first));
+	found = gt_scan_next(scan, &child) && memcmp(DatumGetUUIDP(child.v[L_PARENT]), last, sizeof(pg_uuid_t)) <= 0;
+	gt_scan_end(scan);
+	return found;
+}
+
 /*
  * Ended leases leave children behind for the worker.  A child has none.  Most
- * databases have none at all, which one look tells of a whole batch; of a few
- * leases that look is not worth it: it walks over all dead children.
+ * databases have none at all, which one look tells of a whole batch; for a few
+ * leases that look is not worth it.
  */
 static void
 leave_children(GtTable *leases, GtLeaseKey *keys, int n)
 {
-	GtRow		child;
 	int			i;
 
-	if (n > FEW && !gt_fetch(leases, GT_LEASE_PARENT, 0, NULL, &child))
+	if (n > FEW && !may_have_children(leases, keys, n))
 		return;
 	for (i = 0; i < n; i++)
 		if (keys[i].ended && !keys[i].child)
@@ -481,30 +511,39 @@ gt_end_may_take_object(const GtLeaseKey *key)
 	return !key->child && delay == 0;
 }
 
-/* Locks as gt_end() does that skips; what it passes over has lost nothing. */
-bool
-gt_end_with_object(GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler, GtRow *object)
+/*
+ * As gt_end() that skips; what it passes over has lost nothing.  An object that nobody
+ * has locked is not locked here either before it is deleted, which does as well, see
+ * gt_try_delete(): the lease goes first, and where somebody is quicker with the
+ * object then, which is a matter of microseconds, that is undone.
+ */
+GtTaken
+gt_end_with_object(GtFinder *finder, GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler, GtRow *object)
 {
 	Datum		of[2];
-	GtRow		lease = *key->row;
 	TimestampTz over_at;
+	bool		untouched;
 
 	key->reason = GT_END_EXPIRED;
 	key->ended = key->orphans = key->busy = false;
-	of[0] = lease.v[L_OBJECT_ID];
-	of[1] = lease.v[L_OBJECT_TYPE];
-	if (!gt_fetch(objects, GT_OBJECT_PKEY, 2, of, object) || !is_all_of_object(key, object, handler) ||
-		gt_lock(objects, object, LockTupleExclusive, true) != GT_LOCKED || !is_all_of_object(key, object, handler) ||
-		!is_over(key, &lease, &over_at) || !gt_try_delete(leases, &lease))
-		return false;
+	of[0] = key->row->v[L_OBJECT_ID];
+	of[1] = key->row->v[L_OBJECT_TYPE];
+	if (!gt_find(finder, of, object, &untouched) || !is_all_of_object(key, object, handler))
+		return GT_NOT_TAKEN;
+	if (!untouched &&
+		(gt_lock(objects, object, LockTupleExclusive, true) != GT_LOCKED || !is_all_of_object(key, object, handler)))
+		return GT_NOT_TAKEN;
+	if (!is_over(key, key->row, &over_at) || !gt_try_delete(leases, key->row))
+		return GT_NOT_TAKEN;
 	gt_renewal_ended(&key->id);
 	if (!object->isnull[O_SPEC_LEASE])
-		keep_spec(object, &lease, CurrentMemoryContext);
-	record(object, &lease, GT_END_EXPIRED);
-	gt_garbage_take(objects, object, &key->id, over_at);
+		keep_spec(object, key->row, NULL);
+	GT_POINT("whole_lease");
+	if (!gt_garbage_take(objects, object, &key->id, over_at, !untouched))
+		return GT_LOST;
 	key->ended_at = over_at;
 	key->ended = true;
-	return true;
+	return GT_TAKEN;
 }
 
 void

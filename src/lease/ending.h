@@ -9,6 +9,7 @@
 #define GT_ENDING_H
 
 #include "garbage/objects.h"
+#include "table/find.h"
 
 typedef struct GtLeaseKey		/* enough to lock in order */
 {
@@ -37,12 +38,20 @@ extern int	gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip);
 /*
  * Ends a lease whose row is known, if it is over, and takes its object away with
  * it, for whoever cleans that in this very subtransaction: `object` is the garbage that
- * it would be, of this handler.  false: it is not so, or somebody has a row of it;
- * then gt_end() is to judge it.  The first says what speaks against it beforehand, the
+ * it would be, of this handler, but for its cleanup_id.  GT_NOT_TAKEN: it is not so, or somebody has a row of it;
+ * then gt_end() is to judge it.  GT_LOST: the subtransaction is to be rolled back, and
+ * gt_end() to judge all of it.  The first says what speaks against it beforehand, the
  * last what is still to be done of those that have ended, once it is certain.
  */
+typedef enum
+{
+	GT_NOT_TAKEN, GT_TAKEN, GT_LOST
+} GtTaken;
+
 extern bool gt_end_may_take_object(const GtLeaseKey *key);
-extern bool gt_end_with_object(GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler, GtRow *object);
+/* finder: of objects, by GT_OBJECT_PKEY */
+extern GtTaken gt_end_with_object(GtFinder *finder, GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler,
+								  GtRow *object);
 extern void gt_end_finish(GtTable *leases, GtLeaseKey *keys, int n);
 /* Its children are to be ended by the worker, in the turn of this role. */
 extern void gt_orphan_add(Datum parent, Oid owner, bool expired, TimestampTz ended_at);

@@ -42,7 +42,8 @@
  * and in a pass that ends and cleans in one (optimistic.c), in the place of the last three:
  *
  *		whole_chosen	its leases are chosen, others may choose
- *		whole_taken		in its subtransaction: some are ended, with their objects
+ *		whole_lease		in its subtransaction: a lease is deleted, its object not yet (ending.c)
+ *		whole_taken		some are ended, with their objects
  *		whole_run		its handler has run, or failed
  *		whole_written	what came of it is written
  *

@@ -242,14 +242,22 @@ at_end_of_transaction(XactEvent event, void *arg)
 	deltas = NULL;
 }
 
-/* What was done with one handler, in this delta. */
 static Ran *
-ran_of(Delta *delta, int handler)
+find_ran(const Delta *delta, int handler)
 {
 	Ran		   *r;
 
 	for (r = delta->ran; r != NULL && r->handler != handler; r = r->next)
 		;
+	return r;
+}
+
+/* What was done with one handler, in this delta. */
+static Ran *
+ran_of(Delta *delta, int handler)
+{
+	Ran		   *r = find_ran(delta, handler);
+
 	if (r == NULL)
 	{
 		r = MemoryContextAllocZero(TopTransactionContext, sizeof(Ran));
@@ -452,11 +460,15 @@ gt_observe_cleanup(int handler, Oid owner, bool ok, int64 took, int64 lag)
 	if (delta == NULL)
 		return;
 	if (lag >= 0)
-		gt_observe_lag(lag);
-	r = ran_of(delta, handler);
-	gt_observe_lock();
-	(void) gt_handler_entry(handler, owner);	/* made now, and not in the callback */
-	gt_observe_unlock();
+		observe_value(&delta->counted.lag, lag);
+	r = find_ran(delta, handler);
+	if (r == NULL)
+	{
+		r = ran_of(delta, handler);
+		gt_observe_lock();
+		(void) gt_handler_entry(handler, owner);	/* made now, and not in the callback; once for all of a batch */
+		gt_observe_unlock();
+	}
 	if (ok)
 		r->cleaned++;
 	else

@@ -145,12 +145,34 @@ put_times_right(GtRow *row)
 			GT_SET(row, times[i], TimestampTzGetDatum(GT_TIME(row, times[i]) - row->ahead));
 }
 
+/* Copies the values that lie outside of their datums to one piece of memory, of so many bytes. */
+static void
+copy_values(TupleDesc desc, GtRow *row, int natts, Size bytes)
+{
+	char	   *to = palloc(bytes);
+	int			i;
+
+	for (i = 0; i < natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		Size		size;
+
+		if (row->isnull[i] || att->attbyval)
+			continue;
+		size = datumGetSize(row->v[i], false, att->attlen);
+		memcpy(to, DatumGetPointer(row->v[i]), size);
+		row->v[i] = PointerGetDatum(to);
+		to += MAXALIGN(size);
+	}
+}
+
 /* Copies the row in the slot of the table; toasted values stay toasted. brief: see gt_scan_next_brief(). */
 void
 gt_copy_columns(GtTable *t, GtRow *row, bool brief)
 {
 	TupleDesc	desc = RelationGetDescr(t->rel);
 	int			natts = brief ? GT_BRIEF_ATTS : t->natts;
+	Size		bytes = 0;
 	bool		isnull;
 	int			i;
 
@@ -162,9 +184,12 @@ gt_copy_columns(GtTable *t, GtRow *row, bool brief)
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
 		row->isnull[i] = t->slot->tts_isnull[i] || (brief && !att->attbyval);
-		row->v[i] = row->isnull[i] ? (Datum) 0 :
-			datumCopy(t->slot->tts_values[i], att->attbyval, att->attlen);
+		row->v[i] = row->isnull[i] ? (Datum) 0 : t->slot->tts_values[i];
+		if (!row->isnull[i] && !att->attbyval)
+			bytes += MAXALIGN(datumGetSize(row->v[i], false, att->attlen));
 	}
+	if (bytes > 0)
+		copy_values(desc, row, natts, bytes);
 	row->brief = brief;
 	row->ahead = 0;
 	if (t->id == GT_OBJECT && !brief)

@@ -82,6 +82,25 @@ for my $handler (qw(clean set))
 	is($node->safe_psql('postgres', "SELECT count(*) FROM cleaned WHERE id = 'waited for $handler'"), '1', "$handler: it was cleaned before");
 }
 
+# Somebody is quicker with an object, once its lease is deleted: that is undone, and all of them go the ordinary way.
+for my $handler (qw(clean set))
+{
+	prove_itself($handler, 1);
+	fault($node, 'whole_lease', 'wait');
+	run_out($handler, "lost $handler");
+	ok(fault_waits($node, 'whole_lease'), "$handler: a lease is deleted");
+	my $quicker = $node->background_psql('postgres');
+	$quicker->query_safe("BEGIN; SELECT object_id FROM _garbagetruck.gt_object WHERE object_id LIKE '_ lost $handler' FOR UPDATE SKIP LOCKED");
+	no_fault($node, 'whole_lease');
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gt_workers WHERE state IN ('expiring', 'cleaning')}), "$handler: nobody waits for it");
+	is($node->safe_psql('postgres', "SELECT count(*) FROM cleaned WHERE id LIKE '_ lost $handler'"), '0', "$handler: nothing is cleaned");
+	$quicker->query_safe('COMMIT');
+	$quicker->quit;
+	is(eventually($node, 'postgres', "SELECT count(*), count(DISTINCT id), min(attempt), max(attempt) FROM cleaned WHERE id LIKE '_ lost $handler'", '5|5|1|1'),
+		'5|5|1|1', "$handler: then all are, each once, by a first attempt");
+}
+$node->restart;    # else they rest
+
 # One that fails: nobody but it is charged.
 for my $handler (qw(clean set))
 {
