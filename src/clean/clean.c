@@ -55,12 +55,14 @@
 #include "handler/use.h"
 #include "shared/counts.h"
 #include "shared/shmem.h"
+#include "table/low.h"
 #include "table/records.h"
 #include "table/relations.h"
 #include "table/scan.h"
 #include "table/versions.h"
 #include "ttl/ttl.h"
 
+#define NO_HANDLER	0			/* of what is only forgotten, in its queue */
 #define FORGET_AGAIN (10 * 1000)	/* us for each object to be forgotten that others have locked, until the next look */
 
 /* `worker`: of a worker process, else of a session. */
@@ -385,46 +387,78 @@ run_recorded(GtCleaner *c, GtPass *pass)
 	GT_POINT("outcome_written");
 }
 
+/* Objects of which only regrant_at was left, and that from there on. Returns how many others have locked. */
+static int
+forget_from(GtTable *objects, TimestampTz from, TimestampTz now, TimestampTz *first, TimestampTz *next)
+{
+	int			limit = gt_batch_size;
+	int			busy = 0;
+	GtScan	   *scan = gt_scan_begin_null(objects, GT_OBJECT_DUE, from);
+	GtRow		row;
+
+	while (gt_scan_next(scan, &row))
+	{
+		GtLockResult result;
+
+		*first = Min(*first, GT_TIME(&row, O_DUE_AT));
+		if (GT_TIME(&row, O_DUE_AT) > now || --limit < 0)
+		{
+			*next = Min(*next, GT_TIME(&row, O_DUE_AT));
+			break;
+		}
+		/* it may have been leased meanwhile, and forgotten again until another time */
+		result = gt_lock(objects, &row, LockTupleExclusive, true);
+		busy += result == GT_BUSY;
+		if (result == GT_LOCKED && GT_CHAR(&row, O_STATE) == GT_STATE_FORGOTTEN && GT_TIME(&row, O_DUE_AT) <= now)
+			gt_delete(objects, &row);
+	}
+	gt_scan_end(scan);
+	return busy;
+}
+
 /*
- * Objects of which only regrant_at was left go when that is past.  What others have
- * locked is not looked at again at once, the less so the more there is of it.
+ * They go when that is past.  What others have locked is not looked at again at
+ * once, the less so the more there is of it; and dead entries of those that have gone
+ * are not walked over each time (low.c).
  */
 static void
 forget_forgotten(GtPass *pass)
 {
 	static TimestampTz not_before = 0;
 	TimestampTz now = gt_now();
-	int			limit = gt_batch_size;
-	int			busy = 0;
 	TimestampTz next = GT_NEVER;
+	TimestampTz first = GT_NEVER;
+	TimestampTz from;
+	bool		all;
+	int			busy;
+	GtLow		low;
 	GtTable		objects;
-	GtScan	   *scan;
-	GtRow		row;
 
 	if (now < not_before)
 	{
 		pass->next = Min(pass->next, not_before);
 		return;
 	}
+	gt_low_recall(&low, GT_OBJECT_DUE, NO_HANDLER);
+	all = gt_low_all_is_due(&low, now);
+	from = all ? PG_INT64_MIN : low.low;
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
-	scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE);
-	while (gt_scan_next(scan, &row))
+	busy = forget_from(&objects, from, now, &first, &next);
+	if (first == GT_NEVER && !all)
 	{
-		GtLockResult result;
-
-		if (GT_TIME(&row, O_DUE_AT) > now || --limit < 0)
-		{
-			next = GT_TIME(&row, O_DUE_AT);
-			break;
-		}
-		/* it may have been leased meanwhile, and forgotten again until another time */
-		result = gt_lock(&objects, &row, LockTupleExclusive, true);
-		busy += result == GT_BUSY;
-		if (result == GT_LOCKED && GT_CHAR(&row, O_STATE) == GT_STATE_FORGOTTEN && GT_TIME(&row, O_DUE_AT) <= now)
-			gt_delete(&objects, &row);
+		all = now >= gt_low_all_from(&low);
+		if (all)
+			busy = forget_from(&objects, from = PG_INT64_MIN, now, &first, &next);
+		else
+			next = gt_low_all_from(&low);
 	}
-	gt_scan_end(scan);
+	else if (!all)
+		next = Min(next, gt_low_late_from(&low));
 	gt_close(&objects);
+	if (all)
+		gt_low_looked_at_all(&low, now);
+	gt_low_found(&low, from, first, now);
+	gt_low_remember(&low);
 	not_before = now + busy * FORGET_AGAIN;
 	pass->next = Min(pass->next, Max(next, not_before));
 }

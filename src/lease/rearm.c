@@ -147,7 +147,7 @@ objects_done(int *limit)
 
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	if (part == FORGOTTEN)
-		scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE);
+		scan = gt_scan_begin_null(&objects, GT_OBJECT_DUE, PG_INT64_MIN);
 	else
 		scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 1, &handler, BTGreaterEqualStrategyNumber,
 								   TimestampTzGetDatum(from));

@@ -60,17 +60,6 @@ gt_scan_begin(GtTable *t, GtIndexId id, int nkeys, const Datum *keys)
 	return begin(t, id, nkeys, scankeys);
 }
 
-/* Rows whose leading column is NULL. */
-GtScan *
-gt_scan_begin_null(GtTable *t, GtIndexId id)
-{
-	ScanKeyData key;
-
-	ScanKeyEntryInitialize(&key, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
-						   InvalidOid, InvalidOid, (Datum) 0);
-	return begin(t, id, 1, &key);
-}
-
 /* A bound on a column of the index. */
 static void
 bound_key(ScanKeyData *scankey, Relation index, int column, int strategy, Datum bound)
@@ -82,6 +71,18 @@ bound_key(ScanKeyData *scankey, Relation index, int column, int strategy, Datum 
 		elog(ERROR, "no operator %d for type %u", strategy, type);
 	ScanKeyEntryInitialize(scankey, 0, column + 1, strategy, InvalidOid, index->rd_indcollation[column],
 						   get_opcode(compare), bound);
+}
+
+/* Rows whose leading column is NULL. */
+GtScan *
+gt_scan_begin_null(GtTable *t, GtIndexId id, TimestampTz from)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyEntryInitialize(&keys[0], SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
+						   InvalidOid, InvalidOid, (Datum) 0);
+	bound_key(&keys[1], gt_index_of(t, id), 1, BTGreaterEqualStrategyNumber, TimestampTzGetDatum(from));
+	return begin(t, id, 2, keys);
 }
 
 GtScan *

@@ -13,7 +13,7 @@
 #include "table/table.h"
 
 /* also a bound on column nkeys+1: strategy BTLess... of its btree opclass */
-extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index);	/* the leading column IS NULL */
+extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index, TimestampTz from);	/* the leading column IS NULL, the second is a time from there on */
 /* and two of them: after the one, and up to the other */
 extern GtScan *gt_scan_begin_range(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, Datum after, Datum upto);
 extern void gt_scan_backward(GtScan *scan);	/* before the first row: from the end on */

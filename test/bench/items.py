@@ -5,7 +5,7 @@ import time
 import fair
 import peers
 import rows
-from cluster import wait_until
+from cluster import query, wait_until
 from fair import endings_beside_commits, tell_lags
 
 LIKE = """
@@ -275,6 +275,34 @@ def scale(b):
              f"{1e6 / large:.1f} against {1e6 / small:.1f} us", "<=")
 
 
+def snapshot(b):
+    """Reclaim at the end of a snapshot that is held through 3 minutes of 500 endings a second, against before."""
+    b.sql(QUEUE)
+    b.sql(HANDLERS)
+    b.sql("CREATE TABLE promised (id text PRIMARY KEY, until timestamptz); CREATE TABLE done (id text, at timestamptz);"
+          "SELECT gt_handler_create('note', 'sql', 'INSERT INTO done VALUES ($1, gt_clock())')")
+    count, seconds = b.size(20000), max(10, int(180 * b.options.scale))
+    rounds = range(b.options.rounds)
+    before = statistics.median(reclaim_ours(b, "batch", count) for _ in rounds)
+    ending = b.script("ending", "\\set n random(1, 1000000000000)\nINSERT INTO promised SELECT (:n)::text, expires_at"
+                                " FROM gt_lease_grant((:n)::text, 'ending', duration => '1 second', cleanup => 'note');\n")
+    holder = b.server.connect("bench", autocommit=False)
+    query(holder, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    query(holder, "SELECT 1")
+    b.server.tool("pgbench", "-n", "-M", "prepared", "-c", "8", "-R", "500", "-T", str(seconds), "-f", ending, "bench")
+    if not wait_until(lambda: b.sql("SELECT (SELECT count(*) FROM done) = (SELECT count(*) FROM promised)")[0][0], 120):
+        raise TimeoutError("not all that ended was cleaned within two minutes")
+    part = max(2, seconds // 10)
+    first, last = (b.sql("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM d.at - p.until) * 1000) FROM done d"
+                         f" JOIN promised p USING (id), (SELECT min(until) AS begin, max(until) AS end FROM promised) t WHERE {where}")[0][0]
+                   for where in (f"p.until < t.begin + interval '{part} s'", f"p.until > t.end - interval '{part} s'"))
+    ended = b.sql("SELECT count(*) FROM done")[0][0]
+    after = statistics.median(reclaim_ours(b, "batch", count, first=count * (1 + n)) for n in rounds)
+    holder.close()
+    b.ratio(f"reclaim of {count} after {ended} endings under a snapshot", after, before, 0.8,
+            f"leases/s; lag p50 of single endings {first:.1f} ms at first, {last:.1f} ms at last")
+
+
 def lag(b):
     """Lag from deadline to cleanup at 100 endings a second among 1,000,000 live leases."""
     b.sql("CREATE TABLE promised (id text PRIMARY KEY, until timestamptz); CREATE TABLE done (id text, at timestamptz);"
@@ -387,7 +415,7 @@ def history(b):
     b.ratio("reclaim with history = errors", a, p, 0.95, "leases/s")
 
 
-ALL = {"create": create, "renew": renew, "renew_buffered": renew_buffered, "create_many": create_many, "reclaim": reclaim, "scale": scale, "lag": lag,
+ALL = {"create": create, "renew": renew, "renew_buffered": renew_buffered, "create_many": create_many, "reclaim": reclaim, "scale": scale, "snapshot": snapshot, "lag": lag,
        "idle": idle, "claim": claim, "history": history, "fairness": fair.fairness, "alternate": fair.alternate,
        "row_drain": rows.drain, "row_write": rows.write, "row_lag": rows.lag, "row_culprits": rows.culprits,
        "peers": peers.peers}
