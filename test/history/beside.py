@@ -91,17 +91,30 @@ class Reclaimer(Beside):
 
 
 class Poisoner(Beside):
-    """A handler that does well, but for one object, which takes its worker down: that ends dead, however often others do well."""
+    """Two handlers that do well, but for one object each, which takes its worker down: that ends dead, however often others do
+    well. The second's comes last, when the clients are done: so it is in a pass that ends its lease and cleans it in one."""
 
     pause = (0.2, 0.3)
 
+    def lease(self, cursor, name, handler, duration="100 ms"):
+        cursor.execute("SELECT gt_lease_create(%s, 'aside', cleanup => %s, duration => %s)", (name, handler, duration))
+        self.made += 1
+
     def step(self, cursor):
-        step, self.made = self.made, self.made + 1
-        if step == 0:
-            self.handler = f"hist_poison_{random.randrange(10 ** 9)}"
-            cursor.execute("SELECT gt_handler_create(%s, 'sql', 'SELECT hist.poison($1)', max_attempts => 1, retry_delay => '10 ms')", (self.handler,))
-        name = "poison" if step == 5 else f"wholesome {step}"
-        cursor.execute("SELECT gt_lease_create(%s, 'aside', cleanup => %s, duration => '100 ms')", (name, self.handler))
+        if self.made == 0:
+            self.handlers = [f"hist_poison_{random.randrange(10 ** 9)}" for _ in range(2)]
+            for handler in self.handlers:
+                cursor.execute("SELECT gt_handler_create(%s, 'sql', 'SELECT hist.poison($1)', max_attempts => 1, retry_delay => '10 ms')", (handler,))
+        self.lease(cursor, "poison" if self.made == 10 else f"wholesome {self.made}", self.handlers[0])
+        self.lease(cursor, f"wholesome {self.made}", self.handlers[1])
+
+    def stop(self):
+        """A second before the clients are done, whose leases last a second at most."""
+        super().stop()
+        if self.trouble is None and self.made > 0:
+            with self.link.cursor() as cursor:
+                self.lease(cursor, "poison at last", self.handlers[1], "2400 ms")
+        return self.trouble
 
 
 class Maintenance(Beside):

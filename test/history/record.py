@@ -110,6 +110,9 @@ CREATE FUNCTION hist.poison(id text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF starts_with(id, 'poison') THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
 END $$;
+SELECT gt_handler_create('hist_calm', 'sql',
+    'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT $9, $1, $5, $7, $8, gt_clock()
+     FROM pg_sleep(0.05)', retry_delay => '10 ms');
 SELECT gt_handler_create('hist_queue', 'queue', retry_delay => '10 ms');
 SELECT gt_handler_create('hist_aside', 'sql', 'SELECT pg_sleep(0.02)');
 """
@@ -341,18 +344,20 @@ class Client:
         return rows
 
     def create_many(self):
-        numbers = [self.some_object() for _ in range(self.random.randrange(2, 6))]
-        ms = self.duration()
-        args = {"objects": [f"o{n}" for n in numbers], "service": f"s{self.number}", "duration": ms * 1000,
-                "cleanup": self.random.choice(("hist_row", "hist_batch", "hist_well", "hist_set"))}
-        rows = self.call("create_many", "EXECUTE create_many(%s, %s, %s, %s)",
-                         (args["objects"], args["service"], f"{ms} ms", args["cleanup"]), args)
+        rows = self.create_all([f"o{self.some_object()}" for _ in range(self.random.randrange(2, 6))], self.duration(),
+                               self.random.choice(("hist_row", "hist_batch", "hist_well", "hist_set")))
+        for name, lease in rows or ():
+            fence = self.history[-1]["fences"].get(lease)
+            if fence is not None:
+                self.own(int(name[1:]), lease, fence)
+        return rows
+
+    def create_all(self, names, ms, cleanup):
+        args = {"objects": names, "service": f"s{self.number}", "duration": ms * 1000, "cleanup": cleanup}
+        rows = self.call("create_many", "EXECUTE create_many(%s, %s, %s, %s)", (names, args["service"], f"{ms} ms", cleanup), args)
         if rows:                        # each may have ended meanwhile: then its fence stays unknown
             self.cursor.execute("EXECUTE fences(%s::uuid[])", ([r[1] for r in rows],))
-            fences = self.history[-1]["fences"] = dict(self.cursor.fetchall())
-            for name, lease in rows:
-                if lease in fences:
-                    self.own(int(name[1:]), lease, fences[lease])
+            self.history[-1]["fences"] = dict(self.cursor.fetchall())
         return rows
 
     # --- a consumer of the queue
@@ -450,6 +455,37 @@ class Client:
             self.link.close()
             time.sleep(self.random.choice((0, 0.03, 0.15)))
             self.connect()
+
+    def late(self):
+        """Leases end together, whose handler takes its time over each: a worker ends and cleans one after the other, as it has
+        chosen them. The last was renewed before, and what renews it commits meanwhile."""
+        proof = self.create_all(["late"], 1000, "hist_calm")[0][1]      # that the handler does well
+        self.call("release", "EXECUTE release(%s, %s)", (proof, False), {"lease": proof, "keep": False})
+        while not self.cleaned("late"):
+            time.sleep(0.02)
+        ms = 400
+        rows = self.create_all([f"late {n}" for n in range(8)], ms, "hist_calm")
+        over, last = time.monotonic() + ms / 1000, rows[-1][1]
+        self.transactions += 1
+        tx = {"t": "tx", "tx": f"{self.number}.{self.transactions}", "isolation": "read committed", "begin": now(), "outcome": "committed"}
+        self.history.append(tx)
+        self.tx = tx["tx"]
+        self.cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        self.call("renew", "EXECUTE renew(%s, %s)", (last, "10 s"), {"lease": last, "duration": 10000000})
+        time.sleep(max(0, over + 0.2 - time.monotonic()))
+        tx["end_inv"] = now()
+        self.cursor.execute("COMMIT")
+        tx["end_ret"] = now()
+        self.tx = None
+        end = time.monotonic() + 10
+        while not self.cleaned("late 6") and time.monotonic() < end:
+            time.sleep(0.02)
+        self.call("get", "EXECUTE get(%s)", (last,), {"lease": last})
+        self.call("release", "EXECUTE release(%s, %s)", (last, False), {"lease": last, "keep": False})
+
+    def cleaned(self, name):
+        self.cursor.execute("SELECT 1 FROM hist.cleaned WHERE object_id = %s", (name,))
+        return self.cursor.fetchone() is not None
 
     def steps(self, count):
         """True when the transaction is aborted."""
@@ -596,6 +632,9 @@ def record(cluster, dbname, clients=8, seconds=20, besides=(), outages=None):
     consumer = Client(clients, cluster.dsn(dbname), shared, end)
     consumer.connect()
     left = settle(link, consumer)
+    if not outages:
+        consumer.late()
+        left = settle(link, consumer)
     consumer.link.close()
     for b in besides:
         b.close()

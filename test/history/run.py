@@ -89,7 +89,7 @@ def check_file(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=int, nargs="?", default=3, help="the environment's RUNS goes before it")
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=17)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--plant", action="append", default=[], metavar="FILE",
                         help="a bug to plant in a copy of the sources; its history is not kept")
