@@ -291,6 +291,22 @@ SELECT t.cleaned();
 COMMIT;
 SELECT gt_ttl_drop('r.after');
 
+-- what stands for a row is leased: the row stays as long, and goes then; the type of another column is changed meanwhile
+CREATE TABLE r.l (id int PRIMARY KEY, expires_at timestamptz, note text);
+CREATE TRIGGER keep BEFORE DELETE ON r.l FOR EACH ROW EXECUTE FUNCTION r.keep();
+SELECT gt_ttl_create('r.l', 'expires_at', create_index => true);
+INSERT INTO r.l VALUES (1, '2020-01-01', 'raise'), (2, '2020-01-01', 'raise');
+CALL gt_reclaim();
+SELECT gt_lease_create('1', 'r.l') AS lease \gset
+DROP TRIGGER keep ON r.l;
+ALTER TABLE r.l ALTER note TYPE int USING NULL;
+SELECT gt_redrive(ARRAY(SELECT cleanup_id FROM gt_garbage WHERE object_type = 'r.l'));
+CALL gt_reclaim();
+SELECT id FROM r.l;
+SELECT gt_release(:'lease');
+CALL gt_reclaim();
+SELECT (SELECT count(*) FROM r.l) AS rows, count(*) AS garbage FROM gt_garbage WHERE object_type = 'r.l';
+
 -- tables have their turns
 CREATE TABLE r.one (id int PRIMARY KEY, expires_at timestamptz);
 CREATE TABLE r.two (id int PRIMARY KEY, expires_at timestamptz);

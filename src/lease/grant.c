@@ -366,7 +366,7 @@ grant_one(GtGranter *g, GtGrant *e)
 	}
 
 	if (GT_CHAR(&e->object->row, O_STATE) != GT_STATE_HELD)
-		gt_garbage_revive(&e->object->row);
+		gt_object_take_back(&e->object->row);
 	if (e->handler != NULL)
 	{
 		gt_object_set_cleanup(&e->object->row, e);

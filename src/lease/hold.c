@@ -522,3 +522,10 @@ gt_hold_parents(GtGranter *g, GtGrant **grants, int n)
 			gt_grant_refuse(g, grants[i]);
 		}
 }
+
+void
+gt_object_take_back(GtRow *object)
+{
+	gt_garbage_revive(object);
+	gt_ttl_let_go(object);
+}

@@ -41,6 +41,7 @@ extern GtHeldParent *gt_parent_find(GtGranter *g, const pg_uuid_t *id); /* once 
 extern void gt_hold_objects(GtGranter *g, GtGrant **grants, int n);
 extern void gt_hold_parents(GtGranter *g, GtGrant **grants, int n);
 extern void gt_object_read_again(GtGranter *g, const GtGrant *e);	/* where leases on it were ended */
+extern void gt_object_take_back(GtRow *object);	/* of garbage, in memory */
 extern void gt_object_set_cleanup(GtRow *object, const GtGrant *e);
 extern void gt_object_set_owner(GtRow *object, const GtRequest *r);
 

@@ -295,21 +295,29 @@ static int
 read_key(Look *look, const char **names, Datum *values)
 {
 	GtLeaf	   *leaf = &look->target.leaves[0];
-	Oid			types[1] = {JSONBOID};
-	Datum		args[1];
+	Oid			types[2] = {JSONBOID, TEXTARRAYOID};
+	Datum		columns[INDEX_MAX_KEYS];
+	Datum		args[2];
 	int			i;
 
+	for (i = 0; i < leaf->nkeys; i++)
+	{
+		names[i] = NameStr(TupleDescAttr(RelationGetDescr(leaf->rel), leaf->keys[i] - 1)->attname);
+		columns[i] = CStringGetTextDatum(names[i]);
+	}
 	args[0] = JsonbPGetDatum(look->b->key);
-	if (SPI_execute_with_args(psprintf("SELECT (pg_catalog.jsonb_populate_record(NULL::%s, $1)).*", gt_ttl_type(RelationGetRelid(leaf->rel))),
-							  1, types, args, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+	args[1] = PointerGetDatum(construct_array(columns, leaf->nkeys, TEXTOID, -1, false, TYPALIGN_INT));
+	/* of its other columns nothing is wanted: their types may have changed */
+	if (SPI_execute_with_args(psprintf("SELECT r.* FROM (SELECT pg_catalog.jsonb_object_agg(key, value) AS key FROM pg_catalog.jsonb_each($1)"
+									   " WHERE key OPERATOR(pg_catalog.=) ANY ($2)) k, pg_catalog.jsonb_populate_record(NULL::%s, k.key) r",
+									   gt_ttl_type(RelationGetRelid(leaf->rel))),
+							  2, types, args, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the key of a row");
 	for (i = 0; i < leaf->nkeys; i++)
 	{
-		char	   *name = NameStr(TupleDescAttr(RelationGetDescr(leaf->rel), leaf->keys[i] - 1)->attname);
 		bool		isnull;
 
-		names[i] = name;
-		values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, SPI_fnumber(SPI_tuptable->tupdesc, name), &isnull);
+		values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, SPI_fnumber(SPI_tuptable->tupdesc, names[i]), &isnull);
 		if (isnull)
 			return 0;
 	}
@@ -335,15 +343,10 @@ take_by_key(Look *look)
 
 /* ---------------------------------------------------------------- what is done with them */
 
-/*
- * How many of those in one table the DELETE has met.  It is of the table as declared, with
- * its policies and triggers; but a foreign partition would be asked for rows, or refuse
- * them all, so that one with such is left alone.
- */
+/* How many of those in one table the DELETE has met. */
 static uint64
 delete_from(GtBatch *b, GtTarget *target, Oid leaf)
 {
-	bool		whole = target->partitioned && !target->foreign;
 	Oid			types[2] = {TIDARRAYOID, OIDOID};
 	Datum	   *tids = palloc(b->n * sizeof(Datum));
 	Datum		values[2];
@@ -359,10 +362,10 @@ delete_from(GtBatch *b, GtTarget *target, Oid leaf)
 		return 0;
 	values[0] = PointerGetDatum(construct_array(tids, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
 	values[1] = ObjectIdGetDatum(leaf);
-	sql = psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)%s", whole ? "" : "ONLY ",
-				   gt_ttl_type(whole ? RelationGetRelid(target->rel) : leaf),
-				   whole ? " AND tableoid OPERATOR(pg_catalog.=) $2" : "");
-	plan = SPI_prepare(sql, whole ? 2 : 1, types);
+	sql = psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)%s", target->partitioned ? "" : "ONLY ",
+				   gt_ttl_type(RelationGetRelid(target->rel)),
+				   target->partitioned ? " AND tableoid OPERATOR(pg_catalog.=) $2" : "");
+	plan = SPI_prepare(sql, target->partitioned ? 2 : 1, types);
 	/* they are there in the latest snapshot, whatever that of the transaction is */
 	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) < 0)
 		elog(ERROR, "could not delete rows: %s", SPI_result_code_string(SPI_result));

@@ -383,7 +383,6 @@ open_leaves(GtTarget *target, Node *deadline, LOCKMODE lockmode, const char **wh
 			if (rel == NULL)
 				return false;	/* dropped a moment ago: the next look sees it so */
 		}
-		target->foreign = target->foreign || rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
 		if (rel->rd_rel->relkind != RELKIND_RELATION)
 		{
 			if (rel != target->rel)

@@ -29,7 +29,6 @@ typedef struct GtTarget
 {
 	Relation	rel;			/* as declared */
 	bool		partitioned;
-	bool		foreign;		/* some of its partitions are elsewhere, and not looked at */
 	int			nleaves;
 	GtLeaf	   *leaves;
 } GtTarget;

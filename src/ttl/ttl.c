@@ -326,6 +326,20 @@ object_gone(const GtRow *object)
 }
 
 void
+gt_ttl_let_go(GtRow *object)
+{
+	GtTtl	   *t = object->isnull[O_HANDLER] ? NULL : gt_ttl_by_id(GT_INT32(object, O_HANDLER));
+
+	if (t == NULL)
+		return;
+	GT_SET_NULL(object, O_HANDLER);
+	GT_SET_NULL(object, O_MAX_ATTEMPTS);
+	GT_SET_NULL(object, O_PAYLOAD);
+	GT_SET_NULL(object, O_METADATA);
+	gt_rows_due_after_commit(t->id, 0, gt_now());	/* it is to be seen that the row waits for it */
+}
+
+void
 gt_ttl_init(void)
 {
 	gt_object_gone = object_gone;

@@ -42,6 +42,9 @@ extern const char *gt_ttl_suspended(const GtTtl *t);
 
 extern void gt_ttl_init(void);	/* from _PG_init */
 
+/* An object is leased, in memory: if it has stood for a row that could not be deleted, it does so no longer. */
+extern void gt_ttl_let_go(GtRow *object);
+
 /* Nobody deletes its rows, or changes it, while somebody else has this; false: somebody has. */
 extern bool gt_ttl_lock(Oid relation, bool exclusive, bool wait);
 
