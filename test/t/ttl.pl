@@ -183,12 +183,13 @@ is(eventually($node, 'postgres', 'SELECT count(*) FROM other', '0'), '0', 'and g
 $node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE handler = 'other'});
 
 # A copy of the database does nothing until it is adopted.
-$node->safe_psql('postgres', q{INSERT INTO t VALUES (90, now() + interval '3 s')});
+$node->safe_psql('postgres', q{INSERT INTO t VALUES (90, now() + interval '1 hour')});
 $node->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE postgres');
 # So does what is restored from a dump, which has it all.
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $node->basedir . '/dump', '-d', $node->connstr('postgres') ], 'pg_dump');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $node->basedir . '/dump' ], 'pg_restore');
+$node->safe_psql($_, q{UPDATE t SET expires_at = now() WHERE id = 90}) for 'postgres', 'copy', 'restored';
 is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id = 90', '1'), '1', 'the original goes on');
 for my $db ('copy', 'restored')
 {
