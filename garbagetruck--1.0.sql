@@ -76,7 +76,7 @@ CREATE TABLE _garbagetruck.gt_lease (
 	deadline     timestamptz,               -- NULL: a child, its parent's counts
 	check_at     timestamptz,               -- never later than the deadline; only the worker moves it
 	duration     bigint,
-	run          bigint NOT NULL,           -- the server run of the last write, see src/lease/start.c
+	run          bigint NOT NULL,           -- the server run of the last write, see src/lease/start.c; 0: over in any run
 	renewals     bigint NOT NULL,
 	fence        bigint NOT NULL,
 	exclusive    boolean NOT NULL,

@@ -13,7 +13,8 @@
  *
  * with S, when this run was recorded, and the restart_grace of this run and of the
  * one before as start.c has them.  The grace, because a renewal that was
- * acknowledged but not written through may have been lost with shared memory.  The
+ * acknowledged but not written through may have been lost with shared memory: none,
+ * where somebody has acted on the expiry, as who takes what a child of it had.  The
  * bound, because no lease had more than its duration left when S began: a deadline
  * beyond was written by a clock that was ahead.  Until this run is recorded such a
  * row counts as running, whatever its deadline.
@@ -58,6 +59,8 @@ effective(TimestampTz deadline, int64 duration, int64 run)
 	TimestampTz at;
 	int64		grace;
 
+	if (run == GT_RUN_OVER)
+		return Min(deadline, gt_now());
 	/* a standby judges nothing, and shows a lower bound */
 	if (run == gt_run() || RecoveryInProgress())
 		return deadline;

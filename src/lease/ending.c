@@ -207,13 +207,13 @@ lock_lease(GtTable *leases, GtLeaseKey *key, GtRow *lease, bool skip)
 	return gt_lock(leases, lease, LockTupleExclusive, skip);
 }
 
-/* A child that is to be judged: what its parent's row says of it stays true from here on. */
+/* A child that is to be judged: what its parent's row says of it stays true from here on, whatever becomes of the server. */
 static void
 judge_child(GtTable *leases, GtLeaseKey *key)
 {
 	bool		expired;
 
-	if (key->over || !gt_parent_is_over(leases, &key->parent, true, &key->ended_at, &expired))
+	if (key->over || !gt_parent_is_over(leases, &key->parent, true, true, &key->ended_at, &expired))
 		return;
 	key->over = true;
 	if (!expired)

@@ -477,7 +477,7 @@ hold_parent(GtGranter *g, GtHeldParent *parent)
 				if (!may.over)
 					return false;
 				/* unless a renewal is on its way */
-				if (gt_parent_is_over(&g->leases, &parent->id, true, &over_at, &expired))
+				if (gt_parent_is_over(&g->leases, &parent->id, true, false, &over_at, &expired))
 					return gt_fail(&parent->fail, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(&parent->id));
 				break;
 			default:

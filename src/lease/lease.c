@@ -95,16 +95,23 @@ judge_parent(const GtRow *lease, void *arg)
 }
 
 bool
-gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, TimestampTz *over_at, bool *expired)
+gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, bool for_good, TimestampTz *over_at, bool *expired)
 {
 	Datum		key = UUIDPGetDatum(parent);
+	LockTupleMode mode = for_good ? LockTupleNoKeyExclusive : LockTupleShare;
 	GtRow		row;
 
 	*expired = true;
-	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, &row, LockTupleShare, !wait, judge_parent, NULL))
+	switch (gt_fetch_lock_if(leases, GT_LEASE_PKEY, 1, &key, &row, mode, !wait, judge_parent, NULL))
 	{
 		case GT_LOCKED:
 			*over_at = gt_effective_deadline(&row);
+			if (for_good && GT_INT64(&row, L_RUN) != GT_RUN_OVER)
+			{
+				GT_SET(&row, L_DEADLINE, TimestampTzGetDatum(*over_at));
+				GT_SET(&row, L_RUN, Int64GetDatum(GT_RUN_OVER));
+				gt_update(leases, &row);
+			}
 			return true;
 		case GT_REFUSED:
 		case GT_BUSY:

@@ -21,10 +21,11 @@ extern bool gt_lease_is_over(const GtRow *lease);	/* one that is no child, now *
 /*
  * Is the parent of a child over, so that it stays so?  Then its row is gone, or
  * locked FOR SHARE.  Waits for a renewal of it that is on its way, or else does
- * not know yet: false; one that runs is not locked.  Out: when it was over, and
- * whether it expired.
+ * not know yet: false; one that runs is not locked.  for_good: for who acts on it;
+ * once that commits the parent is over in every later run of the server, too.
+ * Out: when it was over, and whether it expired.
  */
-extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, TimestampTz *over_at, bool *expired);
+extern bool gt_parent_is_over(GtTable *leases, const pg_uuid_t *parent, bool wait, bool for_good, TimestampTz *over_at, bool *expired);
 extern TimestampTz gt_lease_shown_until(GtTable *leases, const GtRow *lease);	/* as gt_lease_over_at(), but never GT_NEVER */
 extern bool gt_fail_not_found(const pg_uuid_t *id, GtFail *f);	/* GT001 */
 extern bool gt_fail_other_role(const pg_uuid_t *id, GtFail *f);	/* 42501 */

@@ -87,7 +87,7 @@ fail_child(GtTable *leases, const GtRow *lease, Renewal *r, bool wait)
 	bool		expired;
 
 	if (!gt_lease_running(leases, lease, gt_now()) &&
-		gt_parent_is_over(leases, DatumGetUUIDP(lease->v[L_PARENT]), wait, &over_at, &expired))
+		gt_parent_is_over(leases, DatumGetUUIDP(lease->v[L_PARENT]), wait, false, &over_at, &expired))
 	{
 		if (gt_lease_over_at(leases, lease) == 0)
 			return gt_fail_not_found(r->id, &r->fail);
@@ -436,7 +436,7 @@ lock_running(GtTable *leases, const pg_uuid_t *id, const char *service, GtRow *r
 	if (!may_write(row, &may))
 		gt_raise(&f);
 	if (!row->isnull[L_PARENT] && !gt_lease_running(leases, row, gt_now()) &&
-		gt_parent_is_over(leases, DatumGetUUIDP(row->v[L_PARENT]), true, &over_at, &expired))
+		gt_parent_is_over(leases, DatumGetUUIDP(row->v[L_PARENT]), true, false, &over_at, &expired))
 	{
 		gt_fail(&f, ERRCODE_GT_EXPIRED, "lease %s has expired", gt_uuid_cstring(id));
 		gt_raise(&f);

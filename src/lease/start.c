@@ -68,7 +68,9 @@ static bool published;			/* it has, before its commit */
 static int64
 run_here(uint64 run)
 {
-	return (int64) hash_combine64(run, (uint64) MyDatabaseId);
+	int64		here = (int64) hash_combine64(run, (uint64) MyDatabaseId);
+
+	return here == 0 ? 1 : here;
 }
 
 /* This server run, as rows of this database know it. */

@@ -8,7 +8,7 @@
 #ifndef GT_START_H
 #define GT_START_H
 
-extern int64 gt_run(void);		/* this server run */
+extern int64 gt_run(void);		/* this server run; never 0 */
 /*
  * Sees to it that this server run is recorded in gt__start before any lease is
  * judged over here. Every writing call and every worker pass calls it.

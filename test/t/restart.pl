@@ -70,6 +70,24 @@ cleaned_one('grace');
 cmp_ok($node->safe_psql('postgres', q{SELECT extract(epoch FROM at) FROM cleaned WHERE id = 'grace'}), '>=', $epoch + 6, 'without a renewal its grace counts from the start');
 is($node->safe_psql('postgres', "SELECT state FROM gt_lease_get('$outlived')"), 'active', 'with one it runs on');
 
+# Who took what a child had, since its parent had expired, has it for good: the parent's expiry was acted upon, and outlasts a crash,
+# also where somebody's transaction kept the worker from the parent itself.
+my $parent = $node->safe_psql('postgres', q{SELECT gt_lease_create('parent', duration => '3 s')});
+$node->safe_psql('postgres', "SELECT gt_lease_create('contested ' || n, parent => '$parent') FROM generate_series(1, 3) n");
+my $sibling = in_background($node, 'postgres', "SELECT gt_lease_create('sibling', parent => '$parent'), pg_sleep(1000)");
+is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%sibling%'}, '1'), '1', 'a transaction holds the parent');
+is(eventually($node, 'postgres', "SELECT state FROM gt_lease_get('$parent')", 'expired'), 'expired', 'which expires meanwhile');
+is($node->safe_psql('postgres', q{SELECT cardinality(gt_lease_create_many(ARRAY['contested 1', 'contested 2'], service_id => 'other', exclusive => true))}),
+	'2', 'others take what its children had');
+is($node->safe_psql('postgres', q{SELECT count(gt_lease_create('contested 3', service_id => 'other', exclusive => true))}), '1', 'and more, later');
+$node->stop('immediate');
+eval { finish_background($sibling) };
+$node->start;
+my ($revived, $why) = ('', '');
+ok($node->psql('postgres', "SELECT gt_renew('$parent')", stdout => \$revived, stderr => \$why) != 0, 'after a crash the parent is over none the less');
+like($why, qr/has expired|does not exist/, 'and says so');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_leases WHERE object_id LIKE 'contested%' AND service_id = 'other' AND exclusive}), '3', 'who took it still has it');
+
 # A worker that is killed: its run is on record, and the object is cleaned once all the same.
 $node->safe_psql('postgres', q{SELECT gt_release_many(gt_lease_create_many(ARRAY['gate 1', 'with it 1', 'with it 2'], cleanup => 'clean'))});
 kill_process(gate_is_waiting($node, 'postgres'));
