@@ -39,7 +39,7 @@ def views_of_nobody(t):
         t.sql(role, "SELECT obj_description(oid), * FROM pg_class WHERE relname LIKE 'gt%'")
 
 
-@attack
+@attack(alone=True)
 def monitors_see_no_contents(t):
     """a monitor sees names and numbers of all, but no commands, payloads, metadata and error texts"""
     name = failed_and_dead(t)
