@@ -49,6 +49,7 @@
 #include "shared/prepared.h"
 #include "table/low.h"
 #include "table/relations.h"
+#include "table/scan.h"
 
 PG_FUNCTION_INFO_V1(gt_claim);
 
@@ -88,8 +89,11 @@ count_own(GtTable *objects, int handler)
 	GtRow		row;
 	int			n = 0;
 
-	while (gt_scan_next(scan, &row))
+	while (gt_scan_next_brief(scan, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
 		n += GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED && TransactionIdIsCurrentTransactionId(row.xmin);
+	}
 	gt_scan_end(scan);
 	return n;
 }
@@ -165,9 +169,12 @@ count_running(GtTable *objects, const GtHandler *h, TimestampTz now)
 
 	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber,
 							   TimestampTzGetDatum(now));
-	while (n < h->concurrency && gt_scan_next(scan, &row))
+	while (n < h->concurrency && gt_scan_next_brief(scan, &row))
+	{
+		CHECK_FOR_INTERRUPTS(); /* what waits for its next attempt is among them */
 		if (GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED)
 			n++;
+	}
 	gt_scan_end(scan);
 	return n;
 }

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -36,10 +37,12 @@
 #define POLLING			(60 * USECS_PER_SEC)	/* a consumer that asked so long ago is still there */
 #define MAX_COUNT		10000	/* rows that are counted, or looked at */
 
-/* Garbage of this handler that is due and that nobody has in hand, counted up to a limit. */
+/* Garbage of this handler that is due and that nobody has in hand, counted up to a limit; of who sees little of it not all is looked at. */
 static int
 count_due(GtHealth *health, GtTable *objects, const GtHandler *h, int limit)
 {
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "gt_health", ALLOCSET_SMALL_SIZES);
+	MemoryContext old;
 	bool		may_claim = gt_handler_may_claim(h);
 	Datum		key = Int32GetDatum(h->id);
 	int			looked = 0;
@@ -48,8 +51,15 @@ count_due(GtHealth *health, GtTable *objects, const GtHandler *h, int limit)
 	GtRow		row;
 
 	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessStrategyNumber, TimestampTzGetDatum(gt_now()));
+	old = MemoryContextSwitchTo(per_row);
 	while (n < limit && looked++ < MAX_COUNT && gt_scan_next(scan, &row))
+	{
+		CHECK_FOR_INTERRUPTS();
 		n += gt_health_sees(health, &row, may_claim);
+		MemoryContextReset(per_row);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_row);
 	gt_scan_end(scan);
 	return n;
 }

@@ -219,6 +219,18 @@ $node->safe_psql('postgres', q{
 	SELECT gt_handler_create('much', 'queue');
 	SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT n::text FROM generate_series(1, 4000) n), 'much', cleanup => 'much', payload => large()));
 	SELECT count(gt_nack(cleanup_id, attempt, 'never', final => true)) FROM gt_claim('{much}', 10000)});
+# whoever asks how things are sees one object of his, behind which there are many of others
+$node->safe_psql('postgres', q{
+	SELECT gt_handler_create('lots', 'sql', 'SELECT 1');
+	SELECT gt_handler_grant('lots', 'flood');
+	SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT n::text FROM generate_series(1, 4000) n), 'lots', cleanup => 'lots', payload => large()));
+	SET ROLE flood;
+	SELECT gt_release(gt_lease_create('one', 'lots', cleanup => 'lots'));
+	RESET ROLE;
+	SET session_replication_role = replica;
+	UPDATE _garbagetruck.gt_object SET due_at = due_at - CASE object_id WHEN 'one' THEN interval '2 hours' ELSE '1 hour' END WHERE object_type = 'lots'});
+cmp_ok(grown(q{set_config('role', 'pg_read_all_stats', true); PERFORM count(*) FROM gt_health()},
+	q{set_config('role', 'flood', true); PERFORM 1 / (SELECT count(*) FROM gt_health() WHERE check_name = 'overdue' AND NOT ok)}), '<', 3000, 'health');
 my $fence = $node->safe_psql('postgres', q{SELECT max(fence) FROM gt_lease_list(object_id => 'hot', max_rows => 10000)});
 cmp_ok(grown(q{gt_lease_list(object_id => 'cold')}, q{gt_lease_list(object_id => 'hot', max_rows => 1)}), '<', 2500, 'a page of leases');
 cmp_ok(grown(q{gt_fence_check('cold', 'custom', 1)}, qq{gt_fence_check('hot', 'custom', $fence)}), '<', 2500, 'a fence');
