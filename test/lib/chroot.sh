@@ -40,7 +40,10 @@ make_root() {
 	bootstrap "$1" "$2" >"$3" 2>&1 || return 1
 	more_sources "$1" >>"$2/etc/apt/sources.list"
 	cp /etc/resolv.conf "$2/etc/resolv.conf"
-	cp -r /etc/apt/apt.conf.d/. "$2/etc/apt/apt.conf.d/" 2>/dev/null
+	# a proxy, say; what is a package's here would be one's there, which then asks whether to keep it
+	for file in /etc/apt/apt.conf.d/*; do
+		[ ! -e "$file" ] || dpkg -S "$file" >/dev/null 2>&1 || cp "$file" "$2/etc/apt/apt.conf.d/"
+	done
 	cp -r /usr/local/share/ca-certificates "$2/usr/local/share/" 2>/dev/null && chroot "$2" update-ca-certificates >>"$3" 2>&1
 	printf '#!/bin/sh\nexit 101\n' >"$2/usr/sbin/policy-rc.d"
 	chmod 755 "$2/usr/sbin/policy-rc.d"
