@@ -201,6 +201,8 @@ start_command(Guard *guard, const GuardPlan *plan)
 
 /* ---- ending it ---- */
 
+static bool reap(void *arg);
+
 static void
 say(const Guard *guard, GuardWord word, int number, pid_t pid)
 {
@@ -210,26 +212,34 @@ say(const Guard *guard, GuardWord word, int number, pid_t pid)
 		guard_tell(guard->holder, &message);
 }
 
-/* Everything that COMMAND has started, and itself. */
+/*
+ * Everything that COMMAND has started, and itself; by `until` it must be done.
+ * Who has ended is not looked at again and again: of those who fork and end all
+ * the time there would be thousands.
+ */
 static void
-signal_all(const Guard *guard, int signo)
+signal_all(Guard *guard, int signo, int64_t until)
 {
 	/* To all of the group together, as long as its number cannot be another's. */
 	bool		together = !guard->ended && kill(-guard->command, signo) == 0;
 
-	tree_signal(signo, together ? guard->command : 0);
+	reap(guard);
+	tree_signal(signo, together ? guard->command : 0, until - boot_ms());
 }
 
 /* SIGTERM for all, and SIGKILL after kill_after, or when the lease demands it. */
 static void
 stop_all(Guard *guard, int64_t now)
 {
+	int64_t		kill_at;
+
 	if (guard->phase >= STOPPING)
 		return;
 	guard->phase = STOPPING;
 	guard->due = now + guard->times.kill_after;
-	signal_all(guard, SIGTERM);
-	signal_all(guard, SIGCONT);
+	kill_at = guard->due < guard->times.kill_at ? guard->due : guard->times.kill_at;
+	signal_all(guard, SIGTERM, kill_at);
+	signal_all(guard, SIGCONT, kill_at);
 }
 
 static void
@@ -361,7 +371,7 @@ act(Guard *guard, int64_t now)
 	}
 	if (guard->phase == LINGERING && now >= guard->due)
 	{
-		TreeCount	left = tree_signal(0, 0);
+		TreeCount	left = tree_signal(0, 0, LINGER_MS);
 
 		stop_all(guard, now);
 		say(guard, GUARD_LEFT, left.signalled + left.denied, 0);

@@ -76,6 +76,7 @@ typedef struct Search
 	int			used;			/* of found[] */
 	int			at;				/* whose children are being read */
 	bool		fresh;			/* somebody new was found */
+	int64_t		until;			/* no longer, by now_ms() */
 	TreeCount	count;
 } Search;
 
@@ -299,7 +300,7 @@ meet(Search *search, int number)
 	int			parent = found[search->at].number;
 	Process		process = {.alive = true};
 
-	if (search->used == MAX_FOUND)
+	if (search->used == MAX_FOUND || now_ms() >= search->until)
 		return;
 	/* Who is a child of ours is so until it is reaped, and cannot be killed too soon. */
 	if (!(search->signo == SIGKILL && search->at == 0) && !is_child(search, number, parent, &process))
@@ -416,14 +417,14 @@ search_once(Search *search)
 }
 
 TreeCount
-tree_signal(int signo, pid_t except)
+tree_signal(int signo, pid_t except, int64_t most_ms)
 {
-	Search		search = {.signo = signo, .except = except};
+	Search		search = {.signo = signo, .except = except, .until = now_ms() + most_ms};
 	int			i;
 
 	forget(&search);
 	search.fresh = search.self > 0;
-	for (i = 0; i < LOOKS && search.fresh; i++)
+	for (i = 0; i < LOOKS && search.fresh && now_ms() < search.until; i++)
 		search_once(&search);
 	return search.count;
 }
@@ -432,7 +433,7 @@ TreeCount
 tree_kill(pid_t group, bool (*reap) (void *arg), void *arg)
 {
 	int64_t		until = now_ms() + QUICK_MS;
-	Search		search = {.signo = SIGKILL, .group = group};
+	Search		search = {.signo = SIGKILL, .group = group, .until = INT64_MAX};
 	bool		left = true;
 
 	forget(&search);

@@ -6,6 +6,7 @@
 #define GT_CLI_TREE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 typedef struct TreeCount
@@ -24,9 +25,10 @@ extern bool tree_open(void);
 /*
  * Send a signal to every descendant that lives; 0 only counts them.  Members of
  * the process group `except` are left out, if it is not 0.  Of those who fork
- * all the time some may be missed.
+ * all the time some may be missed, and of very many those who are not found
+ * within so long.
  */
-extern TreeCount tree_signal(int signo, pid_t except);
+extern TreeCount tree_signal(int signo, pid_t except, int64_t most_ms);
 
 /*
  * Kill every descendant, and again as long as there are new ones, for a moment;
