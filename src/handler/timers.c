@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -89,12 +90,18 @@ on_second(void)
 		cancel();
 }
 
-/* In a worker, after each turn. Who is not slow yet has not been at much that could not end soon. */
+/*
+ * In a worker, after each turn.  Who is not slow yet has not been at much that could
+ * not end soon.  A process that goes in the middle of a run has its timers to the
+ * end, and its slot no more.
+ */
 static void
 on_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (gt_my_slot == NULL || proc_exit_inprogress)
+		return;
 	if (gt_given_back && now >= terminate_at)
 	{
 		terminate_at = now + GT_KILL_AFTER_MS * INT64CONST(1000);
