@@ -43,6 +43,9 @@ class Beside(threading.Thread):
         self.join()
         return self.trouble
 
+    def last(self):
+        """When all that clients and others had is cleaned."""
+
     def close(self):
         for link in self.aside + [self.link]:
             link.close()
@@ -92,7 +95,7 @@ class Reclaimer(Beside):
 
 class Poisoner(Beside):
     """Two handlers that do well, but for one object each, which takes its worker down: that ends dead, however often others do
-    well. The second's comes last, when the clients are done: so it is in a pass that ends its lease and cleans it in one."""
+    well. The second's comes last, when there is nothing else to do: so it is in a pass that ends its lease and cleans it in one."""
 
     pause = (0.2, 0.3)
 
@@ -108,13 +111,11 @@ class Poisoner(Beside):
         self.lease(cursor, "poison" if self.made == 10 else f"wholesome {self.made}", self.handlers[0])
         self.lease(cursor, f"wholesome {self.made}", self.handlers[1])
 
-    def stop(self):
-        """A second before the clients are done, whose leases last a second at most."""
-        super().stop()
+    def last(self):
         if self.trouble is None and self.made > 0:
             with self.link.cursor() as cursor:
-                self.lease(cursor, "poison at last", self.handlers[1], "2400 ms")
-        return self.trouble
+                self.lease(cursor, "wholesome at last", self.handlers[1])
+                self.lease(cursor, "poison at last", self.handlers[1], "300 ms")
 
 
 class Maintenance(Beside):

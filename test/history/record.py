@@ -106,9 +106,13 @@ SELECT gt_handler_create('hist_well', 'sql',
 SELECT gt_handler_create('hist_set', 'sql_batch',
     'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT i, o, l, f, a, gt_clock()
      FROM unnest($1, $5, $7, $8, $9) AS u (o, l, f, a, i) WHERE hist.well()', retry_delay => '10 ms');
+CREATE SEQUENCE hist.poisoned;          -- no rollback undoes what it counts
 CREATE FUNCTION hist.poison(id text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF starts_with(id, 'poison') THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+    IF starts_with(id, 'poison') THEN
+        PERFORM nextval('hist.poisoned');
+        PERFORM pg_terminate_backend(pg_backend_pid());
+    END IF;
 END $$;
 SELECT gt_handler_create('hist_calm', 'sql',
     'INSERT INTO hist.cleaned (cleanup_id, object_id, lease_id, fence, attempt, at) SELECT $9, $1, $5, $7, $8, gt_clock()
@@ -602,7 +606,7 @@ def record(cluster, dbname, clients=8, seconds=20, besides=(), outages=None):
     link = cluster.connect(dbname, name="recorder")
     low, high = calibrate(link)
     with link.cursor() as cursor:
-        cursor.execute("TRUNCATE hist.cleaned, hist.acted, hist.guard")
+        cursor.execute("TRUNCATE hist.cleaned, hist.acted, hist.guard; SELECT setval('hist.poisoned', 1, false)")
     counted = created(link)
     shared = Shared()
     end = time.monotonic() + seconds
@@ -632,8 +636,11 @@ def record(cluster, dbname, clients=8, seconds=20, besides=(), outages=None):
     consumer = Client(clients, cluster.dsn(dbname), shared, end)
     consumer.connect()
     left = settle(link, consumer)
-    if not outages:
+    if not outages and not any(left.values()):
         consumer.late()
+        left = settle(link, consumer)
+        for b in besides:
+            b.last()
         left = settle(link, consumer)
     consumer.link.close()
     for b in besides:
@@ -654,6 +661,8 @@ def record(cluster, dbname, clients=8, seconds=20, besides=(), outages=None):
         history += gather(cursor)
         cursor.execute("SELECT lease_id::text FROM hist.guard")
         history += [{"t": "guard", "lease": row[0]} for row in cursor.fetchall()]
+        cursor.execute("SELECT last_value - 1 FROM hist.poisoned")
+        left["poisoned"] = cursor.fetchone()[0]
     if not outages:             # it is counted in shared memory
         left["created"] = created(link) - counted - sum(b.made for b in besides)
     link.close()
