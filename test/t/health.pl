@@ -30,11 +30,12 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($holder)");
 eval { finish_background($alter) };
 ok($node->poll_query_until('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'overdue'}), 'then it goes on');
 
-# What workers fail at outside of handlers.
+# What workers fail at outside of handlers: an object that waits for its handler has a number.
 $node->safe_psql('postgres', q{
+	SELECT gt_handler_create('clean later', 'sql', 'SELECT public.clean($1, $8)', grace => '1 ms');
 	SELECT setval('_garbagetruck.gt__cleanup_id', 1000);
 	ALTER SEQUENCE _garbagetruck.gt__cleanup_id MAXVALUE 1000;
-	SELECT gt_lease_create('fails to end', cleanup => 'clean', duration => '1 ms')});
+	SELECT gt_lease_create('fails to end', cleanup => 'clean later', duration => '1 ms')});
 ok($node->poll_query_until('postgres', q{SELECT detail ~ 'errors in a row .*reached maximum value of sequence' FROM gt_health() WHERE check_name = 'errors' AND NOT ok}), 'an error of the workers is told of');
 is($node->safe_psql('postgres', q{SELECT value FROM gt_metrics() WHERE name = 'garbagetruck_health' AND labels ->> 'check' = 'errors'}), '0', 'also by the metric');
 $node->safe_psql('postgres', 'ALTER SEQUENCE _garbagetruck.gt__cleanup_id NO MAXVALUE');
