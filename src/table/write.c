@@ -299,17 +299,18 @@ void
 gt_insert_many(GtTable *t, GtRow *rows, int n)
 {
 	const GtEntries *entries = n > 1 ? gt_entries_of(t) : NULL;
-	GtRow	   *all[GT_MANY];
+	GtRow	   *some[GT_MANY];
+	int			done;
 	int			i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; entries == NULL && i < n; i++)
+		gt_insert(t, &rows[i]);
+	for (done = 0; entries != NULL && done < n; done += i)
 	{
-		all[i] = &rows[i];
-		if (entries == NULL)
-			gt_insert(t, &rows[i]);
+		for (i = 0; i < GT_MANY && done + i < n; i++)
+			some[i] = &rows[done + i];
+		(void) insert_together(t, entries, some, i, GT_NO_INDEX);
 	}
-	if (entries != NULL)
-		(void) insert_together(t, entries, all, n, GT_NO_INDEX);
 }
 
 int
