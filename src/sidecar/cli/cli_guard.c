@@ -212,22 +212,22 @@ say(const Guard *guard, GuardWord word, int number, pid_t pid)
 		guard_tell(guard->holder, &message);
 }
 
-/*
- * Everything that COMMAND has started, and itself; by `until` it must be done.
- * Who has ended is not looked at again and again: of those who fork and end all
- * the time there would be thousands.
- */
+/* Everything that COMMAND has started, and itself; by `until` it must be done. */
 static void
 signal_all(Guard *guard, int signo, int64_t until)
 {
 	/* To all of the group together, as long as its number cannot be another's. */
 	bool		together = !guard->ended && kill(-guard->command, signo) == 0;
 
-	reap(guard);
 	tree_signal(signo, together ? guard->command : 0, until - boot_ms());
 }
 
-/* SIGTERM for all, and SIGKILL after kill_after, or when the lease demands it. */
+/*
+ * SIGTERM for all, and SIGKILL after kill_after, or when the lease demands it.  Who
+ * has ended is reaped before, and not looked at: of those who fork and end all the
+ * time there would be thousands.  What ends by this is reaped when it has been told
+ * why, or COMMAND would seem to have ended by itself.
+ */
 static void
 stop_all(Guard *guard, int64_t now)
 {
@@ -238,6 +238,7 @@ stop_all(Guard *guard, int64_t now)
 	guard->phase = STOPPING;
 	guard->due = now + guard->times.kill_after;
 	kill_at = guard->due < guard->times.kill_at ? guard->due : guard->times.kill_at;
+	reap(guard);
 	signal_all(guard, SIGTERM, kill_at);
 	signal_all(guard, SIGCONT, kill_at);
 }
