@@ -121,14 +121,17 @@ read_index(Relation index, Entry *e)
 	return read_condition(RelationGetIndexPredicate(index), e);
 }
 
+/* What an error leaves half read, or a change makes old meanwhile, is not taken for known. */
 static void
 learn(GtTable *t, GtEntries *all)
 {
+	uint64		at;
 	List	   *oids;
 	ListCell   *lc;
 
 	(void) gt_relid(t->id);		/* from here on we hear of changes */
-	all->at = gt_table_changes + 1;
+	at = gt_table_changes + 1;
+	all->at = 0;
 	all->n = 0;
 	oids = RelationGetIndexList(t->rel);
 	all->plain = list_length(oids) <= MAX_INDEXES;
@@ -143,6 +146,7 @@ learn(GtTable *t, GtEntries *all)
 		index_close(index, NoLock);
 	}
 	list_free(oids);
+	all->at = at;
 }
 
 const GtEntries *
