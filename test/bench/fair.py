@@ -43,12 +43,12 @@ def pgbench(b, *arguments):
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=b.server.home)
 
 
-def endings_beside_commits(b, ending):
-    """A hundred runs of that script a second, beside plain commits; how many seconds it took, and ms each of the commits."""
+def endings_beside_commits(b, ending, rate=100):
+    """So many runs of that script a second, beside plain commits; how many seconds it took, and ms each of the commits."""
     commit = b.script("commit", "INSERT INTO plain DEFAULT VALUES;\n")
     begin = time.monotonic()
     common = ["-M", "prepared", "-T", str(max(10, 3 * b.options.seconds))]
-    endings = pgbench(b, "-c", "4", "-R", "100", "-f", ending, *common)
+    endings = pgbench(b, "-c", "4", "-R", str(rate), "-f", ending, *common)
     b.server.tool("pgbench", "-n", "-c", "1", "-R", "50", "-l", "--log-prefix", os.path.join(b.server.home, "commits"),
                   "-f", commit, *common, "bench")
     endings.communicate()
