@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """The executors against real servers: HTTP, gRPC, redis, S3, Azure's emulator, files; and against failures.
 
-test_executors.py [NAME...]: runs all tests, or those whose name contains a NAME.
+test_executors.py [--half 1|2] [NAME...]: runs all tests, or those whose name contains a NAME; with --half every other one of them.
 
 Owns a private PostgreSQL, a temporary directory and every server that it starts; all of them are stopped by their own
 pid. Needs gcc, protoc-c, redis-tools and python3-grpcio; the S3 and Azure servers come from the npm registry.
 """
+import argparse
 import base64
 import collections
 import contextlib
@@ -2027,10 +2028,16 @@ class Unit(Test):
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--half", type=int, choices=(1, 2))
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
     loader = unittest.TestLoader()
-    loader.testNamePatterns = [f"*{name}*" for name in sys.argv[1:]] or None
-    suite = loader.loadTestsFromModule(sys.modules["__main__"])
-    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    loader.testNamePatterns = [f"*{name}*" for name in options.names] or None
+    tests = [test for of_class in loader.loadTestsFromModule(sys.modules["__main__"]) for test in of_class]
+    if options.half:
+        tests = tests[options.half - 1::2]
+    result = unittest.TextTestRunner(verbosity=2).run(unittest.TestSuite(tests))
     failed = len(result.failures) + len(result.errors)
     print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
     sys.exit(failed > 0 or result.testsRun == 0)
