@@ -168,6 +168,10 @@ SELECT count(*) FROM t.parallel p, gt_leases g;
 SELECT count(*) FROM t.parallel p, gt_garbage g;
 SELECT gt_release(lease_id) FROM gt_leases;
 RESET ROLE;
+-- who says of a function of his that it is parallel safe, and writes in it
+CREATE FUNCTION t.says_safe(id uuid) RETURNS boolean LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN RETURN gt_renew(id) IS NOT NULL; END $$;
+SELECT t.state('SELECT count(t.says_safe(lease_id)) FROM t.parallel');
+DROP FUNCTION t.says_safe;
 DROP TABLE t.parallel;
 DROP OWNED BY p_reader;
 DROP ROLE p_reader;

@@ -4,7 +4,9 @@
  *	  gt_allow() and gt_disallow(): rights are given and taken back.
  *
  * Every process that serves SQL runs this; it owns no table.  The grants are made by
- * the extension's owner, one administrator after the other.
+ * the extension's owner, one administrator after the other.  Others write the same
+ * rows of the catalogs, by DROP OWNED or a GRANT by hand: GRANT waits for them and then
+ * fails, so it is given again.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +26,7 @@
 #include "utils/syscache.h"
 
 #include "base/arguments.h"
+#include "base/transaction.h"
 #include "rights/may.h"
 #include "rights/owner.h"
 #include "rights/right.h"
@@ -66,14 +69,37 @@ was_allowed(Oid role, const GtRight *right)
 
 /* ---------------------------------------------------------------- SQL functions */
 
+static void
+try_as_owner(void *sql)
+{
+	gt_execute_as_owner(sql);
+}
+
+/* Had GRANT read a row of a catalog that somebody else was changing? He has committed since. */
+static bool
+was_overtaken(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR && strncmp(error->message, "tuple concurrently ", 19) == 0;
+}
+
 /* GRANT or REVOKE, by the extension's owner, what is there of a list. */
 static void
 change_grants(const char *verb, const char *what, const char *list, Oid role)
 {
+	char	   *sql;
+	ErrorData  *error;
+
 	if (list[0] == '\0')
 		return;
-	gt_execute_as_owner(psprintf("%s %s %s %s %s", verb, what, list, verb[0] == 'G' ? "TO" : "FROM",
-								 quote_identifier(GetUserNameFromId(role, false))));
+	sql = psprintf("%s %s %s %s %s", verb, what, list, verb[0] == 'G' ? "TO" : "FROM",
+				   quote_identifier(GetUserNameFromId(role, false)));
+	while ((error = gt_try(try_as_owner, sql)) != NULL)
+	{
+		if (!was_overtaken(error))
+			ReThrowError(error);
+		FreeErrorData(error);
+		CHECK_FOR_INTERRUPTS();
+	}
 	CommandCounterIncrement();
 }
 

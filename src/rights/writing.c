@@ -49,5 +49,6 @@ gt_mark_write(const char *function)
 	gt_must_be_allowed(function);
 	PreventCommandIfReadOnly(function);
 	PreventCommandDuringRecovery(function);
+	PreventCommandIfParallelMode(function); /* called by a function that says it is parallel safe */
 	gt_mark_prepared();
 }

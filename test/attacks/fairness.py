@@ -10,9 +10,9 @@ MB = 1 << 20
 
 def hanging(t, name, count=1, **options):
     """A handler whose runs do not end by themselves, and take no for no answer."""
-    t.sql("mallory", "CREATE OR REPLACE FUNCTION m.hang() RETURNS void LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN PERFORM pg_sleep(3600);"
+    t.sql("mallory", f"CREATE FUNCTION m.{name}() RETURNS void LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN PERFORM pg_sleep(3600);"
                      " EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$")
-    return t.handler(name, "sql", "SELECT m.hang()", **{"timeout": "1 hour", **options})
+    return t.handler(name, "sql", f"SELECT m.{name}()", **{"timeout": "1 hour", **options})
 
 
 def watched(t):
@@ -535,8 +535,8 @@ def hot_loops(t):
     t.refused("mallory", "22023", "SELECT gt_handler_create(%s, 'sql', 'SELECT 1/0', max_attempts => 2147483647)", t.name("hot"))
     t.refused("mallory", "22023", "SELECT gt_lease_create('x', max_attempts => 2147483647)")
     name = t.handler(t.name("hot"), "sql", "SELECT 1/(length($1) - length($1))", retry_delay="0", max_attempts=1000)
-    again = t.handler(t.name("again"), "sql", "SELECT m.again()", retry_delay="0") if not t.sql(
-        "mallory", "CREATE OR REPLACE FUNCTION m.again() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'again' USING ERRCODE = '40001'; END $$") else None
+    t.sql("mallory", f"CREATE FUNCTION m.again_{t.n}() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'again' USING ERRCODE = '40001'; END $$")
+    again = t.handler(t.name("again"), "sql", f"SELECT m.again_{t.n}()", retry_delay="0")
     began = time.monotonic()
     t.garbage(name, 3)
     t.garbage(again, 3)

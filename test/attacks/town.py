@@ -430,6 +430,11 @@ class Town:
         except psycopg2.Error:
             return False
 
+    def insist(self, role, sql, database="shop"):
+        """Until it succeeds."""
+        if not cluster.wait_until(lambda: self.undone(role, sql, database), LIMIT):
+            self.fault(f"could not be done: {sql}")
+
     def leave(self, database):
         """Closes the connections to it."""
         for link in [self.links.pop(k) for k in list(self.links) if k[1] == database]:
@@ -450,8 +455,7 @@ class Town:
         for role, handler in reversed(self.handlers):
             self.discard(handler)
         for role, sql, database in reversed(self.undo):
-            if not cluster.wait_until(lambda: self.undone(role, sql, database), LIMIT):
-                self.fault(f"could not be taken back: {sql}")
+            self.insist(role, sql, database)
         self.check_spies()
         self.check_roles()
         for link in self.links.values():
