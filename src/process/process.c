@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/point.h"
 #include "clean/clean.h"
 #include "clean/marks.h"
 #include "clean/record.h"
@@ -147,6 +148,7 @@ leave(int code, Datum arg)
 	gt_my_slot = NULL;
 	(void) gt_wake_idle(gt_worker_database->oid);	/* it may have been us who kept the time */
 	LWLockRelease(gt_shared->lock);
+	GT_POINT("slot_left");
 
 	if (code != 0 || look)
 		gt_due_at(gt_worker_database, gt_now());	/* what we were at is to be done */

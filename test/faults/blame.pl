@@ -96,6 +96,22 @@ is(eventually($node, 'postgres', q{SELECT attempts, error FROM gt_garbage WHERE 
 	'2|the worker or the server went down during the run'), '2|the worker or the server went down during the run', 'the death of its own worker is an attempt');
 is(eventually($node, 'postgres', q{SELECT paused FROM gt_handlers WHERE name = 'own'}, 't'), 't', 'the second in a row pauses the handler');
 
+# It is terminated in the middle of a run, and on its way out, with its slot given back, its timers still fire: the next turns
+# of the run, of 200 ms, come, and nobody goes down with it.
+my $session = $node->background_psql('postgres');
+$node->safe_psql('postgres', q{DELETE FROM gate; SELECT gt_release(gt_lease_create('gate of a third', cleanup => 'once'))});
+my $leaving = gate_is_waiting($node, 'postgres');
+fault($node, 'slot_left', 'wait');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($leaving)");
+ok(fault_waits($node, 'slot_left'), 'a worker has given its slot back');
+$session->query_safe('SELECT pg_sleep(0.5)');
+no_fault($node, 'slot_left');
+wait_until_gone($leaving);
+is($session->query_safe('SELECT 1'), '1', 'and its timers concern nobody any more');
+$session->quit;
+$node->safe_psql('postgres', 'INSERT INTO gate VALUES (true)');
+cleaned_once('gate of a third');
+
 # No mark is left behind.
 $node->restart;
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('last', cleanup => 'once'))});
