@@ -31,6 +31,7 @@ OBJS = \
 	src/shared/renewals.o \
 	src/shared/rows_due.o \
 	src/shared/shmem.o \
+	src/table/delete.o \
 	src/table/entries.o \
 	src/table/find.o \
 	src/table/lock.o \
@@ -112,6 +113,7 @@ OBJS = \
 	src/clean/reclaim.o \
 	src/clean/record.o \
 	src/clean/rows.o \
+	src/clean/take.o \
 	src/clean/trim.o \
 	src/process/commands.o \
 	src/process/launcher.o \
@@ -162,10 +164,12 @@ OUR_HEADERS = \
 	src/shared/observe.h \
 	src/shared/parts.h \
 	src/shared/renewals.h \
+	src/shared/renewed.h \
 	src/shared/rows_due.h \
 	src/shared/shmem.h \
 	src/shared/wake.h \
 	src/shared/where.h \
+	src/table/delete.h \
 	src/table/entries.h \
 	src/table/find.h \
 	src/table/look.h \
@@ -237,6 +241,7 @@ OUR_HEADERS = \
 	src/clean/marks.h \
 	src/clean/record.h \
 	src/clean/rows.h \
+	src/clean/take.h \
 	src/clean/trim.h \
 	src/process/commands.h \
 	src/process/launcher.h \

@@ -12,10 +12,8 @@
  *				worker is going to make a pass over leases of this handler
  *		T(n)	chooses leases that are due, as an expiry pass does, and at once lets
  *				others choose; of these it takes those of its handler only
- *				in one subtransaction, for each: reads the object, judges the lease by the
- *				row that it has read, deletes that very version of the lease, and of the
- *				object that which it has read, or, where that has been locked by somebody,
- *				has locked (SKIP LOCKED); and runs the handler, to which they are garbage
+ *				in one subtransaction: ends them and takes their objects away (take.c),
+ *				and runs the handler, to which they are garbage
  *				success: history, counters, what the runs came to; leaves children behind
  *				failure: the subtransaction is rolled back, and all of them become
  *				garbage, uncharged: the ordinary way finds the culprit.  So it is, too,
@@ -69,6 +67,7 @@
 #include "clean/marks.h"
 #include "clean/optimistic.h"
 #include "clean/record.h"
+#include "clean/take.h"
 #include "garbage/garbage.h"
 #include "garbage/history.h"
 #include "handler/command.h"
@@ -104,7 +103,7 @@ is_eligible(GtCleaner *c, int id, GtHandler *h)
 static bool
 is_lease_of(const GtLeaseKey *key, int handler)
 {
-	return !key->row->isnull[L_HANDLER] && GT_INT32(key->row, L_HANDLER) == handler && gt_end_may_take_object(key);
+	return !key->row->isnull[L_HANDLER] && GT_INT32(key->row, L_HANDLER) == handler && gt_may_take_object(key);
 }
 
 /* What has been found out of the handlers of one pass. */
@@ -206,48 +205,51 @@ static int
 take(GtItem *items, int want, void *arg)
 {
 	Whole	   *w = arg;
-	GtFinder   *finder = gt_finder_begin(&w->objects, GT_OBJECT_PKEY, 2);
-	int			n = 0;
-
-	while (n < want && w->next < w->nkeys && !w->lost)
-	{
-		GtItem	   *item = &items[n];
-		GtTaken		taken = gt_end_with_object(finder, &w->objects, &w->leases, &w->keys[w->next++], w->h.id, &item->row);
-
-		w->lost = taken == GT_LOST;
-		if (taken != GT_TAKEN)
-			continue;
-		if (w->numbered)
-			item->cleanup_id = gt_garbage_number(&item->row);
-		item->attempt = 1;
-		n++;
-	}
-	gt_finder_end(finder);
-	GT_POINT("whole_taken");
-	return w->lost ? -1 : n;
-}
-
-/* What the history is to tell of the items, whose leases have ended at that time. */
-static void
-write_history(Whole *w, GtItem *items, int n, TimestampTz at)
-{
-	GtEvents   *events = gt_events_begin(2 * n);
-	GtItem	   *item = items;
+	GtTaking	taking = {&w->objects, &w->leases, w->h.id, w->keys, w->nkeys, w->next};
+	GtRow	  **rows = palloc(want * sizeof(GtRow *));
+	int			n;
 	int			i;
 
-	for (i = 0; i < w->next && events != NULL; i++)
+	for (i = 0; i < want; i++)
+		rows[i] = &items[i].row;
+	n = gt_take(&taking, rows, want);
+	w->next = taking.next;
+	w->lost = n < 0;
+	for (i = 0; i < n; i++)
+	{
+		if (w->numbered)
+			items[i].cleanup_id = gt_garbage_number(&items[i].row);
+		items[i].attempt = 1;
+	}
+	pfree(rows);
+	GT_POINT("whole_taken");
+	return n;
+}
+
+/* What the history is to tell of the items, whose leases have ended at that time: in the order of times. */
+static void
+write_history(Whole *w, const GtItem *items, int n, TimestampTz at)
+{
+	GtEvents   *events = gt_events_begin(2 * n);
+	TimestampTz now = gt_now();
+	int			ended = 0;
+	int			i;
+
+	if (events == NULL)
+		return;
+	for (i = 0; i < w->next; i++)
 	{
 		GtRow		object;
 
 		if (!w->keys[i].ended)
 			continue;
-		object = item->row;
+		object = items[ended++].row;
 		GT_SET_NULL(&object, O_CLEANUP_ID);
 		GT_SET(&object, O_SERVICE_ID, w->keys[i].row->v[L_SERVICE_ID]);
 		gt_events_add(events, at, "expired", &object);
-		gt_events_add_run(events, "cleaned", &w->h, item, gt_garbage_lag(&item->row, &w->h));
-		item++;
 	}
+	for (i = 0; i < n; i++)
+		gt_events_add_run(events, now, "cleaned", &w->h, &items[i], gt_garbage_lag(&items[i].row, &w->h));
 	gt_events_write(events);
 }
 

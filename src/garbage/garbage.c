@@ -285,20 +285,12 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 	wake_for(h, due_at);
 }
 
-/*
- * The same where it is to be cleaned in this very subtransaction: what would be
- * written is in `row` only, without a number, and the object goes, as it does when it
- * is clean.  false: it was not locked, and somebody has it.
- */
-bool
-gt_garbage_take(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at, bool locked)
+/* The same in memory, without a number, where it is to be cleaned in this very subtransaction: its row goes. */
+void
+gt_garbage_take(GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at)
 {
 	GT_SET(row, O_LEASE_ID, UUIDPGetDatum(last_lease));
 	become_garbage(row, ended_at, ended_at);
-	if (!locked)
-		return gt_try_delete(objects, row);
-	gt_delete(objects, row);
-	return true;
 }
 
 /*

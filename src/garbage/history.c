@@ -53,13 +53,13 @@ copy_column(GtRow *to, int column, const GtRow *from, int source)
 	to->isnull[column] = from->isnull[source];
 }
 
-/* The row of an event that is kept. */
+/* The row of an event that is kept; event: text. */
 static void
-make_row(GtRow *row, TimestampTz at, const char *event, const GtRow *object, const char *handler, int attempt, int64 lag, int64 took)
+make_row(GtRow *row, TimestampTz at, Datum event, const GtRow *object, int attempt, int64 lag, int64 took)
 {
 	gt_row_init(row);
 	GT_SET(row, HISTORY_AT, TimestampTzGetDatum(at));
-	GT_SET(row, HISTORY_EVENT, CStringGetTextDatum(event));
+	GT_SET(row, HISTORY_EVENT, event);
 	copy_column(row, HISTORY_OBJECT_TYPE, object, O_OBJECT_TYPE);
 	copy_column(row, HISTORY_OBJECT_ID, object, O_OBJECT_ID);
 	copy_column(row, HISTORY_OWNER, object, O_OWNER);
@@ -69,9 +69,6 @@ make_row(GtRow *row, TimestampTz at, const char *event, const GtRow *object, con
 	copy_column(row, HISTORY_HANDLER_ID, object, O_HANDLER);
 	if (attempt >= 0)
 		GT_SET(row, HISTORY_ATTEMPT, Int32GetDatum(attempt));
-	if (handler != NULL)
-		GT_SET(row, HISTORY_HANDLER, CStringGetTextDatum(handler));
-	GT_SET(row, HISTORY_ID, gt_random_id());
 	set_interval(row, HISTORY_LAG, lag);
 	set_interval(row, HISTORY_TOOK, took);
 }
@@ -93,7 +90,10 @@ gt_history_add_attempt(const char *event, const GtRow *object, const char *handl
 
 	if (!history_wants(event))
 		return;
-	make_row(&row, gt_now(), event, object, handler, attempt, lag, took);
+	make_row(&row, gt_now(), CStringGetTextDatum(event), object, attempt, lag, took);
+	GT_SET(&row, HISTORY_ID, gt_random_id());
+	if (handler != NULL)
+		GT_SET(&row, HISTORY_HANDLER, CStringGetTextDatum(handler));
 	if (error != NULL)
 		GT_SET(&row, HISTORY_ERROR, gt_error_text(error));
 	if (h != NULL)
@@ -108,6 +108,9 @@ gt_history_add_attempt(const char *event, const GtRow *object, const char *handl
 
 struct GtEvents
 {
+	const char *event;			/* the last one, */
+	Datum		event_text;
+	Datum		handler_text;	/* and whose runs are told of; 0: no run yet */
 	int			n;
 	GtRow		rows[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -119,36 +122,56 @@ gt_events_begin(int room)
 		MemoryContextAllocHuge(CurrentMemoryContext, offsetof(GtEvents, rows) + room * sizeof(GtRow));
 
 	if (events != NULL)
-		events->n = 0;
+		memset(events, 0, offsetof(GtEvents, rows));
 	return events;
+}
+
+static GtRow *
+add_event(GtEvents *events, TimestampTz at, const char *event, const GtRow *object, int attempt, int64 lag, int64 took)
+{
+	GtRow	   *row = &events->rows[events->n++];
+
+	if (events->event != event)
+		events->event_text = CStringGetTextDatum(event);
+	events->event = event;
+	make_row(row, at, events->event_text, object, attempt, lag, took);
+	return row;
 }
 
 void
 gt_events_add(GtEvents *events, TimestampTz at, const char *event, const GtRow *object)
 {
 	if (events != NULL)
-		make_row(&events->rows[events->n++], at, event, object, NULL, -1, -1, -1);
+		(void) add_event(events, at, event, object, -1, -1, -1);
 }
 
 void
-gt_events_add_run(GtEvents *events, const char *event, const GtHandler *h, const GtItem *item, int64 lag)
+gt_events_add_run(GtEvents *events, TimestampTz at, const char *event, const GtHandler *h, const GtItem *item, int64 lag)
 {
 	GtRow	   *row;
 
 	if (events == NULL)
 		return;
-	row = &events->rows[events->n++];
-	make_row(row, gt_now(), event, &item->row, h->name, item->attempt, lag, item->took);
+	if (events->handler_text == (Datum) 0)
+		events->handler_text = CStringGetTextDatum(h->name);
+	row = add_event(events, at, event, &item->row, item->attempt, lag, item->took);
+	GT_SET(row, HISTORY_HANDLER, events->handler_text);
 	set_run(row, h, item->rows);
 }
 
+/* In the order in which they were added: in that of their times each new entry of the primary key is behind all others. */
 void
 gt_events_write(GtEvents *events)
 {
 	GtTable		history;
+	int64		id;
+	int			i;
 
 	if (events == NULL || events->n == 0)
 		return;
+	id = DatumGetInt64(gt_random_id()) / 2;
+	for (i = 0; i < events->n; i++)
+		GT_SET(&events->rows[i], HISTORY_ID, Int64GetDatum(id + i));
 	gt_open(&history, GT__HISTORY, RowExclusiveLock);
 	gt_insert_many(&history, events->rows, events->n);
 	gt_close(&history);

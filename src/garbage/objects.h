@@ -20,12 +20,8 @@ typedef enum
 
 /* The last lease (NULL: not known) has ended (in row, not yet written): makes it garbage, forgets or keeps; writes it. See gt_end(). */
 extern void gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEndReason reason, TimestampTz ended_at);
-/*
- * The same of an object that is held (not kept) for whoever cleans it in this
- * subtransaction: it goes, and `row` is what the garbage would be, once that has a number.
- * false: its row was not locked, and is not to be had.
- */
-extern bool gt_garbage_take(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at, bool locked);
+/* The same of an object that is held (not kept), in memory: `row` is what the garbage would be, once that has a number. */
+extern void gt_garbage_take(GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at);
 extern int64 gt_garbage_number(GtRow *row);	/* in memory: draws its cleanup_id */
 /* All of these want the row locked, and write it. */
 extern void gt_garbage_put_aside(GtTable *objects, GtRow *row); /* dead: its handler is missing */

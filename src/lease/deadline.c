@@ -33,7 +33,7 @@
 #include "lease/start.h"
 #include "lease/start_record.h"
 #include "shared/clock.h"
-#include "shared/renewals.h"
+#include "shared/renewed.h"
 
 PG_FUNCTION_INFO_V1(gt__deadline);
 PG_FUNCTION_INFO_V1(gt__running);

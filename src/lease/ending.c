@@ -4,8 +4,8 @@
  *	  The one way in which a lease ends.
  *
  * Workers, gt_release(), an exclusive create that passes over an expired lease
- * and the reuse of a request_key all come through gt_end(); who cleans the object in
- * the same subtransaction (clean/optimistic.c) through gt_end_with_object().
+ * and the reuse of a request_key all come through gt_end(); but who cleans the object in
+ * the same subtransaction ends it by clean/take.c, in the same order and by the same rules.
  *
  * Locks, in this order: object rows by (type, id), FOR NO KEY UPDATE: whoever
  * creates or ends a lease on an object holds its row to the commit; then lease
@@ -37,7 +37,6 @@
 #include "utils/uuid.h"
 
 #include "base/check.h"
-#include "base/point.h"
 #include "base/settings.h"
 #include "base/text.h"
 #include "garbage/history.h"
@@ -51,8 +50,7 @@
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/ids.h"
-#include "shared/renewals.h"
-#include "table/find.h"
+#include "shared/renewed.h"
 #include "table/records.h"
 
 #define FEW			16			/* leases, of each of which it is looked whether it has children */
@@ -112,9 +110,8 @@ keep_column(GtRow *object, int column, const GtRow *lease, int source, MemoryCon
 	MemoryContextSwitchTo(old);
 }
 
-/* What the handler will be given is that of this lease, which ends: the object keeps it. context: NULL where its row stays as long. */
-static void
-keep_spec(GtRow *object, const GtRow *lease, MemoryContext context)
+void
+gt_keep_spec(GtRow *object, const GtRow *lease, MemoryContext context)
 {
 	keep_column(object, O_SERVICE_ID, lease, L_SERVICE_ID, context, false, -1);
 	keep_column(object, O_PAYLOAD, lease, L_PAYLOAD, context, false, -1);
@@ -287,7 +284,7 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, bool skip, MemoryCont
 		hold_back(&group->row, &lease, over_at);
 	if (!group->row.isnull[O_SPEC_LEASE] &&
 		memcmp(DatumGetUUIDP(group->row.v[O_SPEC_LEASE]), &key->id, sizeof(pg_uuid_t)) == 0)
-		keep_spec(&group->row, &lease, context);
+		gt_keep_spec(&group->row, &lease, context);
 	if (key->reason == GT_END_KEPT)
 		GT_SET(&group->row, O_KEEP, BoolGetDatum(true));
 	GT_SET(&group->row, O_LEASES, Int32GetDatum(GT_INT32(&group->row, O_LEASES) - 1));
@@ -493,64 +490,42 @@ leave_children(GtTable *leases, GtLeaseKey *keys, int n)
 			keys[i].orphans = orphan_children(leases, &keys[i].id, keys[i].reason == GT_END_EXPIRED, keys[i].ended_at);
 }
 
-/* Is the lease the only one of an object that this handler cleans, with nothing to be kept of either? */
-static bool
-is_all_of_object(const GtLeaseKey *key, const GtRow *object, int handler)
-{
-	return GT_CHAR(object, O_STATE) == GT_STATE_HELD && GT_INT32(object, O_LEASES) == 1 && !GT_BOOL(object, O_KEEP) &&
-		!object->isnull[O_HANDLER] && GT_INT32(object, O_HANDLER) == handler &&
-		(object->isnull[O_REGRANT_AT] || GT_TIME(object, O_REGRANT_AT) <= gt_now()) &&
-		(object->isnull[O_SPEC_LEASE] || memcmp(DatumGetUUIDP(object->v[O_SPEC_LEASE]), &key->id, sizeof(pg_uuid_t)) == 0);
-}
-
-bool
-gt_end_may_take_object(const GtLeaseKey *key)
-{
-	int64		delay = key->row->isnull[L_REGRANT_DELAY] ? (int64) gt_regrant_delay : GT_INT64(key->row, L_REGRANT_DELAY);
-
-	return !key->child && delay == 0;
-}
-
-/*
- * As gt_end() that skips; what it passes over has lost nothing.  An object that nobody
- * has locked is not locked here either before it is deleted, which does as well, see
- * gt_try_delete(): the lease goes first, and where somebody is quicker with the
- * object then, which is a matter of microseconds, that is undone.
- */
-GtTaken
-gt_end_with_object(GtFinder *finder, GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler, GtRow *object)
-{
-	Datum		of[2];
-	TimestampTz over_at;
-	bool		untouched;
-
-	key->reason = GT_END_EXPIRED;
-	key->ended = key->orphans = key->busy = false;
-	of[0] = key->row->v[L_OBJECT_ID];
-	of[1] = key->row->v[L_OBJECT_TYPE];
-	if (!gt_find(finder, of, object, &untouched) || !is_all_of_object(key, object, handler))
-		return GT_NOT_TAKEN;
-	if (!untouched &&
-		(gt_lock(objects, object, LockTupleExclusive, true) != GT_LOCKED || !is_all_of_object(key, object, handler)))
-		return GT_NOT_TAKEN;
-	if (!is_over(key, key->row, &over_at) || !gt_try_delete(leases, key->row))
-		return GT_NOT_TAKEN;
-	gt_renewal_ended(&key->id);
-	if (!object->isnull[O_SPEC_LEASE])
-		keep_spec(object, key->row, NULL);
-	GT_POINT("whole_lease");
-	if (!gt_garbage_take(objects, object, &key->id, over_at, !untouched))
-		return GT_LOST;
-	key->ended_at = over_at;
-	key->ended = true;
-	return GT_TAKEN;
-}
-
 void
 gt_end_finish(GtTable *leases, GtLeaseKey *keys, int n)
 {
 	if (count_ended(keys, n) > 0)
 		leave_children(leases, keys, n);
+}
+
+static void
+name_object(GtLeaseKey *key, const GtRow *lease)
+{
+	key->object_type = TextDatumGetCString(lease->v[L_OBJECT_TYPE]);
+	key->object_id = TextDatumGetCString(lease->v[L_OBJECT_ID]);
+}
+
+static void
+set_key(const GtRow *lease, GtLeaseKey *key)
+{
+	memset(key, 0, sizeof(GtLeaseKey));
+	key->id = *DatumGetUUIDP(lease->v[L_ID]);
+	key->child = !lease->isnull[L_PARENT];
+	if (key->child)
+		key->parent = *DatumGetUUIDP(lease->v[L_PARENT]);
+}
+
+void
+gt_lease_key_of_row(GtRow *lease, GtLeaseKey *key)
+{
+	set_key(lease, key);
+	key->row = lease;
+}
+
+void
+gt_lease_key(const GtRow *lease, GtLeaseKey *key)
+{
+	set_key(lease, key);
+	name_object(key, lease);
 }
 
 /* Reorders keys by object. */
@@ -569,6 +544,8 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 	{
 		keys[i].ended = keys[i].orphans = false;
 		keys[i].reason = reason;
+		if (keys[i].object_id == NULL)
+			name_object(&keys[i], keys[i].row);
 	}
 	gt_open(&objects, GT_OBJECT, RowExclusiveLock);
 	gt_open(&leases, GT_LEASE, RowExclusiveLock);
@@ -584,17 +561,4 @@ gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip)
 	gt_close(&objects);
 	pfree(groups);
 	return busy;
-}
-
-/* Fills in what gt_end() needs of a lease row. */
-void
-gt_lease_key(const GtRow *lease, GtLeaseKey *key)
-{
-	memset(key, 0, sizeof(GtLeaseKey));
-	key->id = *DatumGetUUIDP(lease->v[L_ID]);
-	key->object_type = TextDatumGetCString(lease->v[L_OBJECT_TYPE]);
-	key->object_id = TextDatumGetCString(lease->v[L_OBJECT_ID]);
-	key->child = !lease->isnull[L_PARENT];
-	if (key->child)
-		key->parent = *DatumGetUUIDP(lease->v[L_PARENT]);
 }

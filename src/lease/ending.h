@@ -9,12 +9,11 @@
 #define GT_ENDING_H
 
 #include "garbage/objects.h"
-#include "table/find.h"
 
 typedef struct GtLeaseKey		/* enough to lock in order */
 {
 	pg_uuid_t	id;
-	char	   *object_type;
+	char	   *object_type;	/* NULL, as the next: the row tells, and gt_end() reads it there */
 	char	   *object_id;
 	bool		child;
 	pg_uuid_t	parent;			/* of a child */
@@ -35,27 +34,14 @@ typedef struct GtLeaseKey		/* enough to lock in order */
  * skip: passes over what others have locked and returns how many those were.
  */
 extern int	gt_end(GtLeaseKey *keys, int nkeys, GtEndReason reason, bool skip);
-/*
- * Ends a lease whose row is known, if it is over, and takes its object away with
- * it, for whoever cleans that in this very subtransaction: `object` is the garbage that
- * it would be, of this handler, but for its cleanup_id.  GT_NOT_TAKEN: it is not so, or somebody has a row of it;
- * then gt_end() is to judge it.  GT_LOST: the subtransaction is to be rolled back, and
- * gt_end() to judge all of it.  The first says what speaks against it beforehand, the
- * last what is still to be done of those that have ended, once it is certain.
- */
-typedef enum
-{
-	GT_NOT_TAKEN, GT_TAKEN, GT_LOST
-} GtTaken;
-
-extern bool gt_end_may_take_object(const GtLeaseKey *key);
-/* finder: of objects, by GT_OBJECT_PKEY */
-extern GtTaken gt_end_with_object(GtFinder *finder, GtTable *objects, GtTable *leases, GtLeaseKey *key, int handler,
-								  GtRow *object);
+/* What is still to be done of leases that have ended, once that is certain. */
 extern void gt_end_finish(GtTable *leases, GtLeaseKey *keys, int n);
 /* Its children are to be ended by the worker, in the turn of this role. */
 extern void gt_orphan_add(Datum parent, Oid owner, bool expired, TimestampTz ended_at);
-extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);
+/* What the handler will be given is that of this lease, which ends: the object keeps it. context: NULL where its row stays as long. */
+extern void gt_keep_spec(GtRow *object, const GtRow *lease, MemoryContext context);
+extern void gt_lease_key(const GtRow *lease, GtLeaseKey *key);	/* of a row that does not last */
+extern void gt_lease_key_of_row(GtRow *lease, GtLeaseKey *key); /* and of one that does, as read under a snapshot that is held */
 /* Of a locked lease that is not over yet: it is looked at again then. 1: it can not be judged yet. */
 extern int	gt_re_arm(GtTable *leases, GtRow *lease, TimestampTz over_at);
 

@@ -27,7 +27,7 @@
 #include "rights/rights.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
-#include "table/scan.h"
+#include "table/find.h"
 #include "ttl/ttl.h"
 
 /* May the caller give this lease children? Neither answer changes while the row is there. */
@@ -320,7 +320,7 @@ hold_for(GtGranter *g, const Wanted *w, int n)
 typedef struct Unmet
 {
 	const Wanted *wanted[GT_MANY];
-	GtScan	   *look;			/* for them, in the index */
+	GtMeeter   *meeter;			/* looks for them in the index */
 	int			n;
 } Unmet;
 
@@ -359,9 +359,9 @@ is_unmet(GtGranter *g, const Wanted *w, Unmet *unmet)
 
 	if (w->of_old || !may_name(r, &w->grant->fail))
 		return false;
-	if (unmet->look == NULL)
-		unmet->look = gt_scan_begin(&g->objects, GT_OBJECT_PKEY, 2, r->key);
-	return !gt_scan_meets(unmet->look, 2, r->key);
+	if (unmet->meeter == NULL)
+		unmet->meeter = gt_meeter_begin(&g->objects, GT_OBJECT_PKEY, 2);
+	return !gt_meets(unmet->meeter, r->key);
 }
 
 /* In their order, of which those that nobody has are made as far as the next that somebody has. */
@@ -390,8 +390,8 @@ hold_all(GtGranter *g, const Wanted *wanted, int n)
 	}
 	if (unmet.n > 0)
 		make_objects(g, &unmet);
-	if (unmet.look != NULL)
-		gt_scan_end(unmet.look);
+	if (unmet.meeter != NULL)
+		gt_meeter_end(unmet.meeter);
 }
 
 void

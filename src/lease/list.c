@@ -27,7 +27,7 @@
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "shared/clock.h"
-#include "shared/renewals.h"
+#include "shared/renewed.h"
 #include "table/scan.h"
 
 PG_FUNCTION_INFO_V1(gt_lease_get);

@@ -124,12 +124,12 @@ static void
 add_lease(GtPick *pick, const GtLane *lane, const GtRow *lease)
 {
 	GtLeaseKey *key = &pick->keys[pick->n++];
+	GtRow	   *row = palloc(sizeof(GtRow));
 
-	gt_lease_key(lease, key);
-	key->lane = lane - pick->lanes;
 	/* under our caller's snapshot it stays in its place */
-	key->row = palloc(sizeof(GtRow));
-	*key->row = *lease;
+	*row = *lease;
+	gt_lease_key_of_row(row, key);
+	key->lane = lane - pick->lanes;
 }
 
 static GtScan *

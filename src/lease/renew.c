@@ -50,7 +50,7 @@
 #include "shared/due.h"
 #include "shared/ids.h"
 #include "shared/margins.h"
-#include "shared/renewals.h"
+#include "shared/renewed.h"
 
 PG_FUNCTION_INFO_V1(gt_renew);
 PG_FUNCTION_INFO_V1(gt_renew_many);

@@ -20,7 +20,7 @@
 #include "utils/memutils.h"
 
 #include "rights/translate.h"
-#include "shared/renewals.h"
+#include "shared/renewed.h"
 #include "table/records.h"
 #include "table/table.h"
 

@@ -30,6 +30,7 @@
 #include "shared/clock.h"
 #include "shared/parts.h"
 #include "shared/renewals.h"
+#include "shared/renewed.h"
 
 #define LOOK_FOR_OVER	64		/* entries that are looked at for one that can be taken */
 
@@ -268,7 +269,7 @@ gt_renewal_counts(const GtRenewal *renewal, TimestampTz renewed_at)
 
 /* ---------------------------------------------------------------- reading */
 
-/* See renewals.h. Whoever judges by it has read the clock before. */
+/* See renewed.h. Whoever judges by it has read the clock before. */
 TimestampTz
 gt_renewal_deadline(const pg_uuid_t *id, TimestampTz renewed_at, TimestampTz deadline)
 {
@@ -288,7 +289,7 @@ gt_renewal_deadline(const pg_uuid_t *id, TimestampTz renewed_at, TimestampTz dea
 	return deadline;
 }
 
-/* See renewals.h. */
+/* See renewed.h. */
 void
 gt_renewal_shown(const pg_uuid_t *id, TimestampTz *renewed_at, int64 *renewals)
 {
@@ -311,7 +312,7 @@ gt_renewal_shown(const pg_uuid_t *id, TimestampTz *renewed_at, int64 *renewals)
 
 /* ---------------------------------------------------------------- what is written to the table */
 
-/* See renewals.h. */
+/* See renewed.h. */
 int64
 gt_renewal_written(const pg_uuid_t *id, int64 renewals)
 {
@@ -362,7 +363,7 @@ close_entry(const pg_uuid_t *id, TimestampTz *after)
 	return e != NULL;
 }
 
-/* See renewals.h. */
+/* See renewed.h. */
 TimestampTz
 gt_renewal_changed(const pg_uuid_t *id)
 {
@@ -412,7 +413,7 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransacti
 			ended[i].subid = parent;
 }
 
-/* See renewals.h. */
+/* See renewed.h. */
 void
 gt_renewal_ended(const pg_uuid_t *id)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * renewals.h
- *	  The table of renewals in shared memory.
+ *	  The table of renewals in shared memory; for who judges or writes a lease: renewed.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,19 +42,6 @@ extern GtRenewal *gt_renewal_add(uint64 hash, const pg_uuid_t *id, TimestampTz n
 
 /* Does it (or NULL) count for a row of this run that was renewed then? */
 extern bool gt_renewal_counts(const GtRenewal *renewal, TimestampTz renewed_at);
-
-/* These lock it by themselves. The deadline that such a row has, or a later one that was acknowledged since. */
-extern TimestampTz gt_renewal_deadline(const pg_uuid_t *id, TimestampTz renewed_at, TimestampTz deadline);
-/* What to show of it: when it was renewed last, and how often. In, out: as the row has it. */
-extern void gt_renewal_shown(const pg_uuid_t *id, TimestampTz *renewed_at, int64 *renewals);
-
-/*
- * The locked lease will be another one, or none, if the transaction commits: from
- * here on nothing is acknowledged without a look at the row.
- */
-extern int64 gt_renewal_written(const pg_uuid_t *id, int64 renewals);	/* it is renewed in the table: how often that makes */
-extern TimestampTz gt_renewal_changed(const pg_uuid_t *id); /* when: later than all that was acknowledged before */
-extern void gt_renewal_ended(const pg_uuid_t *id);	/* it is deleted, and what is kept of it goes when that commits */
 
 extern void gt_renewals_forget(Oid database);	/* it was dropped, or the extension in it */
 extern int	gt_renewals_count(Oid database);	/* that keep a lease of it alive now */

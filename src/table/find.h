@@ -17,4 +17,14 @@ extern GtFinder *gt_finder_begin(GtTable *t, GtIndexId index, int nkeys);
 extern bool gt_find(GtFinder *finder, const Datum *keys, GtRow *row, bool *untouched);
 extern void gt_finder_end(GtFinder *finder);
 
+/*
+ * Is there an entry in an index, of whatever row, for each of many keys?  In the
+ * order of the index each costs no more than a comparison where the index has nothing
+ * between it and the one before.
+ */
+typedef struct GtMeeter GtMeeter;
+extern GtMeeter *gt_meeter_begin(GtTable *t, GtIndexId index, int nkeys);
+extern bool gt_meets(GtMeeter *meeter, const Datum *keys);	/* which have to last until the next call */
+extern void gt_meeter_end(GtMeeter *meeter);
+
 #endif

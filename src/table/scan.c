@@ -60,9 +60,8 @@ gt_scan_begin(GtTable *t, GtIndexId id, int nkeys, const Datum *keys)
 	return begin(t, id, nkeys, scankeys);
 }
 
-/* A bound on a column of the index. */
-static void
-bound_key(ScanKeyData *scankey, Relation index, int column, int strategy, Datum bound)
+void
+gt_bound_key(ScanKeyData *scankey, Relation index, int column, int strategy, Datum bound)
 {
 	Oid			type = index->rd_opcintype[column];
 	Oid			compare = get_opfamily_member(index->rd_opfamily[column], type, type, strategy);
@@ -81,7 +80,7 @@ gt_scan_begin_null(GtTable *t, GtIndexId id, TimestampTz from)
 
 	ScanKeyEntryInitialize(&keys[0], SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
 						   InvalidOid, InvalidOid, (Datum) 0);
-	bound_key(&keys[1], gt_index_of(t, id), 1, BTGreaterEqualStrategyNumber, TimestampTzGetDatum(from));
+	gt_bound_key(&keys[1], gt_index_of(t, id), 1, BTGreaterEqualStrategyNumber, TimestampTzGetDatum(from));
 	return begin(t, id, 2, keys);
 }
 
@@ -93,7 +92,7 @@ gt_scan_begin_bound(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, int 
 
 	Assert(nkeys < 4);
 	gt_equality_keys(index, nkeys, keys, scankeys);
-	bound_key(&scankeys[nkeys], index, nkeys, strategy, bound);
+	gt_bound_key(&scankeys[nkeys], index, nkeys, strategy, bound);
 	return begin(t, id, nkeys + 1, scankeys);
 }
 
@@ -105,8 +104,8 @@ gt_scan_begin_range(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, Datu
 
 	Assert(nkeys < 3);
 	gt_equality_keys(index, nkeys, keys, scankeys);
-	bound_key(&scankeys[nkeys], index, nkeys, BTGreaterStrategyNumber, after);
-	bound_key(&scankeys[nkeys + 1], index, nkeys, BTLessEqualStrategyNumber, upto);
+	gt_bound_key(&scankeys[nkeys], index, nkeys, BTGreaterStrategyNumber, after);
+	gt_bound_key(&scankeys[nkeys + 1], index, nkeys, BTLessEqualStrategyNumber, upto);
 	return begin(t, id, nkeys + 2, scankeys);
 }
 
@@ -254,22 +253,6 @@ gt_scan_count(GtScan *scan, int column, Oid value, int limit)
 		CHECK_FOR_INTERRUPTS();
 	}
 	return n;
-}
-
-/* The access method keeps the keys, and all about them but the values. */
-bool
-gt_scan_meets(GtScan *scan, int nkeys, const Datum *keys)
-{
-	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		met;
-	int			i;
-
-	for (i = 0; i < nkeys; i++)
-		scan->scan->keyData[i].sk_argument = keys[i];
-	index_rescan(scan->scan, NULL, nkeys, NULL, 0);
-	met = index_getnext_tid(scan->scan, ForwardScanDirection) != NULL;
-	MemoryContextSwitchTo(old);
-	return met;
 }
 
 bool

@@ -19,7 +19,6 @@ extern GtScan *gt_scan_begin_range(GtTable *t, GtIndexId index, int nkeys, const
 extern void gt_scan_backward(GtScan *scan);	/* before the first row: from the end on */
 extern int	gt_scan_count(GtScan *scan, int column, Oid value, int limit);	/* rows with this oid there; stops at limit */
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
-extern bool gt_scan_meets(GtScan *scan, int nkeys, const Datum *keys);	/* of gt_scan_begin(), for other keys: an entry, of whatever row? */
 extern bool gt_scan_last(GtScan *scan, GtRow *row);	/* the last row of it, in place of gt_scan_next() */
 /*
  * The keys in an index whose first column is an int or an oid and whose second a

@@ -12,7 +12,7 @@
  * the same calls: speculative insertion, tuple locks that follow the update
  * chain, index entries.
  *
- * Locks are in lock.c, writes in write.c and entries.c, scans of an index in scan.c.
+ * Locks are in lock.c, writes in write.c, entries.c and delete.c, scans of an index in scan.c.
  *
  * Reads use a snapshot that is new at each call: what has committed until now,
  * and what this transaction has done.  Each write is followed by
@@ -42,6 +42,7 @@
 #include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -52,6 +53,9 @@
 #include "table/table_internal.h"
 #include "table/tampered.h"
 #include "table/versions.h"
+
+uint64		gt_handler_writes = 0;
+uint64		gt_object_writes = 0;
 
 /* Opens a table; to be closed with gt_close() unless an error is raised. */
 void
@@ -110,6 +114,19 @@ void
 gt_open_index(GtTable *t, GtIndexId index)
 {
 	(void) gt_index_of(t, index);
+}
+
+/* After every write, of whatever sort: who holds rows or keeps something of them is told, and we can see it. */
+void
+gt_note_write(const GtTable *t)
+{
+	if (t->id == GT__HANDLER)
+		gt_handler_writes++;
+	if (t->id == GT_OBJECT)
+		gt_object_writes++;
+	if (t->id == GT__TTL)
+		CacheInvalidateRelcache(t->rel);	/* every process keeps what it has read of it: see ttl.c */
+	CommandCounterIncrement();
 }
 
 Datum

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * write.c
- *	  Rows of our tables are inserted, updated and deleted.
+ *	  Rows of our tables are inserted and updated.
  *
  * Each write is followed by CommandCounterIncrement(), so that the next read sees it,
  * and told to who keeps something of handlers or objects.
@@ -17,7 +17,6 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -25,15 +24,11 @@
 
 #include "base/compat.h"
 #include "shared/clock.h"
-#include "shared/ids.h"
 #include "table/entries.h"
 #include "table/relations.h"
 #include "table/table.h"
+#include "table/table_internal.h"
 #include "table/versions.h"
-
-uint64		gt_handler_writes = 0;
-
-uint64		gt_object_writes = 0;
 
 /* What the executor needs to make index entries, with all indexes open. */
 static void
@@ -86,19 +81,6 @@ slot_of(GtTable *t, const GtRow *row)
 	return t->write_slot;
 }
 
-/* After every write, of whatever sort: who holds rows or keeps something of them is told, and we can see it. */
-static void
-note_write(const GtTable *t)
-{
-	if (t->id == GT__HANDLER)
-		gt_handler_writes++;
-	if (t->id == GT_OBJECT)
-		gt_object_writes++;
-	if (t->id == GT__TTL)
-		CacheInvalidateRelcache(t->rel);	/* every process keeps what it has read of it: see ttl.c */
-	CommandCounterIncrement();
-}
-
 /* The entries of a version that has been written, by the executor. */
 static void
 insert_by_executor(GtTable *t, TupleTableSlot *slot, bool updated, bool only_summarizing)
@@ -121,7 +103,7 @@ gt_insert(GtTable *t, GtRow *row)
 		(void) gt_insert_entries(t, entries, row, &row->tid, false, GT_NO_INDEX);
 	else
 		insert_by_executor(t, slot, false, false);
-	note_write(t);
+	gt_note_write(t);
 }
 
 /*
@@ -207,7 +189,7 @@ gt_insert_unique(GtTable *t, GtRow *row, GtIndexId index)
 		!insert_or_find(t, row, slot, index, entries != NULL))
 		return false;
 	row->tid = slot->tts_tid;
-	note_write(t);
+	gt_note_write(t);
 	return true;
 }
 
@@ -226,7 +208,7 @@ gt_insert_if_free(GtTable *t, GtRow *row, GtIndexId index)
 	if (!try_insert(t, row, slot, index, entries, arbiters))
 		return false;
 	row->tid = slot->tts_tid;
-	note_write(t);
+	gt_note_write(t);
 	return true;
 }
 
@@ -249,7 +231,7 @@ gt_insert_unmet(GtTable *t, GtRow *row, GtIndexId index)
 	table_tuple_insert(t->rel, slot, GetCurrentCommandId(true), 0, NULL);
 	row->tid = slot->tts_tid;
 	done = gt_insert_entries(t, entries, row, &row->tid, false, index);
-	note_write(t);
+	gt_note_write(t);
 	if (done)
 		return true;
 	gt_delete(t, row);
@@ -291,7 +273,7 @@ insert_together(GtTable *t, const GtEntries *entries, GtRow **rows, int n, GtInd
 	done = gt_insert_entries_of_many(t, entries, rows, n, may_have);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
-	note_write(t);
+	gt_note_write(t);
 	return done;
 }
 
@@ -355,35 +337,5 @@ gt_update(GtTable *t, GtRow *row)
 		else
 			insert_by_executor(t, slot, true, gt_only_summarizing(update_indexes));
 	}
-	note_write(t);
-}
-
-static TM_Result
-delete_version(GtTable *t, GtRow *row, bool wait)
-{
-	TM_FailureData failure;
-	TM_Result	result;
-
-	if (t->id == GT_OBJECT)
-		gt_deleting(row->v[O_OBJECT_ID]);
-	result = table_tuple_delete(t->rel, &row->tid, GetCurrentCommandId(true),
-								SnapshotAny, InvalidSnapshot, wait, &failure, false);
-	if (result == TM_Ok)
-		note_write(t);
-	return result;
-}
-
-void
-gt_delete(GtTable *t, GtRow *row)
-{
-	TM_Result	result = delete_version(t, row, true);
-
-	if (result != TM_Ok)
-		elog(ERROR, "could not delete a locked row of \"%s\": %d", RelationGetRelationName(t->rel), result);
-}
-
-bool
-gt_try_delete(GtTable *t, GtRow *row)
-{
-	return delete_version(t, row, false) == TM_Ok;
+	gt_note_write(t);
 }

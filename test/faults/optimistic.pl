@@ -130,6 +130,17 @@ run_out('look', 'looked');
 is(eventually($node, 'postgres', q{SELECT count(*), min(id), max(id) FROM cleaned WHERE id LIKE '%looked saw%'}, '5|a looked saw 0 1|e looked saw 0 1'),
 	'5|a looked saw 0 1|e looked saw 0 1', 'what a handler sees is as ever');
 
+# By the log: rows that go in one go are written together.
+$node->safe_psql('postgres', q{SELECT gt_handler_create('many', 'sql_batch', 'SELECT public.clean(i, a) FROM unnest($1, $8) x(i, a)')});
+prove_itself('many');
+my $before = $node->safe_psql('postgres', 'CREATE EXTENSION IF NOT EXISTS pg_walinspect; SELECT pg_current_wal_insert_lsn()');
+$node->safe_psql('postgres', q{SELECT gt_lease_create_many(ARRAY(SELECT 'written ' || i FROM generate_series(1, 400) i), cleanup => 'many', duration => '1 ms')});
+is(eventually($node, 'postgres', q{SELECT count(*), max(attempt) FROM cleaned WHERE id LIKE 'written %'}, '400|1'), '400|1', 'many are cleaned');
+my $records = q{SELECT coalesce(sum(count), 0) FROM pg_get_wal_stats('%s', '%s', true) WHERE "resource_manager/record_type" IN (%s)};
+my $after = $node->safe_psql('postgres', 'SELECT txid_current()') && $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Generic/Generic'")), '>', 0, 'leases and objects go with those beside them');
+cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Heap/INSERT'")), '<', 600, 'nor is the history of each written by itself');
+
 # One that lasts delays no other, though both were due when it was chosen.
 prove_itself('set');
 prove_itself('clean');
