@@ -63,6 +63,7 @@ WHERE e.extname = 'garbagetruck' AND c.relname IN ('gt_object', 'gt_lease', 'gt_
 BEGIN;
 SELECT gt_lease_create('goes', duration => '100 ms') IS NOT NULL AS created;
 SELECT pg_sleep(0.06);
+SET LOCAL client_min_messages = warning;
 DROP EXTENSION garbagetruck;
 COMMIT;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'gt\_%';

@@ -71,7 +71,9 @@ ROLLBACK TO s;
 SELECT gt_renew(:'a') AS until \gset
 COMMIT;
 SELECT expires_at = :'until' AS until FROM gt_lease_get(:'a');
+SET client_min_messages = warning;
 DO $$ BEGIN DROP EXTENSION garbagetruck CASCADE; RAISE EXCEPTION USING errcode = 'UE001'; EXCEPTION WHEN SQLSTATE 'UE001' THEN END $$;
+RESET client_min_messages;
 SELECT expires_at = :'until' AS until FROM gt_lease_get(:'a');
 
 -- a shorter duration counts from its commit on, whatever was acknowledged before; in its own transaction at once

@@ -7,8 +7,9 @@
  * in the session that gives such a command, holds our launcher off that database
  * (GtDatabase.hold), ends our workers there, waits for them, and lets go when the
  * command is over, however it ends.  The same for what drops the extension: a
- * handler that runs is cancelled and not charged.  Where it is plain that the
- * command is going to fail the workers are left alone.  COMMIT PREPARED and ROLLBACK
+ * handler that runs is cancelled and not charged, and who dropped it is told what
+ * nobody cleans any more.  Where it is plain that the command is going to fail the
+ * workers are left alone.  COMMIT PREPARED and ROLLBACK
  * PREPARED come by here, too: see prepared.c; and LOCK of our views.  Fault point:
  * prepared_ended.
  *
@@ -39,12 +40,14 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #include "base/compat.h"
 #include "base/point.h"
+#include "base/transaction.h"
 #include "clean/marks.h"
 #include "process/commands.h"
 #include "process/prepared.h"
@@ -58,10 +61,12 @@
 #include "shared/shmem.h"
 #include "shared/wake.h"
 #include "table/relations.h"
+#include "table/versions.h"
 #include "ttl/ttl.h"
 
 #define WAIT_FOR_EXIT	(5 * USECS_PER_SEC)
 #define TOLD_BY_THEN	USECS_PER_SEC	/* a commit wakes whom it has to before it tells everybody's caches */
+#define COUNTED			1000	/* objects at most, before the extension is dropped */
 
 static ProcessUtility_hook_type previous_utility = NULL;
 
@@ -389,6 +394,38 @@ must_not_lock_ours(LockStmt *stmt)
 	}
 }
 
+/* What goes with the extension, and stays behind. */
+typedef struct Left
+{
+	int			objects;		/* up to one more than are counted */
+	int			tables;			/* whose rows have a deadline */
+} Left;
+
+static void
+count_left(void *arg)
+{
+	Left	   *left = arg;
+	Snapshot	snapshot = RegisterSnapshot(gt_newest_snapshot());
+	GtTable		objects;
+	GtRow	   *rows;
+
+	gt_open(&objects, GT_OBJECT, AccessShareLock);
+	left->objects = gt_fetch_some(&objects, snapshot, COUNTED + 1, &rows);
+	gt_close(&objects);
+	UnregisterSnapshot(snapshot);
+	left->tables = list_length(gt_ttl_list());
+}
+
+static void
+tell_left(const Left *left)
+{
+	if (left->objects > 0 || left->tables > 0)
+		ereport(NOTICE,
+				(errmsg("forgotten: %s%d objects that had leases or were to be cleaned, the deadlines of rows of %d tables",
+						left->objects > COUNTED ? "more than " : "", Min(left->objects, COUNTED), left->tables),
+				 errdetail("The objects and the rows stay as they are: nothing removes them any more.")));
+}
+
 static void
 call_through(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *completion)
@@ -428,6 +465,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	bool		prepared = ends_prepared(stmt) && IsTransactionState() && !RecoveryInProgress();
 	bool		stirs = changes_tables(stmt) || changes_rights(stmt);
 	Held		held = {NULL, InvalidOid};
+	Left		left = {0, 0};
 	GtPreparedEnd end;
 
 	if (IsA(stmt, LockStmt) && IsTransactionState())
@@ -443,13 +481,18 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 		call_through(pstmt, query, read_only_tree, context, params, env, dest, completion);
 	else
 	{
+		if (drops_ours)
+			(void) gt_try(count_left, &left);	/* what cannot be read can be dropped */
 		call_held(&held, pstmt, query, read_only_tree, context, params, env, dest, completion);
 		if (drops)
 			forget_database(held.db);
 		else
 			let_go(0, PointerGetDatum(&held));
 		if (drops_ours)
+		{
 			gt_observe_dropped(0);
+			tell_left(&left);
+		}
 	}
 	if (prepared)
 	{
