@@ -99,9 +99,9 @@ gt_health_launcher(GtHealth *health)
 	else if (health->standby)
 		gt_health_put(health, true, "on a standby nothing runs; it starts by itself after a promotion", NULL);
 	else if (gt_shared->launcher_procno < 0)
-		gt_health_put(health, false, "it does not run; after an error it is started again within seconds, unless the server's log "
-			"says \"too many background workers\"",
-					  psprintf("ALTER SYSTEM SET max_worker_processes = %d;", max_worker_processes + gt_max_workers + 1));
+		gt_health_put_setting(health, "it does not run; after an error it is started again within seconds, unless the server's log "
+							  "says \"too many background workers\"",
+							  psprintf("ALTER SYSTEM SET max_worker_processes = %d;", max_worker_processes + gt_max_workers + 1), true);
 	else
 		gt_health_put(health, true, psprintf("runs with process id %d", (int) gt_shared->launcher_pid), NULL);
 }

@@ -59,6 +59,9 @@ for my $setting ("garbagetruck.max_workers = 0", "garbagetruck.databases = 'othe
 	$node->reload;
 	remedied($setting, 'workers', qr/garbagetruck\./);
 }
+$node->safe_psql('postgres', 'ALTER SYSTEM SET garbagetruck.max_workers = 1');
+$node->reload;
+remedied('one worker', 'capacity', qr/a slow handler stops expiry and all other handlers/);
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET garbagetruck.databases');
 $node->safe_psql('postgres', "ALTER SYSTEM SET garbagetruck.max_lease_duration = '1h'");
 $node->safe_psql('postgres', "ALTER SYSTEM SET garbagetruck.min_lease_duration = '2h'");
@@ -97,6 +100,7 @@ remedied('a role that can write our tables', 'rights', qr/no handler's SQL is ru
 # Nobody claims; who does ends it.
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('waits', cleanup => 'polled'))});
 ok($node->poll_query_until('postgres', q{SELECT detail ~ '"polled"' FROM gt_health() WHERE check_name = 'unclaimed' AND NOT ok}), 'nobody claims: it is told of');
+is($node->safe_psql('postgres', q{SELECT value FROM gt_metrics() WHERE name = 'garbagetruck_health' AND labels ->> 'check' = 'unclaimed'}), '0', 'also by the metric');
 is($node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempt) FROM gt_claim()}), 't', 'it is claimed');
 ok($node->poll_query_until('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'unclaimed'}), 'and told of no more');
 
@@ -119,6 +123,13 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM gt_health() WH
 like($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ') FROM gt_health() WHERE NOT ok}), qr/errors|overdue/, 'by the checks that meet it');
 $node->safe_psql('postgres', "REINDEX TABLE CONCURRENTLY _garbagetruck.$_") for 'gt_object', 'gt_lease';
 is(eventually($node, 'postgres', q{CALL gt_reclaim(); SELECT count(*) FROM gt_leases}, "0\n0"), "0\n0", 'REINDEX and gt_reclaim end it');
+
+# No room for the launcher: no worker process at all, or others have taken them.
+$node->safe_psql('postgres', 'ALTER SYSTEM SET max_worker_processes = 0');
+$node->restart;
+remedied('no launcher', 'launcher', qr/it does not run; .*too many background workers/);
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('after all', cleanup => 'clean'))});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'after all'}), 'and the workers are there again');
 
 # Without the library, and as a copy. The restarts are the remedies' own, or what an administrator has just done.
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
