@@ -153,8 +153,10 @@ OUR_HEADERS = \
 	src/base/text.h \
 	src/base/transaction.h \
 	src/base/workers.h \
+	src/shared/after_commit.h \
 	src/shared/anchor.h \
 	src/shared/clock.h \
+	src/shared/counters.h \
 	src/shared/counts.h \
 	src/shared/due.h \
 	src/shared/ids.h \
@@ -187,6 +189,7 @@ OUR_HEADERS = \
 	src/rights/place.h \
 	src/rights/right.h \
 	src/rights/rights.h \
+	src/rights/roles.h \
 	src/rights/translate.h \
 	src/rights/writing.h \
 	src/handler/beside.h \

@@ -74,6 +74,7 @@
 #include "handler/run.h"
 #include "handler/slots.h"
 #include "handler/tally.h"
+#include "shared/after_commit.h"
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/rows_due.h"

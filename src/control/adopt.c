@@ -24,7 +24,7 @@
 #include "lease/start_record.h"
 #include "rights/owner.h"
 #include "rights/place.h"
-#include "rights/rights.h"
+#include "rights/roles.h"
 #include "shared/due.h"
 #include "shared/shmem.h"
 

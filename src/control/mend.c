@@ -20,7 +20,7 @@
 #include "lease/ending.h"
 #include "lease/rebuild.h"
 #include "rights/owner.h"
-#include "shared/due.h"
+#include "shared/after_commit.h"
 
 /* The object of the finding, locked; false: it is not there, or others have it. */
 static bool

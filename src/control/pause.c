@@ -22,7 +22,7 @@
 #include "rights/may.h"
 #include "rights/place.h"
 #include "rights/writing.h"
-#include "shared/due.h"
+#include "shared/after_commit.h"
 #include "table/records.h"
 #include "table/versions.h"
 

@@ -58,8 +58,8 @@
 #include "garbage/history.h"
 #include "garbage/objects.h"
 #include "handler/run.h"
+#include "shared/after_commit.h"
 #include "shared/counts.h"
-#include "shared/due.h"
 #include "table/relations.h"
 #include "table/versions.h"
 

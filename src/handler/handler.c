@@ -36,7 +36,7 @@
 #include "handler/use.h"
 #include "rights/may.h"
 #include "rights/place.h"
-#include "rights/rights.h"
+#include "rights/roles.h"
 #include "rights/writing.h"
 #include "shared/clock.h"
 #include "shared/rows_due.h"

@@ -35,7 +35,7 @@
 #include "base/compat.h"
 #include "handler/handler.h"
 #include "handler/path.h"
-#include "rights/rights.h"
+#include "rights/roles.h"
 
 static Oid
 database_owner(void)

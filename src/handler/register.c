@@ -36,10 +36,10 @@
 #include "handler/run.h"
 #include "handler/use.h"
 #include "rights/owner.h"
-#include "rights/rights.h"
+#include "rights/roles.h"
 #include "rights/writing.h"
+#include "shared/after_commit.h"
 #include "shared/counts.h"
-#include "shared/due.h"
 #include "table/records.h"
 #include "table/relations.h"
 

@@ -20,8 +20,8 @@
 
 #include "base/transaction.h"
 #include "lease/created.h"
+#include "shared/after_commit.h"
 #include "shared/counts.h"
-#include "shared/due.h"
 #include "shared/shmem.h"
 #include "table/relations.h"
 #include "table/table.h"

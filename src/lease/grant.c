@@ -52,7 +52,7 @@
 #include "lease/lease.h"
 #include "lease/start.h"
 #include "rights/place.h"
-#include "rights/rights.h"
+#include "rights/roles.h"
 #include "rights/writing.h"
 #include "shared/clock.h"
 #include "shared/ids.h"

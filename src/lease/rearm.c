@@ -37,7 +37,7 @@
 #include "lease/rearm.h"
 #include "lease/start.h"
 #include "lease/start_record.h"
-#include "shared/due.h"
+#include "shared/after_commit.h"
 #include "table/scan.h"
 
 /* the round of this process */

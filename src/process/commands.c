@@ -52,6 +52,8 @@
 #include "process/commands.h"
 #include "process/prepared.h"
 #include "rights/place.h"
+#include "shared/after_commit.h"
+#include "shared/counters.h"
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/parts.h"
@@ -134,6 +136,7 @@ static void
 forget_database(GtDatabase *db)
 {
 	GtCounters *counters = &gt_shared->counters[db - gt_shared->databases];
+	int			i;
 
 	gt_clean_forget_marks(db->oid);
 	gt_observe_forget(db->oid);
@@ -144,10 +147,8 @@ forget_database(GtDatabase *db)
 	db->hold = 0;
 	db->waits = InvalidOid;
 	pg_atomic_write_u64(&db->next_due, (uint64) GT_NEVER);
-	pg_atomic_write_u64(&counters->created, 0);
-	pg_atomic_write_u64(&counters->renewed, 0);
-	pg_atomic_write_u64(&counters->released, 0);
-	pg_atomic_write_u64(&counters->expired, 0);
+	for (i = 0; i < GT_NCOUNTERS; i++)
+		pg_atomic_write_u64(&counters->n[i], 0);
 	LWLockRelease(gt_shared->lock);
 }
 

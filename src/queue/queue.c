@@ -40,8 +40,8 @@
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "rights/writing.h"
+#include "shared/after_commit.h"
 #include "shared/counts.h"
-#include "shared/due.h"
 #include "table/scan.h"
 #include "ttl/ttl.h"
 

@@ -30,6 +30,7 @@
 #include "report/health.h"
 #include "report/overdue.h"
 #include "report/ttls.h"
+#include "shared/counters.h"
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/margins.h"
@@ -191,16 +192,22 @@ put_histogram(const Output *o, const char *label, const char *value, const GtHis
 static void
 put_counters(ReturnSetInfo *rsinfo)
 {
+	static const struct
+	{
+		const char *name;
+		const char *help;
+	}			told[] = {
+		{"leases_created_total", "Leases created."},
+		{"leases_renewed_total", "Renewals of leases."},
+		{"leases_released_total", "Leases ended by release."},
+		{"leases_expired_total", "Leases ended past their deadline."},
+	};
 	GtCounters *counters = &gt_shared->counters[gt_my_database() - gt_shared->databases];
+	int			i;
 
-	put_one(rsinfo, "leases_created_total", "counter", "Leases created.",
-			(double) pg_atomic_read_u64(&counters->created));
-	put_one(rsinfo, "leases_renewed_total", "counter", "Renewals of leases.",
-			(double) pg_atomic_read_u64(&counters->renewed));
-	put_one(rsinfo, "leases_released_total", "counter", "Leases ended by release.",
-			(double) pg_atomic_read_u64(&counters->released));
-	put_one(rsinfo, "leases_expired_total", "counter", "Leases ended past their deadline.",
-			(double) pg_atomic_read_u64(&counters->expired));
+	StaticAssertStmt(lengthof(told) == GT_NCOUNTERS, "each counter has a name");
+	for (i = 0; i < GT_NCOUNTERS; i++)
+		put_one(rsinfo, told[i].name, "counter", told[i].help, (double) pg_atomic_read_u64(&counters->n[i]));
 }
 
 static void

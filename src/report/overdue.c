@@ -25,6 +25,7 @@
 #include "rights/may.h"
 #include "rights/place.h"
 #include "rights/rights.h"
+#include "rights/roles.h"
 #include "shared/due.h"
 #include "shared/ids.h"
 #include "shared/shmem.h"

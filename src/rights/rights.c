@@ -34,6 +34,7 @@
 #include "base/text.h"
 #include "rights/place.h"
 #include "rights/rights.h"
+#include "rights/roles.h"
 #include "rights/translate.h"
 #include "rights/writing.h"
 #include "shared/clock.h"

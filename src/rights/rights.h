@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * rights.h
- *	  For whom current_user acts, and who is who.
+ *	  For whom current_user acts.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,9 +14,5 @@ extern bool gt_caller_covers(const char *service);
 extern bool gt_acts_for_object(const GtRow *object);	/* both for the role and for the caller */
 extern bool gt_acts_for(Oid role);	/* current_user has the rights of role, which is whom the row means also in a copy */
 extern bool gt_shared_with(Oid owner, const char *object_type, Oid user);	/* gt_share; members counted */
-extern void gt_note_role(Oid role);	/* keep its name in gt__role, once */
-extern void gt_roles_translate(void);	/* a copy: give the rows of each role the OID that its name has here */
-extern bool gt_role_is_named(Oid role, const char *name);	/* is it there, and called so? */
-extern const char *gt_role_name(Oid role);	/* or "unknown (OID n)" */
 
 #endif

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "base/transaction.h"
+#include "shared/counters.h"
 #include "shared/counts.h"
 #include "shared/due.h"
 #include "shared/margins.h"
@@ -92,15 +93,14 @@ add_up(const Delta *done)
 	GtDatabase *mine = gt_my_database();	/* may make the entry, under another lock */
 	GtDatabaseEntry *database;
 	Ran		   *r;
+	int			i;
 
 	if (mine != NULL)
 	{
 		GtCounters *counters = &gt_shared->counters[mine - gt_shared->databases];
 
-		pg_atomic_fetch_add_u64(&counters->created, done->counted.created);
-		pg_atomic_fetch_add_u64(&counters->renewed, done->counted.renewed);
-		pg_atomic_fetch_add_u64(&counters->released, done->counted.released);
-		pg_atomic_fetch_add_u64(&counters->expired, done->counted.expired);
+		for (i = 0; i < GT_NCOUNTERS; i++)
+			pg_atomic_fetch_add_u64(&counters->n[i], done->counted.n[i]);
 	}
 	if (done->ran == NULL && done->counted.lag.count == 0 && done->counted.leases == 0 && done->counted.garbage == 0 &&
 		done->counted.dead == 0)
@@ -272,14 +272,13 @@ static void
 merge(Delta *to, const Delta *from)
 {
 	const Ran  *r;
+	int			i;
 
 	to->counted.leases += from->counted.leases;
 	to->counted.garbage += from->counted.garbage;
 	to->counted.dead += from->counted.dead;
-	to->counted.created += from->counted.created;
-	to->counted.renewed += from->counted.renewed;
-	to->counted.released += from->counted.released;
-	to->counted.expired += from->counted.expired;
+	for (i = 0; i < GT_NCOUNTERS; i++)
+		to->counted.n[i] += from->counted.n[i];
 	add_histogram(&to->counted.lag, &from->counted.lag);
 	add_histogram(&to->counted.row_lag, &from->counted.row_lag);
 	for (r = from->ran; r != NULL; r = r->next)
@@ -395,7 +394,7 @@ gt_count_created(int n)
 
 	if (delta == NULL)
 		return;
-	delta->counted.created += n;
+	delta->counted.n[GT_LEASES_CREATED] += n;
 	delta->counted.leases += n;
 }
 
@@ -405,17 +404,16 @@ gt_count_renewed(int n)
 	Delta	   *delta = delta_here();
 
 	if (delta != NULL)
-		delta->counted.renewed += n;
+		delta->counted.n[GT_LEASES_RENEWED] += n;
 }
 
-/* See garbagetruck.h. */
 void
 gt_count_renewed_now(int n)
 {
 	GtDatabase *mine = gt_my_database();
 
 	if (mine != NULL)
-		pg_atomic_fetch_add_u64(&gt_shared->counters[mine - gt_shared->databases].renewed, n);
+		pg_atomic_fetch_add_u64(&gt_shared->counters[mine - gt_shared->databases].n[GT_LEASES_RENEWED], n);
 }
 
 void
@@ -425,7 +423,7 @@ gt_count_released(int n)
 
 	if (delta == NULL)
 		return;
-	delta->counted.released += n;
+	delta->counted.n[GT_LEASES_RELEASED] += n;
 	delta->counted.leases -= n;
 }
 
@@ -436,7 +434,7 @@ gt_count_expired(int n)
 
 	if (delta == NULL)
 		return;
-	delta->counted.expired += n;
+	delta->counted.n[GT_LEASES_EXPIRED] += n;
 	delta->counted.leases -= n;
 }
 

@@ -31,6 +31,7 @@
 #include "storage/proc.h"
 
 #include "base/transaction.h"
+#include "shared/after_commit.h"
 #include "shared/due.h"
 #include "shared/prepared.h"
 #include "shared/shmem.h"

@@ -10,6 +10,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "shared/counters.h"
+
 extern void gt_handler_remember(int handler, Oid owner, Oid role);	/* for that, where there is room */
 extern void gt_observe_init(void);	/* from _PG_init: its shared memory */
 
@@ -90,10 +92,7 @@ typedef struct GtCounted
 	int64		leases;			/* to the gauges */
 	int64		garbage;
 	int64		dead;
-	uint64		created;		/* counters */
-	uint64		renewed;
-	uint64		released;
-	uint64		expired;
+	uint64		n[GT_NCOUNTERS];
 	GtHistogram lag;
 	GtHistogram row_lag;
 } GtCounted;

@@ -25,7 +25,7 @@
 
 #include "base/transaction.h"
 #include "base/workers.h"
-#include "shared/due.h"
+#include "shared/after_commit.h"
 #include "shared/observe.h"
 #include "shared/rows_due.h"
 

@@ -17,6 +17,7 @@
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
+#include "shared/counters.h"
 #include "shared/parts.h"
 #include "shared/shmem.h"
 
@@ -46,6 +47,7 @@ startup(void)
 {
 	bool		found;
 	int			i;
+	int			n;
 
 	if (previous_startup)
 		previous_startup();
@@ -67,10 +69,8 @@ startup(void)
 			pg_atomic_init_u64(&gt_shared->databases[i].lease_horizon, (uint64) GT_NOWHERE);
 			pg_atomic_init_u64(&gt_shared->databases[i].lease_beyond, (uint64) GT_NEVER);
 			pg_atomic_init_u64(&gt_shared->databases[i].lease_news, 0);
-			pg_atomic_init_u64(&gt_shared->counters[i].created, 0);
-			pg_atomic_init_u64(&gt_shared->counters[i].renewed, 0);
-			pg_atomic_init_u64(&gt_shared->counters[i].released, 0);
-			pg_atomic_init_u64(&gt_shared->counters[i].expired, 0);
+			for (n = 0; n < GT_NCOUNTERS; n++)
+				pg_atomic_init_u64(&gt_shared->counters[i].n[n], 0);
 		}
 		for (i = 0; i < GT_SLOTS; i++)
 			gt_shared->slots[i].procno = -1;

@@ -13,6 +13,7 @@
 #include "base/workers.h"
 #include "shared/anchor.h"
 #include "shared/clock.h"
+#include "shared/counters.h"
 #include "shared/in_hand.h"
 #include "shared/low_end.h"
 
@@ -121,7 +122,7 @@ typedef struct GtLongBusy
 
 typedef struct GtCounters		/* of one database; added to by counts.c */
 {
-	pg_atomic_uint64 created, renewed, released, expired;
+	pg_atomic_uint64 n[GT_NCOUNTERS];
 } GtCounters;
 
 typedef struct GtShared

@@ -25,8 +25,8 @@
 #include "handler/run.h"
 #include "handler/tally.h"
 #include "handler/turns.h"
+#include "shared/after_commit.h"
 #include "shared/counts.h"
-#include "shared/due.h"
 #include "ttl/batch.h"
 #include "ttl/rows.h"
 

@@ -38,7 +38,7 @@
 #include "handler/role.h"
 #include "handler/timers.h"
 #include "handler/use.h"
-#include "shared/due.h"
+#include "shared/after_commit.h"
 #include "table/scan.h"
 #include "table/versions.h"
 #include "ttl/batch.h"

@@ -52,7 +52,7 @@
 #include "base/workers.h"
 #include "garbage/objects.h"
 #include "handler/use.h"
-#include "rights/rights.h"
+#include "rights/roles.h"
 #include "shared/clock.h"
 #include "shared/counts.h"
 #include "shared/rows_due.h"

@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * after_commit.h
+ *	  What will be due once a transaction has committed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GT_AFTER_COMMIT_H
+#define GT_AFTER_COMMIT_H
+
+#include "shared/clock.h"
+
+/*
+ * There is work at this time (gt_clock) once the current transaction has
+ * committed: wakes the worker of this database, or the launcher, if it is the
+ * earliest known.  Forgotten when the (sub)transaction aborts.
+ */
+extern void gt_due_after_commit(TimestampTz when);
+extern void gt_garbage_due_after_commit(TimestampTz when);	/* and of leases there is nothing new */
+
+#endif
