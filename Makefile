@@ -28,6 +28,7 @@ OBJS = \
 	src/shared/margins.o \
 	src/shared/observe.o \
 	src/shared/prepared.o \
+	src/shared/quota.o \
 	src/shared/renewals.o \
 	src/shared/rows_due.o \
 	src/shared/shmem.o \
@@ -91,7 +92,6 @@ OBJS = \
 	src/lease/grant.o \
 	src/lease/hold.o \
 	src/lease/lease.o \
-	src/lease/list.o \
 	src/lease/orphans.o \
 	src/lease/pick.o \
 	src/lease/rearm.o \
@@ -134,8 +134,10 @@ OBJS = \
 	src/report/health_put.o \
 	src/report/health_work.o \
 	src/report/legible.o \
+	src/report/list.o \
 	src/report/metrics.o \
 	src/report/overdue.o \
+	src/report/page.o \
 	src/report/ttls.o \
 	src/report/views.o \
 	src/garbagetruck.o
@@ -164,7 +166,9 @@ OUR_HEADERS = \
 	src/shared/low_end.h \
 	src/shared/margins.h \
 	src/shared/observe.h \
+	src/shared/observe_lock.h \
 	src/shared/parts.h \
+	src/shared/quota.h \
 	src/shared/renewals.h \
 	src/shared/renewed.h \
 	src/shared/rows_due.h \
@@ -258,6 +262,7 @@ OUR_HEADERS = \
 	src/report/health_checks.h \
 	src/report/health_put.h \
 	src/report/overdue.h \
+	src/report/page.h \
 	src/report/ttls.h
 
 # Files name their headers by room: #include "lease/grant.h".

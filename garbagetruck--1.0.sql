@@ -63,6 +63,7 @@ CREATE TABLE _garbagetruck.gt_object (
 CREATE INDEX gt_object_due ON _garbagetruck.gt_object (handler, due_at) WHERE due_at IS NOT NULL;
 CREATE UNIQUE INDEX gt_object_cleanup ON _garbagetruck.gt_object (cleanup_id) WHERE cleanup_id IS NOT NULL;
 CREATE INDEX gt_object_dead ON _garbagetruck.gt_object (handler, cleanup_id) WHERE state OPERATOR(pg_catalog.=) 'd';
+CREATE INDEX gt_object_claimed ON _garbagetruck.gt_object (handler, due_at) WHERE state OPERATOR(pg_catalog.=) 'c';
 
 -- One row per lease that has not ended.
 CREATE TABLE _garbagetruck.gt_lease (
@@ -96,7 +97,8 @@ CREATE TABLE _garbagetruck.gt_lease (
 -- a queue for each role: see src/lease/pick.c
 CREATE INDEX gt_lease_check ON _garbagetruck.gt_lease (owner, check_at) WHERE check_at IS NOT NULL;
 CREATE INDEX gt_lease_object ON _garbagetruck.gt_lease (object_type, object_id);
-CREATE INDEX gt_lease_service ON _garbagetruck.gt_lease (service_id, id);
+-- of a role, for its quota and for lists of its own: see src/report/page.c
+CREATE INDEX gt_lease_service ON _garbagetruck.gt_lease (owner, service_id, id);
 CREATE INDEX gt_lease_parent ON _garbagetruck.gt_lease (parent) WHERE parent IS NOT NULL;
 CREATE UNIQUE INDEX gt_lease_request ON _garbagetruck.gt_lease (owner, request_service, request_key) WHERE request_key IS NOT NULL;
 

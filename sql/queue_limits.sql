@@ -64,3 +64,16 @@ SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'm' || n FROM generate_
 CALL gt_reclaim();
 SELECT gt_handler_drop('t_much');
 SELECT gt_handler_drop('t_few'), gt_handler_drop('t_slow'), gt_handler_drop('t_free'), gt_handler_drop('t_rate');
+-- what waits for its time is not looked at to count what runs
+SELECT gt_handler_create('t_wait', 'queue', concurrency => 2, grace => '1 hour');
+SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'w' || n FROM generate_series(1, 500) n), cleanup => 't_wait'));
+SELECT gt_handler_create('t_wait', 'queue', concurrency => 2);
+SELECT gt_release_many(gt_lease_create_many(ARRAY['w now 1', 'w now 2', 'w now 3'], cleanup => 't_wait'));
+BEGIN;
+SELECT coalesce(sum(idx_tup_fetch), 0) AS f FROM pg_stat_xact_all_tables WHERE schemaname = '_garbagetruck' AND relname = 'gt_object' \gset
+SELECT count(*) FROM gt_claim(ARRAY['t_wait']);
+SELECT count(*) FROM gt_claim(ARRAY['t_wait']);
+SELECT sum(idx_tup_fetch) - :f < 100 AS few FROM pg_stat_xact_all_tables WHERE schemaname = '_garbagetruck' AND relname = 'gt_object';
+COMMIT;
+SELECT count(gt_ack(cleanup_id, attempts)) FROM gt_garbage WHERE handler = 't_wait';
+SELECT gt_handler_drop('t_wait');

@@ -23,6 +23,7 @@
 #include "shared/observe.h"
 #include "shared/parts.h"
 #include "shared/prepared.h"
+#include "shared/quota.h"
 #include "shared/renewals.h"
 #include "ttl/ttl.h"
 
@@ -46,6 +47,7 @@ _PG_init(void)
 		gt_prepared_init();
 		gt_margins_init();
 		gt_renewals_init();
+		gt_quota_init();
 		gt_ids_init();
 		gt_clean_init();
 		gt_launcher_init();

@@ -25,6 +25,7 @@ typedef enum
 	GT_AT_END_START,			/* start.c: this server run is recorded */
 	GT_AT_END_CLAIMS,			/* claim.c: starts that were reserved are made, or given back */
 	GT_AT_END_COUNTS,			/* counts.c: what is counted */
+	GT_AT_END_QUOTA,			/* quota.c: how many leases whose number is limited */
 	GT_AT_END_RENEWALS,			/* renewals.c: what it has of leases that have ended */
 	GT_AT_END_ROWS,				/* rows_due.c: when rows are due */
 	GT_AT_END_ADOPTED,			/* adopt.c: a copy has become an original */

@@ -31,6 +31,7 @@
 #include "clean/take.h"
 #include "lease/deadline.h"
 #include "shared/clock.h"
+#include "shared/quota.h"
 #include "shared/renewed.h"
 #include "table/delete.h"
 #include "table/find.h"
@@ -118,6 +119,7 @@ take_leases(GtTaking *taking, Take *takes, GtRow **objects, int n)
 		if (!deleted[i])
 			continue;
 		key->ended = true;
+		gt_quota_note(GT_OID(key->row, L_OWNER), key->row->v[L_SERVICE_ID], -1);
 		gt_renewal_ended(&key->id);
 		if (!objects[i]->isnull[O_SPEC_LEASE])
 			gt_keep_spec(objects[i], key->row, NULL);

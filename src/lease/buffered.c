@@ -337,7 +337,7 @@ renew_locked(uint64 hash, const GtTable *leases, const GtRow *row, uint64 servic
 	if (*deadline > bound)
 		return GT_BUFFERED_WRITE;
 	if (e == NULL)
-		e = gt_renewal_add(hash, id, now);
+		e = gt_renewal_add(hash, id, GT_OID(row, L_OWNER), now);
 	if (e == NULL)
 		return GT_BUFFERED_WRITE;
 	fill(e, leases, row, service);

@@ -50,6 +50,7 @@
 #include "shared/after_commit.h"
 #include "shared/counts.h"
 #include "shared/ids.h"
+#include "shared/quota.h"
 #include "shared/renewed.h"
 #include "table/records.h"
 
@@ -277,6 +278,7 @@ end_one(GtTable *leases, GtLeaseKey *key, EndGroup *group, bool skip, MemoryCont
 			return gt_re_arm(leases, &lease, over_at);
 		gt_delete(leases, &lease);
 	}
+	gt_quota_note(GT_OID(&lease, L_OWNER), lease.v[L_SERVICE_ID], -1);
 	if (!key->child)
 		gt_renewal_ended(&key->id);
 
@@ -462,10 +464,8 @@ may_have_children(GtTable *leases, const GtLeaseKey *keys, int n)
 
 	for (i = 1; i < n; i++)
 	{
-		if (memcmp(&keys[i].id, first, sizeof(pg_uuid_t)) < 0)
-			first = &keys[i].id;
-		if (memcmp(&keys[i].id, last, sizeof(pg_uuid_t)) > 0)
-			last = &keys[i].id;
+		first = memcmp(&keys[i].id, first, sizeof(pg_uuid_t)) < 0 ? &keys[i].id : first;
+		last = memcmp(&keys[i].id, last, sizeof(pg_uuid_t)) > 0 ? &keys[i].id : last;
 	}
 	scan = gt_scan_begin_bound(leases, GT_LEASE_PARENT, 0, NULL, BTGreaterEqualStrategyNumber, UUIDPGetDatum(first));
 	found = gt_scan_next(scan, &child) && memcmp(DatumGetUUIDP(child.v[L_PARENT]), last, sizeof(pg_uuid_t)) <= 0;

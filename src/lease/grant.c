@@ -56,6 +56,7 @@
 #include "rights/writing.h"
 #include "shared/clock.h"
 #include "shared/ids.h"
+#include "shared/quota.h"
 #include "table/scan.h"
 
 /* ---------------------------------------------------------------- before anything is locked */
@@ -174,7 +175,27 @@ begin(GtGranter *g, GtGrant *e)
 
 /* ---------------------------------------------------------------- the lease */
 
-/* Counted once for a batch, and what it has granted since is added. */
+/* How many leases the caller has for the service that a request names, as it is known or else counted. */
+static int64
+count_leases(GtGranter *g, const GtRequest *r)
+{
+	int64		limit = gt_max_leases_per_service;
+	int64		enough = 2 * limit + 1000;	/* so that one that is over the limit for long is not counted each time */
+	Datum		keys[2] = {ObjectIdGetDatum(GetUserId()), r->service};
+	GtQuota		quota;
+	GtScan	   *scan;
+	int64		n;
+
+	if (gt_quota_known(&quota, GetUserId(), r->service, limit))
+		return quota.n;
+	scan = gt_scan_begin(&g->leases, GT_LEASE_SERVICE, 2, keys);
+	n = gt_scan_count(scan, enough);
+	gt_scan_end(scan);
+	gt_quota_counted(&quota, n, n == enough);
+	return n;
+}
+
+/* Asked once for a batch, and what it has granted since is added. */
 static bool
 check_quota(GtGranter *g, const GtRequest *r, GtFail *f)
 {
@@ -182,15 +203,12 @@ check_quota(GtGranter *g, const GtRequest *r, GtFail *f)
 		return true;
 	if (g->counted_service == NULL || strcmp(g->counted_service, r->service_id) != 0)
 	{
-		GtScan	   *scan = gt_scan_begin(&g->leases, GT_LEASE_SERVICE, 1, &r->service);
-
-		g->counted = gt_scan_count(scan, L_OWNER, GetUserId(), gt_max_leases_per_service);
-		gt_scan_end(scan);
+		g->counted = count_leases(g, r);
 		g->counted_service = r->service_id;
 	}
 	if (g->counted >= gt_max_leases_per_service)
 		return gt_fail(f, ERRCODE_GT_QUOTA,
-					   "service \"%s\" has %d leases, the limit (garbagetruck.max_leases_per_service) is %d",
+					   "service \"%s\" has " INT64_FORMAT " leases, the limit (garbagetruck.max_leases_per_service) is %d",
 					   gt_shown(r->service_id), g->counted, gt_max_leases_per_service);
 	return true;
 }
@@ -274,6 +292,7 @@ insert_lease(GtGranter *g, GtGrant *e, int attempts)
 		write_lease(g, &row);
 
 	gt_lease_created(&e->granted.id, r->parent == NULL ? now : GT_NEVER, r->duration);
+	gt_quota_note(GetUserId(), r->service, 1);
 	e->granted.fence = GT_INT64(object, O_FENCE);
 	e->granted.created = true;
 	e->granted.attempts = attempts;

@@ -51,7 +51,7 @@ typedef struct GtGranter
 	GtRow	   *unwritten;		/* leases that are granted, to be inserted together; NULL: each at once */
 	int			nunwritten;
 	const char *counted_service;	/* whose leases have been counted, for the quota */
-	int			counted;
+	int64		counted;
 } GtGranter;
 
 extern void gt_granter_open(GtGranter *g, const char *function, bool all_or_none);

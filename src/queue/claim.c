@@ -84,7 +84,7 @@ static int
 count_own(GtTable *objects, int handler)
 {
 	Datum		key = Int32GetDatum(handler);
-	GtScan	   *scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber,
+	GtScan	   *scan = gt_scan_begin_bound(objects, GT_OBJECT_CLAIMED, 1, &key, BTGreaterStrategyNumber,
 										   TimestampTzGetDatum(gt_now()));
 	GtRow		row;
 	int			n = 0;
@@ -92,7 +92,7 @@ count_own(GtTable *objects, int handler)
 	while (gt_scan_next_brief(scan, &row))
 	{
 		CHECK_FOR_INTERRUPTS();
-		n += GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED && TransactionIdIsCurrentTransactionId(row.xmin);
+		n += TransactionIdIsCurrentTransactionId(row.xmin);
 	}
 	gt_scan_end(scan);
 	return n;
@@ -163,18 +163,9 @@ static int
 count_running(GtTable *objects, const GtHandler *h, TimestampTz now)
 {
 	Datum		key = Int32GetDatum(h->id);
-	GtScan	   *scan;
-	GtRow		row;
-	int			n = 0;
+	GtScan	   *scan = gt_scan_begin_bound(objects, GT_OBJECT_CLAIMED, 1, &key, BTGreaterStrategyNumber, TimestampTzGetDatum(now));
+	int			n = (int) gt_scan_count(scan, h->concurrency);
 
-	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTGreaterStrategyNumber,
-							   TimestampTzGetDatum(now));
-	while (n < h->concurrency && gt_scan_next_brief(scan, &row))
-	{
-		CHECK_FOR_INTERRUPTS(); /* what waits for its next attempt is among them */
-		if (GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED)
-			n++;
-	}
 	gt_scan_end(scan);
 	return n;
 }

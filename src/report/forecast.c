@@ -25,6 +25,7 @@
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "shared/clock.h"
+#include "table/find.h"
 #include "table/scan.h"
 
 #define MAX_HORIZON	(INT64CONST(100000) * 360 * USECS_PER_DAY)
@@ -64,8 +65,9 @@ count_lease(HTAB *endings, const GtRow *lease, TimestampTz over_at)
 
 /* A lease and its children end at the same instant. */
 static void
-count_family(HTAB *endings, GtTable *leases, const GtRow *lease, TimestampTz over_at, bool all)
+count_family(HTAB *endings, GtTable *leases, GtFinder *children, const GtRow *lease, TimestampTz over_at, bool all)
 {
+	bool		untouched;
 	MemoryContext child_context;
 	MemoryContext old;
 	GtScan	   *scan;
@@ -73,7 +75,7 @@ count_family(HTAB *endings, GtTable *leases, const GtRow *lease, TimestampTz ove
 
 	if (all || gt_acts_for(GT_OID(lease, L_OWNER)))
 		count_lease(endings, lease, over_at);
-	if (!lease->isnull[L_PARENT])
+	if (children == NULL || !gt_find(children, &lease->v[L_ID], &child, &untouched))
 		return;
 	scan = gt_scan_begin(leases, GT_LEASE_PARENT, 1, &lease->v[L_ID]);
 	child_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast child", ALLOCSET_SMALL_SIZES);
@@ -91,7 +93,7 @@ count_family(HTAB *endings, GtTable *leases, const GtRow *lease, TimestampTz ove
 
 /* What a role has that can end until then. */
 static void
-count_role(HTAB *endings, GtTable *leases, Oid owner, TimestampTz now, TimestampTz until, bool all)
+count_role(HTAB *endings, GtTable *leases, GtFinder *children, Oid owner, TimestampTz now, TimestampTz until, bool all)
 {
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
@@ -108,7 +110,7 @@ count_role(HTAB *endings, GtTable *leases, Oid owner, TimestampTz now, Timestamp
 		CHECK_FOR_INTERRUPTS();
 		/* what is over and has not been ended yet ends now */
 		if (over_at <= until)
-			count_family(endings, leases, &lease, Max(over_at, now), all);
+			count_family(endings, leases, children, &lease, Max(over_at, now), all);
 		MemoryContextReset(row_context);
 	}
 	MemoryContextSwitchTo(old);
@@ -116,20 +118,36 @@ count_role(HTAB *endings, GtTable *leases, Oid owner, TimestampTz now, Timestamp
 	MemoryContextDelete(row_context);
 }
 
+/* Most databases have no children at all, and else most leases have none. */
+static bool
+any_children(GtTable *leases)
+{
+	GtScan	   *scan = gt_scan_begin(leases, GT_LEASE_PARENT, 0, NULL);
+	GtRow		child;
+	bool		any = gt_scan_next(scan, &child);
+
+	gt_scan_end(scan);
+	return any;
+}
+
 /* Of all roles: a lease of another may have children of the caller's. */
 static void
 count_all(HTAB *endings, TimestampTz now, TimestampTz until, bool all)
 {
 	GtTable		leases;
+	GtFinder   *children;
 	GtKey	   *keys;
 	int			n;
 	int			i;
 
 	gt_open(&leases, GT_LEASE, AccessShareLock);
+	children = any_children(&leases) ? gt_finder_begin(&leases, GT_LEASE_PARENT, 1) : NULL;
 	keys = gt_scan_keys(&leases, GT_LEASE_CHECK, &n);
 	for (i = 0; i < n; i++)
-		if (keys[i].first <= until)
-			count_role(endings, &leases, keys[i].key, now, until, all);
+		if (keys[i].first <= until && (all || children != NULL || gt_acts_for(keys[i].key)))
+			count_role(endings, &leases, children, keys[i].key, now, until, all);
+	if (children != NULL)
+		gt_finder_end(children);
 	gt_close(&leases);
 }
 

@@ -38,40 +38,51 @@
 #include "shared/renewals.h"
 #include "shared/shmem.h"
 #include "table/relations.h"
+#include "table/scan.h"
 
 PG_FUNCTION_INFO_V1(gt_metrics);
 
-#define STANDBY_COUNTS	(10 * USECS_PER_SEC)
+#define STANDBY_COUNTS	(10 * USECS_PER_SEC)	/* on a standby the gauges are at most so old, */
+#define STANDBY_FACTOR	20		/* or so many times what it took to count them */
 #define STALLED			(5 * USECS_PER_MINUTE)
 
 /* ---------------------------------------------------------------- gauges */
 
-/* Rows of a table, of objects those that are garbage and those that are dead. */
+/*
+ * All of it as of now, however long it takes to count: what commits meanwhile is added by
+ * who does.  Of objects those that are no garbage are not looked at.
+ */
 static void
-count_table(GtTableId id, int64 *rows, int64 *garbage, int64 *dead)
+count_all(int64 *leases, int64 *garbage, int64 *dead)
 {
-	GtTable		t;
-	TableScanDesc scan;
+	GtTable		lease;
+	GtTable		object;
+	TableScanDesc running;
+	GtScan	   *over;
+	GtScan	   *due;
+	GtRow		row;
 
-	gt_open(&t, id, AccessShareLock);
+	gt_open(&lease, GT_LEASE, AccessShareLock);
+	gt_open(&object, GT_OBJECT, AccessShareLock);
 	PushActiveSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(t.rel, GetActiveSnapshot(), 0, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, t.slot))
+	running = table_beginscan(lease.rel, GetActiveSnapshot(), 0, NULL);
+	over = gt_scan_begin(&object, GT_OBJECT_DEAD, 0, NULL);
+	due = gt_scan_begin(&object, GT_OBJECT_DUE, 0, NULL);
+
+	for (*leases = 0; table_scan_getnextslot(running, ForwardScanDirection, lease.slot); (*leases)++)
+		CHECK_FOR_INTERRUPTS();
+	*garbage = *dead = gt_scan_count(over, PG_INT64_MAX);
+	while (gt_scan_next_brief(due, &row))
 	{
 		CHECK_FOR_INTERRUPTS();
-		(*rows)++;
-		if (id == GT_OBJECT)
-		{
-			bool		isnull;
-			char		state = DatumGetChar(slot_getattr(t.slot, O_STATE + 1, &isnull));
-
-			*garbage += (state == GT_STATE_WAITING || state == GT_STATE_CLAIMED || state == GT_STATE_DEAD);
-			*dead += (state == GT_STATE_DEAD);
-		}
+		*garbage += GT_CHAR(&row, O_STATE) == GT_STATE_WAITING || GT_CHAR(&row, O_STATE) == GT_STATE_CLAIMED;
 	}
-	table_endscan(scan);
+	gt_scan_end(due);
+	gt_scan_end(over);
+	table_endscan(running);
 	PopActiveSnapshot();
-	gt_close(&t);
+	gt_close(&object);
+	gt_close(&lease);
 }
 
 /* The current numbers; counted, where nobody has in this server run. */
@@ -81,7 +92,7 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	Oid			extension = gt_extension();
 	GtDatabaseEntry *entry;
 	GtDatabaseEntry before;
-	int64		objects = 0;
+	TimestampTz began = gt_now();
 
 	gt_count_prepared();
 	gt_observe_lock();
@@ -91,12 +102,10 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 	*garbage = before.garbage;
 	*dead = before.dead;
 	if (before.extension == extension ||
-		(RecoveryInProgress() && before.counted_at > gt_now() - STANDBY_COUNTS))
+		(RecoveryInProgress() && before.counted_at > began - Max(STANDBY_COUNTS, STANDBY_FACTOR * before.count_took)))
 		return;
 
-	*leases = *garbage = *dead = 0;
-	count_table(GT_LEASE, leases, garbage, dead);
-	count_table(GT_OBJECT, &objects, garbage, dead);
+	count_all(leases, garbage, dead);
 
 	/* what this transaction has written is in, and would come in again when it commits */
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
@@ -114,6 +123,7 @@ gauges(int64 *leases, int64 *garbage, int64 *dead)
 		/* no commit keeps them on a standby; after its promotion they are counted once more */
 		entry->extension = RecoveryInProgress() ? InvalidOid : extension;
 		entry->counted_at = gt_now();
+		entry->count_took = entry->counted_at - began;
 	}
 	gt_observe_unlock();
 }

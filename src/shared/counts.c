@@ -26,6 +26,7 @@
 #include "shared/margins.h"
 #include "shared/observe.h"
 #include "shared/prepared.h"
+#include "shared/quota.h"
 #include "shared/renewals.h"
 #include "shared/shmem.h"
 
@@ -210,6 +211,7 @@ gt_observe_forget(Oid database)
 {
 	gt_handlers_forget(database);
 	gt_margins_forget(database);
+	gt_quota_forget(database);
 }
 
 static void

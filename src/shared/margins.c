@@ -21,7 +21,7 @@
 
 #include "shared/clock.h"
 #include "shared/margins.h"
-#include "shared/observe.h"
+#include "shared/observe_lock.h"
 #include "shared/parts.h"
 #include "shared/shmem.h"
 

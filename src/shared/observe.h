@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 
 #include "shared/counters.h"
+#include "shared/observe_lock.h"
 
 extern void gt_handler_remember(int handler, Oid owner, Oid role);	/* for that, where there is room */
 extern void gt_observe_init(void);	/* from _PG_init: its shared memory */
@@ -102,7 +103,8 @@ typedef struct GtDatabaseEntry
 {
 	Oid			database;
 	Oid			extension;		/* whose gauges have had their start; another one: dropped and created again */
-	TimestampTz counted_at;		/* on a standby they are counted again every 10 s */
+	TimestampTz counted_at;		/* on a standby they are counted again and again */
+	int64		count_took;		/* how long that took, us */
 	int64		leases;
 	int64		garbage;
 	int64		dead;
@@ -124,7 +126,5 @@ extern void gt_handler_forget(int handler); /* of this database; it was dropped 
 extern void gt_handlers_stir(TimestampTz when);	/* of this database: rows are looked for then at the latest */
 extern void gt_handlers_forget(Oid database);	/* see gt_observe_forget() */
 extern void gt_observe_recount(void);	/* a commit is in no number: the gauges have their start again */
-extern void gt_observe_lock(void);
-extern void gt_observe_unlock(void);
 
 #endif

@@ -32,6 +32,7 @@
 #include "shared/renewals.h"
 #include "shared/renewed.h"
 
+#define SHARE			8		/* this part of it is never of the role that has all the rest */
 #define LOOK_FOR_OVER	64		/* entries that are looked at for one that can be taken */
 
 /* Those of some leases: entries, and the first of each bucket. All of it is under the lock. */
@@ -44,6 +45,10 @@ typedef union Partition
 		uint32		free;		/* first of those that were in use, as in GtRenewal.next */
 		uint32		touched;	/* entries beyond were never in use */
 		uint32		hand;		/* the next to be looked at for whether it is over */
+		Oid			database;	/* of the role that was found to have most when it was nearly full: */
+		Oid			owner;
+		uint32		owned;		/* entries of that role */
+		TimestampTz counted_at; /* when those of a role were counted last */
 	};
 	char		pad[2 * PG_CACHE_LINE_SIZE];
 } Partition;
@@ -171,6 +176,12 @@ gt_renewal_find(uint64 hash, const pg_uuid_t *id)
 	return NULL;
 }
 
+static bool
+is_of(const GtRenewal *e, Oid database, Oid owner)
+{
+	return OidIsValid(database) && e->database == database && e->owner == owner;
+}
+
 /* Lock held, exclusively. */
 static void
 take_out(Partition *p, uint32 number)
@@ -182,6 +193,8 @@ take_out(Partition *p, uint32 number)
 	while (*link != number)
 		link = &entry_of(p, *link)->next;
 	*link = e->next;
+	if (is_of(e, p->database, p->owner))
+		p->owned--;
 	e->database = InvalidOid;
 	e->next = p->free;
 	p->free = number;
@@ -203,28 +216,64 @@ make_room(Partition *p, TimestampTz now)
 {
 	uint32		i;
 
-	for (i = 0; i < Min(LOOK_FOR_OVER, p->touched) && p->free == 0; i++)
+	for (i = 0; i < Min(LOOK_FOR_OVER, p->touched); i++)
 	{
 		uint32		number = p->hand % p->touched + 1;
 
 		p->hand = number;
 		if (is_done(entry_of(p, number), now))
+		{
 			take_out(p, number);
+			break;
+		}
 	}
+}
+
+/* Counts those of a role, which is remembered if it has more than the one that had most. Lock held, exclusively. */
+static void
+count_owned(Partition *p, Oid owner, TimestampTz now)
+{
+	uint32		owned = 0;
+	uint32		number;
+
+	p->counted_at = now;
+	for (number = 1; number <= p->touched; number++)
+		owned += is_of(entry_of(p, number), MyDatabaseId, owner);
+	if (owned <= p->owned)
+		return;
+	p->database = MyDatabaseId;
+	p->owner = owner;
+	p->owned = owned;
+}
+
+/* Is the rest for others than this role? They are counted where it may have so many, and once a second. Lock held, exclusively. */
+static bool
+has_its_share(Partition *p, Oid owner, TimestampTz now)
+{
+	uint32		share = room - room / SHARE;
+	bool		known = p->database == MyDatabaseId && p->owner == owner;
+
+	if (p->used < share)
+		return false;
+	if (!known && p->used - p->owned >= share && now - p->counted_at >= USECS_PER_SEC)
+		count_owned(p, owner, now);
+	return p->database == MyDatabaseId && p->owner == owner && p->owned >= share;
 }
 
 /* See renewals.h. Lock held, exclusively. */
 GtRenewal *
-gt_renewal_add(uint64 hash, const pg_uuid_t *id, TimestampTz now)
+gt_renewal_add(uint64 hash, const pg_uuid_t *id, Oid owner, TimestampTz now)
 {
 	Partition  *p = partition_of(hash);
 	uint32	   *bucket = bucket_of(p, hash);
 	uint32		number;
 	GtRenewal  *e;
 
-	if (p->free == 0 && p->touched == room)
+	if ((p->free == 0 && p->touched == room) || has_its_share(p, owner, now))
 		make_room(p, now);
-	if (p->free != 0)
+	if (has_its_share(p, owner, now))
+		number = 0;
+	else if (p->free != 0)
 	{
 		number = p->free;
 		p->free = entry_of(p, number)->next;
@@ -232,6 +281,8 @@ gt_renewal_add(uint64 hash, const pg_uuid_t *id, TimestampTz now)
 	else if (p->touched < room)
 		number = ++p->touched;
 	else
+		number = 0;
+	if (number == 0)
 	{
 		pg_atomic_write_u64(&buffer->missed_at, (uint64) now);
 		return NULL;
@@ -239,6 +290,9 @@ gt_renewal_add(uint64 hash, const pg_uuid_t *id, TimestampTz now)
 	e = entry_of(p, number);
 	memset(e, 0, sizeof(GtRenewal));
 	e->database = MyDatabaseId;
+	e->owner = owner;
+	if (is_of(e, p->database, p->owner))
+		p->owned++;
 	e->lease = *id;
 	e->next = *bucket;
 	*bucket = number;

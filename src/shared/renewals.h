@@ -38,7 +38,7 @@ extern uint64 gt_renewal_hash(const pg_uuid_t *id);
 extern void gt_renewals_lock(uint64 hash);	/* that part, exclusively; nothing below raises */
 extern void gt_renewals_unlock(uint64 hash);
 extern GtRenewal *gt_renewal_find(uint64 hash, const pg_uuid_t *id);	/* NULL: there is none */
-extern GtRenewal *gt_renewal_add(uint64 hash, const pg_uuid_t *id, TimestampTz now);	/* zeroed; NULL: there is no room */
+extern GtRenewal *gt_renewal_add(uint64 hash, const pg_uuid_t *id, Oid owner, TimestampTz now);	/* else zeroed; NULL: there is no room for that role */
 
 /* Does it (or NULL) count for a row of this run that was renewed then? */
 extern bool gt_renewal_counts(const GtRenewal *renewal, TimestampTz renewed_at);

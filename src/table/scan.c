@@ -238,17 +238,15 @@ gt_scan_next_brief(GtScan *scan, GtRow *row)
 }
 
 /* Nothing is copied. */
-int
-gt_scan_count(GtScan *scan, int column, Oid value, int limit)
+int64
+gt_scan_count(GtScan *scan, int64 limit)
 {
 	TupleTableSlot *slot = scan->table->slot;
-	int			n = 0;
-	bool		isnull;
+	int64		n = 0;
 
 	while (n < limit && gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction))
 	{
-		if (DatumGetObjectId(slot_getattr(slot, column + 1, &isnull)) == value && !isnull)
-			n++;
+		n++;
 		ExecClearTuple(slot);
 		CHECK_FOR_INTERRUPTS();
 	}

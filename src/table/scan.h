@@ -17,7 +17,7 @@ extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index, TimestampTz from)
 /* and two of them: after the one, and up to the other */
 extern GtScan *gt_scan_begin_range(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, Datum after, Datum upto);
 extern void gt_scan_backward(GtScan *scan);	/* before the first row: from the end on */
-extern int	gt_scan_count(GtScan *scan, int column, Oid value, int limit);	/* rows with this oid there; stops at limit */
+extern int64 gt_scan_count(GtScan *scan, int64 limit);	/* how many rows it has; stops at limit */
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */
 extern bool gt_scan_last(GtScan *scan, GtRow *row);	/* the last row of it, in place of gt_scan_next() */
 /*

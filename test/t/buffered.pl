@@ -7,7 +7,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = truck('buffered', "garbagetruck.restart_grace = '1min'", "garbagetruck.renewal_buffer_size = '64kB'");
+my $node = truck('buffered', "garbagetruck.restart_grace = '1min'", "garbagetruck.renewal_buffer_size = '256kB'");
 set_up($node);
 
 sub one
@@ -66,6 +66,12 @@ my ($used, $room) = one(q{SELECT detail FROM gt_health() WHERE check_name = 'ren
 cmp_ok($used, '<=', $room, 'gt_health tells that the buffer is full');
 cmp_ok($used, '>=', 0.8 * $room, 'and it is');
 is(one('SELECT bool_and(renewals = 1) FROM gt_leases WHERE lease_id IN (SELECT l FROM many)'), 't', 'each lease was renewed');
+# ... but for another role
+one(q{CREATE ROLE another; SELECT gt_allow('another')});
+my $its = one(q{SET ROLE another; SELECT gt_lease_create('its', duration => '1 hour')});
+$until = one("SET ROLE another; SELECT gt_renew('$its')");
+is(one("SELECT deadline < '$until' FROM _garbagetruck.gt_lease WHERE id = '$its'"), 't', 'a role that fills the buffer leaves room for another one');
+one("SELECT gt_release('$its')");
 one('SELECT gt_release_many(array_agg(l)) FROM many');
 is(one(q{SELECT value FROM gt_metrics() WHERE name LIKE '%renewal_buffer_entries'}), '0', 'what has been released makes room');
 

@@ -109,6 +109,24 @@ $node->safe_psql('postgres', q{CREATE ROLE high; SET allow_system_table_mods = o
 is($node->safe_psql('postgres', q{SELECT gt_allow('high'); SET ROLE high;
 	SELECT gt_lease_create('high ' || n, service_id => 'q5') IS NOT NULL FROM generate_series(1, 3) n;
 	SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "high 4", "service_id": "q5"}]')}), "\nt\nt\nt\nGT006", 'of a role with a high OID, too');
+# what it costs does not grow with what there is; what is undone, released, expired or prepared counts as it should
+reload_and_see($node, 'garbagetruck.max_leases_per_service', '2000');
+$node->safe_psql('postgres', q{SELECT gt_lease_create_many(ARRAY(SELECT 'much ' || n FROM generate_series(1, 1990) n), service_id => 'q6')});
+my $looks = q{pg_stat_get_xact_tuples_returned('_garbagetruck.gt_lease_service'::regclass)};
+my $create = q{count(gt_lease_create('more ' || random(), service_id => 'q6')) FROM generate_series(1, %d)};
+my $full = q{SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "too much", "service_id": "q6"}]')};
+my @counted = split /\n/, $node->safe_psql('postgres', "BEGIN; SELECT $looks; SELECT " . sprintf($create, 4) . "; SELECT $looks; COMMIT");
+cmp_ok($counted[2] - $counted[0], '<', 100, 'four leases more of 1990: they are not counted each time');
+is($node->safe_psql('postgres', 'BEGIN; SAVEPOINT s; SELECT ' . sprintf($create, 6) . "; $full; ROLLBACK TO s; SELECT " . sprintf($create, 6) . "; $full; COMMIT; $full"),
+	"6\nGT006\n6\nGT006\nGT006", 'what a savepoint takes back does not count');
+is($node->safe_psql('postgres', "BEGIN; SELECT count(*) FROM gt_lease_list(service_id => 'q6', max_rows => 3) l, gt_release(l.lease_id) r WHERE r; ROLLBACK; $full"),
+	"3\nGT006", 'nor what is rolled back');
+is($node->safe_psql('postgres', "SELECT count(*) FROM gt_lease_list(service_id => 'q6', max_rows => 3) l, gt_release(l.lease_id) r WHERE r; SELECT " . sprintf($create, 2) .
+	"; SELECT gt_lease_create('short', service_id => 'q6', duration => '100 ms') IS NOT NULL; $full"), "3\n2\nt\nGT006", 'three that are released make room for three');
+is(eventually($node, 'postgres', $full, '00000'), '00000', 'one that expires for one');
+is($node->safe_psql('postgres', "$full; SELECT count(*) FROM gt_lease_list(service_id => 'q6', max_rows => 2) l, gt_release(l.lease_id) r WHERE r; BEGIN; SELECT " . sprintf($create, 2) .
+	"; PREPARE TRANSACTION 'q6'; $full; ROLLBACK PREPARED 'q6'"), "GT006\n2\n2\nGT006", 'what is prepared counts');
+is(eventually($node, 'postgres', $full, '00000'), '00000', 'until it is undone');
 reload_and_see($node, 'garbagetruck.max_leases_per_service', '0');
 
 # regrant_delay: after an expiry no exclusive grant for that long; after a release at once
