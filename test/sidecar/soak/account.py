@@ -13,6 +13,12 @@ class Lease:
     id: str
     until: float                # it surely ran so long
     over: bool = False          # released, or left to expire
+    released: bool = False
+
+    def renewed(self, until):
+        """The answer of a beat may come after the release that was sent behind it."""
+        if not self.released:
+            self.until = max(self.until, until)
 
 
 @dataclass

@@ -106,7 +106,7 @@ class Client:
             if answer.results[0].status != v1.RenewResult.RENEWED:
                 self.books.failure("renew", f"{lease.id} is {answer.results[0].status}")
                 return
-        lease.until = max(lease.until, began + seconds)
+        lease.renewed(began + seconds)
 
     def release(self, lease, keep=False):
         began = now()
@@ -117,7 +117,7 @@ class Client:
             if answer.count != 1:
                 self.books.failure("release", f"{lease.id} had ended before")
                 began = lease.until
-        lease.until, lease.over = began, True
+        lease.until, lease.over, lease.released = began, True, True
 
 
 class Beats(threading.Thread):
@@ -160,7 +160,7 @@ class Beats(threading.Thread):
         self.client.books.calls.append(("beat", began, now() - began))
         for result in answer.results:
             if result.status == v1.RenewResult.RENEWED:
-                held[result.lease_id].until = max(held[result.lease_id].until, began + KEPT_ALIVE)
+                held[result.lease_id].renewed(began + KEPT_ALIVE)
             elif result.lease_id in self.leases:
                 self.client.books.failure("beat", f"{result.lease_id} is {result.status}")
 

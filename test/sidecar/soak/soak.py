@@ -306,10 +306,16 @@ class Soak:
         self.holders.stop()
         self.honest.send_signal(signal.SIGTERM)
         self.says(log, "ended", 180)
-        left = ("SELECT count(*) FROM gt_garbage g WHERE handler LIKE 'soak%%' OR (handler = 'http_endpoint' AND object_id LIKE 'endpoint-%%')")
-        wait_until(lambda: query(self.link, left)[0][0] == 0, 60)
-        self.left = query(self.link, "SELECT object_id, handler, attempts, error, state FROM gt_garbage WHERE handler LIKE 'soak%%'"
-                                     " OR (handler = 'http_endpoint' AND object_id LIKE 'endpoint-%%') LIMIT 20")
+        self.seen = []
+
+        def nothing_left():
+            self.left = query(self.link, "SELECT object_id, cleanup_id, handler, state, attempts, error, due_at::text, claimed_until::text FROM gt_garbage"
+                                         " WHERE handler LIKE 'soak%%' OR (handler = 'http_endpoint' AND object_id LIKE 'endpoint-%%') LIMIT 20")
+            self.seen += [row for row in self.left if row not in self.seen]
+            return not self.left
+
+        if not wait_until(nothing_left, 90):        # three times what a claim of the executors lasts
+            self.seen = [row for row in self.seen if row[0] in {one[0] for one in self.left}]
         time.sleep(2)               # should something come that should not
         open(path("stop"), "w").close()
         self.says(log, "written", 60)
@@ -377,8 +383,8 @@ class Soak:
             for one in found[:10]:
                 print(f"# {name}: {one}")
             bars.check(not found, f"no cleanup {name} ({len(found)} of {sum(thing.must() for thing in things.values())} that were owed)")
-        for row in self.left:
-            print("# left:", row)
+        for row in self.seen[-50:] if self.left else ():
+            print("# left:", *row)
         bars.check(not self.left, "no garbage of the honest is left")
         print(f"# cleaned more than once: {verdict.twice}")
         for lag, kind, due, name in sorted(((lag, kind, due, name) for kind, rows in verdict.lags.items() for due, lag, name in rows), reverse=True)[:5]:
@@ -433,7 +439,8 @@ class Soak:
         for one in self.sidecars:
             bars.check(one.sidecar.process.poll() is None and one.sidecar.stop() == 0, f"{one.name}: ends in order")
             said = collections.Counter(re.sub(r"[0-9]+", "N", line[line.find(" "):])[:150] for line in one.sidecar.log().splitlines())
-            print(f"# {one.name} said: " + "; ".join(f"{text.strip()} ({count})" for text, count in said.most_common(6)))
+            worse = [(text, count) for text, count in said.most_common() if not text.strip().startswith("info")]
+            print(f"# {one.name} said: " + "; ".join(f"{text.strip()} ({count})" for text, count in said.most_common(6) + worse[:20]))
             bars.check("ERROR: AddressSanitizer" not in one.sidecar.log(), f"{one.name}: no report of a sanitizer")
 
     def judge(self, results, bars):
