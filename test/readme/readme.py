@@ -8,8 +8,8 @@ text exports; the ports are others than those of the text, by the variables that
 the block; one "in a terminal of its own" runs until the end. Blocks of other kinds (console, go, js) are not run.
 
 A comment <!-- check: SELECT ... --> after a block is a question that must be answered with true, within 30 seconds.
-At the end: are all functions, views, settings and metrics described, what does the heartbeat say when it is cut off (holders.py),
-and does the consumer go on when its connection has become silent?
+At the end: are all functions, views, settings and metrics described, and is it true (truth.py), what does the heartbeat say when it
+is cut off (holders.py), and does the consumer go on when its connection has become silent?
 """
 import os
 import re
@@ -28,6 +28,7 @@ import psycopg2     # noqa: E402
 
 import cluster      # noqa: E402
 import holders      # noqa: E402
+import truth        # noqa: E402
 
 PART = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$|^<!-- check: (?P<check>.*?) -->$", re.M | re.S)
 WHERE = re.compile(r"(?:the superuser|the role `(\w+)`),\s+in `(\w+)`")
@@ -134,8 +135,8 @@ class Examples:
             if link:
                 link.close()
 
-    def complete(self, text):
-        """Every function, view, setting and metric of the extension is described."""
+    def complete(self, text, readme, operations):
+        """Every function, view, setting and metric of the extension is described, and as it is."""
         link = self.server.connect("app")
         names = [r[0] for r in cluster.query(link, """
             SELECT proname FROM pg_depend JOIN pg_extension e ON refobjid = e.oid JOIN pg_proc p ON objid = p.oid
@@ -144,7 +145,9 @@ class Examples:
             WHERE extname = 'garbagetruck' AND classid = 'pg_class'::regclass AND relkind IN ('v', 'r') AND relname !~ '^gt__'
             UNION SELECT substr(name, 14) FROM pg_settings WHERE name LIKE 'garbagetruck.%'
             UNION SELECT regexp_replace(name, '^garbagetruck_(.*?)(_bucket|_sum|_count)?$', '\\1') FROM gt_metrics() ORDER BY 1""")]
+        untrue = truth.untrue(lambda statement: cluster.query(link, statement), readme, operations)
         link.close()
+        self.count(not untrue, "what the tables say of them is true", "\n".join(untrue))
         missing = [n for n in names if not re.search(rf"\b{n}\b", text)]
         self.count(len(names) > 50 and not missing, f"all {len(names)} functions, views, settings and metrics are described",
                    ", ".join(missing))
@@ -219,7 +222,7 @@ def read_all(examples):
     examples.read("README.md", readme[:at] + "\n" * readme.count("\n", at, end) + readme[end:])
     for page, text in texts.items():
         examples.read(page, text)
-    examples.complete(readme + "".join(texts.values()))
+    examples.complete(readme + "".join(texts.values()), readme, texts[os.path.join("src", "doc", "operations.md")])
     judge_consumer = examples.consumer(readme)
     examples.heartbeats()
     judge_consumer()

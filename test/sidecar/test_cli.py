@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """The command line against a server that answers as it is told: arguments, output, errors, and lease hold."""
 
+import fnmatch
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -155,6 +157,65 @@ class Arguments(CliTest):
             done = self.run_cli(*words)
             self.assertIn("lease hold" if words[-1] == "hold" else "serve", done.stdout)
         self.assertEqual(self.fake.calls, [])
+
+
+class Described(unittest.TestCase):
+    """The manual page and the completions have every command and every flag that --help has."""
+    PACKAGING = Path(__file__).parents[2] / "src" / "packaging"
+
+    @classmethod
+    def setUpClass(cls):
+        top = cls.run_text(BINARY, "--help")
+        cls.commands = re.findall(r"^  ((?:lease )?[a-z]+) {2,}\S", top[:top.index("Flags of")], re.M)
+        cls.help = {command: cls.run_text(BINARY, *command.split(), "--help") for command in cls.commands}
+
+    @staticmethod
+    def run_text(*arguments):
+        return subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True, timeout=60).stdout
+
+    @staticmethod
+    def flags(text):
+        return set(re.findall(r"^  (--[a-z-]+)", text, re.M))
+
+    def test_commands_are_found(self):
+        self.assertIn("lease hold", self.commands)
+        self.assertGreater(len(self.flags(self.help["serve"])), 30)
+        self.assertIn("--wait", self.flags(self.help["lease hold"]))
+
+    def test_manual(self):
+        page = self.run_text(self.PACKAGING / "manpage", BINARY).replace("\\-", "-")
+        sections = {part.split("\n")[0]: set(re.findall(r"^\.B (--[a-z-]+)", part, re.M)) for part in page.split(".SH ")}
+        common = sections["DESCRIPTION"]
+        self.assertIn("--endpoint", common)
+        for command, text in self.help.items():
+            with self.subTest(command):
+                self.assertEqual(sections[command.upper()] | common, self.flags(text) | common)
+
+    def complete(self, *words):
+        """What bash offers for the last of these."""
+        return set(self.run_text("bash", "-c", 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _garbagetruck "$1"; '
+                                 'printf "%s\\n" "${COMPREPLY[@]}"', self.PACKAGING / "completion" / "garbagetruck", BINARY, *words).split())
+
+    def test_bash(self):
+        self.assertEqual(self.complete(""), {command.split()[0] for command in self.commands})
+        self.assertEqual(self.complete("lease", ""), {command.split()[1] for command in self.commands if " " in command})
+        for command, text in self.help.items():
+            with self.subTest(command):
+                self.assertEqual(self.complete(*command.split(), "--"), self.flags(text))
+        self.assertEqual(self.complete("lease", "hold", "--", "--"), set())
+
+    def test_the_other_shells_know_as_much(self):
+        words = {word for command in self.commands for word in command.split()}
+        files = {flag for text in self.help.values() for flag in re.findall(r"^  (--[a-z-]+) (?:FILE|DIR)\b", text, re.M)}
+        every = set().union(*map(self.flags, self.help.values()))
+        for path in (self.PACKAGING / "completion").iterdir():
+            with self.subTest(path.name):
+                text = path.read_text()
+                self.assertEqual(words - set(re.findall(r"\w+", text)), set())
+                named = re.search(r"^\t*(--token-file[^)]*)\)|^for file in (.*)$", text, re.M)
+                patterns = [f"--{word.strip('-')}" for word in re.findall(r"[\w*-]+", named[1] or named[2])]
+                self.assertEqual({flag for flag in files if not any(fnmatch.fnmatch(flag, p) for p in patterns)}, set())
+                self.assertEqual({p for p in patterns if not fnmatch.filter(every, p)}, set())
 
 
 class Serve(CliTest):
