@@ -295,6 +295,7 @@ class Ephemeral(unittest.TestCase):
         self.addCleanup(sidecar.kill)
         directory = Path(re.search(r"host=(\S+)", sidecar.log())[1])
         self.assertTrue(directory.exists())
+        self.assertNotIn("PostgreSQL is away", sidecar.log())      # however long its start took
         return sidecar, directory
 
     def test_serves_and_goes(self):

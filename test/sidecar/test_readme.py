@@ -137,9 +137,15 @@ def take(lost):
 
 class Documented(unittest.TestCase):
     def test_every_option_of_serve(self):
+        """The table has each with its argument, default and meaning, as --help tells them."""
         shown = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True, check=True).stdout
-        for name in re.findall(r"^  (--[a-z-]+)", shown, re.M):
-            self.assertIn(f"`{name}", TEXT)
+        told = {}
+        for flag, text in re.findall(r"^  (--.*)\n {8}(.*)$", shown, re.M):
+            meaning, default = re.fullmatch(r"(.*?)(?: \(default (.*)\))?", text).groups()
+            told[flag] = (default or "", meaning.replace("`", ""))
+        table = re.findall(r"^\| `(--[^`]+)` \| (.*?) ?\| (.*) \|$", TEXT, re.M)
+        self.assertGreater(len(told), 30)
+        self.assertEqual({flag: (default.strip("`"), meaning.replace("`", "")) for flag, default, meaning in table}, told)
 
 
 if __name__ == "__main__":
