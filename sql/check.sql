@@ -97,6 +97,18 @@ SELECT kind, object_id, mended FROM gt_check(true);
 ROLLBACK;
 SELECT kind, object_id, mended FROM gt_check(true);
 
+-- neither does it wait for what the caller has locked, rows or tables, and who waits for it
+INSERT INTO _garbagetruck.gt__tally VALUES (999999, 1, 0, 0);
+BEGIN;
+SELECT runs FROM _garbagetruck.gt__tally WHERE handler = 999999 FOR UPDATE;
+SELECT kind, mended FROM gt_check(true);
+ROLLBACK;
+BEGIN;
+LOCK TABLE _garbagetruck.gt_lease IN SHARE MODE;
+SELECT t.fails('SELECT * FROM gt_check(true)');
+ROLLBACK;
+SELECT kind, mended FROM gt_check(true);
+
 -- a check of gt_health that fails itself says so, and the others go on
 BEGIN;
 UPDATE _garbagetruck.gt__handler SET kind = 'nonsense' WHERE name = 'k_queue';

@@ -30,6 +30,7 @@
 #include "postmaster/bgworker.h"
 #include "storage/bufmgr.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -394,6 +395,27 @@ put_all(ReturnSetInfo *rsinfo, List *before, List *after)
 	}
 }
 
+/* The worker would wait for this transaction, which waits for it. */
+static void
+must_have_locked_none(void)
+{
+	int			i;
+
+	for (i = 0; i < GT_NTABLES; i++)
+	{
+		GtTable		t;
+
+		gt_open(&t, i, AccessShareLock);
+		if (CheckRelationLockedByMe(t.rel, ShareLock, true))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("gt_check cannot mend anything in a transaction that has locked table \"%s\"",
+							RelationGetRelationName(t.rel)),
+					 errhint("Commit that first.")));
+		gt_close(&t);
+	}
+}
+
 /* gt_check(repair DEFAULT false) */
 Datum
 gt_check(PG_FUNCTION_ARGS)
@@ -410,7 +432,10 @@ gt_check(PG_FUNCTION_ARGS)
 				 errmsg("permission denied for gt_check: role \"%s\" is no administrator of garbagetruck",
 						GetUserNameFromId(GetUserId(), false))));
 	if (PG_GETARG_BOOL(0))
+	{
 		gt_mark_write("gt_check");
+		must_have_locked_none();
+	}
 	InitMaterializedSRF(fcinfo, 0);
 	before = gt_find_contradictions(false, 0);
 	list_sort(before, compare);

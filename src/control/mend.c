@@ -191,15 +191,16 @@ gt_mend_check_at(Datum key, const GtFinding *f)
 	return done;
 }
 
-/* What nobody but us writes, and all of it at once. */
+/* All of it at once, but for what others have locked. */
 bool
 gt_mend_by_statement(Datum key, const GtFinding *f)
 {
-	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__tally t WHERE NOT EXISTS"
-						" (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)"
-						" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__ttl w WHERE w.id = t.handler)");
-	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__handler_right t WHERE NOT EXISTS"
-						" (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)");
+	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__tally WHERE (handler, slot) IN (SELECT t.handler, t.slot FROM _garbagetruck.gt__tally t"
+						" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)"
+						" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__ttl w WHERE w.id = t.handler) FOR UPDATE OF t SKIP LOCKED)");
+	gt_execute_as_owner("DELETE FROM _garbagetruck.gt__handler_right WHERE (handler, role, privilege) IN"
+						" (SELECT t.handler, t.role, t.privilege FROM _garbagetruck.gt__handler_right t"
+						" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler) FOR UPDATE OF t SKIP LOCKED)");
 	gt_place_advance_sequences();
 	return true;
 }
