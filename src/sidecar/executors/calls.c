@@ -152,7 +152,7 @@ call_give_back(Context *context, Call *call, int64_t after_ms, const char *why)
 	Handler    *handler = call->target.lease_host ? handler_find(context, call->handler) : NULL;
 
 	if (handler != NULL)
-		handler->crowded = true;	/* what is due behind it may be for others */
+		handler->crowded = handler->gave_back = true;	/* what is due behind it may be for others */
 	context->stats.given_back++;
 	call->release = true;
 	call->retry_after_ms = after_ms;
@@ -226,6 +226,7 @@ turn_away(Context *context, Call *call)
 {
 	int64_t		after = host_back_off(call->host);
 
+	context->turned_away += host_rank(call->host) != HOST_QUICK;
 	hold_handler(context, call, after / 4);
 	call_give_back(context, call, after, "too much waits for its target");
 }
@@ -248,6 +249,7 @@ call_accept(Context *context, Call *call)
 		call->host->limit = FILE_JOBS;	/* one thread does them, one by one */
 	if (host_has_suspects(context, call))
 	{
+		context->turned_away++;
 		call_give_back(context, call, host_suspect_back_off(call->host), "it hung before, and others that did have their places");
 		return;
 	}
@@ -281,6 +283,13 @@ count_as_hanging(Context *context, Call *call)
 	call->hanging = true;
 	call->host->hanging++;
 	context->hanging++;
+	/* its host is new no more: others' first calls have its place */
+	if (call->rank == HOST_NEW)
+	{
+		context->of_rank[HOST_NEW]--;
+		context->of_rank[HOST_SILENT]++;
+		call->rank = HOST_SILENT;
+	}
 }
 
 /* Start one call that waits for this host. */

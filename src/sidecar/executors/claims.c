@@ -9,12 +9,14 @@
  * No attempt is used up by waiting: what can not wait where it would have to is
  * given back (hosts.c).
  *
- * What is due first is claimed first.  Where nearly all of that is for hosts that
- * take no more, what they have due behind it is looked through, oldest first, and
- * what is for other hosts claimed by its number: to look costs a fiftieth of
- * claiming and giving back.  What came meanwhile is looked at many times a
- * second, and all of it again after a while, as some comes late (a transaction
- * that lasted).  It is a hint: what is claimed by it is judged as any other.
+ * What is due first is claimed first.  Where much of that is for hosts that take
+ * no more, what they have due behind it is looked through, oldest first, and what
+ * is for hosts with room claimed by its number: to look costs a fiftieth of
+ * claiming and giving back, which is done now and then only, to see whether it is
+ * still so.  What has come since is looked at many times a second; and all of it
+ * again after a while, as some comes late (a transaction that lasted) and hosts
+ * get room, in pieces between which what is new has its turn.  It is a hint: what
+ * is claimed by it is judged as any other.
  */
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -23,6 +25,7 @@
 
 #include "base/object_types.h"
 #include "executors/calls.h"
+#include "executors/check.h"
 #include "executors/claims.h"
 #include "executors/context.h"
 #include "executors/executors.h"
@@ -31,17 +34,16 @@
 #include "executors/util.h"
 
 #define BATCH_CLAIM_MAX	400
-#define BATCH_TURN_AWAY 500	/* where what is due is to be given back, to come to what is behind it */
 #define BATCH_BYTES		(2 * 1024 * 1024)	/* an answer as large as that was enough */
-#define DENIED_MS		5000	/* how often a refused handler is tried */
 #define PAUSE_MIN_MS	20		/* between claims without rows */
 #define PAUSE_MAX_MS	500
-#define PAUSE_ERROR_MS	2000
-#define LOOK_ROWS		30000	/* at once */
-#define LOOK_TEXT		"300"	/* of a value: its host is at the beginning */
-#define LOOK_PAUSE_MS	50
-#define LOOK_ANEW_MS	1000	/* until all of it is looked at again, */
-#define LOOK_TIMES		4		/* and so many times as long as it took */
+#define CLAIM_ALL_MS	250		/* between claims of which most is given back */
+#define LOOK_ROWS		65536	/* at once, at most */
+#define LOOK_US			60000	/* and as many as take about so long, so that nothing waits long for it */
+#define BEGINNING		"-infinity"
+#define LOOK_FIRST_MS	500		/* of what is due within so long, at first */
+#define LOOK_LEAST_MS	10
+#define LOOK_MOST_MS	(INT64_C(1000) * 86400 * 365)
 
 /* so that pairs can be told apart, see pairs_parse() */
 #define SQL_PART(value) "replace(replace(replace(" value ", '%', '%25'), ',', '%2C'), '=', '%3D')"
@@ -67,10 +69,19 @@ static const char claim_sql[] =
 "     FROM jsonb_each_text(c.metadata) AS e) END"
 " FROM gt_claim(handlers => $1::text[], max_items => $2::int, visibility => $3::interval, cleanup_ids => $4::bigint[]) AS c";
 
-/* what a handler has due after a time, and of that time after a number; with what its target names (target_columns()) */
+/*
+ * What a handler has due after a time ($2), and of that time after a number ($3),
+ * until so long after it ($5) or until a time ($6), with what its target names
+ * (target_columns()); and last to which time that is, and whether that is now: then a
+ * second before it, for who commits later than he took his.
+ */
 static const char look_sql[] =
-" FROM gt_garbage AS g WHERE g.handler = $1 AND g.due_at >= $2::timestamptz AND g.due_at <= (SELECT gt_clock())"
-" AND (g.due_at > $2::timestamptz OR g.cleanup_id > $3::bigint) ORDER BY g.due_at, g.cleanup_id LIMIT $4::int";
+" FROM gt_garbage AS g WHERE g.handler = $1 AND g.due_at >= $2::timestamptz AND g.due_at <= (SELECT upto FROM look)"
+" AND (g.due_at > $2::timestamptz OR g.cleanup_id > $3::bigint) ORDER BY g.due_at, g.cleanup_id LIMIT $4::int)"
+" UNION ALL SELECT NULL, CASE WHEN upto < now THEN upto ELSE now - interval '1 second' END, CASE WHEN upto >= now THEN 'now' END";
+static const char look_with[] =
+"WITH look AS MATERIALIZED (SELECT now, least(now, $2::timestamptz + $5::interval, $6::timestamptz) AS upto FROM (SELECT gt_clock() AS now) c)"
+" (SELECT g.cleanup_id, g.due_at";
 
 /* The next claim is after so long, or when a handler is not held any more. */
 static void
@@ -80,6 +91,8 @@ pause_claims(Context *context, int64_t for_ms)
 	int64_t		held_until = handlers_held_until(context, now);
 
 	context->database->claim_at = now + for_ms < held_until ? now + for_ms : held_until;
+	if (context->database->turning_away && context->database->claim_all_at < context->database->claim_at)
+		context->database->claim_at = context->database->claim_all_at;
 }
 
 /* All that may be claimed of; or, of one handler, what was picked. */
@@ -101,6 +114,7 @@ send_claim(Context *context)
 {
 	Database   *database = context->database;
 	Handler    *untried = handlers_untried(context, exec_now());
+	bool		all = !database->turning_away || exec_now() >= database->claim_all_at;
 	ArrayParam	names;
 	bool		sent;
 	int			room = context->settings.max_in_flight + MAX_WAITING - context->in_flight - context->waiting;
@@ -113,7 +127,7 @@ send_claim(Context *context)
 		database->claiming = exec_strdup(untried->name);
 		param_add(&names, untried->name);
 	}
-	else if (!handlers_claimable(context, &names))
+	else if (!handlers_claimable(context, all, &names))
 	{
 		pause_claims(context, PAUSE_MAX_MS);
 		param_free(&names);
@@ -125,10 +139,11 @@ send_claim(Context *context)
 		database->claim_size = database->claim_batch;
 	if (database->claim_size < BATCH_CLAIM)
 		database->claim_size = BATCH_CLAIM;
-	if (database->turning_away)
-		database->claim_size = BATCH_TURN_AWAY;
-	else if (room < database->claim_size)
+	if (room < database->claim_size)
 		database->claim_size = room;
+	database->claiming_rest = !all;
+	if (database->turning_away && all)
+		database->claim_all_at = exec_now() + CLAIM_ALL_MS;
 	sent = send_claim_of(context, &names, NULL);
 	param_free(&names);
 	return sent;
@@ -181,57 +196,22 @@ take_claim(Context *context, PGresult *result, int row)
 	call_fail(context, call, false);
 }
 
-/* A claim was refused: by rights, or because the database is a paused copy. */
-static void
-take_claim_error(Context *context, PGresult *result)
-{
-	Database   *database = context->database;
-	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	Handler    *handler = database->claiming != NULL ? handler_find(context, database->claiming) : NULL;
-
-	database->claim_at = exec_now() + PAUSE_ERROR_MS;
-	if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
-	{
-		database->claim_at = 0;
-		if (handler == NULL)
-			handlers_doubt(context);
-		else
-		{
-			handler->state = HANDLER_DENIED;
-			handler->retry_at = exec_now() + DENIED_MS;
-			context->problems_changed = true;
-		}
-	}
-	else if (sqlstate != NULL && (strcmp(sqlstate, "GT007") == 0 || strcmp(sqlstate, "22023") == 0))
-	{
-		/* dropped, or of another kind now */
-		if (handler != NULL)
-		{
-			handler->state = HANDLER_DENIED;
-			handler->retry_at = exec_now() + DENIED_MS;
-		}
-		handlers_doubt(context);
-		database->handlers_at = 0;
-	}
-	else
-		exec_problem(context, PROBLEM_CLAIM, "The executors could not claim: %s", message != NULL ? message : PQresultErrorMessage(result));
-}
-
 /*
  * Twice as much the next time, as long as there is as much and room for it.  Is
- * most of it for targets that take no more, what others have due is behind that.
+ * half of it for targets that do not answer, or nearly all for any that take no
+ * more, what others have due is behind that.
  */
 static void
-choose_batch(Context *context, const PGresult *result, uint64_t given_back)
+choose_batch(Context *context, const PGresult *result, uint64_t given_back, uint64_t turned_away)
 {
 	Database   *database = context->database;
-	bool		turned_away = database->turning_away;
+	bool		before = database->turning_away;
 	int			rows = PQntuples(result);
 
-	database->turning_away = rows == database->claim_size && 10 * given_back > 9 * (uint64_t) rows &&
-		PQresultMemorySize(result) <= BATCH_BYTES;
-	if (database->turning_away && !turned_away)
+	if (!database->claiming_rest && database->claiming == NULL)
+		database->turning_away = rows == database->claim_size &&
+			(2 * turned_away > (uint64_t) rows || 10 * given_back > 9 * (uint64_t) rows);
+	if (database->turning_away && !before)
 		handlers_look_anew(context);
 	if (given_back > 0 || PQresultMemorySize(result) > BATCH_BYTES)
 		database->claim_batch = BATCH_CLAIM;
@@ -244,12 +224,13 @@ take_claim_result(Context *context, PGresult *result)
 {
 	Database   *database = context->database;
 	uint64_t	given_back = context->stats.given_back;
+	uint64_t	turned_away = context->turned_away;
 	int			rows = PQntuples(result);
 	int			row;
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
-		take_claim_error(context, result);
+		handlers_take_refusal(context, result);
 		return;
 	}
 	exec_problem(context, PROBLEM_CLAIM, NULL);
@@ -257,7 +238,7 @@ take_claim_result(Context *context, PGresult *result)
 		take_claim(context, result, row);
 	if (database->claiming_picked)
 		return;
-	choose_batch(context, result, context->stats.given_back - given_back);
+	choose_batch(context, result, context->stats.given_back - given_back, context->turned_away - turned_away);
 	if (database->claiming != NULL)
 	{
 		Handler    *handler = handler_find(context, database->claiming);
@@ -282,143 +263,91 @@ take_claim_result(Context *context, PGresult *result)
 
 /* --- looking for what hosts with room have due, where others take no more --- */
 
-/* The next member of the payload that a command names, behind *at; NULL: none. */
-static const char *
-next_key(const char **at, size_t *len)
-{
-	const char *key = strstr(*at, "{payload.");
-
-	if (key == NULL)
-		return NULL;
-	key += strlen("{payload.");
-	*len = strcspn(key, "}");
-	*at = key + *len;
-	return key;
-}
-
-static const char *const call_columns[] = {"object_id", "object_type", "lease_id", "service_id"};
-#define CALL_COLUMNS ((int) (sizeof(call_columns) / sizeof(call_columns[0])))
-#define FIRST_KEY (2 + CALL_COLUMNS)
-
-/* All that the target of a handler may be made of, at most so much of each that its host is in it. */
-static void
-target_columns(Database *database, const char *command, Buffer *sql)
-{
-	const char *key;
-	size_t		len;
-	int			i;
-
-	buffer_text(sql, "SELECT g.cleanup_id, g.due_at");
-	for (i = 0; i < CALL_COLUMNS; i++)
-	{
-		if (strstr(command, call_columns[i]) != NULL)
-			buffer_printf(sql, ", left(g.%s::text, " LOOK_TEXT ")", call_columns[i]);
-		else
-			buffer_text(sql, ", NULL");
-	}
-	while ((key = next_key(&command, &len)) != NULL)
-	{
-		char	   *literal = PQescapeLiteral(database->conn, key, len);
-
-		buffer_printf(sql, ", left(g.payload ->> %s, " LOOK_TEXT ")", literal != NULL ? literal : "''");
-		PQfreemem(literal);
-	}
-}
-
 static bool
 send_look(Context *context, int64_t now)
 {
 	Database   *database = context->database;
 	Handler    *handler = database->turning_away ? handlers_to_look(context, now) : NULL;
+	LookedTo   *from;
 	Buffer		sql = {NULL, 0, 0};
 	char		after[24];
 	char		rows[16];
-	const char *values[4];
+	char		within[40];
+	const char *values[6] = {NULL, NULL, after, rows, NULL, NULL};
+	int			column;
 	bool		sent;
 
 	if (handler == NULL)
 		return false;
-	if (handler->looked_to[0] == '\0')
+	database->looking_again = handler_looks_again(handler);
+	from = database->looking_again ? &handler->again : &handler->newest;
+	if (from->due[0] == '\0')
 	{
-		handler->look_began = now;
-		handler->look_anew_at = 0;
-		handler->looked_id = 0;
-		strcpy(handler->looked_to, "-infinity");
+		handler->again_began = now;
+		handler->crowded = handler->gave_back;	/* what is given back says so again */
+		handler->gave_back = false;
+		strcpy(from->due, BEGINNING);
+		from->id = 0;
 	}
-	database->looks++;
+	if (strcmp(from->due, BEGINNING) != 0)
+		values[4] = within;
+	else if (database->looking_again)
+		values[5] = handler->oldest;
+	if (handler->look_ms == 0)
+		handler->look_ms = LOOK_FIRST_MS;
+	context->looks++;
 	free(database->looking);
 	database->looking = exec_strdup(handler->name);
-	snprintf(after, sizeof(after), "%lld", (long long) handler->looked_id);
+	snprintf(after, sizeof(after), "%lld", (long long) from->id);
 	snprintf(rows, sizeof(rows), "%d", LOOK_ROWS);
+	snprintf(within, sizeof(within), "%lld milliseconds", (long long) handler->look_ms);
 	values[0] = handler->name;
-	values[1] = handler->looked_to;
-	values[2] = after;
-	values[3] = rows;
-	target_columns(database, handler->command, &sql);
+	values[1] = from->due;
+	buffer_text(&sql, look_with);
+	target_columns(database->conn, handler->command, &sql);
 	buffer_text(&sql, look_sql);
-	sent = send_statement(context, STATEMENT_LOOK, sql.data, 4, values);
+	for (column = 1; column < target_column_count(handler->command); column++)
+		buffer_text(&sql, ", NULL");
+	buffer_text(&sql, " FROM look");
+	sent = send_statement(context, STATEMENT_LOOK, sql.data, 6, values);
 	buffer_free(&sql);
 	return sent;
 }
 
-/* Is there room for it where it would wait?  Nobody's is where nothing is known: it is found out by its call, as is what is wrong with it. */
-static bool
-has_room(Context *context, Call *call)
-{
-	Host	   *host = kind_ops[call->kind]->prepare(context, call) ? host_find(context, call->host_name, call->port) : NULL;
-
-	if (host == NULL)
-		return true;
-	if (host->picked_in != context->database->looks)
-		host->picked = 0;
-	host->picked_in = context->database->looks;
-	return host->waiting.count + host->picked++ < host_room(context, host);
-}
-
-/* A call of which only that is known that its target needs. */
-static bool
-is_for_others(Context *context, const Handler *handler, PGresult *result, int row)
-{
-	Call	   *call = call_create(context);
-	char	  **const texts[] = {&call->object_id, &call->object_type, &call->lease_id, &call->service_id};
-	const char *command = handler->command;
-	const char *key;
-	size_t		len;
-	bool		room;
-	int			i;
-
-	call->kind = handler->kind;
-	call->command = exec_strdup(command);
-	for (i = 0; i < CALL_COLUMNS; i++)
-		*texts[i] = copy_value(result, row, 2 + i);
-	call->payload = exec_alloc((size_t) PQnfields(result) * sizeof(Pair));
-	for (i = FIRST_KEY; i < PQnfields(result) && (key = next_key(&command, &len)) != NULL; i++)
-	{
-		Pair	   *pair = &call->payload[call->payload_count++];
-
-		pair->name = exec_alloc(len + 1);
-		memcpy(pair->name, key, len);
-		pair->value = exec_strdup(PQgetvalue(result, row, i));
-	}
-	room = has_room(context, call);
-	call_free(context, call);
-	return room;
-}
-
-/* All that there was has been seen: when to look for more, and when at all of it. */
+/* As much of time at once as takes about LOOK_US. */
 static void
-looked_through(Handler *handler, int64_t now)
+choose_span(const Database *database, Handler *handler)
 {
-	int64_t		took = now - handler->look_began;
+	int64_t		took = (exec_now() - database->sent_at) * 1000;
 
-	handler->look_at = now + LOOK_PAUSE_MS;
-	if (handler->look_anew_at == 0)
-		handler->look_anew_at = now + LOOK_ANEW_MS + LOOK_TIMES * took;
-	else if (now >= handler->look_anew_at)
+	if (took > LOOK_US && handler->look_ms > LOOK_LEAST_MS)
+		handler->look_ms /= 2;
+	else if (took < LOOK_US / 3 && handler->look_ms < LOOK_MOST_MS)
+		handler->look_ms *= 2;
+}
+
+/* The rows of a look, and to where it has come; true: to the end. */
+static bool
+take_looked_at(Context *context, Handler *handler, PGresult *result, LookedTo *to)
+{
+	Database   *database = context->database;
+	TargetsMet	met = {0};
+	int			rows = PQntuples(result) - 1;	/* the last is of the end */
+	int			last;
+	int			row;
+
+	for (row = 0; row < rows && database->picked_count < PICK_MOST; row++)
 	{
-		handler->looked_to[0] = '\0';
-		handler->crowded = false;	/* what is given back says so again */
+		if (target_has_room(context, handler->kind, handler->command, result, row, &met))
+			database->picked[database->picked_count++] = strtoll(PQgetvalue(result, row, 0), NULL, 10);
 	}
+	targets_met_free(&met);
+	if (handler->oldest[0] == '\0')
+		snprintf(handler->oldest, sizeof(handler->oldest), "%s", PQgetvalue(result, 0, 1));
+	last = row < rows || rows == LOOK_ROWS ? row - 1 : rows;
+	snprintf(to->due, sizeof(to->due), "%s", PQgetvalue(result, last, 1));
+	to->id = strtoll(PQgetvalue(result, last, 0), NULL, 10);
+	return last == rows && !PQgetisnull(result, last, 2);
 }
 
 static void
@@ -426,29 +355,19 @@ take_look_result(Context *context, PGresult *result)
 {
 	Database   *database = context->database;
 	Handler    *handler = handler_find(context, database->looking);
-	int			rows = PQntuples(result);
-	int			row;
 
 	if (handler == NULL)
 		return;
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) == 0)
 	{
 		handler->look_at = exec_now() + PAUSE_ERROR_MS;
+		if (handler->again_at != 0)
+			handler->again_at = handler->look_at;
 		return;
 	}
-	handler->look_at = 0;
-	for (row = 0; row < rows && database->picked_count < PICK_MOST; row++)
-	{
-		if (is_for_others(context, handler, result, row))
-			database->picked[database->picked_count++] = strtoll(PQgetvalue(result, row, 0), NULL, 10);
-	}
-	if (row > 0)
-	{
-		snprintf(handler->looked_to, sizeof(handler->looked_to), "%s", PQgetvalue(result, row - 1, 1));
-		handler->looked_id = strtoll(PQgetvalue(result, row - 1, 0), NULL, 10);
-	}
-	if (row == rows && rows < LOOK_ROWS)
-		looked_through(handler, exec_now());
+	handler_looked(handler, database->looking_again,
+				   take_looked_at(context, handler, result, database->looking_again ? &handler->again : &handler->newest));
+	choose_span(database, handler);
 }
 
 static bool
@@ -493,6 +412,9 @@ send_turn(Context *context, int64_t now)
 	Database   *database = context->database;
 	int			i;
 
+	/* what was found has waited already */
+	if (database->picked_count > 0 && may_claim(context) && send_picked(context))
+		return true;
 	for (i = 0; i < TURNS; i++)
 	{
 		Turn		turn = (Turn) ((database->turn + i) % TURNS);
@@ -501,7 +423,7 @@ send_turn(Context *context, int64_t now)
 		if (turn == TURN_CLAIM)
 			sent = may_claim(context) && now >= database->claim_at && send_claim(context);
 		else if (turn == TURN_LOOK)
-			sent = may_claim(context) && (database->picked_count > 0 ? send_picked(context) : send_look(context, now));
+			sent = database->picked_count == 0 && may_claim(context) && send_look(context, now);
 		else if (turn == TURN_ACK)
 			sent = send_outcomes(context, &context->succeeded, STATEMENT_ACK);
 		else
@@ -557,36 +479,17 @@ claims_take_result(Context *context, PGresult *result)
 	}
 }
 
-static void
-visit_next_extension(Context *context, Call *call, void *arg)
-{
-	int64_t    *next = arg;
-
-	if (call->extend_at < *next)
-		*next = call->extend_at;
-}
-
 int64_t
 claims_next_time(const Context *context)
 {
 	const Database *database = context->database;
 	int64_t		next = database->handlers_at;
-	const Call *call;
 
 	if (!database->ready)
 		return next;
 	if (may_claim(context) && database->claim_at < next)
 		next = database->claim_at;
-	for (call = context->succeeded.head; call != NULL; call = call->next)
-	{
-		if (call->not_before < next)
-			next = call->not_before;
-	}
-	for (call = context->failed.head; call != NULL; call = call->next)
-	{
-		if (call->not_before < next)
-			next = call->not_before;
-	}
-	calls_visit((Context *) context, visit_next_extension, &next);
-	return next;
+	if (may_claim(context) && database->turning_away)
+		next = handlers_next_look(context, next);
+	return outcomes_next_time(context, next);
 }

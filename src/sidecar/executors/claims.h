@@ -15,6 +15,7 @@
 
 #define BATCH_CLAIM		100		/* at first, and where there is no room for what is claimed */
 #define PICK_MOST		512		/* claimed at once of what was looked for */
+#define PAUSE_ERROR_MS	2000
 
 typedef enum DatabaseState
 {
@@ -41,6 +42,44 @@ typedef enum Turn
 	TURN_CLAIM, TURN_ACK, TURN_NACK, TURN_LOOK, TURNS
 } Turn;
 
+typedef enum HandlerState
+{
+	HANDLER_UNKNOWN,			/* not tried yet */
+	HANDLER_OK,
+	HANDLER_DENIED				/* no claim on it; tried again at retry_at */
+} HandlerState;
+
+/* How far what a handler has due has been looked through, in the order of that. */
+typedef struct LookedTo
+{
+	char		due[40];		/* the due time to which it has come; "": it is not begun, */
+	int64_t		id;				/* and the cleanup of that time */
+} LookedTo;
+
+/* A handler of one of our kinds, as gt_handlers shows it. */
+struct Handler
+{
+	char	   *name;
+	ExecutorKind kind;
+	int64_t		timeout_ms;
+	int64_t		retry_delay_ms;
+	HandlerState state;
+	int64_t		retry_at;
+	int64_t		hold_until;		/* its own host is crowded: not claimed before */
+	bool		crowded;		/* hosts that its leases name are: what is due for others is looked for */
+	bool		gave_back;		/* and they were since all of it began to be looked at again */
+	LookedTo	newest;			/* what was due before has been seen, but for what came late, */
+	LookedTo	again;			/* and is seen again, from the oldest on */
+	char		oldest[40];		/* when that was due, at the first look */
+	int64_t		look_ms;		/* of what is due within so long is looked at at once */
+	int64_t		look_at;		/* when to look at what is due since */
+	int64_t		again_at;		/* when to look at more of all; 0: not before it was seen once */
+	int64_t		again_began;	/* when that did */
+	char	   *command;
+	char	   *lacks;			/* why it is left to others; NULL: it is not */
+	bool		seen;
+};
+
 struct Database
 {
 	PGconn	   *conn;
@@ -62,8 +101,10 @@ struct Database
 	int			claim_size;		/* of the claim under way */
 	int			claim_batch;	/* of the next one, at most */
 	bool		turning_away;	/* most of what is due has no room */
+	bool		claiming_rest;	/* the claim under way leaves out what is looked through */
+	int64_t		claim_all_at;	/* when not to, while turning away */
 	char	   *looking;		/* whose garbage is looked through */
-	int			looks;			/* how many there were */
+	bool		looking_again;	/* at what was seen before, too */
 	int64_t		picked[PICK_MOST];	/* what was found there, and is claimed next */
 	int			picked_count;
 	bool		claiming_picked;	/* the claim under way is of those */
@@ -112,6 +153,9 @@ extern bool send_extend(Context *context, int64_t now);
 extern void take_outcome_result(Context *context, PGresult *result);
 extern void take_extend_result(Context *context, PGresult *result);
 
+/* When an outcome is to be told, or a claim to be extended; at the latest `next`. */
+extern int64_t outcomes_next_time(const Context *context, int64_t next);
+
 /* The connection is gone, and the outcome of what was under way unknown. */
 extern void claims_connection_lost(Context *context);
 
@@ -123,23 +167,32 @@ extern void handlers_take_result(Context *context, PGresult *result);
 extern void handlers_free(Context *context);
 extern Handler *handler_find(Context *context, const char *name);
 
+/* A claim was refused: by rights, or because the database is a paused copy. */
+extern void handlers_take_refusal(Context *context, PGresult *result);
+
 /* A handler to be tried by itself; NULL: none. */
 extern Handler *handlers_untried(Context *context, int64_t now);
 
-/* Appends those that may be claimed now; false when there are none. */
-extern bool handlers_claimable(Context *context, ArrayParam *names);
+/* Appends those that may be claimed now, also what is looked through, or not; false when there are none. */
+extern bool handlers_claimable(Context *context, bool looked_through, ArrayParam *names);
 
 /* One of which more is due than its hosts take, and it is time to look for what is due for others; NULL: none. */
 extern Handler *handlers_to_look(Context *context, int64_t now);
 
-/* All such looks begin anew. */
+/* When that is the first time; at the latest `next`. */
+extern int64_t handlers_next_look(const Context *context, int64_t next);
+
+/* Is that a look at all of it again? Else at what is new. */
+extern bool handler_looks_again(const Handler *handler);
+
+/* All of what is due is looked at again as soon as may be. */
 extern void handlers_look_anew(Context *context);
+
+/* A look at a handler's has come so far, to the end perhaps. */
+extern void handler_looked(Handler *handler, bool again, bool to_the_end);
 
 /* When the first of those that are held now may be claimed again. */
 extern int64_t handlers_held_until(const Context *context, int64_t now);
-
-/* Forget who may be claimed: one of them may not. */
-extern void handlers_doubt(Context *context);
 
 /* What the role or the sidecar lacks, one sentence a line. */
 extern void handlers_problems(const Context *context, Buffer *text);

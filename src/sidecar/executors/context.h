@@ -25,6 +25,7 @@ typedef struct Context Context;
 typedef struct Settings Settings;
 typedef struct Call Call;
 typedef struct Host Host;
+typedef struct Handler Handler;
 
 /* A doubly linked list of calls; a call is in one at most. */
 typedef struct CallList
@@ -86,7 +87,7 @@ struct Call
 	int64_t		started_at;
 	int64_t		deadline;
 	bool		hanging;		/* counted as such */
-	HostRank	rank;			/* of its host when it began */
+	HostRank	rank;			/* of its host when it began, but none that hangs is new */
 	bool		suspect;		/* likewise: its object's call hung before */
 	CURL	   *easy;
 	struct curl_slist *headers;
@@ -138,34 +139,6 @@ struct Host
 #define HOST_BUCKETS 256
 #define HUNG_IDS 8192
 
-typedef enum HandlerState
-{
-	HANDLER_UNKNOWN,			/* not tried yet */
-	HANDLER_OK,
-	HANDLER_DENIED				/* no claim on it; tried again at retry_at */
-} HandlerState;
-
-/* A handler of one of our kinds, as gt_handlers shows it. */
-typedef struct Handler
-{
-	char	   *name;
-	ExecutorKind kind;
-	int64_t		timeout_ms;
-	int64_t		retry_delay_ms;
-	HandlerState state;
-	int64_t		retry_at;
-	int64_t		hold_until;		/* its own host is crowded: not claimed before */
-	bool		crowded;		/* hosts that its leases name are */
-	int64_t		look_at;		/* then: when to look for others' again, */
-	int64_t		look_anew_at;	/* and from the oldest on; 0: when all has been seen once */
-	int64_t		look_began;		/* when that was begun */
-	char		looked_to[40];	/* the due time to which it has come, "": it is not begun, */
-	int64_t		looked_id;		/* and the cleanup of that time */
-	char	   *command;
-	char	   *lacks;			/* why it is left to others; NULL: it is not */
-	bool		seen;
-} Handler;
-
 typedef struct Database Database;
 typedef struct FileThread FileThread;
 typedef struct Aws Aws;
@@ -213,7 +186,9 @@ struct Context
 	int			in_flight;
 	int			hanging;		/* of what is in flight */
 	int			of_rank[HOST_RANKS];	/* of what is in flight */
+	uint64_t	turned_away;	/* of what was given back: for hosts that do not answer, or not soon */
 	int			waiting;		/* in the hosts' lists */
+	int			looks;			/* at what is due, so far */
 	int			first_bucket;	/* where the next round over the hosts begins */
 	CURL	   *spare[EXEC_SPARE];	/* handles that were used and reset */
 	int			spare_count;

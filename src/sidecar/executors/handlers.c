@@ -24,6 +24,10 @@
 #include "executors/util.h"
 
 #define HANDLERS_MS		2000	/* how often gt_handlers is read */
+#define DENIED_MS		5000	/* how often a refused handler is tried */
+#define LOOK_PAUSE_MS	50
+#define LOOK_AGAIN_MS	1000	/* until all of it is looked at again, */
+#define LOOK_TIMES		4		/* and so many times as long as it took */
 
 static const char handlers_sql[] =
 "SELECT h.name, h.kind, (extract(epoch FROM h.timeout) * 1000)::bigint,"
@@ -257,8 +261,14 @@ handlers_free(Context *context)
 	free(context->handlers);
 }
 
+static bool
+is_looked_through(const Handler *handler)
+{
+	return handler->seen && handler->crowded && handler->lacks == NULL && handler->state == HANDLER_OK && handler->command != NULL;
+}
+
 bool
-handlers_claimable(Context *context, ArrayParam *names)
+handlers_claimable(Context *context, bool looked_through, ArrayParam *names)
 {
 	int64_t		now = exec_now();
 	bool		some = false;
@@ -268,7 +278,8 @@ handlers_claimable(Context *context, ArrayParam *names)
 	{
 		const Handler *handler = &context->handlers[i];
 
-		if (!handler->seen || handler->lacks != NULL || handler->state != HANDLER_OK || handler->hold_until > now)
+		if (!handler->seen || handler->lacks != NULL || handler->state != HANDLER_OK || handler->hold_until > now ||
+			(!looked_through && is_looked_through(handler)))
 			continue;
 		param_add(names, handler->name);
 		some = true;
@@ -276,6 +287,19 @@ handlers_claimable(Context *context, ArrayParam *names)
 	return some;
 }
 
+bool
+handler_looks_again(const Handler *handler)
+{
+	return handler->again_at != 0 && handler->again_at < handler->look_at;
+}
+
+static int64_t
+look_time(const Handler *handler)
+{
+	return handler_looks_again(handler) ? handler->again_at : handler->look_at;
+}
+
+/* In the order in which they have waited, those with something new and those with all: none waits for the end of another. */
 Handler *
 handlers_to_look(Context *context, int64_t now)
 {
@@ -286,11 +310,25 @@ handlers_to_look(Context *context, int64_t now)
 	{
 		Handler    *handler = &context->handlers[i];
 
-		if (handler->seen && handler->crowded && handler->lacks == NULL && handler->state == HANDLER_OK &&
-			handler->command != NULL && handler->look_at <= now && (first == NULL || handler->look_at < first->look_at))
+		if (is_looked_through(handler) && look_time(handler) <= now && (first == NULL || look_time(handler) < look_time(first)))
 			first = handler;
 	}
 	return first;
+}
+
+int64_t
+handlers_next_look(const Context *context, int64_t next)
+{
+	int			i;
+
+	for (i = 0; i < context->handler_count; i++)
+	{
+		const Handler *handler = &context->handlers[i];
+
+		if (is_looked_through(handler) && look_time(handler) < next)
+			next = look_time(handler);
+	}
+	return next;
 }
 
 void
@@ -300,8 +338,28 @@ handlers_look_anew(Context *context)
 
 	for (i = 0; i < context->handler_count; i++)
 	{
-		context->handlers[i].look_at = 0;
-		context->handlers[i].looked_to[0] = '\0';
+		Handler    *handler = &context->handlers[i];
+
+		handler->look_at = 0;
+		if (handler->again_at != 0)
+			handler->again_at = exec_now();
+	}
+}
+
+void
+handler_looked(Handler *handler, bool again, bool to_the_end)
+{
+	int64_t		now = exec_now();
+
+	if (!again)
+		handler->look_at = to_the_end ? now + LOOK_PAUSE_MS : now;
+	else if (!to_the_end)
+		handler->again_at = now;
+	/* what is seen for the first time is seen as a whole, too */
+	if (to_the_end && (again || handler->again_at == 0))
+	{
+		handler->again_at = now + LOOK_AGAIN_MS + LOOK_TIMES * (now - handler->again_began);
+		handler->again.due[0] = '\0';
 	}
 }
 
@@ -319,8 +377,9 @@ handlers_held_until(const Context *context, int64_t now)
 	return until;
 }
 
-void
-handlers_doubt(Context *context)
+/* Forget who may be claimed: one of them may not. */
+static void
+doubt_all(Context *context)
 {
 	int			i;
 
@@ -329,6 +388,42 @@ handlers_doubt(Context *context)
 		if (context->handlers[i].state == HANDLER_OK)
 			context->handlers[i].state = HANDLER_UNKNOWN;
 	}
+}
+
+void
+handlers_take_refusal(Context *context, PGresult *result)
+{
+	Database   *database = context->database;
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	Handler    *handler = database->claiming != NULL ? handler_find(context, database->claiming) : NULL;
+
+	database->claim_at = exec_now() + PAUSE_ERROR_MS;
+	if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+	{
+		database->claim_at = 0;
+		if (handler == NULL)
+			doubt_all(context);
+		else
+		{
+			handler->state = HANDLER_DENIED;
+			handler->retry_at = exec_now() + DENIED_MS;
+			context->problems_changed = true;
+		}
+	}
+	else if (sqlstate != NULL && (strcmp(sqlstate, "GT007") == 0 || strcmp(sqlstate, "22023") == 0))
+	{
+		/* dropped, or of another kind now */
+		if (handler != NULL)
+		{
+			handler->state = HANDLER_DENIED;
+			handler->retry_at = exec_now() + DENIED_MS;
+		}
+		doubt_all(context);
+		database->handlers_at = 0;
+	}
+	else
+		exec_problem(context, PROBLEM_CLAIM, "The executors could not claim: %s", message != NULL ? message : PQresultErrorMessage(result));
 }
 
 /* A name as an SQL literal. */

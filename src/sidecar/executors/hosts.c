@@ -111,16 +111,6 @@ list_remove(Call *call)
 	call->list = NULL;
 }
 
-static unsigned
-hash(const char *key)
-{
-	unsigned	value = 2166136261u;
-
-	while (*key != '\0')
-		value = (value ^ (unsigned char) *key++) * 16777619u;
-	return value % HOST_BUCKETS;
-}
-
 /* "host:port", however it is spelt. */
 static void
 write_key(Buffer *key, const char *name, int port)
@@ -137,7 +127,7 @@ find(const Context *context, const char *key)
 {
 	Host	   *host;
 
-	for (host = context->hosts[hash(key)]; host != NULL && strcmp(host->key, key) != 0; host = host->next)
+	for (host = context->hosts[text_hash(key) % HOST_BUCKETS]; host != NULL && strcmp(host->key, key) != 0; host = host->next)
 		;
 	return host;
 }
@@ -164,7 +154,7 @@ host_get(Context *context, const char *name, int port)
 	host = find(context, key.data);
 	if (host == NULL)
 	{
-		Host	  **bucket = &context->hosts[hash(key.data)];
+		Host	  **bucket = &context->hosts[text_hash(key.data) % HOST_BUCKETS];
 
 		host = exec_alloc(sizeof(*host));
 		host->key = exec_strdup(key.data);

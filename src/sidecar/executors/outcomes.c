@@ -290,6 +290,34 @@ take_extend_result(Context *context, PGresult *result)
 	calls_visit(context, visit_postpone, &extended);
 }
 
+static void
+visit_next_extension(Context *context, Call *call, void *arg)
+{
+	int64_t    *next = arg;
+
+	if (call->extend_at < *next)
+		*next = call->extend_at;
+}
+
+int64_t
+outcomes_next_time(const Context *context, int64_t next)
+{
+	const CallList *const lists[] = {&context->succeeded, &context->failed};
+	const Call *call;
+	int			i;
+
+	for (i = 0; i < 2; i++)
+	{
+		for (call = lists[i]->head; call != NULL; call = call->next)
+		{
+			if (call->not_before < next)
+				next = call->not_before;
+		}
+	}
+	calls_visit((Context *) context, visit_next_extension, &next);
+	return next;
+}
+
 void
 claims_connection_lost(Context *context)
 {

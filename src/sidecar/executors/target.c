@@ -260,6 +260,47 @@ target_expand(const char *template, TargetForm form, const TargetValues *values,
 	return true;
 }
 
+/* Is the host in it, to its last character? */
+static bool
+has_host(const char *text)
+{
+	const char *host = strstr(text, "://");
+
+	return host != NULL && strpbrk(host + 3, "/?#\\") != NULL;
+}
+
+void
+target_head(const char *template, const TargetValues *values, Buffer *head)
+{
+	buffer_text(head, "");
+	while (*template != '\0' && !has_host(head->data))
+	{
+		size_t		len = strcspn(template, "{");
+		char	   *name;
+		const char *value;
+		bool		known;
+
+		buffer_add(head, template, len);
+		template += len;
+		if (*template == '\0')
+			break;
+		len = strcspn(++template, "}");
+		name = exec_alloc(len + 1);
+		memcpy(name, template, len);
+		value = find_value(name, values, &known);
+		buffer_text(head, value != NULL ? value : "");
+		free(name);
+		template += len + (template[len] == '}');
+	}
+	if (has_host(head->data))
+	{
+		char	   *host = strstr(head->data, "://") + 3;
+
+		head->len = (size_t) (host - head->data) + strcspn(host, "/?#\\");
+		head->data[head->len] = '\0';
+	}
+}
+
 void
 target_free(Target *target)
 {

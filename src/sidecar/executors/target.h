@@ -46,6 +46,12 @@ extern bool target_expand(const char *template, TargetForm form,
 extern void target_free(Target *target);
 
 /*
+ * Write as much of what a template says, with the values as they are, as has
+ * the host in it; all of it, where that cannot be told.
+ */
+extern void target_head(const char *template, const TargetValues *values, Buffer *head);
+
+/*
  * Has the path of the URL a "." or ".." segment?  Servers and proxies resolve
  * those: a value must not climb by them.
  */

@@ -165,6 +165,16 @@ exec_is_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }
 
+unsigned
+text_hash(const char *text)
+{
+	unsigned	value = 2166136261u;
+
+	while (*text != '\0')
+		value = (value ^ (unsigned char) *text++) * 16777619u;
+	return value;
+}
+
 int64_t
 exec_now(void)
 {

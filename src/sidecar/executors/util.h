@@ -46,6 +46,8 @@ extern void buffer_free(Buffer *buffer);
 extern void buffer_encoded(Buffer *buffer, const char *text, size_t len,
 						   const char *keep);
 
+extern unsigned text_hash(const char *text);
+
 extern int64_t exec_now(void);	/* monotonic, milliseconds */
 
 /* Is this errno about us, descriptors or memory, and not about the target? */

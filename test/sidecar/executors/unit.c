@@ -92,8 +92,27 @@ expand(const char *template, TargetForm form, const char *expected, bool lease_h
 }
 
 static void
+head(const char *template, const char *expected)
+{
+	TargetValues values = {"a/b c", "custom", "11111111-2222-7333-8444-555555555555", "svc/1", scalars,
+	sizeof(scalars) / sizeof(scalars[0])};
+	Buffer		got = {NULL, 0, 0};
+
+	target_head(template, &values, &got);
+	check_text(got.data, expected, template);
+	buffer_free(&got);
+}
+
+static void
 test_targets(void)
 {
+	head("{payload.url}", "http://h.example:81");
+	head("DELETE {payload.url}&id={object_id}", "DELETE http://h.example:81");
+	head("https://{payload.host}:8443/{lease_id}", "https://h.example:8443");
+	head("https://{payload.host}", "https://h.example");
+	head("redis://{payload.host}:6379/{payload.db}/{object_id}", "redis://h.example:6379");
+	head("{object_id}/{payload.absent}", "a/b c/");
+	head("http://x{object", "http://x");
 	expand("http://x/{object_id}/{service_id}?t={object_type}", TARGET_URL, "http://x/a%2Fb%20c/svc%2F1?t=custom", false);
 	expand("{payload.url}", TARGET_URL, "http://h.example:81/a?b=c", true);
 	expand("{payload.url}&id={object_id}", TARGET_URL, "http://h.example:81/a?b=c&id=a%2Fb%20c", true);
