@@ -373,6 +373,34 @@ class ShutdownTest(unittest.TestCase):
         self.assertEqual(raw.result(3)[0]["grpc-status"], "0")
         self.assertEqual(own.stop(), 0, own.log())
 
+    def test_what_the_last_goaway_leaves_out_did_not_happen(self):
+        """Clients do it again elsewhere."""
+        own = until_serving(Sidecar(cluster))
+        raw = Raw(own.port)
+        raw.ask(1, frame(create()))
+        raw.headers(3, V1 + "KeepAlive")
+        raw.headers(5, send=False)
+        raw.h2.send_data(5, frame(create("late")), end_stream=True)
+        late = raw.h2.data_to_send()
+        raw.socket.settimeout(20)
+        own.signal(signal.SIGTERM)
+        text, at, frames = b"", 0, []
+        while chunk := raw.socket.recv(65536):
+            text += chunk
+            while at + 9 <= len(text) and at + 9 + int.from_bytes(text[at:at + 3], "big") <= len(text):
+                length, kind, flags, stream = (int.from_bytes(text[at:at + 3], "big"), text[at + 3], text[at + 4],
+                                               int.from_bytes(text[at + 5:at + 9], "big"))
+                frames.append((kind, stream, text[at + 9:at + 9 + length]))
+                at += 9 + length
+                if kind == 6 and flags == 0:
+                    # The answer by which it is known that the client has heard, and one more call.
+                    raw.socket.sendall(b"\0\0\x08\6\1\0\0\0\0" + frames[-1][2] + late)
+        last = [int.from_bytes(body[:4], "big") for kind, _, body in frames if kind == 7]
+        self.assertEqual([len(last), last[0]], [2, 2**31 - 1])
+        self.assertEqual(own.stop(), 0)
+        served = any(kind == 1 and stream == 5 for kind, stream, _ in frames)
+        self.assertEqual((served, leases_of("late")), (last[1] >= 5, int(last[1] >= 5)))
+
     def test_streams_and_watchers_are_told(self):
         own = until_serving(Sidecar(cluster))
         channel = own.channel()

@@ -143,7 +143,7 @@ extern void receive_bytes(Conn *conn, const uint8_t *data, size_t len);
 
 /* ---- http2_session.c ---- */
 
-/* Our ping was answered. */
-extern void session_ping_answered(Http2 *session);
+/* Our ping of these eight bytes was answered. */
+extern void session_ping_answered(Http2 *session, const uint8_t *ping);
 
 #endif							/* GT_HTTP2_INTERNAL_H */

@@ -22,7 +22,8 @@ on_begin_headers(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg
 	session->block_bytes = 0;
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
-	if (session_is_full(session) || (stream = stream_add(session, frame->hd.stream_id)) == NULL)
+	/* What our last GOAWAY leaves out is not carried out: the client does that elsewhere. */
+	if (session->drain_step == 2 || session->ending || session_is_full(session) || (stream = stream_add(session, frame->hd.stream_id)) == NULL)
 	{
 		metric_add(&http2_streams_refused, 1);
 		session_submitted(session, nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM));
@@ -151,7 +152,7 @@ on_frame_recv(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *arg)
 	if (frame->hd.type == NGHTTP2_PING)
 	{
 		if (frame->hd.flags & NGHTTP2_FLAG_ACK)
-			session_ping_answered(session);
+			session_ping_answered(session, frame->ping.opaque_data);
 		else
 			judge_ping(session);
 		return 0;

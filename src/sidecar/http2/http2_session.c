@@ -14,6 +14,8 @@
 #define STREAM_WINDOW (256 * 1024)
 #define SESSION_WINDOW (4 * 1024 * 1024)
 #define DRAIN_PING_US 1000000
+#define AGED_PING_US 3000000
+#define PING_BYTES 8
 #define PREFACE_US 10000000
 #define SESSION_FIRST_BYTES (8 * 1024)
 
@@ -42,6 +44,9 @@ static Metric sessions_open = {"connections", METRIC_GAUGE, "gRPC connections op
 Metric		http2_streams_open = {"streams", METRIC_GAUGE, "gRPC calls in progress."};
 Metric		http2_streams_refused = {"refused_streams_total", METRIC_COUNTER, "Calls refused because there were too many."};
 Metric		http2_too_many_pings = {"too_many_pings_total", METRIC_COUNTER, "Connections closed because the client pinged too often."};
+
+static const uint8_t keepalive_ping[PING_BYTES + 1] = "keepaliv";
+static const uint8_t drain_ping[PING_BYTES + 1] = "goneaway";
 
 const Http2Handlers *http2_handlers;
 static nghttp2_session_callbacks *callbacks;
@@ -74,7 +79,7 @@ keep_alive(void *arg)
 	if (!session->ping_sent && silent >= keepalive_time_us)
 	{
 		session->ping_sent = true;
-		session_submitted(session, nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, (const uint8_t *) "keepaliv"));
+		session_submitted(session, nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, keepalive_ping));
 		session_send_soon(session);
 		timer_start_patient(&session->timer, keepalive_timeout_us, keep_alive, session);
 		return;
@@ -91,7 +96,7 @@ close_session(void *arg)
 	conn_close(session->conn);
 }
 
-/* Second step: by now the client knows, and opens no more streams. */
+/* Second step: by now the client knows, and opens no more streams; from now on none is taken. */
 static void
 finish_draining(void *arg)
 {
@@ -113,23 +118,31 @@ finish_draining(void *arg)
 }
 
 void
-session_ping_answered(Http2 *session)
+session_ping_answered(Http2 *session, const uint8_t *ping)
 {
 	session->ping_sent = false;
-	if (session->drain_step == 1)
+	/* An answer to another one may have left before the client has heard of this. */
+	if (session->drain_step == 1 && memcmp(ping, drain_ping, PING_BYTES) == 0)
 		finish_draining(session);
 }
 
-void
-http2_drain(Http2 *session)
+/* First step: what the client has sent before it knows is served; who does not answer in time knows all the same. */
+static void
+begin_draining(Http2 *session, int64_t patience_us)
 {
 	if (session->drain_step > 0)
 		return;
 	session->drain_step = 1;
 	session_submitted(session, nghttp2_submit_shutdown_notice(session->nghttp2));
-	session_submitted(session, nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, (const uint8_t *) "goneaway"));
-	timer_start(&session->drain, DRAIN_PING_US, finish_draining, session);
+	session_submitted(session, nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, drain_ping));
+	timer_start(&session->drain, patience_us, finish_draining, session);
 	session_send_soon(session);
+}
+
+void
+http2_drain(Http2 *session)
+{
+	begin_draining(session, DRAIN_PING_US);
 }
 
 static void
@@ -137,7 +150,8 @@ reached_max_age(void *arg)
 {
 	Http2	   *session = arg;
 
-	http2_drain(session);
+	/* There is no hurry. */
+	begin_draining(session, max_age_grace_us / 2 < AGED_PING_US ? max_age_grace_us / 2 : AGED_PING_US);
 	timer_start(&session->age, max_age_grace_us, close_session, session);
 }
 
