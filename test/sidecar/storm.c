@@ -7,8 +7,9 @@
  * chain that nobody can look at for long.  Each writes a byte to FILE.  The
  * letters of HOW: s, in a session of its own each time; g, in a process group of
  * its own; t, forked by a thread, and executed anew; l, each ends a little later (more of them:
- * later yet), so that several generations live at once.  More than one s: as many
- * chains.  None stops at SIGTERM, and all do after LIFE_S.
+ * later yet), so that several generations live at once; b, a bomb: whoever is there
+ * forks for as long as it may.  More than one s: as many chains.  None stops at
+ * SIGTERM, and all do after LIFE_S.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -36,6 +37,28 @@ leave_it(void)
 	if (late > 0)
 		usleep(late);
 	_exit(pid < 0);
+}
+
+/* As many as the limit on processes allows, of which half end all the time. */
+static void
+bomb(void)
+{
+	signal(SIGCHLD, SIG_IGN);
+	while (time(NULL) <= begun + LIFE_S)
+	{
+		if (fork() == 0)
+		{
+			srandom((unsigned) getpid());
+			if (random() % 2 == 0)
+				setsid();
+			if (write(fd, "x", 1) != 1)
+				_exit(1);
+		}
+		usleep(1000 + (unsigned) random() % 10000);
+		if (random() % 4 == 0)
+			_exit(0);
+	}
+	_exit(0);
 }
 
 static void *
@@ -78,6 +101,7 @@ main(int argc, char **argv)
 {
 	const char *at;
 	int			chains = 0;
+	pid_t		first = getpid();
 
 	if (argc < 3)
 		return 2;
@@ -94,7 +118,9 @@ main(int argc, char **argv)
 		chain(argv[1]);
 	do
 	{
-		if (fork() == 0)
+		if (fork() == 0 && strchr(how, 'b') != NULL)
+			bomb();
+		else if (getpid() != first)
 			chain(argv[1]);
 	} while (--chains > 0);
 	puts("begun");

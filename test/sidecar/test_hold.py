@@ -165,6 +165,9 @@ class HoldTest(unittest.TestCase):
         """As an administrator would."""
         cluster.tool("psql", "-qXAtc", f"SELECT gt_release(lease_id) FROM gt_leases WHERE object_id = '{self.object}'")
 
+    def held(self):
+        return cluster.tool("psql", "-qXAtc", f"SELECT count(*) FROM gt_leases WHERE object_id = '{self.object}'").strip()
+
     def assert_exclusive(self):
         self.assertEqual(self.get_lock(), [])
 
@@ -222,10 +225,15 @@ class Broken(HoldTest):
         child.send_signal(signal.SIGCONT)
         self.assertEqual(child.wait(60), 1)
 
+    def storm(self):
+        program = os.path.join(WORK, "storm")
+        subprocess.run(["gcc", "-O2", "-pthread", "-o", program, os.path.join(HERE, "storm.c")], check=True)
+        os.chmod(WORK, 0o755)
+        return program
+
     def test_who_forks_and_ends_all_the_time(self):
         """Gone before anybody has looked at it: what tells of it is the file that it writes."""
-        storm = os.path.join(WORK, "storm")
-        subprocess.run(["gcc", "-O2", "-pthread", "-o", storm, os.path.join(HERE, "storm.c")], check=True)
+        storm = self.storm()
         self.own_server()
         for how in ("s", "g", "sl", "slll", "t", "", "sss"):
             with self.subTest(how):
@@ -240,6 +248,22 @@ class Broken(HoldTest):
                 written = os.path.getsize(beat)
                 time.sleep(0.3)
                 self.assertEqual(os.path.getsize(beat), written)
+
+    @unittest.skipUnless(ROOT, "needs a user without other processes")
+    def test_who_forks_as_long_as_it_can(self):
+        storm = self.storm()
+        self.own_server()
+        beat = os.path.join(WORK, f"{self.mark}-beat")
+        with open(beat, "w"):
+            os.chmod(beat, 0o666)
+        child = self.start(storm, beat, "bb", duration=6, before=("prlimit", "--nproc=100", "setpriv", "--reuid=64997", "--clear-groups"))
+        self.begun(child)
+        self.assertTrue(wait_until(lambda: len(alive(self.mark)) > 20 or child.poll() is not None, 20))
+        self.server.signal(signal.SIGSTOP)
+        self.assert_exclusive()
+        written = os.path.getsize(beat)
+        self.assertEqual(child.wait(60), 1)
+        self.assertEqual(os.path.getsize(beat), written)
 
     def test_stderr_full(self):
         child = self.broken_by(lambda child: self.server.signal(signal.SIGSTOP), stderr=self.full_pipe(), more=("--kill-after", "1m"))
@@ -325,6 +349,22 @@ class Ends(HoldTest):
         self.assertEqual(child.wait(60), 1)
         os.set_blocking(child.stderr.fileno(), False)  # its other end is open yet
         self.assertIn(b"runs as another user", child.stderr.read())
+
+    @unittest.skipUnless(ROOT, "needs a user without other processes")
+    def test_no_process_for_the_command(self):
+        """Neither for the guard, nor, where that one has started, for the command: it is said, and the lock is free at once."""
+        for n in (1, 2):
+            child = self.start("true", duration=3600, before=("prlimit", f"--nproc={n}", "setpriv", "--reuid=64998", "--clear-groups"))
+            self.assertEqual(child.wait(60), 1)
+            self.assertIn(b"cannot start a process for true: Resource temporarily unavailable", child.stderr.read())
+            self.assertEqual(self.held(), "0")
+
+    def test_no_such_command(self):
+        for command, code in (("/no/such", 127), ("/etc", 126)):
+            child = self.start(command, duration=3600)
+            self.assertEqual(child.wait(60), code)
+            self.assertIn(b"cannot run " + command.encode(), child.stderr.read())
+            self.assertEqual(self.held(), "0")
 
     def test_descriptors(self):
         """The command gets those that hold has got, and no others."""

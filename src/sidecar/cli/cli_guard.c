@@ -493,7 +493,7 @@ guard_main(const GuardPlan *plan, int socket)
 	if (guard.children < 0 || guard.timer < 0 || !tree_open() ||
 		prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 || !start_command(&guard, plan))
 	{
-		say(&guard, GUARD_FAILED, errno, 0);
+		say(&guard, GUARD_UNABLE, errno, 0);
 		_exit(1);
 	}
 	close_inherited(plan);
@@ -519,9 +519,15 @@ guard_start(const GuardPlan *plan, int *fd)
 		close(ends[0]);
 		guard_main(plan, ends[1]);
 	}
-	close(ends[1]);
-	*fd = ends[0];
-	if (pid < 0)
+	if (pid > 0)
+		*fd = ends[0];
+	else
+	{
+		int			error = errno;
+
 		close(ends[0]);
+		errno = error;
+	}
+	close(ends[1]);
 	return pid;
 }

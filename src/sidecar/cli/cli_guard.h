@@ -23,6 +23,7 @@ typedef enum GuardWord
 	/* from the guard */
 	GUARD_STARTED,				/* pid of COMMAND, which is its process group too */
 	GUARD_FAILED,				/* number: errno, why COMMAND cannot be run; it is over */
+	GUARD_UNABLE,				/* number: errno, why there cannot be a process for it; it is over */
 	GUARD_STOPPED,				/* number: the signal that stopped COMMAND */
 	GUARD_ENDED,				/* number: COMMAND's wait status */
 	GUARD_LATE,					/* no renewal came in time: it ends COMMAND now */

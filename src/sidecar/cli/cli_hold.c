@@ -255,6 +255,10 @@ take_message(Hold *hold, const GuardMessage *message)
 			hold->run_error = message->number;
 			hold->done = true;
 			break;
+		case GUARD_UNABLE:
+			hold->start_error = message->number;
+			hold->done = true;
+			break;
 		case GUARD_STOPPED:
 			command_stopped(hold, message->number);
 			break;
@@ -403,6 +407,10 @@ report_end(const Hold *hold)
 
 	if (hold->run_error != 0)
 		cli_error(cli->json, "INVALID_ARGUMENT", "cannot run %s: %s", cli->command[0], strerror(hold->run_error));
+	if (hold->start_error != 0)
+		cli_error(cli->json, grpc_code_name(GRPC_RESOURCE_EXHAUSTED), "cannot start a process for %s: %s%s", cli->command[0],
+				  strerror(hold->start_error),
+				  hold->start_error == EAGAIN ? ": end others of this user, or raise their limit (ulimit -u)" : "");
 	if (hold->denied > 0)
 		cli_error(cli->json, "PERMISSION_DENIED", "what %s has started still runs as another user, and cannot be stopped from here (processes: %d%s%.0d)",
 				  cli->command[0], hold->denied, hold->denied_pid ? ", one of them " : "", hold->denied_pid);
@@ -428,8 +436,8 @@ run(Hold *hold, const uint8_t *inherited)
 	catch_signals(hold, true);
 	if (hold->quit == 0 && boot_ms() < hold->times.stop_at)
 	{
-		hold->run_error = start(hold, inherited);
-		if (hold->run_error == 0)
+		hold->start_error = start(hold, inherited);
+		if (hold->start_error == 0)
 		{
 			say_if_cut(hold);
 			watch(hold);

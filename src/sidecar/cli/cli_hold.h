@@ -37,7 +37,8 @@ typedef struct Hold
 	bool		over;			/* lost, and the server said so */
 	bool		ended;			/* COMMAND has */
 	bool		done;			/* nothing of it is left */
-	int			run_error;		/* errno that kept COMMAND from running */
+	int			run_error;		/* errno that kept COMMAND from running, */
+	int			start_error;	/* or us from trying */
 	int			wait_status;
 	int			denied;			/* processes that cannot be signalled */
 	pid_t		denied_pid;
