@@ -70,10 +70,12 @@ class AdminTest(unittest.TestCase):
     def eventually(self, condition, what):
         self.assertTrue(wait_until(condition, LIMIT), what)
 
-    def raw(self, data, until=None):
-        """Send bytes, read to the end of file or to `until`."""
-        with socket.create_connection(("127.0.0.1", self.sidecar.admin), timeout=LIMIT) as connection:
+    def raw(self, data, until=None, half=False, port=None):
+        """Send bytes, and half: the end; read to the end of file or to `until`."""
+        with socket.create_connection(("127.0.0.1", port or self.sidecar.admin), timeout=LIMIT) as connection:
             connection.sendall(data)
+            if half:
+                connection.shutdown(socket.SHUT_WR)
             got = b""
             while until is None or until not in got:
                 piece = connection.recv(65536)
@@ -109,6 +111,18 @@ class Http(AdminTest):
 
     def test_old_http(self):
         self.assertTrue(self.raw(b"GET /livez HTTP/1.0\r\n\r\n").endswith(b"ok\n"))
+
+    def test_who_has_said_all_is_answered(self):
+        """nc -N, and whoever else ends its half of the connection behind the request."""
+        for version in ("1.0", "1.1"):
+            for path, says in (("/livez", b"ok\n"), ("/healthz", b"}"), ("/metrics", b"garbagetruck_"), ("/", b"</html>")):
+                with self.subTest(path, version=version):
+                    got = self.raw(f"GET {path} HTTP/{version}\r\n\r\n".encode(), half=True)
+                    self.assertTrue(got.startswith(b"HTTP/1.1 200 OK") and says in got, got[:300])
+        two = b"GET /healthz HTTP/1.1\r\n\r\nGET /readyz HTTP/1.1\r\n\r\n"
+        self.assertTrue(self.raw(two, half=True).endswith(b"ready\n"))
+        self.assertEqual(self.raw(b"GET /livez HTTP/1.1\r\n", half=True), b"")
+        self.assertIn(b" 426 ", self.raw(b"GET / HTTP/1.1\r\n\r\n", half=True, port=self.sidecar.port))
 
     def test_what_is_no_request(self):
         for data, status in ((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400), (b"hello\r\n\r\n", 400), (b"\r\n\r\n", 400),

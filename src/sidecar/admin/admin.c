@@ -32,6 +32,7 @@ typedef struct AdminConn
 	LoopTimer	idle;
 	LoopTask	again;			/* to look at what waits in the buffer */
 	bool		begun;			/* a part of a request has come, and has its time */
+	bool		ended;			/* the client will send no more */
 	bool		finishing;		/* the last answer is on its way */
 	size_t		used;
 	char		input[MAX_REQUEST + 1];
@@ -351,10 +352,16 @@ next_request(void *arg)
 	char	   *head;
 	size_t		len;
 
-	if (admin->answer != NULL)
+	if (admin->answer != NULL || admin->finishing)
 		return;
 	admin->input[admin->used] = '\0';
 	end = strstr(admin->input, "\r\n\r\n");
+	if (end == NULL && admin->ended)
+	{
+		admin->finishing = true;
+		conn_finish(admin->conn);
+		return;
+	}
 	if (end == NULL && admin->used < MAX_REQUEST && strlen(admin->input) == admin->used)
 	{
 		conn_pause(admin->conn, false);
@@ -421,6 +428,18 @@ on_received(Conn *conn, const uint8_t *data, size_t len)
 	next_request(admin);
 }
 
+/* It still gets its answers. */
+static void
+on_ended(Conn *conn)
+{
+	AdminConn  *admin = conn_data(conn);
+
+	if (admin == NULL)
+		return;
+	admin->ended = true;
+	next_request(admin);
+}
+
 static void
 on_closed(Conn *conn)
 {
@@ -442,6 +461,7 @@ static const ConnHandlers handlers =
 {
 	.opened = on_opened,
 	.received = on_received,
+	.ended = on_ended,
 	.closed = on_closed
 };
 

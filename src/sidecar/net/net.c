@@ -423,7 +423,13 @@ receive_some(Conn *conn)
 		}
 		if (n == 0)
 		{
-			if (conn->state == CONN_OPEN && handlers->ended != NULL)
+			/* It has said all, and may still read what we have. */
+			if (conn->state == CONN_FINISHING && conn_pending(conn) > 0)
+			{
+				conn->paused = true;
+				update_events(conn);
+			}
+			else if (conn->state == CONN_OPEN && handlers->ended != NULL)
 			{
 				/* Nothing more to read, and level-triggered: look away. */
 				conn->paused = true;
