@@ -392,6 +392,7 @@ class GarbageTruckTest(unittest.TestCase):
         lease = self.grant("zero").lease_id
         for name, request, answer in (("Create", v1.CreateRequest(object_id="b", duration=zero), v1.Grant),
                                       ("RenewBatch", v1.RenewBatchRequest(lease_ids=[lease], duration=zero), v1.RenewBatchResponse),
+                                      ("Update", v1.UpdateRequest(lease_id=lease, duration=zero, payload="1"), empty_pb2.Empty),
                                       ("Claim", v1.ClaimRequest(handlers=["q"], visibility=zero), v1.ClaimResponse),
                                       ("Extend", v1.Outcome(cleanup_id=1, attempt=1, delay=zero), v1.OutcomeResponse)):
             with self.subTest(name):
@@ -681,7 +682,7 @@ class GarbageTruckTest(unittest.TestCase):
         ask1("Update", v1.UpdateRequest(lease_id=lease, duration=seconds(5)), empty_pb2.Empty)
         shown = ask1("Get", v1.GetRequest(lease_id=lease), v1.Lease)
         self.assertEqual(shown.duration.seconds, 5)
-        ask1("Update", v1.UpdateRequest(lease_id=lease, duration=duration_pb2.Duration(), payload="1"), empty_pb2.Empty)
+        ask1("Update", v1.UpdateRequest(lease_id=lease, payload="1"), empty_pb2.Empty)
         self.assertEqual(ask1("Get", v1.GetRequest(lease_id=lease), v1.Lease).duration.seconds, 5)
         self.grant("regrant", exclusive=True, duration=seconds(0.1), regrant_delay=seconds(30))
         again = v1.CreateRequest(object_id="regrant", exclusive=True, service_id="other")
