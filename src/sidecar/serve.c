@@ -9,6 +9,7 @@
  * leaves nothing behind: leases live by their deadlines and claims lapse.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -534,6 +535,9 @@ serve_main(int argc, char **argv)
 	bool		stuck;
 
 	clock_gettime(CLOCK_REALTIME, &state.started);
+	/* What is large goes back to the system when it is free: what one caller has had does not stay for good. */
+	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
 	srandom((unsigned) (state.started.tv_nsec ^ getpid()));
 	if (!options_parse(all_options, argc, argv, &help, error, sizeof(error)))
 	{

@@ -237,6 +237,33 @@ class StrangersTest(unittest.TestCase):
         self.serves()
 
 
+class PeersTest(unittest.TestCase):
+    def test_what_small_messages_stand_for_counts(self):
+        """Ids and names are kept until the database answers, as they are, and each has room for so many."""
+        sidecar = until_serving(Sidecar(cluster))
+        self.addCleanup(sidecar.stop)
+        packed = gzip.compress(v1.RenewBatchRequest(lease_ids=["%04d" % i + "x" * 4000 for i in range(1000)]).SerializeToString())
+        before = sidecar.rss_kb()
+        for path in ("RenewBatch", "Claim"):
+            until_serving(sidecar)
+            backends = [int(pid) for pid in sql("SELECT pid FROM pg_stat_activity WHERE usename = 'app'").split()]
+            floods = [Flood(sidecar.port) for _ in range(5)]
+            for pid in backends:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                for flood in floods:
+                    flood.send(b"".join(headers(2 * n + 1, V1 + path, encoding="gzip")
+                                        + h2_frame(0, 1, 2 * n + 1, struct.pack(">BI", 1, len(packed)) + packed) for n in range(6)))
+                # As many as do not find room are refused, while the others wait.
+                self.assertTrue(wait_until(lambda: sum(flood.ended() for flood in floods) >= 30 - 16, 60), path)
+                self.assertLess(sidecar.rss_kb() - before, 80 * 1024, path)
+            finally:
+                for flood in floods:
+                    flood.close()
+                for pid in backends:
+                    os.kill(pid, signal.SIGCONT)
+
+
 class CallersTest(unittest.TestCase):
     def setUp(self):
         self.sidecar = until_serving(Sidecar(cluster, "--token-file", tokens, "--db-queue", "3000"))

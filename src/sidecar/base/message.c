@@ -30,6 +30,8 @@ static char first_chunk[FIRST_CHUNK] __attribute__((aligned(16)));
 static char *arena_at = first_chunk;
 static size_t arena_left = FIRST_CHUNK;
 static size_t arena_total;
+static size_t arena_most;
+static bool arena_full;			/* that was not enough */
 static Chunk *chunks;
 
 static void *
@@ -43,7 +45,8 @@ arena_alloc(void *ignored, size_t size)
 		size_t		chunk_size = size > FIRST_CHUNK ? size : FIRST_CHUNK * 4;
 		Chunk	   *chunk;
 
-		if (arena_total + chunk_size > ARENA_LIMIT ||
+		arena_full = arena_full || arena_total + chunk_size > arena_most;
+		if (arena_full || arena_total + chunk_size > ARENA_LIMIT ||
 			(chunk = malloc(sizeof(Chunk) + chunk_size)) == NULL)
 			return NULL;
 		arena_total += chunk_size;
@@ -280,24 +283,30 @@ check_message(const ProtobufCMessageDescriptor *type, const uint8_t *at, const u
 }
 
 ProtobufCMessage *
-message_unpack(const ProtobufCMessageDescriptor *type, bool by_element, const uint8_t *data, size_t len,
+message_unpack(const ProtobufCMessageDescriptor *type, bool by_element, const uint8_t *data, size_t len, size_t most,
 			   char *error, size_t error_size)
 {
 	static ProtobufCAllocator allocator = {arena_alloc, arena_free, NULL};
-	ProtobufCMessage *message;
+	ProtobufCMessage *message = NULL;
+	bool		good;
 
 	last_fault = by_element ? &faults : NULL;
 	fields = 0;
-	if (!check_message(type, data, data + len, 0, error, error_size))
-	{
-		message_release();
-		return NULL;
-	}
-	message = protobuf_c_message_unpack(type, &allocator, len, data);
-	if (message == NULL)
-	{
-		message_release();
-		snprintf(error, error_size, "%s", malformed);
-	}
-	return message;
+	arena_most = most;
+	arena_full = false;
+	good = check_message(type, data, data + len, 0, error, error_size);
+	if (good)
+		message = protobuf_c_message_unpack(type, &allocator, len, data);
+	if (message != NULL)
+		return message;
+	message_release();
+	if (good || arena_full)
+		snprintf(error, error_size, "%s", arena_full ? "" : malformed);
+	return NULL;
+}
+
+size_t
+message_size(void)
+{
+	return arena_total;
 }

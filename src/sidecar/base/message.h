@@ -13,14 +13,18 @@
 
 /*
  * Unpack a message.  Strings must be UTF-8 without NUL, and the whole must fit
- * a limited memory.  It lives until message_release(), and only one does at a
- * time.  NULL: `error` names what is wrong.  by_element: the message is one
- * repeated message, and what is wrong with the values of an element is told by
+ * a limited memory, of which `most` may be had.  It lives until
+ * message_release(), and only one does at a time.  NULL: `error` names what is
+ * wrong; "": it was more than `most`.  by_element: the message is one repeated
+ * message, and what is wrong with the values of an element is told by
  * message_fault() instead.
  */
 extern ProtobufCMessage *message_unpack(const ProtobufCMessageDescriptor *type, bool by_element,
-										const uint8_t *data, size_t len,
+										const uint8_t *data, size_t len, size_t most,
 										char *error, size_t error_size);
+
+/* The memory that it takes. */
+extern size_t message_size(void);
 extern void message_release(void);
 
 /* Why an element must not be used; NULL: it may. */

@@ -284,28 +284,41 @@ number_statement(DbStatement *statement)
 	statement->number = statement_count++;
 }
 
-/* Into the queue, or not: of that and of memory each party has its part. */
+/* Into the queue, or not: each party has its part of it. */
 static void
-enter(DbCall *call, const DbHow *how)
+enter(DbCall *call)
 {
-	Party	   *party = how != NULL ? how->party : NULL;
-	size_t		bytes = sizeof(DbCall) + call->bytes;
+	Party	   *party = call->party;
 	int			queued = db_queued();
 
 	if (queued >= queue_max)
 		timer_start(&call->again, 0, fail_as_overloaded, call);
-	else if (party != NULL && !party_may_take(party->queued, queued, queue_max))
+	else if (party != NULL && !party_may_take(party->queued - 1, queued, queue_max))
 		timer_start(&call->again, 0, fail_as_greedy, call);
-	else if (!party_charge(party, bytes))
-		timer_start(&call->again, 0, fail_as_full, call);
 	else
-	{
-		call->party = party_hold(party);
-		call->charged = bytes;
-		if (party != NULL)
-			party->queued++;
 		dbcall_queue(call);
-	}
+}
+
+/* With room for its parameters; without, when there is no memory for them, or when its party has its fill. */
+static DbCall *
+make_call(int params, size_t bytes, Party *party, bool *full, bool *fits)
+{
+	size_t		size = sizeof(DbCall) + sizeof(char *) * (size_t) params + bytes;
+	DbCall	   *call;
+
+	*full = !party_charge(party, size);
+	call = *full ? NULL : malloc(size);
+	*fits = call != NULL;
+	if (!*fits)
+		call = needed(malloc(sizeof(DbCall)));
+	memset(call, 0, sizeof(DbCall));
+	if (*full)
+		return call;
+	call->party = party_hold(party);
+	call->charged = size;
+	if (party != NULL)
+		party->queued++;
+	return call;
 }
 
 DbCall *
@@ -313,6 +326,7 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 {
 	size_t		bytes = 0;
 	DbCall	   *call;
+	bool		full;
 	bool		fits;
 	char	   *at;
 	int			i;
@@ -321,17 +335,13 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 		number_statement(statement);
 	for (i = 0; i < statement->params; i++)
 		bytes += params[i] != NULL ? strlen(params[i]) + 1 : 0;
-	call = malloc(sizeof(DbCall) + sizeof(char *) * (size_t) statement->params + bytes);
-	fits = call != NULL;
-	if (!fits)
-		call = needed(malloc(sizeof(DbCall)));
-	memset(call, 0, sizeof(DbCall));
+	call = make_call(statement->params, bytes, how != NULL ? how->party : NULL, &full, &fits);
 	call->statement = statement;
 	call->done = done;
 	call->arg = arg;
 	if (!fits)
 	{
-		timer_start(&call->again, 0, fail_as_too_large, call);
+		timer_start(&call->again, 0, full ? fail_as_full : fail_as_too_large, call);
 		return call;
 	}
 	call->bytes = bytes + 64;
@@ -355,8 +365,7 @@ db_call(DbStatement *statement, const char *const *params, const DbHow *how, DbD
 			at = stpcpy(at, params[i]) + 1;
 		}
 	}
-	enter(call, how);
-
+	enter(call);
 	return call;
 }
 

@@ -18,6 +18,8 @@
 #define COMPRESS_FROM 2048
 #define UNSENT_LIMIT (8 * 1024 * 1024)
 
+const char	grpc_too_much[] = "too much is in progress for this caller";
+
 static const GrpcMethod *methods[MAX_METHODS + 1];
 static int	method_count;
 GrpcAuthenticate grpc_authenticate;
@@ -171,8 +173,15 @@ grpc_charge(GrpcCall *call, size_t bytes)
 {
 	if (call->stream == NULL || http2_charge(call->stream, bytes))
 		return true;
-	grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too much is in progress for this caller");
+	grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "%s", grpc_too_much);
 	return false;
+}
+
+void
+grpc_give_back(GrpcCall *call, size_t bytes)
+{
+	if (call->stream != NULL)
+		http2_give_back(call->stream, bytes);
 }
 
 int64_t

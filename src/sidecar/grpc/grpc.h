@@ -99,8 +99,12 @@ extern const void *grpc_caller(const GrpcCall *call);
 /* For whom memory and SQL calls of it are reckoned; referred to as long as the call is there. */
 extern Party *grpc_party(const GrpcCall *call);
 
-/* Reckon memory of the call's state, until its stream is over; false after it has failed the call: too much. */
+/*
+ * Reckon memory of the call's state, before it is allocated, until its stream is
+ * over or it is given back; false after it has failed the call: too much.
+ */
 extern bool grpc_charge(GrpcCall *call, size_t bytes);
+extern void grpc_give_back(GrpcCall *call, size_t bytes);
 
 /* loop_now() of the end of the client's patience; 0: it has no end. */
 extern int64_t grpc_deadline(const GrpcCall *call);

@@ -193,23 +193,25 @@ work_buffer(size_t size)
 }
 
 static bool
-grow_work(void)
+grow_work(size_t most)
 {
-	uint8_t    *grown = realloc(work, work_size * 2);
+	size_t		size = work_size * 2 < most ? work_size * 2 : most;
+	uint8_t    *grown = size > work_size ? realloc(work, size) : NULL;
 
 	if (grown == NULL)
 		return false;
 	work = grown;
-	work_size *= 2;
+	work_size = size;
 	return true;
 }
 
 bool
-gzip_inflate(const uint8_t *data, size_t len, size_t max_message,
+gzip_inflate(const uint8_t *data, size_t len, size_t max_message, const Party *party,
 			 const uint8_t **out, size_t *out_len, GrpcCode *code, const char **why)
 {
 	z_stream	stream = {0};
 	int			result = Z_OK;
+	size_t		most = party_fits(party, max_message + 1) ? max_message + 1 : party_room(party);
 
 	*code = GRPC_INTERNAL;
 	*why = "the message is no gzip";
@@ -221,8 +223,12 @@ gzip_inflate(const uint8_t *data, size_t len, size_t max_message,
 	{
 		if (stream.total_out > max_message)
 			break;
-		if (stream.total_out == work_size && !grow_work())
+		if (stream.total_out == work_size && !grow_work(most))
+		{
+			*code = GRPC_RESOURCE_EXHAUSTED;
+			*why = "too much is in progress for this caller";
 			break;
+		}
 		stream.next_out = work + stream.total_out;
 		stream.avail_out = (unsigned) (work_size - stream.total_out);
 		result = inflate(&stream, Z_NO_FLUSH);

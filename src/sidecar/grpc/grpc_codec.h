@@ -47,10 +47,10 @@ extern void frame_kept(const FrameReader *reader, Frame *frame);
 extern bool frame_partial(const FrameReader *reader);
 
 /*
- * Inflate gzip into a buffer of its own, which the next call overwrites.
- * False: *code and *why.
+ * Inflate gzip into a buffer of its own, which the next call overwrites, and
+ * which is to be no larger than what the party still has.  False: *code and *why.
  */
-extern bool gzip_inflate(const uint8_t *data, size_t len, size_t max_message,
+extern bool gzip_inflate(const uint8_t *data, size_t len, size_t max_message, const Party *party,
 						 const uint8_t **out, size_t *out_len, GrpcCode *code, const char **why);
 
 /* Deflate; false when that does not make it smaller.  Buffer as above. */

@@ -14,11 +14,13 @@
 
 /* ---- messages ---- */
 
+/* What a message takes while it is looked at counts, too: of what it says, the method keeps more. */
 static void
 deliver(GrpcCall *call, const Frame *frame)
 {
 	const uint8_t *data = frame->data;
 	size_t		len = frame->len;
+	size_t		held = 0;
 	const ProtobufCMessage *message;
 	char		error[256];
 	GrpcCode	code;
@@ -31,22 +33,27 @@ deliver(GrpcCall *call, const Frame *frame)
 			grpc_fail(call, GRPC_INTERNAL, "the message is compressed, but no grpc-encoding was given");
 			return;
 		}
-		if (!gzip_inflate(data, len, (size_t) grpc_max_message, &data, &len, &code, &why))
+		if (!gzip_inflate(data, len, (size_t) grpc_max_message, call->party, &data, &len, &code, &why))
 		{
 			grpc_fail(call, code, "%s", why);
 			return;
 		}
+		party_recharge(call->party, &held, len);
 	}
 	message = message_unpack(call->method->request, (call->method->flags & GRPC_BY_ELEMENT) != 0, data, len,
-							 error, sizeof(error));
-	if (message == NULL)
+							 party_room(call->party), error, sizeof(error));
+	if (message != NULL)
 	{
-		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s", error);
-		return;
+		party_recharge(call->party, &held, held + message_size());
+		call->started = true;
+		call->method->message(call, message);
+		message_release();
 	}
-	call->started = true;
-	call->method->message(call, message);
-	message_release();
+	else if (error[0] == '\0')
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "%s", grpc_too_much);
+	else
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%s", error);
+	party_recharge(call->party, &held, 0);
 }
 
 /* Who begins messages must end them: what is kept of them is kept from the others. */

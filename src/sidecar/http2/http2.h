@@ -85,8 +85,9 @@ extern Party *http2_party(const Http2Stream *stream);
 /* The other end of its connection. */
 extern Party *http2_peer(const Http2Stream *stream);
 
-/* Reckon more bytes for the stream's party, to its end; false: too many. */
+/* Reckon more bytes for the stream's party, to its end or until they are given back; false: too many. */
 extern bool http2_charge(Http2Stream *stream, size_t bytes);
+extern void http2_give_back(Http2Stream *stream, size_t bytes);
 
 /* For ListenOptions.spare, where callers have names. */
 extern int	http2_spare(const Conn *conn);

@@ -99,6 +99,14 @@ http2_charge(Http2Stream *stream, size_t bytes)
 	return true;
 }
 
+void
+http2_give_back(Http2Stream *stream, size_t bytes)
+{
+	party_give_back(stream->party, bytes);
+	if (stream->party != NULL)
+		stream->charged -= bytes;
+}
+
 bool
 http2_admit(Http2Stream *stream, Party *party, bool common, bool named)
 {
@@ -408,11 +416,7 @@ drop_out(Http2Stream *stream)
 {
 	free(stream->out);
 	stream->out = NULL;
-	if (stream->party != NULL)
-	{
-		party_give_back(stream->party, stream->out_size);
-		stream->charged -= stream->out_size;
-	}
+	http2_give_back(stream, stream->out_size);
 	stream->out_size = 0;
 }
 

@@ -302,7 +302,8 @@ v1_create_batch(GrpcCall *call, const ProtobufCMessage *message)
 		grpc_fail(call, GRPC_INVALID_ARGUMENT, "requests: %zu are too many, %d are allowed", count, MAX_BATCH);
 		return;
 	}
-	if (!grpc_charge(call, sizeof(Batch) + count * sizeof(BatchItem)))
+	/* an item may have an error's message, too */
+	if (!grpc_charge(call, sizeof(Batch) + count * (sizeof(BatchItem) + GRPC_MAX_MESSAGE)))
 		return;
 	batch = calloc(1, sizeof(Batch) + count * sizeof(BatchItem));
 	if (batch == NULL)

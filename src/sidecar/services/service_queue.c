@@ -106,12 +106,18 @@ claim_handlers(GrpcCall *call, char *const *names, size_t count, char **param)
 	const char *const *own = NULL;
 	int			own_count = caller_handlers(call, &own);
 	ArrayParam	array;
+	size_t		bytes = 0;
 	size_t		i;
 
 	*param = NULL;
 	if (count == 0 && (caller_name(call) == NULL || caller_claims(call, "*")))
 		return true;
 	if (!claims_something(call))
+		return false;
+	/* kept by the call and by its wait, in room that was doubled; quoted, each byte may be two */
+	for (i = 0; i < count; i++)
+		bytes += 6 * (strlen(names[i]) + 2);
+	if (!grpc_charge(call, bytes))
 		return false;
 	param_begin(&array);
 	for (i = 0; i < count; i++)
@@ -199,6 +205,8 @@ keep_cleanup(Claim *claim, const PGresult *result, int i)
 
 	cleanup_read(result, i, &row);
 	len = protobuf_c_message_get_packed_size(&row.message.base);
+	if (!grpc_charge(claim->call, sizeof(CleanupRow) + len))
+		return false;
 	grown = realloc(answer->cleanups, (answer->n_cleanups + 1) * sizeof(*grown));
 	if (grown != NULL)
 		answer->cleanups = grown;
@@ -216,7 +224,7 @@ keep_cleanup(Claim *claim, const PGresult *result, int i)
 	answer->n_cleanups++;
 	claim->left--;
 	claim->size += answer_share(&row.message.base);
-	return grpc_charge(claim->call, len);
+	return true;
 }
 
 /* Is there more to claim, and room for it? */

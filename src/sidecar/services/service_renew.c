@@ -34,6 +34,7 @@ typedef struct Beat
 	struct Beat *next;
 	GrpcCall   *call;
 	DbCall	   *waiting;
+	size_t		charged;		/* bytes */
 	uint64_t	seq;
 	size_t		count;
 	char	   *ids[];			/* followed by their text */
@@ -47,21 +48,28 @@ typedef struct KeepAlive
 	bool		ended;			/* the client will send no more */
 } KeepAlive;
 
+/* NULL after it has failed the call: there is no room for it. */
 static Beat *
 make_beat(GrpcCall *call, char *const *ids, size_t count)
 {
-	size_t		bytes = 0;
+	size_t		bytes = sizeof(Beat) + count * sizeof(char *);
 	Beat	   *beat;
 	char	   *at;
 	size_t		i;
 
 	for (i = 0; i < count; i++)
 		bytes += strlen(ids[i]) + 1;
-	beat = malloc(sizeof(Beat) + count * sizeof(char *) + bytes);
-	if (beat == NULL)
+	if (!grpc_charge(call, bytes))
 		return NULL;
+	beat = malloc(bytes);
+	if (beat == NULL)
+	{
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
 	memset(beat, 0, sizeof(Beat));
 	beat->call = call;
+	beat->charged = bytes;
 	beat->count = count;
 	at = (char *) &beat->ids[count];
 	for (i = 0; i < count; i++)
@@ -193,10 +201,7 @@ v1_renew_batch(GrpcCall *call, const ProtobufCMessage *message)
 		return;
 	beat = make_beat(call, request->lease_ids, request->n_lease_ids);
 	if (beat == NULL)
-	{
-		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return;
-	}
 	grpc_set_state(call, beat);
 	send_beat(call, beat, request->duration, batch_renewed);
 }
@@ -212,6 +217,7 @@ unlink_beat(KeepAlive *stream, Beat *beat)
 		at = &(*at)->next;
 	*at = beat->next;
 	stream->waiting -= beat->count + BEAT_COST;
+	grpc_give_back(beat->call, beat->charged);
 }
 
 static void
@@ -251,13 +257,14 @@ v1_keep_alive(GrpcCall *call, const ProtobufCMessage *message)
 		stream = calloc(1, sizeof(KeepAlive));
 		grpc_set_state(call, stream);
 	}
-	beat = stream != NULL ? make_beat(call, request->lease_ids, request->n_lease_ids) : NULL;
-	if (beat == NULL || stream->waiting > MAX_WAITING)
+	if (stream == NULL || stream->waiting > MAX_WAITING)
 	{
-		free(beat);
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many beats wait for an answer");
 		return;
 	}
+	beat = make_beat(call, request->lease_ids, request->n_lease_ids);
+	if (beat == NULL)
+		return;
 	beat->seq = request->seq;
 	if (!send_beat(call, beat, request->duration, beat_renewed))
 	{

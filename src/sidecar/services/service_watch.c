@@ -32,6 +32,7 @@
 typedef struct Settling
 {
 	struct Settling *next;
+	size_t		charged;		/* bytes */
 	bool		ack;
 	OutcomeParams params;
 	char		error[];		/* that params point to */
@@ -74,11 +75,19 @@ end_if_done(Watch *watch)
 
 /* ---- pushing ---- */
 
+static void
+remove_token(Watch *watch, int64_t cleanup_id, uint32_t attempt)
+{
+	size_t		before = watch->tokens.count;
+
+	tokens_remove(&watch->tokens, cleanup_id, attempt);
+	grpc_give_back(watch->call, (before - watch->tokens.count) * token_size);
+}
+
 /* False after it has failed the call. */
 static bool
 add_token(Watch *watch, int64_t cleanup_id, uint32_t attempt)
 {
-	/* What was settled goes, but is reckoned to the end: a stream that got so many begins anew. */
 	if (!grpc_charge(watch->call, token_size))
 		return false;
 	if (watch->tokens.count == 0)
@@ -197,7 +206,7 @@ extended(void *arg, const DbOutcome *outcome)
 
 	watch->extending = NULL;
 	for (i = 0; outcome->result != NULL && i < PQntuples(outcome->result); i++)
-		tokens_remove(&watch->tokens, get_int8(outcome->result, i, 0), (uint32_t) get_int4(outcome->result, i, 1));
+		remove_token(watch, get_int8(outcome->result, i, 0), (uint32_t) get_int4(outcome->result, i, 1));
 	/* A row that somebody has locked keeps the others from nothing but company. */
 	if (outcome->result == NULL && strcmp(outcome->sqlstate, "55P03") == 0 && !watch->alone)
 	{
@@ -268,6 +277,7 @@ free_settling(Watch *watch)
 	if (watch->settlings == NULL)
 		watch->settlings_end = &watch->settlings;
 	watch->settling--;
+	grpc_give_back(watch->call, settling->charged);
 	outcome_params_free(&settling->params);
 	free(settling);
 }
@@ -355,9 +365,12 @@ settle_one(Watch *watch, bool ack, const Garbagetruck__V1__Outcome *outcome)
 {
 	GrpcCall   *call = watch->call;
 	size_t		size = sizeof(Settling) + strlen(outcome->error) + 1;
-	Settling   *settling = calloc(1, size);
+	Settling   *settling;
 	const char *wrong;
 
+	if (!grpc_charge(call, size))
+		return false;
+	settling = calloc(1, size);
 	if (settling == NULL)
 	{
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -373,8 +386,9 @@ settle_one(Watch *watch, bool ack, const Garbagetruck__V1__Outcome *outcome)
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many acks and nacks wait");
 	else
 	{
-		tokens_remove(&watch->tokens, outcome->cleanup_id, outcome->attempt);
+		remove_token(watch, outcome->cleanup_id, outcome->attempt);
 		settling->ack = ack;
+		settling->charged = size;
 		strcpy(settling->error, outcome->error);
 		settling->params.params[2] = text_or_null(settling->error);
 		*watch->settlings_end = settling;

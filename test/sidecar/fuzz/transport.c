@@ -64,7 +64,7 @@ fuzz_gzip(const uint8_t *data, size_t size)
 	GrpcCode	code;
 	const char *why;
 
-	if (gzip_inflate(data, size, MAX_MESSAGE, &out, &len, &code, &why))
+	if (gzip_inflate(data, size, MAX_MESSAGE, NULL, &out, &len, &code, &why))
 		hold(len <= MAX_MESSAGE);
 	if (size > 0 && gzip_deflate(data, size, &out, &len))
 		hold(len <= size);
@@ -80,7 +80,7 @@ fuzz_messages(const uint8_t *data, size_t size, unsigned which)
 		&grpc__reflection__v1__server_reflection_request__descriptor
 	};
 	char		error[256];
-	ProtobufCMessage *message = message_unpack(types[which % 7], which % 7 == 2, data, size, error, sizeof(error));
+	ProtobufCMessage *message = message_unpack(types[which % 7], which % 7 == 2, data, size, SIZE_MAX, error, sizeof(error));
 	uint8_t    *packed;
 
 	if (message == NULL)
