@@ -44,7 +44,7 @@ make_root() {
 	for file in /etc/apt/apt.conf.d/*; do
 		[ ! -e "$file" ] || dpkg -S "$file" >/dev/null 2>&1 || cp "$file" "$2/etc/apt/apt.conf.d/"
 	done
-	cp -r /usr/local/share/ca-certificates "$2/usr/local/share/" 2>/dev/null && chroot "$2" update-ca-certificates >>"$3" 2>&1
+	cp -r /usr/local/share/ca-certificates "$2/usr/local/share/" 2>/dev/null && chroot "$2" env -u TMPDIR update-ca-certificates >>"$3" 2>&1
 	printf '#!/bin/sh\nexit 101\n' >"$2/usr/sbin/policy-rc.d"
 	chmod 755 "$2/usr/sbin/policy-rc.d"
 	chroot "$2" useradd -m -s /bin/bash user

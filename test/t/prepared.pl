@@ -142,7 +142,11 @@ is($sql->(q{SET ROLE other; SELECT detail !~ '"old"' FROM gt_health() WHERE chec
 $sql->((split /\|/, $told[0])[-1]);
 is($sql->('SELECT count(*) = 1 AND bool_and(ok) FROM gt_health() WHERE check_name = \'prepared\''), 't', 'it is right as it stands');
 is($sql->(q{SELECT count(*) FROM gt_leases WHERE object_id = 'old'}), '1', 'and has committed it');
-$sql->($_) for q{ROLLBACK PREPARED 'nothing of ours'}, q{ROLLBACK PREPARED 'new'}, q{SELECT gt_release(lease_id) FROM gt_leases}, q{DROP OWNED BY other; DROP ROLE other};
+my @held = split /\n/, $sql->(q{SELECT remedy FROM gt_health() WHERE check_name = 'snapshots' AND NOT ok});
+is("@held", q{ROLLBACK PREPARED 'nothing of ours';}, 'one that holds back vacuum is told of, whatever it has');
+$sql->($_) for @held;
+is($sql->(q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'snapshots'}), 't', 'until its remedy has run');
+$sql->($_) for q{ROLLBACK PREPARED 'new'}, q{SELECT gt_release(lease_id) FROM gt_leases}, q{DROP OWNED BY other; DROP ROLE other};
 
 # Rows with a deadline of their own, of a transaction that was prepared before a restart, too.
 reload_and_see($node, 'garbagetruck.naptime', '1h');
