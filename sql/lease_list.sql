@@ -95,6 +95,24 @@ SELECT pg_sleep(0.3);
 SELECT object_id FROM gt_lease_list(state => 'expired', object_type => 'over');
 SELECT count(*) AS released FROM gt_lease_list(object_type => 'over', max_rows => 1000) l, gt_release(l.lease_id) r WHERE r;
 
+-- nor does a forecast: it has one's own, and what of that ends with leases of others
+GRANT regress_l_many TO regress_l_few;
+SET ROLE regress_l_many;
+SELECT gt_lease_create('parent', 'list', 'bulk', '30 min') AS p \gset
+SET ROLE regress_l_few;
+SELECT gt_lease_create('few child', 'few child', 'a', parent => :'p') IS NOT NULL AS child;
+RESET ROLE;
+REVOKE regress_l_many FROM regress_l_few;
+BEGIN;
+SELECT t.fetched() AS f \gset
+SET ROLE regress_l_few;
+SELECT object_type, sum(leases) FROM gt_forecast('2 hours') GROUP BY 1 ORDER BY 1;
+SET ROLE regress_l_both;
+SELECT object_type, sum(leases) FROM gt_forecast('1 minute') GROUP BY 1 ORDER BY 1;
+RESET ROLE;
+SELECT t.fetched() - :f < 1000 AS few;
+COMMIT;
+
 SELECT gt_release_many(array_agg(lease_id)) FROM gt_lease_list(service_id => 'bulk', max_rows => 10000);
 SELECT gt_release_many(array_agg(lease_id)) FROM gt_lease_list(object_type => 'few', max_rows => 10000);
 CALL gt_reclaim() \g /dev/null

@@ -18,6 +18,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "base/arguments.h"
 #include "handler/handler.h"
@@ -28,6 +29,7 @@
 #include "table/find.h"
 #include "table/scan.h"
 
+#define MANY			5000	/* parents, beyond which all leases are gone through */
 #define MAX_HORIZON	(INT64CONST(100000) * 360 * USECS_PER_DAY)
 
 PG_FUNCTION_INFO_V1(gt_forecast);
@@ -43,6 +45,16 @@ typedef struct Ending
 	}			key;
 	int64		leases;
 } Ending;
+
+typedef struct Forecast
+{
+	HTAB	   *endings;		/* of Ending */
+	GtTable		leases;
+	GtFinder   *children;		/* NULL: there are none */
+	TimestampTz now;
+	TimestampTz until;
+	bool		all;			/* whoever's they are */
+} Forecast;
 
 static void
 count_lease(HTAB *endings, const GtRow *lease, TimestampTz over_at)
@@ -65,7 +77,7 @@ count_lease(HTAB *endings, const GtRow *lease, TimestampTz over_at)
 
 /* A lease and its children end at the same instant. */
 static void
-count_family(HTAB *endings, GtTable *leases, GtFinder *children, const GtRow *lease, TimestampTz over_at, bool all)
+count_family(Forecast *f, const GtRow *lease, TimestampTz over_at)
 {
 	bool		untouched;
 	MemoryContext child_context;
@@ -73,18 +85,18 @@ count_family(HTAB *endings, GtTable *leases, GtFinder *children, const GtRow *le
 	GtScan	   *scan;
 	GtRow		child;
 
-	if (all || gt_acts_for(GT_OID(lease, L_OWNER)))
-		count_lease(endings, lease, over_at);
-	if (children == NULL || !gt_find(children, &lease->v[L_ID], &child, &untouched))
+	if (f->all || gt_acts_for(GT_OID(lease, L_OWNER)))
+		count_lease(f->endings, lease, over_at);
+	if (f->children == NULL || !gt_find(f->children, &lease->v[L_ID], &child, &untouched))
 		return;
-	scan = gt_scan_begin(leases, GT_LEASE_PARENT, 1, &lease->v[L_ID]);
+	scan = gt_scan_begin(&f->leases, GT_LEASE_PARENT, 1, &lease->v[L_ID]);
 	child_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast child", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(child_context);
 	while (gt_scan_next(scan, &child))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (all || gt_acts_for(GT_OID(&child, L_OWNER)))
-			count_lease(endings, &child, over_at);
+		if (f->all || gt_acts_for(GT_OID(&child, L_OWNER)))
+			count_lease(f->endings, &child, over_at);
 		MemoryContextReset(child_context);
 	}
 	MemoryContextSwitchTo(old);
@@ -93,7 +105,7 @@ count_family(HTAB *endings, GtTable *leases, GtFinder *children, const GtRow *le
 
 /* What a role has that can end until then. */
 static void
-count_role(HTAB *endings, GtTable *leases, GtFinder *children, Oid owner, TimestampTz now, TimestampTz until, bool all)
+count_role(Forecast *f, Oid owner)
 {
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
@@ -101,7 +113,7 @@ count_role(HTAB *endings, GtTable *leases, GtFinder *children, Oid owner, Timest
 	GtScan	   *scan;
 	GtRow		lease;
 
-	scan = gt_scan_begin_bound(leases, GT_LEASE_CHECK, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(until));
+	scan = gt_scan_begin_bound(&f->leases, GT_LEASE_CHECK, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(f->until));
 	old = MemoryContextSwitchTo(row_context);
 	while (gt_scan_next(scan, &lease))
 	{
@@ -109,8 +121,8 @@ count_role(HTAB *endings, GtTable *leases, GtFinder *children, Oid owner, Timest
 
 		CHECK_FOR_INTERRUPTS();
 		/* what is over and has not been ended yet ends now */
-		if (over_at <= until)
-			count_family(endings, leases, children, &lease, Max(over_at, now), all);
+		if (over_at <= f->until)
+			count_family(f, &lease, Max(over_at, f->now));
 		MemoryContextReset(row_context);
 	}
 	MemoryContextSwitchTo(old);
@@ -130,25 +142,79 @@ any_children(GtTable *leases)
 	return any;
 }
 
-/* Of all roles: a lease of another may have children of the caller's. */
-static void
-count_all(HTAB *endings, TimestampTz now, TimestampTz until, bool all)
+/*
+ * Leases of roles that the caller does not act for which have children, that may be the
+ * caller's: he was a member of their role once.  NULL: those are many.
+ */
+static pg_uuid_t *
+parents_of_others(GtTable *leases, int *n)
 {
-	GtTable		leases;
-	GtFinder   *children;
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "gt_forecast", ALLOCSET_DEFAULT_SIZES);
+	pg_uuid_t  *found = palloc(MANY * sizeof(pg_uuid_t));
+	MemoryContext old = MemoryContextSwitchTo(row_context);
+	pg_uuid_t	last = {{0}};
+	int			looked;
+
+	*n = 0;
+	for (looked = 0; looked < MANY; looked++)
+	{
+		GtScan	   *scan = gt_scan_begin_bound(leases, GT_LEASE_PARENT, 0, NULL, BTGreaterStrategyNumber, UUIDPGetDatum(&last));
+		GtRow		row;
+		bool		more = gt_scan_next(scan, &row);
+
+		CHECK_FOR_INTERRUPTS();
+		gt_scan_end(scan);
+		if (!more)
+			break;
+		last = *DatumGetUUIDP(row.v[L_PARENT]);
+		if (gt_fetch(leases, GT_LEASE_PKEY, 1, &row.v[L_PARENT], &row) && !gt_acts_for(GT_OID(&row, L_OWNER)))
+			found[(*n)++] = last;
+		MemoryContextReset(row_context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(row_context);
+	return looked < MANY ? found : NULL;
+}
+
+/* What the caller has that ends with leases of others. */
+static void
+count_with_others(Forecast *f, const pg_uuid_t *parents, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		Datum		id = UUIDPGetDatum(&parents[i]);
+		TimestampTz over_at;
+		GtRow		parent;
+
+		if (gt_fetch(&f->leases, GT_LEASE_PKEY, 1, &id, &parent) &&
+			(over_at = gt_effective_deadline(&parent)) <= f->until)
+			count_family(f, &parent, Max(over_at, f->now));
+	}
+}
+
+/* Monitors are told of all; of others' leases nobody else looks at more than those that have children. */
+static void
+count_all(Forecast *f)
+{
+	bool		any = any_children(&f->leases);
+	pg_uuid_t  *parents = NULL;
+	int			nparents = 0;
 	GtKey	   *keys;
 	int			n;
 	int			i;
 
-	gt_open(&leases, GT_LEASE, AccessShareLock);
-	children = any_children(&leases) ? gt_finder_begin(&leases, GT_LEASE_PARENT, 1) : NULL;
-	keys = gt_scan_keys(&leases, GT_LEASE_CHECK, &n);
+	f->children = any ? gt_finder_begin(&f->leases, GT_LEASE_PARENT, 1) : NULL;
+	if (any && !f->all)
+		parents = parents_of_others(&f->leases, &nparents);
+	keys = gt_scan_keys(&f->leases, GT_LEASE_CHECK, &n);
 	for (i = 0; i < n; i++)
-		if (keys[i].first <= until && (all || children != NULL || gt_acts_for(keys[i].key)))
-			count_role(endings, &leases, children, keys[i].key, now, until, all);
-	if (children != NULL)
-		gt_finder_end(children);
-	gt_close(&leases);
+		if (keys[i].first <= f->until && (f->all || (any && parents == NULL) || gt_acts_for(keys[i].key)))
+			count_role(f, keys[i].key);
+	count_with_others(f, parents, nparents);
+	if (any)
+		gt_finder_end(f->children);
 }
 
 static int
@@ -196,9 +262,8 @@ put_all(ReturnSetInfo *rsinfo, HTAB *endings)
 Datum
 gt_forecast(PG_FUNCTION_ARGS)
 {
-	TimestampTz now = gt_now();
+	Forecast	f = {.now = gt_now()};
 	HASHCTL		info;
-	HTAB	   *endings;
 	int64		horizon;
 
 	gt_must_be_allowed("gt_forecast");
@@ -210,8 +275,12 @@ gt_forecast(PG_FUNCTION_ARGS)
 	info.keysize = sizeof(struct EndingKey);
 	info.entrysize = sizeof(Ending);
 	info.hcxt = CurrentMemoryContext;
-	endings = hash_create("gt_forecast", 256, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	count_all(endings, now, now + horizon, gt_is_monitor());
-	put_all((ReturnSetInfo *) fcinfo->resultinfo, endings);
+	f.endings = hash_create("gt_forecast", 256, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	f.until = f.now + horizon;
+	f.all = gt_is_monitor();
+	gt_open(&f.leases, GT_LEASE, AccessShareLock);
+	count_all(&f);
+	gt_close(&f.leases);
+	put_all((ReturnSetInfo *) fcinfo->resultinfo, f.endings);
 	return (Datum) 0;
 }

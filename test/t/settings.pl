@@ -149,6 +149,10 @@ like($err, qr/2 hours|02:00:00/, 'max_lease_duration, and the error names the va
 # no worker slot is free: it is said, and work goes on when there is one
 $node->safe_psql('postgres', q{ALTER SYSTEM SET max_worker_processes = 2});
 $node->restart;
+# the first to look at the metrics counts, and looks at no object for that which is no garbage
+my @looked = map { (split /\n/, $node->safe_psql('postgres', q{BEGIN; SELECT count(*) FROM gt_metrics();
+	SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_all_tables WHERE relname = 'gt_object'; COMMIT}))[1] } 1 .. 2;
+cmp_ok($looked[0] - $looked[1], '<', 1000, 'the gauges have their start');
 my $missing = $node->safe_psql('postgres', q{SELECT setting FROM pg_settings WHERE name = 'max_worker_processes'});
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('no slot', cleanup => 'clean'))});
 ok($node->poll_query_until('postgres', q{SELECT value > 0 FROM gt_metrics() WHERE name LIKE '%worker_slots_missing_total'}), 'a missing worker slot is counted')
