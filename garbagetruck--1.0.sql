@@ -269,7 +269,7 @@ CREATE TABLE _garbagetruck.gt__history (
 	affected    bigint,                     -- rows that its statement has affected; NULL: SELECT and CALL do not tell
 	CONSTRAINT gt__history_pkey PRIMARY KEY (at, id)
 );
-CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_type, object_id);
+CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_id, object_type);
 
 COMMENT ON TABLE _garbagetruck.gt_object IS 'One row per object that has leases or is garbage.';
 COMMENT ON TABLE _garbagetruck.gt_lease IS 'One row per lease that has not ended.';

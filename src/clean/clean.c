@@ -491,6 +491,7 @@ gt_clean_step(GtCleaner *c, int max_items, const GtChoosing *choosing, GtPass *p
 	pass->waits = InvalidOid;
 	pass->looked_at = 0;
 	c->seen.ttl = 0;			/* of a transaction that has failed */
+	c->attended = false;
 	if (gt_clean_has_failed(c))
 	{
 		/* our own record is to be judged first */

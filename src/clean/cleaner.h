@@ -75,6 +75,7 @@ struct GtCleaner
 	int			proposed;		/* a handler whose leases were left for one; 0: none */
 	bool		in_turn;		/* this step has made one */
 	bool		declined;		/* there was to be none: the next expiry pass leaves nothing */
+	bool		attended;		/* as many others as may be are at the leases that were left */
 	const GtChoosing *choosing; /* how the pass on record chooses; NULL: it is not to be made now */
 
 	TimestampTz alone_from;		/* when objects that were in a crash may start */

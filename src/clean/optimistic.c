@@ -42,6 +42,10 @@
  *
  * A transaction that fails outside of the handler's subtransaction is as a crash.
  *
+ * Who may not make one more, for as many as may are at it and none of them lasts, leaves the
+ * leases to those: were they ended beside them in the ordinary way, each would cost more
+ * than with them, and be cleaned no sooner.
+ *
  * Which handlers: sql and sql_batch, without grace, limits or a ramp after a resume;
  * not paused, not suspended, with no crash on their account; whose last run went well,
  * in less than a second, and that this worker may start (slots.c).  Where a pass
@@ -318,6 +322,20 @@ sort_out(Whole *w, GtLeaseKey *keys, int n)
 	}
 }
 
+/*
+ * Lets others choose, and wakes somebody for what they can do: for leases of the handler
+ * only where it may have one more pass.
+ */
+static void
+hand_on(Whole *w, GtExpiry *chosen)
+{
+	bool		more = chosen->more || w->others;
+
+	chosen->more = w->others || (more && !gt_slot_passes_are_full(&w->h));
+	w->c->choosing->hand_on(chosen);
+	chosen->more = more;
+}
+
 static int
 end_and_clean(GtLeaseKey *keys, int n, GtExpiry *result, void *arg)
 {
@@ -331,9 +349,7 @@ end_and_clean(GtLeaseKey *keys, int n, GtExpiry *result, void *arg)
 	int			i;
 
 	sort_out(w, keys, n);
-	/* those are for whoever looks next, and not when this run is over */
-	result->more = result->more || w->others;
-	w->c->choosing->hand_on(result);
+	hand_on(w, result);
 	GT_POINT("whole_chosen");
 	if (w->nkeys == 0)
 		return 0;
@@ -403,18 +419,23 @@ gt_optimistic_choose(GtCleaner *c, GtPass *pass)
 {
 	bool		first = c->nitems == 0 || (c->handler == c->proposed && !c->in_turn && !c->alone && c->nparts == 0 && c->current_part < 0);
 	GtHandler	h;
+	bool		may;
 
 	c->in_turn = false;
 	if (c->proposed == 0)
 		return;
-	c->optimistic = first && c->choosing != NULL && is_eligible(c, c->proposed, &h) && gt_slot_reserve_pass(&h);
-	c->declined = !c->optimistic && (c->nitems == 0 || c->handler != c->proposed);
+	may = first && c->choosing != NULL && is_eligible(c, c->proposed, &h);
+	c->optimistic = may && gt_slot_reserve_pass(&h);
+	c->attended = may && !c->optimistic && c->nitems == 0 && gt_slot_passes_are_full(&h);
+	c->declined = !c->optimistic && !c->attended && (c->nitems == 0 || c->handler != c->proposed);
 	if (c->optimistic)
 	{
 		c->handler = h.id;
 		c->alone = false;
 		c->nitems = 0;
 	}
+	else if (c->attended)
+		pass->next = Min(pass->next, gt_now() + GT_BUSY_FIRST);
 	else
 		pass->next = gt_now();	/* they are to be ended by whoever comes first */
 	c->proposed = 0;

@@ -120,6 +120,12 @@ gt_clean_is_optimistic(GtCleaner *c)
 }
 
 bool
+gt_clean_is_attended(GtCleaner *c)
+{
+	return c->attended;
+}
+
+bool
 gt_clean_has_begun(GtCleaner *c)
 {
 	return c->begun;

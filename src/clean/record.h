@@ -30,6 +30,7 @@ extern void gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems);
 extern void gt_clean_end(GtCleaner *c); /* in a transaction: nothing is pending, and no trace shall stay */
 extern bool gt_clean_pending(GtCleaner *c); /* a run is recorded and has not been run */
 extern bool gt_clean_is_optimistic(GtCleaner *c);	/* it is a pass over leases */
+extern bool gt_clean_is_attended(GtCleaner *c); /* others are at those that were left for one */
 extern bool gt_clean_is_durable(GtCleaner *c);	/* a run is on record */
 extern bool gt_clean_has_begun(GtCleaner *c);	/* in the transaction in progress the run on record is made */
 extern void gt_clean_forget(GtCleaner *c);	/* at exit: gives the lock back that says that we live */

@@ -445,10 +445,34 @@ gt_slot_reserve_pass(const GtHandler *h)
 	result = speed_now(h, GT_SPEED_QUICK) == GT_SPEED_QUICK && allows(h, GT_SPEED_QUICK, false, gt_my_slot, &when);
 	if (result)
 		enter_run(gt_my_slot, h, GT_SPEED_QUICK, false, gt_my_slot->items, 0, PG_INT64_MIN);
+	else
+		deny();
 	LWLockRelease(gt_shared->lock);
 	if (result)
 		gt_handler_served(h);
 	return result;
+}
+
+bool
+gt_slot_passes_are_full(const GtHandler *h)
+{
+	TimestampTz now = gt_now();
+	bool		lasting = false;
+	int			n = 0;
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	for (i = 0; i < GT_MAX_WORKERS; i++)
+	{
+		GtSlot	   *slot = &gt_shared->slots[i];
+
+		if (slot->state == GT_SLOT_FREE || slot->handler != h->id || slot->database != MyDatabaseId)
+			continue;
+		n++;
+		lasting = lasting || lasts(slot, now);
+	}
+	LWLockRelease(gt_shared->lock);
+	return n >= Max(gt_max_workers - 1, 1) && !lasting;
 }
 
 /* A run has ended: whoever was refused a start may look again. Lock held. */

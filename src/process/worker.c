@@ -100,6 +100,7 @@ static bool working;			/* there is something for us in this database */
 static bool leaving = false;	/* no new run */
 static bool nothing_ours = false;	/* our last look has found nothing for us to run */
 static bool expired_last = false;	/* there has been no run since our last expiry pass */
+static bool all_left = false;	/* it has ended nothing, and left all of it for a pass that ends and cleans in one */
 static bool all_busy = false;	/* our last expiry pass has ended nothing, for all that it chose is locked by others */
 
 /* ---------------------------------------------------------------- what transactions do */
@@ -154,6 +155,13 @@ pass_limit(void)
 	return slots_are_few() ? Max(gt_batch_size / PASS_SHARE, 2) : gt_batch_size;
 }
 
+/* Was all that the last pass has chosen left to others, who are at it? */
+static bool
+is_attended(void)
+{
+	return all_left && gt_clean_is_attended(cleaner);
+}
+
 static void
 do_expire(void *arg)
 {
@@ -165,7 +173,7 @@ do_expire(void *arg)
 	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	gt_optimistic_division(cleaner, &division);
 	if (working)
-		gt_expire_pass(pass_limit(), false, all_busy ? NULL : gt_pass_hand_on,
+		gt_expire_pass(pass_limit(), false, all_busy || is_attended() ? NULL : gt_pass_hand_on,
 					   leaving || slots_are_few() || gt_now() < gt_not_before(GT_DO_CLEAN) ? NULL : &division, &pass->expiry);
 	GT_POINT("expire_commit");
 }
@@ -249,6 +257,7 @@ expire(void)
 		database->busy_since = now;
 	busy_delay = Min(Max(now - Max(database->busy_since, expiry->busy_from), BUSY_DELAY), (int64) gt_naptime * USECS_PER_SEC);
 	all_busy = expiry->busy > 0 && expiry->ended == 0;
+	all_left = expiry->busy == 0 && expiry->ended == 0 && expiry->looked_at > 0;
 	if (expiry->busy > 0 && !expiry->more)
 		next = Min(next, now + busy_delay);
 	else if (all_busy && pass.others)
@@ -317,7 +326,8 @@ clean(TimestampTz next)
 	nothing_ours = pass.clean.looked_at != 0 && !gt_clean_pending(cleaner) && OidIsValid(gt_my_slot->role);
 	gt_clean_committed(cleaner);
 	GT_POINT("clean_committed");
-	publish(Min(next, pass.clean.next));
+	/* there is more where that was: others are there, too */
+	publish(is_attended() && next <= gt_now() ? pass.clean.next : Min(next, pass.clean.next));
 	if (pass.clean.looked_at != 0)
 		gt_role_waits(pass.clean.waits, pass.clean.looked_at);
 }

@@ -163,7 +163,7 @@ GtRenewal *
 gt_renewal_find(uint64 hash, const pg_uuid_t *id)
 {
 	const Partition *p = partition_of(hash);
-	uint32		number = *bucket_of(p, hash);
+	uint32		number = p->used == 0 ? 0 : *bucket_of(p, hash);	/* which is far from all that is at hand */
 
 	while (number != 0)
 	{
