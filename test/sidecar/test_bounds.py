@@ -3,9 +3,12 @@
 import gzip
 import os
 import re
+import resource
 import signal
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 import unittest
@@ -143,6 +146,32 @@ class ConnectionsTest(unittest.TestCase):
         self.assertGreater(sum(greedy), 20)
         for n in range(2, 5):
             self.assertTrue(self.is_served(self.open(sidecar, f"127.0.0.{n}")))
+
+    def test_connections_are_bounded_in_bytes(self):
+        """With TLS, and while they do not even shake hands, too: of one address, for whom another one's is open."""
+        cert, key = os.path.join(WORK, "bounds.crt"), os.path.join(WORK, "bounds.key")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+                        "-subj", "/CN=localhost", "-keyout", key, "-out", cert], check=True, capture_output=True)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit[1] < 4000:
+            self.skipTest("too few descriptors")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4000, limit[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
+        sidecar = Sidecar(cluster, "--tls-cert", cert, "--tls-key", key, "--handshake-timeout", "1m", "--max-connections", "8000")
+        self.addCleanup(sidecar.stop)
+        connections = [socket.create_connection(("127.0.0.1", sidecar.port), source_address=("127.0.0.1", 0)) for _ in range(2400)]
+        for connection in connections:
+            self.addCleanup(connection.close)
+        self.assertTrue(wait_until(lambda: "is used up" in sidecar.log(), 20))
+        self.assertLess(len(os.listdir(f"/proc/{sidecar.process.pid}/fd")), 2200)
+        # Others have theirs.
+        other = socket.create_connection(("127.0.0.1", sidecar.port), source_address=("127.0.0.9", 0))
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        with context.wrap_socket(other) as served:
+            served.sendall(self.HELLO)
+            self.assertTrue(self.is_served(served))
 
     def test_descriptors_are_kept_for_the_rest(self):
         sidecar = until_serving(Sidecar(cluster, "--token-file", tokens, wrap=("sh", "-c", 'ulimit -n 200; exec "$@"', "sh")))

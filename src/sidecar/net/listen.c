@@ -20,6 +20,8 @@
 #define BACKLOG 1024
 #define ACCEPTS_PER_EVENT 64
 #define ACCEPT_PAUSE_US 100000	/* after EMFILE and the like */
+#define CONN_BYTES (8 * 1024)
+#define TLS_CONN_BYTES (32 * 1024)
 
 static void accept_some(void *arg, uint32_t events);
 
@@ -55,6 +57,13 @@ name_peer(Conn *conn, const struct sockaddr_storage *address)
 		snprintf(conn->peer, sizeof(conn->peer), "unix");
 		snprintf(conn->host, sizeof(conn->host), "unix");
 	}
+}
+
+/* What a connection holds here, in the system's library and in that for TLS. */
+static size_t
+bytes_of(const Listener *listener)
+{
+	return listener->options.tls != NULL ? TLS_CONN_BYTES : CONN_BYTES;
 }
 
 static void
@@ -95,6 +104,8 @@ add_conn(Listener *listener, int fd, const struct sockaddr_storage *address, Par
 	if (party != NULL)
 		party->connections++;
 	conn->party = party_hold(party);
+	conn->charged = bytes_of(listener);
+	party_charge_beyond(party, conn->charged);
 	if (conn->ssl != NULL)
 		timer_start_patient(&conn->timer, listener->options.handshake_us, conn_close_now, conn);
 	else
@@ -159,7 +170,14 @@ make_room(Listener *listener, const Party *party)
 	return true;
 }
 
-/* Whoever has his share makes room for himself. */
+/* Whoever has his share, of connections or of memory, makes room for himself. */
+static bool
+make_room_for(Listener *listener, const Party *party, int most)
+{
+	return (party_may_take(party->connections, listener->connections, most) && party_fits(party, bytes_of(listener))) ||
+		make_room(listener, party);
+}
+
 static bool
 has_place(Listener *listener, const Party *party)
 {
@@ -169,7 +187,7 @@ has_place(Listener *listener, const Party *party)
 		return true;
 	if (listener->connections >= most)
 		return make_room(listener, NULL);
-	return party == NULL || party_may_take(party->connections, listener->connections, most) || make_room(listener, party);
+	return party == NULL || make_room_for(listener, party, most);
 }
 
 static bool
@@ -195,8 +213,9 @@ accept_one(Listener *listener, int listening)
 		add_conn(listener, fd, &address, party);
 	else
 	{
-		log_limited(&site, LOG_WARNING, "refused a connection of %s: there are %d already, %d of them from there (--max-connections)",
-					name.host, listener->connections, party != NULL ? (int) party->connections : 0);
+		log_limited(&site, LOG_WARNING, "refused a connection of %s: there are %d already, %d of them from there (--max-connections%s)",
+					name.host, listener->connections, party != NULL ? (int) party->connections : 0,
+					party_fits(party, bytes_of(listener)) ? "" : "; what one address may have in memory is used up");
 		close(fd);
 	}
 	party_release(party);

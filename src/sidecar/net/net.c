@@ -114,6 +114,7 @@ destroy_conn(void *arg)
 	listener->connections--;
 	if (conn->party != NULL)
 		conn->party->connections--;
+	party_give_back(conn->party, conn->charged);
 	party_release(conn->party);
 	free(conn->out);
 	free(conn->certificate_name);

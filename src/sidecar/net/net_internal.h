@@ -58,6 +58,7 @@ struct Conn
 	LoopTimer	rest;
 	void	   *data;
 	Party	   *party;			/* whose connection it is, where each peer has its share; else NULL */
+	size_t		charged;		/* bytes reckoned for it */
 	char	   *certificate_name;
 	char		peer[INET6_ADDRSTRLEN + 8];
 	char		host[INET6_ADDRSTRLEN];

@@ -116,6 +116,13 @@ party_charge(Party *party, size_t bytes)
 }
 
 void
+party_charge_beyond(Party *party, size_t bytes)
+{
+	if (party != NULL)
+		party->bytes += bytes;
+}
+
+void
 party_give_back(Party *party, size_t bytes)
 {
 	if (party != NULL)

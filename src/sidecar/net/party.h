@@ -45,6 +45,9 @@ extern bool party_may_take(int64_t has, int64_t all, int64_t most);
 extern bool party_charge(Party *party, size_t bytes);
 extern void party_give_back(Party *party, size_t bytes);
 
+/* The same without asking: something else of its is about to go. */
+extern void party_charge_beyond(Party *party, size_t bytes);
+
 /* Would so many still go?  How many would? */
 extern bool party_fits(const Party *party, size_t bytes);
 extern size_t party_room(const Party *party);
