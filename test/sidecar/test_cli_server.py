@@ -141,7 +141,7 @@ class Hold(ServerTest):
             self.assertEqual(holder.stdout.readline(), "held\n")
             second = subprocess.run([*command, "true"], capture_output=True, text=True)
             self.assertEqual(second.returncode, 75)
-            self.assertIn("ALREADY_EXISTS", second.stderr)
+            self.assertIn("(ALREADY_EXISTS): somebody else holds the object", second.stderr)
             holder.communicate("go\n")
             self.assertEqual(holder.returncode, 5)
         self.assertTrue(wait_until(lambda: "lock" in cleaned(), 60))

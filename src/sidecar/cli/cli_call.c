@@ -34,11 +34,11 @@ static const struct
 	{GRPC_UNAUTHENTICATED, "give the token that the server knows with --token-file or GARBAGETRUCK_TOKEN_FILE"},
 };
 
-/* Who refused it knows best what would be allowed.  Of a lease that is not there it only knows what matters in SQL. */
+/* Who refused it knows best what would be allowed.  Of a lease that is not there, or in the way, it only knows what matters in SQL. */
 static bool
 has_hint(const GrpcReply *reply)
 {
-	return reply->hint != NULL && reply->hint[0] != '\0' && reply->status != GRPC_NOT_FOUND;
+	return reply->hint != NULL && reply->hint[0] != '\0' && reply->status != GRPC_NOT_FOUND && reply->status != GRPC_ALREADY_EXISTS;
 }
 
 static const char *
