@@ -76,6 +76,7 @@ OBJS = \
 	src/ttl/aside.o \
 	src/ttl/batch.o \
 	src/ttl/create.o \
+	src/ttl/delete.o \
 	src/ttl/named.o \
 	src/ttl/rows.o \
 	src/ttl/scan.o \
@@ -219,6 +220,7 @@ OUR_HEADERS = \
 	src/garbage/order.h \
 	src/lease/buffered.h \
 	src/ttl/batch.h \
+	src/ttl/delete.h \
 	src/ttl/named.h \
 	src/ttl/rows.h \
 	src/ttl/scan.h \

@@ -183,6 +183,18 @@ SELECT gt_redrive(cleanup_ids => (SELECT array_agg(cleanup_id) FROM gt_garbage W
 CALL gt_reclaim();
 SELECT count(*) FROM gt_garbage WHERE object_type = 'r.t';
 
+-- many of them, first and between the others, more than one transaction may have parts
+CREATE TABLE r.many (id int PRIMARY KEY, expires_at timestamptz);
+CREATE TABLE r.refers_to_many (id int REFERENCES r.many);
+SELECT gt_ttl_create('r.many', 'expires_at', create_index => true);
+INSERT INTO r.many SELECT i, '2020-01-01 UTC'::timestamptz + i * interval '1 s' FROM generate_series(1, 3000) i;
+INSERT INTO r.refers_to_many SELECT i FROM generate_series(1, 3000) i WHERE i <= 100 OR i % 20 = 0;
+CALL gt_reclaim();
+SELECT count(*), bool_and(id IN (SELECT id FROM r.refers_to_many)) FROM r.many;
+SELECT count(*), count(DISTINCT object_id), bool_and(error ~ '23503') FROM gt_garbage WHERE object_type = 'r.many';
+SELECT rows_removed, failures FROM gt_ttls WHERE table_name = 'r.many'::regclass;
+DROP TABLE r.refers_to_many, r.many;
+
 -- what is missing suspends it, until it is there again
 INSERT INTO r.t (id, expires_at) VALUES (1, '2020-01-01');
 ALTER TABLE r.t RENAME COLUMN expires_at TO ends_at;
@@ -193,6 +205,44 @@ INSERT INTO r.t (id, ends_at) VALUES (2, '2020-01-01');
 ALTER TABLE r.t RENAME COLUMN ends_at TO expires_at;
 CALL gt_reclaim();
 SELECT count(*) FROM r.t WHERE id < 100;
+-- the remedy, as it stands, goes on by the new name: of a column, of a part of an expression, of one without a trigger, of another type
+CREATE TABLE r.renamed (id int PRIMARY KEY, expires_at timestamptz, created_at timestamptz, keep_for interval);
+SELECT gt_ttl_create('r.renamed', 'expires_at', batch_size => 7, create_index => true);
+ALTER TABLE r.renamed RENAME expires_at TO "Ends at";
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl' \gexec
+SELECT expires_at, batch_size FROM gt_ttls WHERE table_name = 'r.renamed'::regclass;
+SELECT gt_ttl_create('r.renamed', $$((created_at AT TIME ZONE 'UTC') + keep_for) AT TIME ZONE 'UTC'$$, create_index => true);
+ALTER TABLE r.renamed RENAME keep_for TO lifetime;
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl' \gexec
+SELECT ok FROM gt_health() WHERE check_name = 'ttl';
+SELECT gt_ttl_create('r.renamed', 'Ends at', wake => false);
+ALTER TABLE r.renamed ALTER "Ends at" TYPE timestamp;
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl' \gexec
+SELECT ok FROM gt_health() WHERE check_name = 'ttl';
+ALTER TABLE r.renamed RENAME "Ends at" TO expires_at;
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl';
+-- a trigger that is not as it was made
+SELECT gt_ttl_create('r.renamed', 'expires_at');
+ALTER TABLE r.renamed DISABLE TRIGGER ALL;
+ALTER TABLE r.renamed ENABLE TRIGGER ALL;
+SELECT detail, remedy FROM gt_health() WHERE check_name = 'ttl';
+SELECT remedy FROM gt_health() WHERE check_name = 'ttl' \gexec
+SELECT ok FROM gt_health() WHERE check_name = 'ttl';
+-- the key is renamed, and of another type, while a row is put aside
+ALTER TABLE r.renamed ADD keep text;
+CREATE RULE keep AS ON DELETE TO r.renamed WHERE OLD.keep = 'it' DO INSTEAD NOTHING;
+INSERT INTO r.renamed (id, expires_at, keep) VALUES (1, '2020-01-01', 'it');
+CALL gt_reclaim();
+ALTER TABLE r.renamed RENAME id TO key;
+ALTER TABLE r.renamed ALTER key TYPE text;
+SELECT gt_redrive();
+CALL gt_reclaim();
+SELECT object_id, payload ->> 'key' AS key FROM gt_garbage WHERE object_type = 'r.renamed';
+DROP RULE keep ON r.renamed;
+SELECT gt_redrive();
+CALL gt_reclaim();
+SELECT count(*) FROM r.renamed;
+DROP TABLE r.renamed;
 INSERT INTO r."Q t" VALUES (1, now());
 DO $$ DECLARE i regclass; BEGIN
 	SELECT indexrelid::regclass INTO i FROM pg_index WHERE indrelid = 'r."Q t"'::regclass AND NOT indisprimary;

@@ -170,7 +170,8 @@ static void
 collect(Choice *choice, const GtHandler *h, int limit, Look *look)
 {
 	TimestampTz now = gt_now();
-	TimestampTz upto = gt_slot_others_upto(h->id);
+	/* of rows that were put aside a run may leave many for the next one: they are in front of what others have in hand, too */
+	TimestampTz upto = h->apart ? PG_INT64_MIN : gt_slot_others_upto(h->id);
 	TimestampTz from;
 	TimestampTz first;
 	bool		all;

@@ -319,7 +319,7 @@ write_outcomes(GtCleaner *c, Run *run, GtItem *items, int n, TimestampTz start)
 	}
 	gt_tally(h, h->rows ? 0 : runs, failures, error);	/* of a row TTL rows are counted, where they are deleted */
 	gt_handler_proved(h, runs > 0 && failures == 0 && error == NULL);
-	if (longest > GT_SLOW || !cut_short)
+	if ((longest > GT_SLOW || !cut_short) && !h->apart)
 		gt_handler_ran(h, longest > GT_SLOW);
 	if (one_run && n > 0 && items[0].done)
 		gt_batch_set_limit(h->id, 2 * gt_batch_limit(h->id));

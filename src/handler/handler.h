@@ -48,6 +48,7 @@ typedef struct GtHandler
 	bool		must_affect;	/* a run that affects nothing has failed */
 	TransactionId xmin;			/* of the row version: with id and version, a cache key */
 	bool		rows;			/* it is none: it stands for a row TTL, whose deletes are run as its */
+	bool		apart;			/* then: of its rows those that could not be deleted, which keep no others waiting */
 	bool		missing;		/* only the id is known, by what refers to it: see gt_handler_missing() */
 } GtHandler;
 

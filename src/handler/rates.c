@@ -259,6 +259,8 @@ gt_handler_speed(const GtHandler *h)
 	GtSpeed		result = GT_SPEED_UNKNOWN;
 	GtHandlerEntry *state;
 
+	if (h->apart)
+		return GT_SPEED_SLOW;
 	gt_observe_lock();
 	state = gt_handler_known(h->id);
 	if (state != NULL)

@@ -149,7 +149,7 @@ count_busy(const GtHandler *h, const GtSlot *mine, TimestampTz now, Busy *busy)
 	for (i = 0; i < GT_SLOTS; i++)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
-		bool		same = slot->handler == h->id && slot->database == MyDatabaseId;
+		bool		same = slot->handler == h->id && slot->apart == h->apart && slot->database == MyDatabaseId;
 		bool		slow = counts_as_slow(slot, now);
 		bool		unknown = !slow && slot->speed == GT_SPEED_UNKNOWN;
 
@@ -245,8 +245,8 @@ speed_now(const GtHandler *h, GtSpeed speed)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
 
-		if (slot->state != GT_SLOT_FREE && slot->handler == h->id && slot->database == MyDatabaseId &&
-			lasts(slot, now))
+		if (slot->state != GT_SLOT_FREE && slot->handler == h->id && slot->apart == h->apart &&
+			slot->database == MyDatabaseId && lasts(slot, now))
 			return GT_SPEED_SLOW;
 	}
 	return speed;
@@ -376,6 +376,7 @@ enter_run(GtSlot *slot, const GtHandler *h, GtSpeed speed, bool alone, const int
 	chosen_items = nitems;
 	handler_before = slot->handler;
 	slot->handler = h->id;
+	slot->apart = h->apart;
 	strlcpy(slot->handler_name, h->name, pg_mbcliplen(h->name, strlen(h->name), NAMEDATALEN - 1) + 1);
 	slot->speed = speed;
 	slot->alone = alone;

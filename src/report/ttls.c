@@ -13,10 +13,12 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -36,6 +38,7 @@
 #include "ttl/batch.h"
 #include "ttl/named.h"
 #include "ttl/scan.h"
+#include "ttl/wake.h"
 
 PG_FUNCTION_INFO_V1(gt__ttl_sees);
 
@@ -129,6 +132,18 @@ typedef struct Asking
 	GtTtlSeen  *seen;
 } Asking;
 
+/* Looks for what the deadline is called now, where its text says nothing any more. */
+static void
+look_for_name(const GtTtl *t, GtTtlSeen *seen)
+{
+	Relation	rel = ConditionalLockRelationOid(t->relation, AccessShareLock) ? try_relation_open(t->relation, NoLock) : NULL;
+
+	if (rel == NULL)
+		return;
+	seen->called_now = gt_target_called_now(rel, gt_wake_columns(rel));
+	relation_close(rel, NoLock);
+}
+
 /* As the table's owner. */
 static void
 ask(void *arg)
@@ -150,9 +165,12 @@ ask(void *arg)
 		seen->suspended = why;
 	if (seen->suspended == NULL && gt_target_open(&target, t->relation, t->expression, AccessShareLock, &seen->suspended, &seen->remedy))
 	{
+		seen->untold = t->wake && gt_wake_is_lost(target.rel);
 		look_at_rows(&target, t, seen);
 		gt_target_close(&target);
 	}
+	else if (seen->suspended != NULL && seen->suspended != why && seen->remedy == NULL)
+		look_for_name(t, seen);
 	AtEOXact_GUC(false, level);
 	SetUserIdAndSecContext(user, sec_context);
 }
@@ -204,7 +222,7 @@ gt__ttl_sees(PG_FUNCTION_ARGS)
 
 /* The call that declares it anew, as it is. */
 static const char *
-declaration(const GtTtl *t)
+declaration(const GtTtl *t, const char *expires_at)
 {
 	int64		grace = t->h.grace;
 	StringInfoData sql;
@@ -212,7 +230,7 @@ declaration(const GtTtl *t)
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT %s(%s, %s", gt_health_our("gt_ttl_create"), quote_literal_cstr(t->type),
-					 quote_literal_cstr(t->expires_at));
+					 quote_literal_cstr(expires_at));
 	if (t->cleanup != 0 && gt_handler_by_id(t->cleanup, &h))
 		appendStringInfo(&sql, ", cleanup => %s", quote_literal_cstr(h.name));
 	if (t->batch_size > 0)
@@ -247,7 +265,9 @@ static const char *
 remedy_of(const GtTtl *t, const GtTtlSeen *seen)
 {
 	if (seen->declare)
-		return declaration(t);
+		return declaration(t, t->expires_at);
+	if (seen->called_now != NULL)
+		return declaration(t, seen->called_now);
 	if (seen->grant)
 		return grant(t);
 	if (seen->remedy != NULL)
@@ -283,7 +303,12 @@ gt_health_ttl(GtHealth *health)
 		else if (t->h.paused && t->h.paused_reason != NULL)
 		{
 			what = psprintf("table %s is paused: %s", t->type, t->h.paused_reason);
-			remedy = declaration(t);
+			remedy = declaration(t, t->expires_at);
+		}
+		else if (seen.untold)
+		{
+			what = psprintf("nothing tells of the rows of table %s, which is looked at each naptime: its trigger is gone or disabled", t->type);
+			remedy = declaration(t, t->expires_at);
 		}
 		else if (!t->h.paused && !stopped && seen.oldest != GT_NEVER && !TIMESTAMP_NOT_FINITE(seen.oldest) && now - seen.oldest > LATE)
 		{

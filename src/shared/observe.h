@@ -82,6 +82,9 @@ typedef struct GtHandlerEntry
 	TimestampTz row_told;		/* the earliest that was told of since somebody went to look */
 	TimestampTz row_looked_at;	/* when all of it was looked at last */
 	TimestampTz row_vain_since; /* nothing could be done since then, for all that was due; 0: something could */
+	int64		row_patience;	/* us that the deletion of one may last before it goes by itself, */
+	TimestampTz row_lasted_at;	/* since one did for longer then */
+	bool		row_failed;		/* one could not be deleted in the last run */
 	bool		row_waits;		/* rows stay for as long as there is an object of their name */
 	bool		reliable;		/* its last run went well, see optimistic.c */
 	TimestampTz rest_until;		/* until then its leases and objects go the ordinary way */

@@ -31,6 +31,7 @@
 
 #define LOOK_AT_ALL		(10 * USECS_PER_SEC)	/* of a table, as often */
 #define AGAIN_FIRST		(50 * INT64CONST(1000))	/* us at least until what was done in vain is tried again */
+#define LATELY			(10 * USECS_PER_SEC)	/* for so long a row that has lasted makes the others of its table suspect */
 
 /* What this transaction has told of, of one table. */
 typedef struct Told
@@ -170,6 +171,53 @@ gt_rows_wait(int ttl)
 	result = entry != NULL && entry->row_waits;
 	gt_observe_unlock();
 	return result;
+}
+
+bool
+gt_rows_wary(int ttl, int64 *patience)
+{
+	GtHandlerEntry *entry;
+	TimestampTz from = gt_now() - LATELY;
+	bool		failed = false;
+
+	*patience = 0;
+	gt_observe_lock();
+	entry = gt_handler_known(ttl);
+	if (entry != NULL && entry->row_lasted_at > from)
+		*patience = entry->row_patience;
+	if (entry != NULL)
+		failed = entry->row_failed;
+	gt_observe_unlock();
+	return failed || *patience > 0;
+}
+
+void
+gt_rows_failed(int ttl, bool failed)
+{
+	GtHandlerEntry *entry;
+
+	gt_observe_lock();
+	entry = gt_handler_known(ttl);
+	if (entry != NULL)
+		entry->row_failed = failed;
+	gt_observe_unlock();
+}
+
+void
+gt_rows_set_patience(int ttl, int64 patience, bool lasted)
+{
+	GtHandlerEntry *entry;
+
+	gt_observe_lock();
+	entry = gt_handler_known(ttl);
+	if (entry != NULL && lasted)
+	{
+		entry->row_patience = patience;
+		entry->row_lasted_at = gt_now();
+	}
+	else if (entry != NULL)
+		entry->row_patience = Max(entry->row_patience, patience);
+	gt_observe_unlock();
 }
 
 static void

@@ -30,6 +30,11 @@ extern void gt_rows_put_off(int ttl, Oid owner, TimestampTz until);	/* nothing c
 /* A row with this deadline has come, to be deleted at `due`, once this transaction has committed. */
 extern void gt_rows_due_after_commit(int ttl, TimestampTz deadline, TimestampTz due);
 extern bool gt_rows_wait(int ttl);	/* for objects to go */
+/* Has one failed in the last run, or lasted lately? Then *patience is how long one may last that is deleted with others, us; 0: none has lasted. */
+extern bool gt_rows_wary(int ttl, int64 *patience);
+extern void gt_rows_failed(int ttl, bool failed);	/* one has, or none */
+/* lasted: one has, and this is to be the patience; else one has not, for all that it took, and this is the least that it is to be. */
+extern void gt_rows_set_patience(int ttl, int64 patience, bool lasted);
 /* Once this transaction has committed, something may have changed that tables were waiting for: look at them then. */
 extern void gt_rows_stir(TimestampTz when);
 

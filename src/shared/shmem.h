@@ -81,6 +81,7 @@ typedef struct GtSlot
 	TimestampTz passed_at;		/* when it began to choose them last */
 	bool		alone;			/* runs an object that was in a crashed run */
 	int			handler;		/* whose objects it runs now; 0: none */
+	bool		apart;			/* as in GtHandler */
 	char		handler_name[NAMEDATALEN];
 	Oid			runs_as;		/* whose SQL that is; InvalidOid: none */
 	int			speed;			/* GtSpeed of the handler when it was chosen */

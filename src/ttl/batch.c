@@ -5,12 +5,8 @@
  *
  * The body of a run (run.c), as the table's owner: see ttl.c for the locks and their
  * order.  What is found of rows is kept in the caller's memory as it goes, the row in
- * question last: so that when something of it raises an error, the caller knows of
- * which rows one is to blame.
- *
- * The DELETE is one statement over the places of the rows, which nobody can change
- * any more: so all triggers, policies and foreign keys of the table apply, as for
- * whoever else deletes them.
+ * question last: so that when something of it raises an error, the caller knows which
+ * row is to blame, or of which rows one is.
  *
  * Fault points: rows_locked, rows_deleted, rows_made.
  *
@@ -19,7 +15,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -35,13 +30,12 @@
 
 #include "base/point.h"
 #include "garbage/objects.h"
-#include "handler/role.h"
-#include "handler/timers.h"
 #include "handler/use.h"
 #include "shared/after_commit.h"
 #include "table/scan.h"
 #include "table/versions.h"
 #include "ttl/batch.h"
+#include "ttl/delete.h"
 #include "ttl/named.h"
 #include "ttl/wake.h"
 
@@ -57,8 +51,7 @@ typedef struct Look
 	GtTable		objects;
 	TimestampTz bound;
 	bool		ask;			/* there may be objects that stand for rows: each is asked for */
-	bool		verify;			/* it is to be seen whether they are gone: a trigger may bring them back */
-	bool		single;			/* there is one row: it may have to be put aside */
+	bool		keyed;			/* any may have to be put aside: their keys are */
 	bool		named;			/* ids are wanted, */
 	bool		described;		/* and payloads */
 	size_t		bytes;
@@ -198,7 +191,7 @@ take(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
 	/* first: should anything of it raise an error, it is known which row that is */
 	if (look->named)
 		v->id = keep_datum(b, gt_row_id(of, row));
-	if (look->single)
+	if (look->keyed)
 		v->payload = keep_datum(b, gt_row_key(of, row));
 	standing = standing_for(look, v);
 	if (standing == ASIDE)
@@ -218,7 +211,7 @@ take(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
 		left(b, v->deadline);
 		return false;
 	}
-	if (look->verify)
+	if (b->verify)
 		v->key = key_of(of, row);
 	if (look->described)
 	{
@@ -238,6 +231,7 @@ begin_victim(Look *look, int leaf, TupleTableSlot *row)
 	GtBatch    *b = look->b;
 	GtVictim   *v = &b->victims[b->n++];
 
+	b->at = b->n - 1;
 	memset(v, 0, sizeof(GtVictim));
 	v->leaf = RelationGetRelid(look->target.leaves[leaf].rel);
 	v->tid = row->tts_tid;
@@ -343,111 +337,6 @@ take_by_key(Look *look)
 
 /* ---------------------------------------------------------------- what is done with them */
 
-/* How many of those in one table the DELETE has met. */
-static uint64
-delete_from(GtBatch *b, GtTarget *target, Oid leaf)
-{
-	Oid			types[2] = {TIDARRAYOID, OIDOID};
-	Datum	   *tids = palloc(b->n * sizeof(Datum));
-	Datum		values[2];
-	SPIPlanPtr	plan;
-	char	   *sql;
-	int			n = 0;
-	int			i;
-
-	for (i = 0; i < b->n; i++)
-		if (b->victims[i].leaf == leaf)
-			tids[n++] = PointerGetDatum(&b->victims[i].tid);
-	if (n == 0)
-		return 0;
-	values[0] = PointerGetDatum(construct_array(tids, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-	values[1] = ObjectIdGetDatum(leaf);
-	sql = psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)%s", target->partitioned ? "" : "ONLY ",
-				   gt_ttl_type(RelationGetRelid(target->rel)),
-				   target->partitioned ? " AND tableoid OPERATOR(pg_catalog.=) $2" : "");
-	plan = SPI_prepare(sql, target->partitioned ? 2 : 1, types);
-	/* they are there in the latest snapshot, whatever that of the transaction is */
-	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) < 0)
-		elog(ERROR, "could not delete rows: %s", SPI_result_code_string(SPI_result));
-	return SPI_processed;
-}
-
-/* Has somebody a trigger there that could bring a row back? */
-static bool
-has_triggers_itself(Relation rel)
-{
-	int			i;
-
-	for (i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-		if (!rel->trigdesc->triggers[i].tgisinternal && TRIGGER_FOR_DELETE(rel->trigdesc->triggers[i].tgtype))
-			return true;
-	return false;
-}
-
-/* Or on one of its partitions? */
-static bool
-has_triggers(const GtTarget *target)
-{
-	bool		found = has_triggers_itself(target->rel);
-	int			i;
-
-	for (i = 0; i < target->nleaves; i++)
-		found = found || has_triggers_itself(target->leaves[i].rel);
-	return found;
-}
-
-/* Is a row with this key there none the less, and over? */
-static bool
-is_back(Look *look, const GtVictim *v)
-{
-	const char *names[INDEX_MAX_KEYS];
-	GtLeaf	   *of = NULL;
-	TupleTableSlot *row;
-	int			leaf;
-	int			i;
-
-	for (i = 0; i < look->target.nleaves; i++)
-		if (RelationGetRelid(look->target.leaves[i].rel) == v->leaf)
-			of = &look->target.leaves[i];
-	for (i = 0; of != NULL && i < of->nkeys; i++)
-		names[i] = NameStr(TupleDescAttr(RelationGetDescr(of->rel), of->keys[i] - 1)->attname);
-	row = of != NULL ? gt_deadlines_find(look->rows, names, v->key, &leaf) : NULL;
-	return row != NULL && gt_deadline_of(look->rows, leaf, row) <= look->bound;
-}
-
-static bool
-any_is_back(Look *look)
-{
-	bool		found = false;
-	int			i;
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	look->rows = gt_deadlines_begin(&look->target);
-	for (i = 0; i < look->b->n && !found; i++)
-		found = is_back(look, &look->b->victims[i]);
-	gt_deadlines_end(look->rows);
-	PopActiveSnapshot();
-	return found;
-}
-
-static void
-delete_rows(Look *look)
-{
-	GtBatch    *b = look->b;
-	GtTarget   *target = &look->target;
-	uint64		deleted = 0;
-	int			i;
-
-	gt_set_for_runs("enable_tidscan", "on");
-	for (i = 0; i < target->nleaves; i++)
-		deleted += delete_from(b, target, RelationGetRelid(target->leaves[i].rel));
-	if (deleted < (uint64) b->n || (look->verify && any_is_back(look)))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg(b->n == 1 ? "the row is still there: a trigger, a rule or a policy has kept it" :
-						"rows are still there: a trigger, a rule or a policy has kept them")));
-}
-
 static void
 make_garbage(Look *look)
 {
@@ -485,11 +374,11 @@ look_at_rows(Look *look)
 		b->next = wait;
 		return;
 	}
-	look->verify = !b->keep && has_triggers(&look->target);
+	b->verify = !b->keep && gt_batch_has_triggers(&look->target);
 	look->ask = may_have_objects(&look->objects, b->ttl);
-	look->single = b->which == GT_BATCH_BY_KEY || (b->which == GT_BATCH_CHOOSE ? b->limit : b->n) == 1;
-	look->described = b->cleaner != NULL || b->keep || look->single;
-	look->named = look->described || look->ask;
+	look->described = b->cleaner != NULL || b->keep || (b->by_row && (b->which == GT_BATCH_CHOOSE ? b->limit : b->n) == 1);
+	look->keyed = b->by_row && (b->suspect || look->described);
+	look->named = look->described || look->keyed || look->ask;
 	if (look->named)
 		level = gt_names_begin();
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -500,6 +389,7 @@ look_at_rows(Look *look)
 		take_these(look);
 	else
 		take_by_key(look);
+	b->at = -1;
 	gt_deadlines_end(look->rows);
 	PopActiveSnapshot();
 	if (look->named)
@@ -531,11 +421,9 @@ gt_batch_run(void *batch)
 	gt_open(&look.objects, GT_OBJECT, RowExclusiveLock);
 	look_at_rows(&look);
 	GT_POINT("rows_locked");
-	if (b->n > 0 && !b->keep)
+	if (b->n > 0 && !b->keep && !b->only_chosen)
 	{
-		if (b->may_last != 0)
-			gt_timers_shorten(b->may_last);
-		delete_rows(&look);
+		gt_batch_delete(b, &look.target, look.bound);
 		GT_POINT("rows_deleted");
 		if (b->cleaner != NULL && b->which != GT_BATCH_BY_KEY)
 			make_garbage(&look);	/* else its object is there already */

@@ -9,6 +9,7 @@
 #define GT_BATCH_H
 
 #include "storage/itemptr.h"
+#include "utils/jsonb.h"
 
 #include "handler/handler.h"
 #include "ttl/scan.h"
@@ -39,7 +40,10 @@ typedef struct GtBatch
 	MemoryContext context;		/* of what is kept of them, also when it is undone */
 	TimestampTz not_before;		/* as in GtRowsRun */
 	bool		keep;			/* they are only locked and named */
-	int64		may_last;		/* us that their deletion may take; 0: as long as a run */
+	int64		may_last;		/* us that their deletion may take, or (by_row) that of the first; 0: as long as a run */
+	bool		by_row;			/* they are deleted one by one, so that it is known which is to blame, */
+	bool		suspect;		/* and none may last for much longer than those before it */
+	bool		only_chosen;	/* they are not deleted yet */
 
 	GtBatchWhich which;
 	TimestampTz low;
@@ -52,7 +56,11 @@ typedef struct GtBatch
 	int			n;
 	GtVictim   *victims;
 
+	bool		verify;			/* it is to be seen whether they are gone: a trigger may bring them back */
+
 	/* what was found */
+	int			at;				/* in hand when it failed; -1: that is not known */
+	int			over;			/* of the last so many nothing was tried: the time was over */
 	const char *why;			/* nothing can be done: something is missing; NULL: it is not */
 	bool		locked_out;		/* nothing can be done: somebody has the table, or changes what is declared */
 	int			busy;			/* rows that others have locked, or have just changed */

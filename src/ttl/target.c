@@ -319,6 +319,41 @@ gt_target_key(Relation rel)
 	return result;
 }
 
+/* What the index begins with, as that is of the first of a query's relations. */
+static Node *
+beginning_of(Relation rel, Relation index)
+{
+	AttrNumber	first = index->rd_index->indkey.values[0];
+	Form_pg_attribute att;
+
+	if (first == 0)
+		return linitial((List *) in_catalog(index, Anum_pg_index_indexprs));
+	att = TupleDescAttr(RelationGetDescr(rel), first - 1);
+	return (Node *) makeVar(1, first, att->atttypid, att->atttypmod, att->attcollation, 0);
+}
+
+const char *
+gt_target_called_now(Relation rel, List *columns)
+{
+	const char *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, columns != NIL ? RelationGetIndexList(rel) : NIL)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (result == NULL && index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indkey.values[0] >= 0)
+		{
+			Node	   *node = beginning_of(rel, index);
+
+			if (exprType(node) == TIMESTAMPTZOID && equal(gt_target_columns(node), columns))
+				result = deparse(rel, node);
+		}
+		index_close(index, NoLock);
+	}
+	return result;
+}
+
 const char *
 gt_target_index_sql(Relation rel, Node *deadline, const char *expression, bool concurrently)
 {
@@ -364,7 +399,7 @@ set_leaf(GtTarget *target, GtLeaf *leaf, Relation rel, Node *deadline)
 
 /* Opens the partitions that have rows. false: as gt_target_open(). */
 static bool
-open_leaves(GtTarget *target, Node *deadline, LOCKMODE lockmode, const char **why)
+open_leaves(GtTarget *target, Node *deadline, LOCKMODE lockmode, const char *expression, const char **why, const char **remedy)
 {
 	List	   *relations = target->partitioned ? find_all_inheritors(RelationGetRelid(target->rel), NoLock, NULL) :
 		list_make1_oid(RelationGetRelid(target->rel));
@@ -392,6 +427,7 @@ open_leaves(GtTarget *target, Node *deadline, LOCKMODE lockmode, const char **wh
 		if (!set_leaf(target, &target->leaves[target->nleaves], rel, deadline))
 		{
 			*why = psprintf("partition \"%s\" has no valid index on it", RelationGetRelationName(rel));
+			*remedy = gt_target_index_sql(rel, target->leaves[target->nleaves].deadline, expression, true);
 			if (rel != target->rel)
 				relation_close(rel, NoLock);
 			return false;
@@ -416,12 +452,16 @@ is_out_of_reach(Relation rel, const char **remedy)
 
 /* Why the expression is no deadline any more; NULL: it is *deadline. */
 static const char *
-what_is_wrong(Relation rel, const char *expression, Node **deadline)
+what_is_wrong(Relation rel, const char *expression, Node **deadline, const char **remedy)
 {
 	Parse		p = {rel, expression, NULL};
 	ErrorData  *error = gt_try(parse, &p);
 
 	*deadline = p.node;
+	if (error == NULL && IsA(p.node, Var) && exprType(p.node) != TIMESTAMPTZOID)
+		*remedy = psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamp with time zone USING %s::timestamp with time zone;",
+						   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel)),
+						   expression, expression);
 	if (error != NULL)
 		return psprintf("expires_at is no expression of table \"%s\" any more: %s", RelationGetRelationName(rel), error->message);
 	if (exprType(p.node) != TIMESTAMPTZOID ||
@@ -474,10 +514,10 @@ gt_target_open(GtTarget *target, Oid relation, const char *expression, LOCKMODE 
 	target->partitioned = target->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	*why = is_out_of_reach(target->rel, remedy);
 	if (*why == NULL)
-		*why = what_is_wrong(target->rel, expression, &deadline);
+		*why = what_is_wrong(target->rel, expression, &deadline, remedy);
 	if (*why == NULL)
 		*why = what_is_missing(target, deadline, expression, remedy);
-	if (*why == NULL && open_leaves(target, deadline, lockmode, why))
+	if (*why == NULL && open_leaves(target, deadline, lockmode, expression, why, remedy))
 		return true;
 	gt_target_close(target);
 	return false;

@@ -48,6 +48,8 @@ extern Oid	gt_target_key(Relation rel);	/* that of the primary key, or InvalidOi
 extern const char *gt_target_index_sql(Relation rel, Node *deadline, const char *expression, bool concurrently);
 /* Columns of the table that the expression reads, their numbers. */
 extern List *gt_target_columns(Node *deadline);
+/* The timestamptz made of these columns with which an index of the table begins, as its text is now; NULL: there is none. */
+extern const char *gt_target_called_now(Relation rel, List *columns);
 
 /*
  * Opens the table and its partitions, with this lock, which is not waited for.

@@ -293,6 +293,7 @@ gt_ttl_handler(int id, GtHandler *h)
 		return false;
 	*h = t->h;
 	/* however many of them hang, the other rows go on */
+	h->apart = true;
 	h->concurrency = Max(gt_max_workers - 2, 1);
 	return true;
 }

@@ -272,12 +272,28 @@ find_trigger(Relation rel)
 bool
 gt_wake_is_set(Relation rel)
 {
+	/* that one may move a deadline which the statement does not name */
+	return !gt_wake_is_lost(rel) && !rel->trigdesc->trig_update_before_row;
+}
+
+List *
+gt_wake_columns(Relation rel)
+{
+	const Trigger *trigger = find_trigger(rel);
+	List	   *columns = NIL;
+	int			i;
+
+	for (i = 0; trigger != NULL && i < trigger->tgnattr; i++)
+		columns = lappend_int(columns, trigger->tgattr[i]);
+	return columns;
+}
+
+bool
+gt_wake_is_lost(Relation rel)
+{
 	const Trigger *trigger = find_trigger(rel);
 
-	if (trigger == NULL || trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
-		return false;
-	/* that may move a deadline which the statement does not name */
-	return !rel->trigdesc->trig_update_before_row;
+	return trigger == NULL || trigger->tgenabled != TRIGGER_FIRES_ALWAYS;
 }
 
 /* Does it fire, of these columns, and of no others? Both are in order. */
