@@ -66,6 +66,7 @@ class Examples:
         self.page = ""
         self.passed, self.failed = 0, 0
         self.terminals = []
+        self.memory = self.shared()             # without the library; then what that takes
         endpoint, admin = free_port(), free_port()
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "GARBAGETRUCK"))}
         self.environment.update(PGPORT=str(server.port), PATH=f"{directory}/bin:{server.bindir}:{os.environ['PATH']}",
@@ -76,6 +77,12 @@ class Examples:
         self.passed += ok
         self.failed += not ok
         print(f"{'ok' if ok else 'not ok'}  {what}" + (f"\n{output}" if not ok else ""), flush=True)
+
+    def shared(self, less="'0'"):
+        link = self.server.connect()
+        size, = cluster.query(link, f"SELECT (pg_size_bytes(current_setting('shared_memory_size')) - pg_size_bytes({less})) / 1024 / 1024")[0]
+        link.close()
+        return size
 
     def dsn(self):
         if self.role:
@@ -95,6 +102,8 @@ class Examples:
         with open(os.path.join(self.server.data, "postgresql.conf"), "a", encoding="utf-8") as conf:
             conf.write(text)
         self.server.start()
+        if "preload" in text:
+            self.memory = self.shared("current_setting('garbagetruck.renewal_buffer_size')") - self.memory
         self.count(True, what)
 
     def python(self, text, what, before):
@@ -145,7 +154,7 @@ class Examples:
             WHERE extname = 'garbagetruck' AND classid = 'pg_class'::regclass AND relkind IN ('v', 'r') AND relname !~ '^gt__'
             UNION SELECT substr(name, 14) FROM pg_settings WHERE name LIKE 'garbagetruck.%'
             UNION SELECT regexp_replace(name, '^garbagetruck_(.*?)(_bucket|_sum|_count)?$', '\\1') FROM gt_metrics() ORDER BY 1""")]
-        untrue = truth.untrue(lambda statement: cluster.query(link, statement), readme, operations)
+        untrue = truth.untrue(lambda statement: cluster.query(link, statement), readme, operations, self.memory)
         link.close()
         self.count(not untrue, "what the tables say of them is true", "\n".join(untrue))
         missing = [n for n in names if not re.search(rf"\b{n}\b", text)]

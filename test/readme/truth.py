@@ -1,4 +1,4 @@
-"""Is what the README and src/doc say of functions, settings, handlers, checks and metrics what the server says?
+"""Is what the README and src/doc say of functions, settings, handlers, checks, metrics and memory what the server says?
 
 Read are tables: the arguments of functions in their order, and what they return (an ellipsis stands for any); defaults of
 settings, and which need a restart (*); kinds of handlers; metrics with their labels. Each function returns the differences.
@@ -108,7 +108,14 @@ def metrics(query, operations):
     return faults
 
 
-def untrue(query, readme, operations):
-    """query(statement) returns rows."""
-    return [fault for look, text in ((functions, readme), (settings, readme), (kinds, readme), (checks, operations), (metrics, operations))
-            for fault in look(query, text)]
+def memory(readme, more):
+    """What the server asks for more with the library preloaded, in MB, as it rounds that."""
+    said = float(re.search(r"\*\*Memory.\*\* ([\d.]+) MB", readme)[1])
+    return [] if abs(more - said) < 1.2 else [f"{said} MB of shared memory are said, it is {more}"]
+
+
+def untrue(query, readme, operations, more):
+    """query(statement) returns rows; more: shared memory besides the buffer of renewals, in MB."""
+    return memory(readme, more) + [
+        fault for look, text in ((functions, readme), (settings, readme), (kinds, readme), (checks, operations), (metrics, operations))
+        for fault in look(query, text)]
