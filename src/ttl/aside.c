@@ -37,8 +37,8 @@
 
 #define MAX_US		USECS_PER_SEC
 #define BUSY		USECS_PER_SEC	/* us until a row that others have locked is tried again */
-#define FIRST_TRY	(100 * INT64CONST(1000))	/* us that it may last, */
-#define TRIES		3			/* and so often eight times as long */
+#define FIRST_TRY	(10 * INT64CONST(1000))	/* us that it may last, */
+#define TRIES		4			/* and so often eight times as long */
 #define MORE		4			/* times what a row took that is no culprit, the next one may, before it goes by itself */
 
 /* The row is deleted: the object is garbage of the handler that cleans up after it, or nothing any more. */

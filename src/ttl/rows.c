@@ -49,7 +49,7 @@
 #define MAX_PARTS	64			/* no more are kept in mind: the rest is for the next run */
 #define FAILING_WAYS	4		/* into so many parts goes what fails, and nothing tells why: as many tries as with halves, and less in vain */
 #define MAX_BATCH	(300 * INT64CONST(1000))	/* us: of deletes that last longer, each is tried by itself */
-#define FIRST_PATIENCE	(100 * INT64CONST(1000))	/* us that one of those may last, at first, */
+#define FIRST_PATIENCE	(50 * INT64CONST(1000))	/* us that one of those may last, at first, */
 #define MAX_STRIDE	32			/* rows that go one by one in a subtransaction, or so many of */
 #define PARTS		32			/* all of them, */
 #define LEAST_STRIDE	8		/* and less where some fail one after the other */
