@@ -21,7 +21,7 @@
 
 #define MAX_REQUEST 8192
 #define MAX_CONNECTIONS 64
-#define MAX_LOST 64				/* answers in the making for which nobody waits any more */
+#define MAX_LOST 64				/* answers in the making for which perhaps nobody waits any more */
 #define IDLE_US (60 * INT64_C(1000000))
 #define REQUEST_US (5 * INT64_C(1000000))	/* for a request, from its first byte, or the connection's begin, to its end */
 
@@ -41,6 +41,7 @@ typedef struct AdminConn
 struct AdminAnswer
 {
 	AdminConn  *to;				/* NULL: nobody waits for it any more */
+	bool		lost;			/* so it is, or perhaps so: the client will send no more */
 	FILE	   *body;
 	char	   *text;
 	size_t		len;
@@ -114,9 +115,8 @@ admin_finish(AdminAnswer *answer, int status, const char *content_type)
 		answer->len = 0;
 		answer->close_after = true;
 	}
-	if (to == NULL)
-		lost_answers--;
-	else
+	lost_answers -= answer->lost;
+	if (to != NULL)
 	{
 		len = snprintf(head, sizeof(head),
 					   "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
@@ -342,6 +342,14 @@ went_idle(void *arg)
 		timer_start_patient(&admin->idle, IDLE_US, went_idle, admin);
 }
 
+/* It is not known of who sends no more whether he has gone. */
+static void
+count_lost(AdminAnswer *answer)
+{
+	lost_answers += !answer->lost;
+	answer->lost = true;
+}
+
 /* Take the next request out of the buffer, if it is complete. */
 static void
 next_request(void *arg)
@@ -381,6 +389,8 @@ next_request(void *arg)
 		conn_close(admin->conn);
 		return;
 	}
+	if (admin->ended)
+		count_lost(answer);
 	if (end == NULL)
 	{
 		answer->close_after = true;
@@ -437,6 +447,8 @@ on_ended(Conn *conn)
 	if (admin == NULL)
 		return;
 	admin->ended = true;
+	if (admin->answer != NULL)
+		count_lost(admin->answer);
 	next_request(admin);
 }
 
@@ -452,7 +464,7 @@ on_closed(Conn *conn)
 	if (admin->answer != NULL)
 	{
 		admin->answer->to = NULL;
-		lost_answers++;
+		count_lost(admin->answer);
 	}
 	free(admin);
 }
