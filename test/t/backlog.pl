@@ -14,7 +14,8 @@ my $left = q{SELECT count(*) FROM _garbagetruck.gt_lease};
 # What the handler of a lease saw that ended beside the others: how many were left.
 $node->safe_psql('postgres', q{
 	CREATE TABLE witness (id text, n int);
-	SELECT gt_handler_create('look', 'sql', 'INSERT INTO witness SELECT $1, count(*) FROM _garbagetruck.gt_lease')});
+	SELECT gt_handler_create('look', 'sql', 'INSERT INTO witness SELECT $1, count(*) FROM _garbagetruck.gt_lease');
+	SELECT gt_handler_create('nobody', 'queue')});
 
 # How many kB the process of a session has grown by a query, after another one that does the same with little.
 sub grown
@@ -27,7 +28,8 @@ sub grown
 
 # Children, all of them while the workers are away.
 my $parent = $node->safe_psql('postgres', q{SELECT gt_lease_create('parent', duration => '1 hour')});
-$node->safe_psql('postgres', qq{SELECT gt_lease_create_many(array_agg('child ' || n), parent => '$parent') FROM generate_series(1, 30000) n});
+$node->safe_psql('postgres', qq{SELECT gt_lease_create_many(array_agg('child ' || n), parent => '$parent') FROM generate_series(1, 30000) n;
+	SELECT gt_lease_create('child to be seen', cleanup => 'nobody', parent => '$parent')});
 cmp_ok(grown(q{* FROM gt_forecast('0')}, q{* FROM gt_forecast('2 hours')}), '<', 6000, 'a forecast has one of them in memory at a time');
 $node->safe_psql('postgres', qq{
 	BEGIN;
@@ -36,6 +38,9 @@ $node->safe_psql('postgres', qq{
 	COMMIT});
 is(eventually($node, 'postgres', q{SELECT n > 0 FROM witness WHERE id = 'meanwhile'}, 't'), 't', 'a lease ends beside the children of another');
 is(eventually($node, 'postgres', $left, '0'), '0', 'and they do in the end');
+is($node->safe_psql('postgres', q{SELECT age(gt_clock(), since) < '1 hour' FROM gt_garbage WHERE handler = 'nobody'}), 't',
+	'a child has ended when its parent did');
+$node->safe_psql('postgres', q{SELECT gt_ack(cleanup_id, attempt) FROM gt_claim('{nobody}')});
 
 # Leases that ended before.
 reload_and_see($node, 'garbagetruck.databases', '');
