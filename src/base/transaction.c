@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "base/transaction.h"
@@ -55,6 +56,16 @@ gt_at_end(GtAtEnd who, XactCallback of_transaction, SubXactCallback of_subtransa
 	}
 	at_end[who].transaction = of_transaction;
 	at_end[who].subtransaction = of_subtransaction;
+}
+
+void *
+gt_more_notes(void *notes, int *room, Size size)
+{
+	int			more = Max(*room * 2, 16);
+
+	notes = notes == NULL ? MemoryContextAlloc(TopTransactionContext, more * size) : repalloc_huge(notes, more * size);
+	*room = more;
+	return notes;
 }
 
 static uint64 epoch = 1;

@@ -37,6 +37,12 @@ typedef enum
 extern void gt_at_end(GtAtEnd who, XactCallback of_transaction, SubXactCallback of_subtransaction);
 
 /*
+ * What a transaction notes, in TopTransactionContext: room for more of it, where there is no more; NULL: it has
+ * noted nothing yet.  *room is changed last: after an error there is as much as before.
+ */
+extern void *gt_more_notes(void *notes, int *room, Size size);
+
+/*
  * Changes whenever something that this transaction has read or written may be
  * undone: with its end, and with the abort of any subtransaction.  What a
  * process remembers of its transaction is good as long as this is the same.

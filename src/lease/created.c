@@ -139,15 +139,9 @@ gt_lease_created(const pg_uuid_t *id, TimestampTz now, int64 duration)
 {
 	Created    *c;
 
-	if (ncreated == created_room)
-	{
-		created_room = Max(created_room * 2, 16);
-		if (created == NULL)
-			created = MemoryContextAlloc(TopTransactionContext, created_room * sizeof(Created));
-		else
-			created = repalloc_huge(created, created_room * sizeof(Created));
-	}
 	gt_at_end(GT_AT_END_CREATED, at_end_of_transaction, at_end_of_subtransaction);
+	if (ncreated == created_room)
+		created = gt_more_notes(created, &created_room, sizeof(Created));
 	c = &created[ncreated++];
 	c->id = *id;
 	c->look_at = now == GT_NEVER ? GT_NEVER : now + duration / 2;

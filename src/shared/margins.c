@@ -72,17 +72,7 @@ gt_margins_init(void)
 void
 gt_margins_forget(Oid database)
 {
-	HASH_SEQ_STATUS scan;
-	Service    *service;
-
-	if (services == NULL)
-		return;
-	gt_observe_lock();
-	hash_seq_init(&scan, services);
-	while ((service = hash_seq_search(&scan)) != NULL)
-		if (service->key.database == database)
-			(void) hash_search(services, &service->key, HASH_REMOVE, NULL);
-	gt_observe_unlock();
+	gt_observe_remove(services, database);
 }
 
 /* The table of services is full: takes out what has been unused for longest. */

@@ -106,6 +106,22 @@ gt_observe_unlock(void)
 		LWLockRelease(&observe->lock);
 }
 
+void
+gt_observe_remove(HTAB *entries, Oid database)
+{
+	HASH_SEQ_STATUS scan;
+	const Oid  *key;
+
+	if (entries == NULL)
+		return;
+	gt_observe_lock();
+	hash_seq_init(&scan, entries);
+	while ((key = hash_seq_search(&scan)) != NULL)
+		if (*key == database)
+			(void) hash_search(entries, key, HASH_REMOVE, NULL);
+	gt_observe_unlock();
+}
+
 static HTAB *
 handler_table(void)
 {
@@ -244,17 +260,8 @@ gt_handlers_stir(TimestampTz when)
 void
 gt_handlers_forget(Oid database)
 {
-	HASH_SEQ_STATUS scan;
-	GtHandlerEntry *entry;
-
-	if (observe == NULL)
-		return;
-	gt_observe_lock();
-	hash_seq_init(&scan, handlers);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		if (entry->key.database == database)
-			(void) hash_search(handlers, &entry->key, HASH_REMOVE, NULL);
-	gt_observe_unlock();
+	if (observe != NULL)
+		gt_observe_remove(handlers, database);
 }
 
 GtDatabaseEntry *

@@ -65,8 +65,8 @@ typedef struct Step
 static HTAB *counts = NULL;		/* of Count; in shared memory */
 static HTAB *changes = NULL;	/* of Change; in TopTransactionContext, like: */
 static Step *steps = NULL;
-static int64 nsteps = 0;
-static int64 steps_room = 0;
+static int	nsteps = 0;
+static int	steps_room = 0;
 
 /* ---------------------------------------------------------------- shared memory */
 
@@ -92,17 +92,7 @@ gt_quota_init(void)
 void
 gt_quota_forget(Oid database)
 {
-	HASH_SEQ_STATUS scan;
-	Count	   *count;
-
-	if (counts == NULL)
-		return;
-	gt_observe_lock();
-	hash_seq_init(&scan, counts);
-	while ((count = hash_seq_search(&scan)) != NULL)
-		if (count->key.database == database)
-			(void) hash_search(counts, &count->key, HASH_REMOVE, NULL);
-	gt_observe_unlock();
+	gt_observe_remove(counts, database);
 }
 
 static void
@@ -181,7 +171,7 @@ take_back(const Step *step)
 static void
 at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	int64		i;
+	int			i;
 
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		while (nsteps > 0 && steps[nsteps - 1].subid >= mine)
@@ -227,13 +217,7 @@ add_step(const GtQuotaKey *key, int n)
 		return;
 	}
 	if (nsteps == steps_room)
-	{
-		steps_room = Max(steps_room * 2, 64);
-		if (steps == NULL)
-			steps = MemoryContextAlloc(TopTransactionContext, steps_room * sizeof(Step));
-		else
-			steps = repalloc_huge(steps, steps_room * sizeof(Step));
-	}
+		steps = gt_more_notes(steps, &steps_room, sizeof(Step));
 	steps[nsteps++] = (Step) {*key, n, subid};
 }
 

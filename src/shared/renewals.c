@@ -477,13 +477,7 @@ gt_renewal_ended(const pg_uuid_t *id)
 		return;
 	gt_at_end(GT_AT_END_RENEWALS, at_end_of_transaction, at_end_of_subtransaction);
 	if (nended == ended_room)
-	{
-		ended_room = Max(ended_room * 2, 64);
-		if (ended == NULL)
-			ended = MemoryContextAlloc(TopTransactionContext, ended_room * sizeof(Ended));
-		else
-			ended = repalloc_huge(ended, ended_room * sizeof(Ended));
-	}
+		ended = gt_more_notes(ended, &ended_room, sizeof(Ended));
 	ended[nended].id = *id;
 	ended[nended++].subid = GetCurrentSubTransactionId();
 }
