@@ -137,6 +137,13 @@ typedef struct Busy
 	TimestampTz turns_slow;		/* when the first of the role's that is not will be slow; GT_NEVER */
 } Busy;
 
+/* Of that handler here, or of the same of its rows? */
+static bool
+is_run_of(const GtSlot *slot, const GtHandler *h)
+{
+	return slot->state != GT_SLOT_FREE && slot->handler == h->id && slot->apart == h->apart && slot->database == MyDatabaseId;
+}
+
 /* mine: who asks; NULL: somebody who runs nothing. Lock held. */
 static void
 count_busy(const GtHandler *h, const GtSlot *mine, TimestampTz now, Busy *busy)
@@ -149,7 +156,7 @@ count_busy(const GtHandler *h, const GtSlot *mine, TimestampTz now, Busy *busy)
 	for (i = 0; i < GT_SLOTS; i++)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
-		bool		same = slot->handler == h->id && slot->apart == h->apart && slot->database == MyDatabaseId;
+		bool		same = is_run_of(slot, h);
 		bool		slow = counts_as_slow(slot, now);
 		bool		unknown = !slow && slot->speed == GT_SPEED_UNKNOWN;
 
@@ -242,13 +249,8 @@ speed_now(const GtHandler *h, GtSpeed speed)
 	int			i;
 
 	for (i = 0; i < GT_MAX_WORKERS; i++)
-	{
-		GtSlot	   *slot = &gt_shared->slots[i];
-
-		if (slot->state != GT_SLOT_FREE && slot->handler == h->id && slot->apart == h->apart &&
-			slot->database == MyDatabaseId && lasts(slot, now))
+		if (is_run_of(&gt_shared->slots[i], h) && lasts(&gt_shared->slots[i], now))
 			return GT_SPEED_SLOW;
-	}
 	return speed;
 }
 
@@ -466,11 +468,10 @@ gt_slot_passes_are_full(const GtHandler *h)
 	for (i = 0; i < GT_MAX_WORKERS; i++)
 	{
 		GtSlot	   *slot = &gt_shared->slots[i];
+		bool		same = is_run_of(slot, h);
 
-		if (slot->state == GT_SLOT_FREE || slot->handler != h->id || slot->database != MyDatabaseId)
-			continue;
-		n++;
-		lasting = lasting || lasts(slot, now);
+		n += same;
+		lasting = lasting || (same && lasts(slot, now));
 	}
 	LWLockRelease(gt_shared->lock);
 	return n >= Max(gt_max_workers - 1, 1) && !lasting;

@@ -22,8 +22,9 @@ extern TimestampTz gt_slot_alone_from(void);
 extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto,
 							TimestampTz *when);
 /* Of a worker, for a pass over leases of a quick handler: its items are not known yet. */
-extern bool gt_slot_passes_are_full(const GtHandler *h);	/* it has all the runs here that it may, by others or with ours, and none lasts */
 extern bool gt_slot_reserve_pass(const GtHandler *h);
+/* Has it all the workers for such that it may have, by others or with ours, of which none lasts? */
+extern bool gt_slot_passes_are_full(const GtHandler *h);
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
 extern void gt_slot_release(void);	/* this process runs nothing */
 extern void gt_slot_run_begins(void);

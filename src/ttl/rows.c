@@ -13,7 +13,7 @@
  *
  * Whoever waits or hangs in a delete has all rows of the batch locked: so a batch is
  * cut short soon, and its rows go one by one, each for not much longer than the others
- * take; and so do those of the next minute, from the beginning, with less patience for
+ * take; and so do those of the next ten seconds, from the beginning, with less patience for
  * each that lasts.  A row that does is put aside uncharged, and tried again (aside.c) for
  * as long as a run may last.
  *

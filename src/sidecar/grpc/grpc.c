@@ -18,8 +18,6 @@
 #define COMPRESS_FROM 2048
 #define UNSENT_LIMIT (8 * 1024 * 1024)
 
-const char	grpc_too_much[] = "too much is in progress for this caller";
-
 static const GrpcMethod *methods[MAX_METHODS + 1];
 static int	method_count;
 GrpcAuthenticate grpc_authenticate;

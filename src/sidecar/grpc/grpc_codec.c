@@ -9,6 +9,8 @@
 
 #include "grpc/grpc_codec.h"
 
+const char	grpc_too_much[] = "too much is in progress for this caller";
+
 #define ALL_READERS_LIMIT ((size_t) 256 * 1024 * 1024)
 #define FIRST_SIZE (64 * 1024)	/* a frame's word on its length is not trusted beyond */
 #define KEEP_BUFFER (256 * 1024)
@@ -226,7 +228,7 @@ gzip_inflate(const uint8_t *data, size_t len, size_t max_message, const Party *p
 		if (stream.total_out == work_size && !grow_work(most))
 		{
 			*code = GRPC_RESOURCE_EXHAUSTED;
-			*why = "too much is in progress for this caller";
+			*why = grpc_too_much;
 			break;
 		}
 		stream.next_out = work + stream.total_out;

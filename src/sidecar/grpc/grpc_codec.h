@@ -46,6 +46,9 @@ extern void frame_kept(const FrameReader *reader, Frame *frame);
 /* Inside of a frame? */
 extern bool frame_partial(const FrameReader *reader);
 
+/* Why a call fails whose caller has its share of memory in use. */
+extern const char grpc_too_much[];
+
 /*
  * Inflate gzip into a buffer of its own, which the next call overwrites, and
  * which is to be no larger than what the party still has.  False: *code and *why.

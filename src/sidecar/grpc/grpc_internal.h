@@ -45,7 +45,6 @@ struct GrpcCall
 /* ---- grpc.c ---- */
 
 extern int64_t grpc_max_message;
-extern const char grpc_too_much[];
 extern GrpcAuthenticate grpc_authenticate;
 
 /* Note the method of a path in the call; false: there is none. */
