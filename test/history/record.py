@@ -16,6 +16,7 @@ transactions. Such a one had committed when its process wrote the next.
 inv and ret bracket the call: the clock offset between client and server is known to within some 50 us, and each end is
 moved outwards by it.
 """
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -320,9 +321,9 @@ class Client:
         ms = self.duration()
         if pick < 0.1:                  # what was a child's, by somebody who wants it alone
             number = self.random.choice(self.shared.children)
-        args = {"object": f"o{number}", "service": f"s{self.number}", "duration": ms * 1000,
+        args = {"object": f"o{number}", "duration": ms * 1000,
                 "cleanup": self.random.choices(("hist_row", "hist_batch", "hist_well", "hist_set", "hist_queue", None), (4, 3, 4, 3, 3, 1))[0],
-                "exclusive": False, "key": None, "parent": None, "regrant": None}
+                "exclusive": False, "parent": None}
         if pick < 0.2:
             args["exclusive"] = True
         elif pick < 0.37:               # now and then another request takes its key
@@ -333,9 +334,7 @@ class Client:
             args["parent"], args["duration"] = parent, None
         if self.random.random() < 0.2:
             args["regrant"] = 1000 * self.random.choice(DELAYS)
-        rows = self.call("grant", "EXECUTE grant_one(%s, %s, %s, %s, %s, %s, %s, %s)",
-                         (args["object"], args["service"], args["duration"] and f"{ms} ms", args["cleanup"], args["parent"],
-                          args["exclusive"], args["key"], args["regrant"] and f"{args['regrant']} us"), args)
+        rows = self.ask(**args)
         if rows and rows[0][3]:
             self.own(number, rows[0][0], rows[0][1])
             if args["parent"]:
@@ -346,6 +345,14 @@ class Client:
                 self.parent, self.kids = rows[0][0], []
                 self.shared.put_parent(self.parent)
         return rows
+
+    def ask(self, **args):
+        args = {"service": f"s{self.number}", "duration": None, "cleanup": "hist_batch", "exclusive": False, "key": None,
+                "parent": None, "regrant": None, **args}
+        us = lambda name: args[name] and f"{args[name]} us"
+        return self.call("grant", "EXECUTE grant_one(%s, %s, %s, %s, %s, %s, %s, %s)",
+                         (args["object"], args["service"], us("duration"), args["cleanup"], args["parent"], args["exclusive"],
+                          args["key"], us("regrant")), args)
 
     def create_many(self):
         rows = self.create_all([f"o{self.some_object()}" for _ in range(self.random.randrange(2, 6))], self.duration(),
@@ -390,16 +397,17 @@ class Client:
 
     # --- transactions
 
-    def transaction(self):
+    def new_transaction(self, isolation):
         self.transactions += 1
-        isolation = self.random.choice(ISOLATIONS)
-        tx = {"t": "tx", "tx": f"{self.number}.{self.transactions}", "isolation": isolation, "begin": now()}
-        self.history.append(tx)
-        self.tx = tx["tx"]
-        tx["end_inv"] = tx["end_ret"] = None
-        tx["outcome"] = "rolled back"
+        self.tx = f"{self.number}.{self.transactions}"
+        self.history.append({"t": "tx", "tx": self.tx, "isolation": isolation, "begin": now(), "end_inv": None, "end_ret": None,
+                             "outcome": "rolled back"})
+        return self.history[-1]
+
+    def transaction(self):
+        tx = self.new_transaction(self.random.choice(ISOLATIONS))
         try:
-            self.cursor.execute(f"BEGIN ISOLATION LEVEL {isolation}")
+            self.cursor.execute(f"BEGIN ISOLATION LEVEL {tx['isolation']}")
             pick = self.random.random()
             failed = self.renew_and_stay() if pick < 0.05 else self.grant_and_stay() if pick < 0.1 else \
                 self.steps(self.random.randrange(1, 5))
@@ -460,6 +468,33 @@ class Client:
             time.sleep(self.random.choice((0, 0.03, 0.15)))
             self.connect()
 
+    @contextlib.contextmanager
+    def alone(self, end):
+        """A transaction with nobody beside it who could fail it."""
+        tx = self.new_transaction("read committed")
+        self.cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        yield
+        tx["end_inv"] = now()
+        self.cursor.execute(end)
+        tx["end_ret"] = now()
+        tx["outcome"] = "committed" if end == "COMMIT" else "rolled back"
+        self.tx = None
+
+    def wanted(self):
+        """A parent expires and ends, but not its child, for somebody has that one's object. He wants it alone then: that the
+        parent has ended is known, and when it did tells for how long the child's regrant_delay keeps him from it."""
+        parent = self.ask(object="parent", duration=400000)[0][0]
+        rows = self.ask(object="wanted", parent=parent, regrant=2000000)
+        if rows is None:
+            return
+        child, fence = rows[0][:2]
+        with self.alone("ROLLBACK"):
+            self.call("fence_check", "EXECUTE fence_check(%s, %s)", ("wanted", fence), {"object": "wanted", "fence": fence, "lease": child})
+            end = time.monotonic() + 10
+            while self.is_there(parent) and time.monotonic() < end:
+                time.sleep(0.02)
+            self.ask(object="wanted", duration=100000, exclusive=True)
+
     def late(self):
         """Leases end together, whose handler takes its time over each: a worker ends and cleans one after the other, as it has
         chosen them. The last was renewed before, and what renews it commits meanwhile."""
@@ -470,22 +505,18 @@ class Client:
         ms = 400
         rows = self.create_all([f"late {n}" for n in range(8)], ms, "hist_calm")
         over, last = time.monotonic() + ms / 1000, rows[-1][1]
-        self.transactions += 1
-        tx = {"t": "tx", "tx": f"{self.number}.{self.transactions}", "isolation": "read committed", "begin": now(), "outcome": "committed"}
-        self.history.append(tx)
-        self.tx = tx["tx"]
-        self.cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        self.call("renew", "EXECUTE renew(%s, %s)", (last, "10 s"), {"lease": last, "duration": 10000000})
-        time.sleep(max(0, over + 0.2 - time.monotonic()))
-        tx["end_inv"] = now()
-        self.cursor.execute("COMMIT")
-        tx["end_ret"] = now()
-        self.tx = None
+        with self.alone("COMMIT"):
+            self.call("renew", "EXECUTE renew(%s, %s)", (last, "10 s"), {"lease": last, "duration": 10000000})
+            time.sleep(max(0, over + 0.2 - time.monotonic()))
         end = time.monotonic() + 10
         while not self.cleaned("late 6") and time.monotonic() < end:
             time.sleep(0.02)
         self.call("get", "EXECUTE get(%s)", (last,), {"lease": last})
         self.call("release", "EXECUTE release(%s, %s)", (last, False), {"lease": last, "keep": False})
+
+    def is_there(self, lease):
+        self.cursor.execute("SELECT 1 FROM gt_leases WHERE lease_id = %s", (lease,))
+        return self.cursor.fetchone() is not None
 
     def cleaned(self, name):
         self.cursor.execute("SELECT 1 FROM hist.cleaned WHERE object_id = %s", (name,))
@@ -638,6 +669,7 @@ def record(cluster, dbname, clients=8, seconds=20, besides=(), outages=None):
     left = settle(link, consumer)
     if not outages and not any(left.values()):
         consumer.late()
+        consumer.wanted()
         left = settle(link, consumer)
         for b in besides:
             b.last()
