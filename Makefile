@@ -50,6 +50,7 @@ OBJS = \
 	src/rights/rights.o \
 	src/rights/translate.o \
 	src/rights/writing.o \
+	src/handler/admit.o \
 	src/handler/beside.o \
 	src/handler/command.o \
 	src/handler/execute.o \
@@ -197,6 +198,7 @@ OUR_HEADERS = \
 	src/rights/roles.h \
 	src/rights/translate.h \
 	src/rights/writing.h \
+	src/handler/admit.h \
 	src/handler/beside.h \
 	src/handler/command.h \
 	src/handler/execute.h \

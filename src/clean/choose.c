@@ -10,7 +10,7 @@
  * served in turn, and the handlers of each: what was served longest ago comes
  * first.  A worker runs the SQL of one role only (slots.c), that of its first run.
  * The first of the handlers that it may run which has due garbage, and may be
- * started by the rules of slots.c, is chosen with as many objects as one run may
+ * started by the rules of admit.c, is chosen with as many objects as one run may
  * have.  Then the rest is looked at, until something is found that another process
  * may start now: it is told of, a role that nobody serves first.
  *
@@ -33,6 +33,7 @@
 #include "clean/cleaner.h"
 #include "clean/record.h"
 #include "clean/rows.h"
+#include "handler/admit.h"
 #include "handler/others.h"
 #include "handler/plan.h"
 #include "handler/rates.h"

@@ -17,7 +17,7 @@
  *	- the run was of an object by itself: the attempt is charged, for ever.  The
  *	  second such crash in a row of a handler pauses it.  Of several such runs that
  *	  went down together it is the one that began last, for until then the others
- *	  had done no harm; see allows() in slots.c;
+ *	  had done no harm; see gt_admits() in admit.c;
  *	- else its objects will be run by themselves, and nobody is charged;
  *	- the process was evicted (terminated from outside): the run did not happen,
  *	  and the third time in a row that is an attempt;

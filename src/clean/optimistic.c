@@ -74,6 +74,7 @@
 #include "clean/take.h"
 #include "garbage/garbage.h"
 #include "garbage/history.h"
+#include "handler/admit.h"
 #include "handler/command.h"
 #include "handler/rates.h"
 #include "handler/run.h"

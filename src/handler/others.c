@@ -12,7 +12,6 @@
 #include "miscadmin.h"
 
 #include "handler/others.h"
-#include "handler/slots.h"
 #include "shared/ids.h"
 #include "shared/shmem.h"
 

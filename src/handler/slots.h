@@ -16,21 +16,14 @@
 
 /* May another process start a run of h now? Says nothing of rates. */
 extern bool gt_slot_allows(const GtHandler *h, bool alone, TimestampTz *when);
-/* From when on a run of an object that was in a crash may start; other objects need not wait for it. */
-extern TimestampTz gt_slot_alone_from(void);
 /* May we? As gt_slot_allows(), and takes it, with the rate: the items are ours until gt_slot_release(). Some are others': they are taken out. */
 extern bool gt_slot_reserve(const GtHandler *h, bool alone, int64 *items, int *nitems, TimestampTz upto,
 							TimestampTz *when);
 /* Of a worker, for a pass over leases of a quick handler: its items are not known yet. */
 extern bool gt_slot_reserve_pass(const GtHandler *h);
-/* Has it all the workers for such that it may have, by others or with ours, of which none lasts? */
-extern bool gt_slot_passes_are_full(const GtHandler *h);
 extern void gt_slot_committed(void);	/* the items of the run before are nobody's any more */
 extern void gt_slot_release(void);	/* this process runs nothing */
 extern void gt_slot_run_begins(void);
-/* The run of this worker, which has lasted a turn, must end: it would take the last slot, or more than its role may have. */
-extern bool gt_slot_gives_back(void);
-extern GtSlot *gt_slot_own(void);	/* of a worker, or a session in gt_reclaim(); NULL: neither */
 extern void gt_slot_set_state(GtSlotState state);
 extern bool gt_foreground_enter(void);	/* false: no slot, and nothing is held to */
 extern void gt_foreground_leave(void);

@@ -7,7 +7,7 @@
  * SIGTERM to this process after that: a handler that catches its cancellation
  * loses the worker, and one that catches it and returns has failed none the less.
  * A second timer asks after each turn of a run whether it is where the slow may not
- * be (see slots.c), and cancels it there; that run did not happen, unless it does not
+ * be (see admit.c), and cancels it there; that run did not happen, unless it does not
  * heed it.
  * A session in gt_reclaim() goes the same way, and is told whose doing it is; so it
  * does where its own statement_timeout has fired, and the handler has caught that.
@@ -24,6 +24,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "handler/admit.h"
 #include "handler/slots.h"
 #include "handler/timers.h"
 #include "handler/turns.h"

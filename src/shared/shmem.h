@@ -150,6 +150,8 @@ typedef struct GtShared
 
 extern GtShared *gt_shared;		/* NULL: not preloaded */
 extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
+extern GtSlot *gt_session_slot; /* of a session in gt_reclaim(); NULL elsewhere */
+extern GtSlot *gt_slot_own(void);	/* either; NULL: neither */
 /* The entry of a database; made when `create` and there is room, else NULL. Takes the lock. */
 extern GtDatabase *gt_database(Oid database, bool create);
 
