@@ -170,6 +170,7 @@ OUR_HEADERS = \
 	src/shared/observe.h \
 	src/shared/observe_lock.h \
 	src/shared/parts.h \
+	src/shared/prepared.h \
 	src/shared/quota.h \
 	src/shared/renewals.h \
 	src/shared/renewed.h \
@@ -213,6 +214,7 @@ OUR_HEADERS = \
 	src/handler/run.h \
 	src/handler/slots.h \
 	src/handler/tally.h \
+	src/handler/timers.h \
 	src/handler/turns.h \
 	src/handler/use.h \
 	src/garbage/garbage.h \
@@ -250,6 +252,7 @@ OUR_HEADERS = \
 	src/clean/cleaner.h \
 	src/clean/crash.h \
 	src/clean/marks.h \
+	src/clean/optimistic.h \
 	src/clean/record.h \
 	src/clean/rows.h \
 	src/clean/take.h \
@@ -257,6 +260,8 @@ OUR_HEADERS = \
 	src/process/commands.h \
 	src/process/launcher.h \
 	src/process/look.h \
+	src/process/passes.h \
+	src/process/prepared.h \
 	src/process/process.h \
 	src/process/worker.h \
 	src/control/adopt.h \
