@@ -32,14 +32,6 @@ gt_busy_until(const GtCleaner *c, int handler, int64 id)
 	return Max(busy == NULL ? 0 : busy->until, c->busy_handler == handler ? c->busy_handler_until : 0);
 }
 
-static uint64
-late_here(void)
-{
-	GtDatabase *db = gt_my_database();
-
-	return db == NULL ? 0 : pg_atomic_read_u64(&db->late);
-}
-
 /* That of shared memory; NULL: there is none. Lock held. */
 static GtLongBusy *
 find_long(int64 id, uint64 late)
@@ -80,7 +72,7 @@ room_for_long(void)
 static void
 share(const GtCleaner *c, const int64 *tried, int ntried)
 {
-	uint64		late = late_here();
+	uint64		late = gt_late();
 	TimestampTz now = gt_now();
 	int			i;
 
@@ -119,7 +111,7 @@ locked_since(int64 id, TimestampTz now)
 	if (gt_my_slot == NULL || gt_shared->nlong_busy == 0)
 		return now;
 	LWLockAcquire(gt_shared->lock, LW_SHARED);
-	busy = find_long(id, late_here());
+	busy = find_long(id, gt_late());
 	/* what was not looked at for long may have been free meanwhile */
 	if (busy != NULL && now - busy->until <= busy->until - busy->since)
 		since = busy->since;
@@ -131,7 +123,7 @@ locked_since(int64 id, TimestampTz now)
 void
 gt_busy_recall(GtCleaner *c)
 {
-	uint64		late = late_here();
+	uint64		late = gt_late();
 	TimestampTz now = gt_now();
 	int			i;
 

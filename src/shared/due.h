@@ -11,6 +11,7 @@
 #include "shared/shmem.h"
 
 extern GtDatabase *gt_my_database(void);	/* cached; NULL: not preloaded */
+extern uint64 gt_late(void);		/* GtDatabase.late of that: as long as it is the same nothing came in below low ends */
 extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
 extern void gt_due_again(GtDatabase *db, TimestampTz when);	/* likewise: of leases there is nothing new */
 /*

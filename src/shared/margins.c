@@ -4,9 +4,8 @@
  *	  Renewal margins: how much of its duration a lease had left when it was renewed.
  *
  * The smallest of the last minutes is kept of each service, noted at once by whoever
- * renews, in shared memory under the lock of observe.c.  Where the table is full, what
- * was used longest ago makes room: what is whoever asks' own, if that is a good part
- * of the table already, else anybody's.
+ * renews, in shared memory under the lock of observe.c, which tells who makes room
+ * where the table is full.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +24,6 @@
 #include "shared/parts.h"
 #include "shared/shmem.h"
 
-#define SHARE			8		/* whoever has this part of a full table gets no more of it, but for what was its own */
 #define MAX_SERVICES	1000	/* whose renewal margin is kept, of all databases */
 #define SERVICE_SIZE	256
 #define MARGIN_WINDOW	(5 * USECS_PER_MINUTE)	/* the smallest margin of this one and the one before is shown */
@@ -75,30 +73,12 @@ gt_margins_forget(Oid database)
 	gt_observe_remove(services, database);
 }
 
-/* The table of services is full: takes out what has been unused for longest. */
-static void
-make_room_for_service(void)
+static GtUse
+use_of_service(const void *entry, Oid role)
 {
-	HASH_SEQ_STATUS scan;
-	Service    *service;
-	Service    *own = NULL;
-	Service    *oldest = NULL;
-	int			nown = 0;
+	const Service *service = entry;
 
-	hash_seq_init(&scan, services);
-	while ((service = hash_seq_search(&scan)) != NULL)
-	{
-		bool		is_own = service->role == GetUserId() && service->key.database == MyDatabaseId;
-
-		nown += is_own;
-		if (is_own && (own == NULL || service->used_at < own->used_at))
-			own = service;
-		if (oldest == NULL || service->used_at < oldest->used_at)
-			oldest = service;
-	}
-	if (nown >= MAX_SERVICES / SHARE)
-		oldest = own;
-	(void) hash_search(services, &oldest->key, HASH_REMOVE, NULL);
+	return (GtUse) {service->used_at, service->role == role && service->key.database == MyDatabaseId, false};
 }
 
 /* The entry of a service. Lock held. */
@@ -115,7 +95,7 @@ service_entry(const char *name)
 	if (service != NULL)
 		return service;
 	if (hash_get_num_entries(services) >= MAX_SERVICES)
-		make_room_for_service();
+		(void) gt_observe_make_room(services, use_of_service, GetUserId());
 	service = hash_search(services, &key, HASH_ENTER, NULL);
 	service->role = GetUserId();
 	service->window = 0;

@@ -32,6 +32,7 @@
 
 #include "shared/due.h"
 #include "shared/observe.h"
+#include "shared/observe_lock.h"
 #include "shared/parts.h"
 #include "shared/shmem.h"
 
@@ -122,6 +123,43 @@ gt_observe_remove(HTAB *entries, Oid database)
 	gt_observe_unlock();
 }
 
+bool
+gt_observe_make_room(HTAB *entries, GtUse (*use_of) (const void *entry, Oid asker), Oid asker)
+{
+	HASH_SEQ_STATUS scan;
+	const void *entry;
+	const void *own = NULL;
+	const void *oldest = NULL;
+	TimestampTz own_used_at = 0;
+	TimestampTz oldest_used_at = 0;
+	int			nown = 0;
+
+	hash_seq_init(&scan, entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		GtUse		use = use_of(entry, asker);
+
+		nown += use.own;
+		if (use.held)
+			continue;
+		if (use.own && (own == NULL || use.used_at < own_used_at))
+		{
+			own = entry;
+			own_used_at = use.used_at;
+		}
+		if (oldest == NULL || use.used_at < oldest_used_at)
+		{
+			oldest = entry;
+			oldest_used_at = use.used_at;
+		}
+	}
+	if (nown >= hash_get_num_entries(entries) / SHARE)
+		oldest = own;
+	if (oldest != NULL)
+		(void) hash_search(entries, oldest, HASH_REMOVE, NULL);
+	return oldest != NULL;
+}
+
 static HTAB *
 handler_table(void)
 {
@@ -152,34 +190,13 @@ gt_handler_known(int handler)
 	return find_handler(handler, HASH_FIND);
 }
 
-/* The table of handlers is full: takes out what has been unused for longest. false: the owner's are all in use. */
-static bool
-make_room(Oid owner)
+static GtUse
+use_of_handler(const void *entry, Oid owner)
 {
-	HASH_SEQ_STATUS scan;
-	GtHandlerEntry *entry;
-	GtHandlerEntry *own = NULL;
-	GtHandlerEntry *oldest = NULL;
-	int			nown = 0;
+	const GtHandlerEntry *handler = entry;
+	bool		own = handler->owner == owner && handler->key.database == MyDatabaseId;
 
-	hash_seq_init(&scan, handlers);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-	{
-		bool		is_own = entry->owner == owner && entry->key.database == MyDatabaseId;
-
-		nown += is_own;
-		if (entry->pending > 0)
-			continue;			/* its limit counts on it */
-		if (is_own && (own == NULL || entry->used_at < own->used_at))
-			own = entry;
-		if (oldest == NULL || entry->used_at < oldest->used_at)
-			oldest = entry;
-	}
-	if (nown >= GT_MAX_HANDLERS / SHARE)
-		oldest = own;
-	if (oldest != NULL)
-		(void) hash_search(handlers, &oldest->key, HASH_REMOVE, NULL);
-	return oldest != NULL;
+	return (GtUse) {handler->used_at, own, handler->pending > 0};	/* whose limit counts on it stays */
 }
 
 /* Nothing is counted as long as there is room for everybody. */
@@ -207,7 +224,8 @@ gt_handler_entry(int handler, Oid owner)
 	{
 		GtHandlerKey key;
 
-		if (observe != NULL && hash_get_num_entries(handlers) >= GT_MAX_HANDLERS && !make_room(owner))
+		if (observe != NULL && hash_get_num_entries(handlers) >= GT_MAX_HANDLERS &&
+			!gt_observe_make_room(handlers, use_of_handler, owner))
 			return NULL;
 		entry = find_handler(handler, HASH_ENTER);
 		key = entry->key;

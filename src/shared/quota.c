@@ -95,18 +95,11 @@ gt_quota_forget(Oid database)
 	gt_observe_remove(counts, database);
 }
 
-static void
-make_room(void)
+/* Whoever it is of: what was asked for longest ago goes. */
+static GtUse
+use_of_count(const void *entry, Oid asker)
 {
-	HASH_SEQ_STATUS scan;
-	Count	   *count;
-	Count	   *oldest = NULL;
-
-	hash_seq_init(&scan, counts);
-	while ((count = hash_seq_search(&scan)) != NULL)
-		if (oldest == NULL || count->used_at < oldest->used_at)
-			oldest = count;
-	(void) hash_search(counts, &oldest->key, HASH_REMOVE, NULL);
+	return (GtUse) {((const Count *) entry)->used_at, false, false};
 }
 
 static GtQuotaKey
@@ -297,7 +290,7 @@ gt_quota_counted(GtQuota *quota, int64 n, bool more)
 	gt_observe_lock();
 	count = hash_search(counts, &quota->key, HASH_FIND, NULL);
 	if (count == NULL && hash_get_num_entries(counts) >= MAX_COUNTS)
-		make_room();
+		(void) gt_observe_make_room(counts, use_of_count, InvalidOid);
 	count = hash_search(counts, &quota->key, HASH_ENTER, &found);
 	count->counted_at = count->used_at = gt_now();
 	if (!found)
