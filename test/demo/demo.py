@@ -291,7 +291,7 @@ def find_files(count):
 def main():
     demo = Demo()
     settings = {"garbagetruck.restart_grace": f"'{GRACE}s'", "log_min_messages": "warning"}
-    demo.say("garbagetruck: leases protect rows, and clean up after owners that died")
+    demo.say("garbagetruck: leases protect rows, and clean up after owners that died; one or two minutes")
     with cluster.Cluster(settings, say=demo.say) as server:
         try:
             demo.run(server)
