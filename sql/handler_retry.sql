@@ -113,7 +113,7 @@ SELECT t.state('CALL gt_reclaim(-1)');
 -- paused: expiry goes on, no attempt starts
 SELECT gt_pause('t_retry');
 SELECT gt_release(gt_lease_create('pause 1', cleanup => 't_retry'));
-SELECT gt_lease_create('pause 2', cleanup => 't_retry', duration => '1 ms') AS a \gset
+SELECT gt_lease_create('pause 2', cleanup => 't_retry', duration => '100 ms') AS a \gset
 SELECT t.until_over(:'a');
 CALL gt_reclaim() \g /dev/null
 SELECT t.cleaned();

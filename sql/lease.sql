@@ -93,7 +93,7 @@ SELECT page, cardinality(ids) FROM pages;
 SELECT t.state($$SELECT gt_lease_list(state => 'dead')$$), t.state($$SELECT gt_lease_list(max_rows => -1)$$);
 
 -- past its deadline it is over at once, whether or not a worker has come by
-SELECT gt_lease_create('lease 6', duration => '1 ms', cleanup => 't_clean') AS e \gset
+SELECT gt_lease_create('lease 6', duration => '100 ms', cleanup => 't_clean') AS e \gset
 SELECT t.until_over(:'e');
 SELECT t.fails(format('SELECT gt_renew(%L)', :'e'));
 SELECT t.fails(format('SELECT gt_fence(%L)', :'e'));
@@ -107,13 +107,13 @@ SELECT * FROM t.rows('lease 6');
 
 -- to the transaction that creates it, a lease is not over before the commit, and then it has its duration
 BEGIN;
-SELECT gt_lease_create('lease 7', duration => '20 ms') AS e \gset
-SELECT pg_sleep(0.03);
+SELECT gt_lease_create('lease 7', duration => '120 ms') AS e \gset
+SELECT pg_sleep(0.13);
 SELECT state FROM gt_lease_get(:'e');
 SELECT gt_fence(:'e') > 0 AS fence;
 COMMIT;
 SELECT t.until_over(:'e');
-SELECT expires_at - created_at >= '50 ms' AS stamped_anew FROM gt_lease_get(:'e');
+SELECT expires_at - created_at >= '250 ms' AS stamped_anew FROM gt_lease_get(:'e');
 
 -- read-only transactions: writers fail, readers work
 BEGIN READ ONLY;

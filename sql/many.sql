@@ -91,8 +91,8 @@ EXCEPTION WHEN SQLSTATE 'GT005' THEN
 END $$;
 
 -- a batch that names one object twice, and the one that it was refused on first
-SELECT gt_lease_create('held 3', exclusive => true, duration => '1 ms') AS a \gset
-SELECT gt_lease_create('held 4', exclusive => true, duration => '1 ms', request_key => 'old') AS b \gset
+SELECT gt_lease_create('held 3', exclusive => true, duration => '100 ms') AS a \gset
+SELECT gt_lease_create('held 4', exclusive => true, duration => '100 ms', request_key => 'old') AS b \gset
 SELECT t.until_over(:'a'), t.until_over(:'b');
 SELECT n, sqlstate, created, holder FROM gt_lease_grant_each('[
 	{"object_id": "held 5", "request_key": "old"},

@@ -26,10 +26,10 @@ SELECT t.cleaned();
 SELECT * FROM t.rows('parent 1');
 
 -- by expiry: over the instant the parent is
-SELECT gt_lease_create('parent 2', duration => '1 ms') AS p \gset
+SELECT gt_lease_create('parent 2', duration => '100 ms') AS p \gset
 SELECT gt_lease_create('parent 3', duration => '1 hour') AS q \gset
 BEGIN;
-SELECT gt_lease_create('parent 4', duration => '30 ms', cleanup => 't_clean') AS r \gset
+SELECT gt_lease_create('parent 4', duration => '130 ms', cleanup => 't_clean') AS r \gset
 SELECT gt_lease_create('parent 4 child', cleanup => 't_clean', parent => :'r') AS c \gset
 COMMIT;
 SELECT t.until_over(:'r');

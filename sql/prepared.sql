@@ -41,9 +41,9 @@ SELECT count(*) FROM t.p_seen WHERE object_id = 'never';
 
 -- durations count from the calls: by the commit it is over, but does not end by itself
 BEGIN;
-SELECT gt_lease_create('short', 'prepared', duration => '1 ms', cleanup => 't_pq') AS id \gset
+SELECT gt_lease_create('short', 'prepared', duration => '100 ms', cleanup => 't_pq') AS id \gset
 PREPARE TRANSACTION 'regress_p';
-SELECT pg_sleep(0.01) \g /dev/null
+SELECT pg_sleep(0.11) \g /dev/null
 COMMIT PREPARED 'regress_p';
 SELECT state FROM gt_lease_get(:'id');
 SELECT t.fails(format('SELECT gt_renew(%L)', :'id'));

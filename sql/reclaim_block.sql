@@ -35,10 +35,10 @@ SET ROLE regress_b_app;
 SELECT count(gt_release(gt_lease_create('app, own', 'rb', cleanup => 'b_app')));
 SELECT count(gt_release(gt_lease_create('app, handler of other', 'rb', cleanup => 'b_other')));
 SELECT count(gt_release(gt_lease_create('app, handler of a superuser', 'rb', cleanup => 'b_as')));
-SELECT gt_lease_create('app, run out', 'rb', cleanup => 'b_app', duration => '1 ms') AS app \gset
+SELECT gt_lease_create('app, run out', 'rb', cleanup => 'b_app', duration => '100 ms') AS app \gset
 SET ROLE regress_b_other;
 SELECT count(gt_release(gt_lease_create('other, own', 'rb', cleanup => 'b_other')));
-SELECT gt_lease_create('other, run out', 'rb', cleanup => 'b_other', duration => '1 ms') AS other \gset
+SELECT gt_lease_create('other, run out', 'rb', cleanup => 'b_other', duration => '100 ms') AS other \gset
 SELECT rb.until_over(:'other');
 SET ROLE regress_b_app;
 SELECT rb.until_over(:'app');
@@ -52,7 +52,7 @@ ROLLBACK;
 SET ROLE regress_b_app;
 DO $$ DECLARE done bigint; BEGIN CALL gt_reclaim(NULL, done); RAISE NOTICE 'done %', done; RAISE NOTICE '%', (SELECT string_agg(what, '; ' ORDER BY n) FROM rb.ran); RAISE 'undo it'; END $$;
 BEGIN;
-SELECT gt_lease_create('test', 'rb', cleanup => 'b_app', duration => '1 ms') AS test \gset
+SELECT gt_lease_create('test', 'rb', cleanup => 'b_app', duration => '100 ms') AS test \gset
 SELECT rb.until_over(:'test');
 SAVEPOINT s;
 CALL gt_reclaim(1);

@@ -52,12 +52,12 @@ SELECT t.fails($$SELECT gt_release('00000000-0000-7000-8000-000000000000', keep 
 SELECT t.fails($$SELECT gt_release(NULL, keep => true)$$);
 
 -- after the deadline a release still counts until the lease has ended
-SELECT gt_lease_create('release 6', cleanup => 't_clean', duration => '1 ms') AS a \gset
+SELECT gt_lease_create('release 6', cleanup => 't_clean', duration => '100 ms') AS a \gset
 SELECT t.until_over(:'a');
 SELECT gt_release(:'a'), gt_release(:'a');
 CALL gt_reclaim() \g /dev/null
 SELECT t.cleaned();
-SELECT gt_lease_create('release 7', cleanup => 't_clean', duration => '1 ms') AS a \gset
+SELECT gt_lease_create('release 7', cleanup => 't_clean', duration => '100 ms') AS a \gset
 SELECT t.until_over(:'a');
 SELECT gt_release(:'a', keep => true);
 CALL gt_reclaim() \g /dev/null

@@ -18,7 +18,7 @@ SELECT gt_renew(:'a', service_id => :'service') IS NOT NULL AS renewed;
 SELECT t.fails(format('SELECT gt_renew(%L, service_id => %L)', :'a', 'another'));
 
 -- many: each by itself, in input order, duplicates too
-SELECT gt_lease_create('renew 2', duration => '1 ms') AS over \gset
+SELECT gt_lease_create('renew 2', duration => '100 ms') AS over \gset
 SELECT gt_lease_create('renew 3', service_id => 'another') AS other \gset
 SELECT gt_lease_create('renew 4', parent => :'a') AS child \gset
 SELECT t.until_over(:'over');
@@ -64,10 +64,10 @@ SELECT gt_lease_update(:'r', duration => '1 hour');
 SELECT check_at < deadline AS left_alone FROM _garbagetruck.gt_lease WHERE id = :'r';
 -- it is undone with its transaction, and met by gt_reclaim() when it is over
 BEGIN;
-SELECT gt_lease_update(:'r', duration => '1 ms');
+SELECT gt_lease_update(:'r', duration => '100 ms');
 ROLLBACK;
 SELECT duration, renewals FROM gt_lease_get(:'r');
-SELECT gt_lease_update(:'r', duration => '1 ms');
+SELECT gt_lease_update(:'r', duration => '100 ms');
 SELECT t.until_over(:'r');
 SELECT t.fails(format('SELECT gt_lease_update(%L, duration => %L)', :'r', '1 hour'));
 CALL gt_reclaim() \g /dev/null
@@ -79,8 +79,8 @@ SELECT gt_lease_update(:'child', payload => '{"step": 2}');
 -- in the transaction that creates it: at the commit it has half of the shorter duration left at least
 BEGIN;
 SELECT gt_lease_create('renew 9', duration => '1 hour') AS r \gset
-SELECT gt_lease_update(:'r', duration => '40 ms');
-SELECT pg_sleep(0.05);
+SELECT gt_lease_update(:'r', duration => '140 ms');
+SELECT pg_sleep(0.15);
 SELECT gt_clock() AS before \gset
 COMMIT;
-SELECT deadline > :'before'::timestamptz + interval '35 ms' AS stamped_anew, duration FROM _garbagetruck.gt_lease WHERE id = :'r';
+SELECT deadline > :'before'::timestamptz + interval '135 ms' AS stamped_anew, duration FROM _garbagetruck.gt_lease WHERE id = :'r';

@@ -18,7 +18,7 @@ SELECT gt_lease_create('key 4', request_key => 'r') = gt_lease_create('key 4', r
 ROLLBACK;
 SELECT created FROM gt_lease_grant('key 4', request_key => 'r');
 -- once its lease is over the key is free again, and that lease has ended
-SELECT gt_lease_create('key 5', request_key => 'e', duration => '1 ms') AS a \gset
+SELECT gt_lease_create('key 5', request_key => 'e', duration => '100 ms') AS a \gset
 SELECT t.until_over(:'a');
 SELECT lease_id <> :'a' AS another, created FROM gt_lease_grant('key 5', request_key => 'e');
 SELECT t.fails(format('SELECT gt_renew(%L)', :'a'));
