@@ -32,9 +32,17 @@ gt_busy_until(const GtCleaner *c, int handler, int64 id)
 	return Max(busy == NULL ? 0 : busy->until, c->busy_handler == handler ? c->busy_handler_until : 0);
 }
 
+static uint64
+ends_here(void)
+{
+	GtDatabase *db = gt_my_database();
+
+	return db == NULL ? 0 : pg_atomic_read_u64(&db->prepared_ends);
+}
+
 /* That of shared memory; NULL: there is none. Lock held. */
 static GtLongBusy *
-find_long(int64 id, uint64 late)
+find_long(int64 id, uint64 ends)
 {
 	int			i;
 
@@ -42,7 +50,7 @@ find_long(int64 id, uint64 late)
 	{
 		GtLongBusy *busy = &gt_shared->long_busy[i];
 
-		if (busy->database == MyDatabaseId && busy->id == id && busy->late == late)
+		if (busy->database == MyDatabaseId && busy->id == id && busy->ends == ends)
 			return busy;
 	}
 	return NULL;
@@ -72,7 +80,7 @@ room_for_long(void)
 static void
 share(const GtCleaner *c, const int64 *tried, int ntried)
 {
-	uint64		late = gt_late();
+	uint64		ends = ends_here();
 	TimestampTz now = gt_now();
 	int			i;
 
@@ -92,11 +100,11 @@ share(const GtCleaner *c, const int64 *tried, int ntried)
 	for (i = 0; i < c->nbusy; i++)
 		if (c->busy[i].until >= now + LONG)
 		{
-			GtLongBusy *busy = find_long(c->busy[i].id, late);
+			GtLongBusy *busy = find_long(c->busy[i].id, ends);
 
 			if (busy == NULL)
 				busy = room_for_long();
-			*busy = (GtLongBusy) {MyDatabaseId, c->busy[i].id, late, c->busy[i].since, c->busy[i].until};
+			*busy = (GtLongBusy) {MyDatabaseId, c->busy[i].id, ends, c->busy[i].since, c->busy[i].until};
 		}
 	LWLockRelease(gt_shared->lock);
 }
@@ -111,7 +119,7 @@ locked_since(int64 id, TimestampTz now)
 	if (gt_my_slot == NULL || gt_shared->nlong_busy == 0)
 		return now;
 	LWLockAcquire(gt_shared->lock, LW_SHARED);
-	busy = find_long(id, gt_late());
+	busy = find_long(id, ends_here());
 	/* what was not looked at for long may have been free meanwhile */
 	if (busy != NULL && now - busy->until <= busy->until - busy->since)
 		since = busy->since;
@@ -123,13 +131,13 @@ locked_since(int64 id, TimestampTz now)
 void
 gt_busy_recall(GtCleaner *c)
 {
-	uint64		late = gt_late();
+	uint64		ends = ends_here();
 	TimestampTz now = gt_now();
 	int			i;
 
-	if (c->busy_late == late + 1)
+	if (c->busy_ends == ends + 1)
 		return;
-	c->busy_late = late + 1;
+	c->busy_ends = ends + 1;
 	c->nbusy = 0;
 	c->busy_handler_until = 0;
 	if (gt_my_slot == NULL || gt_shared->nlong_busy == 0)
@@ -139,7 +147,7 @@ gt_busy_recall(GtCleaner *c)
 	{
 		const GtLongBusy *busy = &gt_shared->long_busy[i];
 
-		if (busy->database == MyDatabaseId && busy->late == late && busy->until > now)
+		if (busy->database == MyDatabaseId && busy->ends == ends && busy->until > now)
 			c->busy[c->nbusy++] = (GtBusy) {busy->id, busy->since, busy->until};
 	}
 	LWLockRelease(gt_shared->lock);

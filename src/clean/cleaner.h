@@ -65,7 +65,7 @@ struct GtCleaner
 	int64		part_items[GT_MAX_ITEMS];
 
 	/* objects that others had locked, sorted */
-	uint64		busy_late;		/* GtDatabase.late, and one, when that was begun */
+	uint64		busy_ends;		/* GtDatabase.prepared_ends, and one, when that was begun */
 	int			nbusy;
 	GtBusy		busy[GT_MAX_ITEMS];
 	int			busy_handler;	/* of which more were locked than there is room for; 0: none */

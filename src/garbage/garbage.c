@@ -74,11 +74,12 @@
 
 void		(*gt_object_gone) (const GtRow *row) = NULL;
 
-/* Nobody but gt_claim() starts attempts of these: no worker is to be woken for them. */
-static void
-wake_for(const GtHandler *h, TimestampTz when)
+void
+gt_garbage_due(const GtHandler *h, TimestampTz when)
 {
-	if (!GT_KIND_IS_EXTERNAL(h->kind))
+	if (GT_KIND_IS_EXTERNAL(h->kind))
+		gt_garbage_queued_after_commit(when);
+	else
 		gt_garbage_due_after_commit(when);
 }
 
@@ -282,7 +283,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 		return;
 	}
 	gt_update(objects, row);
-	wake_for(h, due_at);
+	gt_garbage_due(h, due_at);
 }
 
 /* The same in memory, without a number, where it is to be cleaned in this very subtransaction: its row goes. */
@@ -390,7 +391,7 @@ gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at)
 	GT_SET(row, O_STATE, CharGetDatum(GT_STATE_WAITING));
 	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(due_at));
 	GT_SET(row, O_SENDS, Int32GetDatum(0));
-	wake_for(h, due_at);
+	gt_garbage_due(h, due_at);
 }
 
 /*
@@ -563,7 +564,7 @@ void
 gt_garbage_hurried(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	GT_SET(row, O_DUE_AT, TimestampTzGetDatum(gt_now()));
-	wake_for(h, GT_TIME(row, O_DUE_AT));
+	gt_garbage_due(h, GT_TIME(row, O_DUE_AT));
 	gt_history_add("redriven", row, h->name, GT_INT32(row, O_ATTEMPTS), -1, -1, NULL);
 	gt_update(objects, row);
 }

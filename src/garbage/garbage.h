@@ -27,6 +27,8 @@ extern bool gt_garbage_may_conflict(const GtRow *row);	/* one more conflict is e
  */
 extern bool gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h);
 extern bool gt_garbage_has_lapsed(const GtRow *row, TimestampTz now);	/* state c, and its time has passed */
+/* What this handler has in its queue is due then, once it is committed; a worker is woken where workers run it: others are claimed. */
+extern void gt_garbage_due(const GtHandler *h, TimestampTz when);
 extern void gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at);	/* in memory: waiting until then */
 extern void gt_garbage_pass_over_announced(GtRow *row);	/* in memory: the token that was announced is nobody's */
 extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);	/* of dead garbage */

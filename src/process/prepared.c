@@ -69,6 +69,7 @@ gt_prepared_has_ended(const GtPreparedEnd *end)
 		db->retry_at = 0;
 		LWLockRelease(gt_shared->lock);
 		pg_atomic_fetch_add_u64(&db->late, 1);
+		pg_atomic_fetch_add_u64(&db->prepared_ends, 1);
 		gt_handlers_stir(gt_now());	/* rows with a deadline that it has written */
 		gt_due_at(db, gt_now());
 	}

@@ -42,7 +42,7 @@
 #include "queue/queue.h"
 #include "rights/place.h"
 #include "rights/writing.h"
-#include "shared/after_commit.h"
+#include "shared/clock.h"
 #include "shared/counts.h"
 #include "shared/ids.h"
 #include "shared/observe.h"
@@ -63,6 +63,7 @@ typedef struct Source
 	int			allowed;		/* how many more may start; -1: not asked yet */
 	bool		ended;
 	GtLow		low;			/* of its queue */
+	bool		all;			/* all of that is looked at */
 	TimestampTz from;			/* it was begun there; what lies below comes at last */
 	bool		below;			/* that is what is looked at now */
 	bool		any;			/* something was seen in this scan */
@@ -316,7 +317,7 @@ take_next(GtTable *objects, Source *source, int max, TimestampTz now, GtRow *row
 		if (gt_low_all_is_due(&source->low, now))
 		{
 			source->from = PG_INT64_MIN;
-			source->low.looked_at = now;
+			source->all = true;
 		}
 		begin_scan(objects, source, false);
 	}
@@ -364,6 +365,8 @@ choose(GtTable *objects, List *sources, int max, TimestampTz now, GtItem *items,
 
 		if (source->scan != NULL)
 			gt_scan_end(source->scan);
+		if (source->all)
+			gt_low_looked_at_all(&source->low, now);
 		if (source->low.looked_at != 0)
 			gt_low_remember(&source->low);
 	}
@@ -465,8 +468,7 @@ claim(GtTable *objects, GtItem *item, const GtHandler *h, TimestampTz now, int64
 	row->isnull[O_FLIGHT_BEFORE] = row->isnull[O_FLIGHT_UNTIL];
 	gt_garbage_claimed(row, until, visibility);
 	gt_update(objects, row);
-	if (h->kind == GT_KIND_NOTIFY)
-		gt_garbage_due_after_commit(until); /* to be announced again */
+	gt_garbage_due(h, until);	/* to be announced again (notify), or claimed */
 }
 
 static void

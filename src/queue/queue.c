@@ -40,7 +40,7 @@
 #include "rights/may.h"
 #include "rights/rights.h"
 #include "rights/writing.h"
-#include "shared/after_commit.h"
+#include "shared/clock.h"
 #include "shared/counts.h"
 #include "table/scan.h"
 #include "ttl/ttl.h"
@@ -385,8 +385,7 @@ gt_extend(PG_FUNCTION_ARGS)
 		gt_garbage_claimed(&token.row, until, visibility);
 		gt_update(&objects, &token.row);
 		gt_commit_flushed();	/* until then the caller relies on it */
-		if (token.h->kind == GT_KIND_NOTIFY)
-			gt_garbage_due_after_commit(until);
+		gt_garbage_due(token.h, until);
 	}
 	gt_close(&objects);
 	PG_RETURN_BOOL(result);

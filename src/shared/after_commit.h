@@ -17,5 +17,7 @@
  */
 extern void gt_due_after_commit(TimestampTz when);
 extern void gt_garbage_due_after_commit(TimestampTz when);	/* and of leases there is nothing new */
+extern void gt_garbage_queued_after_commit(TimestampTz when);	/* likewise, and nobody is to be woken: who looks for it comes by himself */
+extern void gt_wake_after_commit(TimestampTz when);	/* the work is in none of our queues */
 
 #endif

@@ -42,6 +42,7 @@ TimestampTz gt_worker_later = GT_NEVER;
 
 /* what this transaction will have done when it commits */
 static TimestampTz pending_due = GT_NEVER;
+static TimestampTz pending_queued = GT_NEVER;	/* the same in a queue of which a low end is remembered */
 static TimestampTz pending_news = GT_NEVER; /* the same without garbage */
 static TimestampTz pending_later = GT_NEVER;	/* of a worker: the earliest that is not due at once */
 
@@ -169,7 +170,7 @@ gt_due_again(GtDatabase *db, TimestampTz when)
 static void
 forget_pending(void)
 {
-	pending_due = pending_news = pending_later = GT_NEVER;
+	pending_due = pending_queued = pending_news = pending_later = GT_NEVER;
 }
 
 static void
@@ -180,7 +181,9 @@ at_end_of_transaction(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			db = pending_due != GT_NEVER ? gt_my_database() : NULL;
+			db = pending_due != GT_NEVER || pending_queued != GT_NEVER ? gt_my_database() : NULL;
+			if (db != NULL && pending_queued < gt_now() - GT_LATE)
+				pg_atomic_fetch_add_u64(&db->late, 1);
 			if (db != NULL)
 				tell_news(db, pending_news);
 			if (db != NULL && gt_my_slot != NULL)
@@ -194,7 +197,7 @@ at_end_of_transaction(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PREPARE:
 			/* who commits it wakes them: process/prepared.c */
-			if (pending_due != GT_NEVER)
+			if (pending_due != GT_NEVER || pending_queued != GT_NEVER)
 				(void) gt_prepared_mine();
 			forget_pending();
 			break;
@@ -217,7 +220,7 @@ want_callback(void)
 
 /* What an aborted subtransaction has asked for costs one look in vain. */
 void
-gt_garbage_due_after_commit(TimestampTz when)
+gt_wake_after_commit(TimestampTz when)
 {
 	if (gt_my_slot != NULL && when < pending_later && when > gt_now())
 		pending_later = when;
@@ -226,6 +229,23 @@ gt_garbage_due_after_commit(TimestampTz when)
 		pending_due = when;
 		(void) gt_my_database();	/* the entry must not have to be made in the callback */
 	}
+}
+
+void
+gt_garbage_queued_after_commit(TimestampTz when)
+{
+	if (when < pending_queued && want_callback())
+	{
+		pending_queued = when;
+		(void) gt_my_database();
+	}
+}
+
+void
+gt_garbage_due_after_commit(TimestampTz when)
+{
+	gt_garbage_queued_after_commit(when);
+	gt_wake_after_commit(when);
 }
 
 void

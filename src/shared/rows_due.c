@@ -271,7 +271,7 @@ gt_rows_due_after_commit(int ttl, TimestampTz deadline, TimestampTz due)
 	if (due >= t->due)
 		return;
 	t->due = due;
-	gt_garbage_due_after_commit(due);
+	gt_wake_after_commit(due);
 }
 
 void
@@ -279,5 +279,5 @@ gt_rows_stir(TimestampTz when)
 {
 	gt_at_end(GT_AT_END_ROWS, at_end_of_transaction, NULL);
 	stirred = Min(stirred, when);
-	gt_garbage_due_after_commit(when);
+	gt_wake_after_commit(when);
 }

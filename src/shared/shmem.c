@@ -67,6 +67,7 @@ startup(void)
 		{
 			pg_atomic_init_u64(&gt_shared->databases[i].next_due, GT_NEVER);
 			pg_atomic_init_u64(&gt_shared->databases[i].late, 0);
+			pg_atomic_init_u64(&gt_shared->databases[i].prepared_ends, 0);
 			pg_atomic_init_u64(&gt_shared->databases[i].lease_horizon, (uint64) GT_NOWHERE);
 			pg_atomic_init_u64(&gt_shared->databases[i].lease_beyond, (uint64) GT_NEVER);
 			pg_atomic_init_u64(&gt_shared->databases[i].lease_news, 0);

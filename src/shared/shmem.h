@@ -30,6 +30,7 @@ typedef struct GtDatabase
 	Oid			oid;			/* InvalidOid: free.  Written under GtShared.lock */
 	pg_atomic_uint64 next_due;	/* gt_clock() time of the earliest work, GT_NEVER: none; see gt_due_at() */
 	pg_atomic_uint64 late;		/* commits so long after what they wrote that it may lie below all low ends */
+	pg_atomic_uint64 prepared_ends; /* prepared transactions that have ended: of them, and of what they had locked */
 	/* from here on all is 0 of a database that is new */
 	Oid			started;		/* the gt__start that has this server run: the two below are valid, and only grow; else InvalidOid. Under lock */
 	TimestampTz started_at;		/* S */
@@ -116,7 +117,7 @@ typedef struct GtLongBusy
 {
 	Oid			database;		/* InvalidOid: free */
 	int64		id;				/* cleanup id */
-	uint64		late;			/* GtDatabase.late then: worth nothing once that has changed */
+	uint64		ends;			/* GtDatabase.prepared_ends then: worth nothing once that has changed */
 	TimestampTz since;
 	TimestampTz until;			/* it is passed over */
 } GtLongBusy;

@@ -6,10 +6,10 @@
  * The entries of what has been ended or cleaned stay at the low end of an index
  * until they are vacuumed, and one long snapshot elsewhere keeps them there.  So it
  * is remembered from where on there was anything.  All of it is looked at once in
- * a while, and where nothing would be found else: what was slow to commit may have
- * come in below; so has what a prepared transaction wrote, which may be days old
- * (GtDatabase.late tells of its end).  But no more often than in proportion to what
- * such a look costs.
+ * a while, and where nothing would be found else; and where something has come in
+ * below: what was committed over a second after it was due, and what a prepared
+ * transaction wrote, which may be days old (GtDatabase.late tells of both).  But no more
+ * often than in proportion to what such a look costs.
  *
  * Workers share what they know, in GtShared.lows under GtShared.lock: where many
  * roles wait one is there for a few passes only, and would begin each time with a
@@ -172,5 +172,5 @@ void
 gt_low_found(GtLow *low, TimestampTz from, TimestampTz first, TimestampTz began)
 {
 	/* what commits meanwhile was written a moment ago */
-	low->low = Max(from, Min(first, began - USECS_PER_SEC));
+	low->low = Max(from, Min(first, began - GT_LATE));
 }

@@ -215,6 +215,20 @@ $node->safe_psql('postgres', q{
 $node->safe_psql('postgres', 'REINDEX TABLE _garbagetruck.gt_lease');
 cleaned($node, 'postgres', 'beside 1 beside 2 beside 3 between brief brief lease kept waiting long others spared unseen', 'after a REINDEX they look at all of it');
 
+# What is committed seconds after it was due does not wait for all that came meanwhile.
+$node->safe_psql('postgres', q{TRUNCATE cleaned; SELECT gt_handler_create('steady', 'sql', 'SELECT public.clean($1, $8), pg_sleep(0.01)', concurrency => 1)});
+$holder = $node->background_psql('postgres');
+$holder->query_safe(q{BEGIN; SELECT gt_release(gt_lease_create('late', cleanup => 'steady'))});
+$node->safe_psql('postgres', q{SELECT gt_release_many(gt_lease_create_many(array_agg('steady ' || n), cleanup => 'steady')) FROM generate_series(1, 3000) n});
+$node->safe_psql('postgres', 'SELECT pg_sleep(3)');
+$holder->query_safe('COMMIT');
+$holder->quit;
+$before = $node->safe_psql('postgres', 'SELECT max(n) FROM cleaned');
+is(eventually($node, 'postgres', q{SELECT count(*) FROM cleaned WHERE id = 'late'}, '1'), '1', 'garbage that is committed late is cleaned');
+cmp_ok($node->safe_psql('postgres', q{SELECT n FROM cleaned WHERE id = 'late'}) - $before, '<', 300, 'and does not wait behind what came meanwhile');
+$node->safe_psql('postgres', q{SELECT gt_pause('steady')});
+$node->safe_psql('postgres', q{SELECT count(gt_ack(cleanup_id, attempts)) FROM gt_garbage WHERE handler = 'steady'});
+
 # Whoever goes through many leases of one object, or much garbage, has one row in memory at a time.
 reload_and_see($node, 'garbagetruck.databases', '');
 $node->safe_psql('postgres', q{
