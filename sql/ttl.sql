@@ -145,6 +145,21 @@ SELECT gt_release(:'lease');
 CALL gt_reclaim();
 SELECT count(*) FROM r.t WHERE id < 10;
 
+-- an object of which only a regrant_delay is left keeps no row, and that lasts
+CREATE TABLE r.regrant (id int PRIMARY KEY, expires_at timestamptz);
+SELECT gt_ttl_create('r.regrant', 'expires_at', 'r_files', create_index => true);
+SELECT count(gt_lease_create(i::text, 'r.regrant', duration => '1 ms', regrant_delay => '1 hour')) FROM generate_series(1, 2) i;
+SELECT pg_sleep(0.01) \g /dev/null
+CALL gt_reclaim();
+SELECT count(*) FROM gt_leases WHERE object_type = 'r.regrant';
+INSERT INTO r.regrant SELECT i, '2020-01-01' FROM generate_series(1, 3) i;
+CALL gt_reclaim();
+SELECT count(*) FROM r.regrant;
+SELECT object_id, handler, gt_ack(cleanup_id, attempts) FROM gt_garbage WHERE object_type = 'r.regrant' ORDER BY 1;
+SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "1", "object_type": "r.regrant", "exclusive": true}, {"object_id": "3", "object_type": "r.regrant", "exclusive": true}]');
+SELECT count(gt_release(lease_id)) FROM gt_leases WHERE object_type = 'r.regrant';
+SELECT gt_ttl_drop('r.regrant');
+
 -- rows that cannot be deleted
 CREATE TABLE r.refers (id int REFERENCES r.t);
 CREATE FUNCTION r.keep() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -194,6 +209,42 @@ SELECT count(*), bool_and(id IN (SELECT id FROM r.refers_to_many)) FROM r.many;
 SELECT count(*), count(DISTINCT object_id), bool_and(error ~ '23503') FROM gt_garbage WHERE object_type = 'r.many';
 SELECT rows_removed, failures FROM gt_ttls WHERE table_name = 'r.many'::regclass;
 DROP TABLE r.refers_to_many, r.many;
+-- a row whose trigger meets a conflict each time, or asks for time, puts off no other
+CREATE TABLE r.later (id int PRIMARY KEY, expires_at timestamptz, note text);
+CREATE FUNCTION r.later() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.note = 'conflict' THEN RAISE 'somebody was there' USING ERRCODE = '40001'; END IF;
+	IF OLD.note = 'snooze' THEN PERFORM gt_snooze('1 hour', 'not yet'); END IF;
+	RETURN OLD;
+END $$;
+CREATE TRIGGER later BEFORE DELETE ON r.later FOR EACH ROW EXECUTE FUNCTION r.later();
+SELECT gt_ttl_create('r.later', 'expires_at', create_index => true);
+INSERT INTO r.later SELECT i, '2020-01-01', CASE i WHEN 5 THEN 'conflict' WHEN 30 THEN 'snooze' END FROM generate_series(1, 50) i;
+CALL gt_reclaim();
+SELECT id FROM r.later ORDER BY id;
+CALL gt_reclaim();
+SELECT object_id, attempts, error, next_attempt_at > gt_clock() + interval '50 minutes' AS snoozed FROM gt_garbage WHERE object_type = 'r.later' ORDER BY 1;
+SELECT failures FROM gt_ttls WHERE table_name = 'r.later'::regclass;
+DROP TABLE r.later;
+-- in a block that has more subtransactions than a process keeps in mind
+CREATE TABLE r.deep (id int PRIMARY KEY, expires_at timestamptz, note text);
+CREATE TRIGGER keep BEFORE DELETE ON r.deep FOR EACH ROW EXECUTE FUNCTION r.keep();
+SELECT gt_ttl_create('r.deep', 'expires_at', create_index => true);
+INSERT INTO r.deep SELECT i, '2020-01-01', CASE i WHEN 5 THEN 'raise' END FROM generate_series(1, 50) i;
+BEGIN;
+DO $$ BEGIN
+	FOR i IN 1 .. 70 LOOP
+		BEGIN
+			INSERT INTO r.deep VALUES (1000 + i, NULL);
+		EXCEPTION WHEN unique_violation THEN NULL;
+		END;
+	END LOOP;
+END $$;
+CALL gt_reclaim();
+SELECT string_agg(id::text, ' ') FROM r.deep WHERE id < 1000;
+SELECT object_id, error FROM gt_garbage WHERE object_type = 'r.deep';
+ROLLBACK;
+DROP TABLE r.deep;
 
 -- what is missing suspends it, until it is there again
 INSERT INTO r.t (id, expires_at) VALUES (1, '2020-01-01');

@@ -19,6 +19,27 @@
 #include "shared/counts.h"
 #include "table/relations.h"
 
+/* There is one of this name. That it was leased is over and remembered for a while only (regrant_at): it gives its place to this one. */
+static bool
+take_place(GtTable *objects, GtRow *row)
+{
+	Datum		key[2];
+	GtRow		here;
+
+	key[0] = row->v[O_OBJECT_ID];
+	key[1] = row->v[O_OBJECT_TYPE];
+	if (gt_fetch_lock(objects, GT_OBJECT_PKEY, 2, key, &here, LockTupleExclusive, true) != GT_LOCKED ||
+		GT_CHAR(&here, O_STATE) != GT_STATE_FORGOTTEN)
+		return false;
+	row->tid = here.tid;
+	row->xmin = here.xmin;
+	row->v[O_FENCE] = here.v[O_FENCE];
+	row->v[O_REGRANT_AT] = here.v[O_REGRANT_AT];
+	row->isnull[O_REGRANT_AT] = here.isnull[O_REGRANT_AT];
+	gt_update(objects, row);
+	return true;
+}
+
 bool
 gt_garbage_born(GtTable *objects, const GtBirth *birth)
 {
@@ -45,7 +66,7 @@ gt_garbage_born(GtTable *objects, const GtBirth *birth)
 		GT_SET(&row, O_STEPS, Int32GetDatum(1));
 		GT_SET(&row, O_ERROR, gt_error_text(birth->error));
 	}
-	if (!gt_insert_if_free(objects, &row, GT_OBJECT_PKEY))
+	if (!gt_insert_if_free(objects, &row, GT_OBJECT_PKEY) && !take_place(objects, &row))
 		return false;
 	gt_observe_gauges(0, 1, 0);
 	if (birth->error != NULL)

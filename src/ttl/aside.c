@@ -24,12 +24,13 @@
 #include "utils/timestamp.h"
 
 #include "base/workers.h"
+#include "garbage/garbage.h"
 #include "garbage/objects.h"
 #include "handler/failures.h"
 #include "handler/run.h"
 #include "handler/tally.h"
 #include "handler/turns.h"
-#include "shared/after_commit.h"
+#include "shared/clock.h"
 #include "shared/counts.h"
 #include "shared/rows_due.h"
 #include "ttl/batch.h"
@@ -53,8 +54,8 @@ hand_over(GtTable *objects, GtItem *item, const GtBatch *b)
 		return;
 	birth.handler = b->cleaner->id;
 	birth.due_at += b->cleaner->grace;
-	if (gt_garbage_born(objects, &birth) && !GT_KIND_IS_EXTERNAL(b->cleaner->kind))
-		gt_due_after_commit(birth.due_at);
+	if (gt_garbage_born(objects, &birth))
+		gt_garbage_due(b->cleaner, birth.due_at);
 }
 
 static void

@@ -29,9 +29,10 @@
 #include "utils/timestamp.h"
 
 #include "base/point.h"
+#include "garbage/garbage.h"
 #include "garbage/objects.h"
 #include "handler/use.h"
-#include "shared/after_commit.h"
+#include "shared/clock.h"
 #include "table/scan.h"
 #include "table/versions.h"
 #include "ttl/batch.h"
@@ -143,6 +144,20 @@ typedef enum
 	NOTHING, ASIDE, SOMETHING	/* stands for it because it could not be deleted, and is tried by itself; or is an object of its name */
 } Standing;
 
+/* Has somebody a lease on the object of this name, or is about to? */
+static bool
+is_leased(Datum type, Datum id)
+{
+	Datum		key[2] = {type, id};
+	GtTable		leases;
+	bool		found;
+
+	gt_open(&leases, GT_LEASE, AccessShareLock);
+	found = gt_is_there(&leases, GT_LEASE_OBJECT, 2, key);
+	gt_close(&leases);
+	return found;
+}
+
 /* What is there by the name of a row? */
 static Standing
 standing_for(Look *look, const GtVictim *v)
@@ -157,10 +172,11 @@ standing_for(Look *look, const GtVictim *v)
 	key[1] = CStringGetTextDatum(b->ttl->type);
 	if (!gt_is_there(&look->objects, GT_OBJECT_PKEY, 2, key))
 		return NOTHING;
-	if (gt_fetch(&look->objects, GT_OBJECT_PKEY, 2, key, &row) && !row.isnull[O_HANDLER] &&
-		GT_INT32(&row, O_HANDLER) == b->ttl->id)
+	if (!gt_fetch(&look->objects, GT_OBJECT_PKEY, 2, key, &row))
+		return SOMETHING;
+	if (!row.isnull[O_HANDLER] && GT_INT32(&row, O_HANDLER) == b->ttl->id)
 		return ASIDE;
-	return SOMETHING;
+	return GT_CHAR(&row, O_STATE) == GT_STATE_FORGOTTEN && !is_leased(key[1], key[0]) ? NOTHING : SOMETHING;
 }
 
 /* In the memory of the body. */
@@ -355,8 +371,8 @@ make_garbage(Look *look)
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("there is an object of that name since a moment ago")));
 	}
-	if (b->n > 0 && !GT_KIND_IS_EXTERNAL(b->cleaner->kind))
-		gt_due_after_commit(due_at);
+	if (b->n > 0)
+		gt_garbage_due(b->cleaner, due_at);
 }
 
 /* Locks them and finds out what is wanted. */

@@ -73,6 +73,8 @@ typedef struct State
 	int			nparts;
 	Part		parts[MAX_PARTS];
 	TimestampTz began;
+	int			tries;			/* subtransactions, */
+	bool		overflow;		/* of which this transaction, somebody's block, had too many before */
 	int64		lost;			/* us that rows have taken which last */
 	int64		patience;		/* us that one may, as the first of those that go one by one */
 	bool		suspect;		/* some have lasted lately */
@@ -118,6 +120,7 @@ try(State *s, GtItem *item)
 	b->at = -1;
 	b->over = 0;
 	memset(item, 0, sizeof(GtItem));
+	s->tries++;
 	b->may_last = b->by_row && s->suspect ? s->patience : MAX_BATCH;
 	b->suspect = s->suspect;
 	gt_run_body(&ttl->h, item, s->run->in_block, gt_batch_run, b);
@@ -233,21 +236,30 @@ cut_short(State *s, const Part *part, int64 took)
 	gt_rows_set_patience(s->run->ttl->id, s->patience, true);
 }
 
-/* A try failed, by an error of one of its rows. */
+/* Is it nobody's fault, and yet of one row: a conflict that its triggers meet, or that they asked for time (gt_snooze)? */
+static bool
+is_put_off(const GtItem *item)
+{
+	return item->excused && (item->excuse == GT_EXCUSE_CONFLICT || item->retry_after >= 0);
+}
+
+/* A try failed, by an error of one of its rows; or was put off by one. */
 static void
-blame(State *s, const Part *part, const char *error)
+blame(State *s, const Part *part, const GtItem *item)
 {
 	GtBatch    *b = &s->batch;
 
-	s->error = error;
+	if (!item->excused)
+		s->error = item->error;
 	if (b->at == 0 && part->n == 1 && is_described(&b->victims[0]))
 	{
 		GtItem		told;
 
 		describe(&told, s->run->ttl, b);
-		told.error = (char *) error;
-		gt_run_log_failure(&s->run->ttl->h, &told, 1);
-		put_aside(s, &b->victims[0], error, false);
+		told.error = item->error;
+		if (!item->excused)
+			gt_run_log_failure(&s->run->ttl->h, &told, 1);
+		put_aside(s, &b->victims[0], item->excused ? NULL : item->error, false);
 	}
 	else if (b->at >= 0 && (part->n > 1 || !part->by_row))
 		leave_out(s, part, true);
@@ -274,17 +286,17 @@ judge(State *s, const Part *part, GtItem *item)
 {
 	GtBatch    *b = &s->batch;
 
-	if (item->excused)
+	if (item->excused && !is_put_off(item))
 	{
 		s->stopped = true;
-		s->again = gt_now() + (item->retry_after >= 0 ? item->retry_after : SOON);
+		s->again = gt_now() + SOON;
 		if (item->cut_short)
 			gt_batch_set_limit(s->run->ttl->id, Max(b->n / 2, 1));
 	}
 	else if (!item->done && item->timed_out)
 		cut_short(s, part, item->took);
 	else if (!item->done)
-		blame(s, part, item->error);
+		blame(s, part, item);
 	else if (b->why != NULL || b->locked_out)
 		s->stopped = true;
 	else if (b->keep)
@@ -368,6 +380,7 @@ prepare(State *s, GtRowsRun *run)
 	memset(&run->seen, 0, sizeof(run->seen));
 	s->run = run;
 	s->began = gt_now();
+	s->overflow = MyProc->subxidStatus.count >= GT_MAX_SQL_ITEMS;
 	s->left_from = GT_NEVER;
 	wary = gt_rows_wary(ttl->id, &s->patience);
 	b->ttl = ttl;
@@ -386,6 +399,14 @@ prepare(State *s, GtRowsRun *run)
 	s->lags = palloc((b->limit + 1) * sizeof(int64));
 }
 
+/* Is there time, and may the transaction have one more subtransaction? */
+static bool
+may_try(const State *s)
+{
+	return s->tries < GT_MAX_SQL_ITEMS && (s->overflow || MyProc->subxidStatus.count < GT_MAX_SQL_ITEMS) &&
+		gt_now() < s->began + MAX_US;
+}
+
 void
 gt_rows_run(GtRowsRun *run)
 {
@@ -398,7 +419,7 @@ gt_rows_run(GtRowsRun *run)
 
 	prepare(&s, run);
 	try(&s, &item);
-	s.full = s.batch.full || (!item.done && !item.excused);
+	s.full = s.batch.full || (!item.done && (!item.excused || is_put_off(&item)));
 	s.next = s.batch.next;
 	s.awake = s.batch.awake;
 	s.busy = s.batch.busy > 0 || s.batch.locked_out;
@@ -408,7 +429,7 @@ gt_rows_run(GtRowsRun *run)
 	part.n = s.batch.n;
 	part.by_row = s.batch.by_row;
 	judge(&s, &part, &item);
-	while (s.nparts > 0 && !s.stopped && MyProc->subxidStatus.count < GT_MAX_SQL_ITEMS && gt_now() < s.began + MAX_US)
+	while (s.nparts > 0 && !s.stopped && may_try(&s))
 	{
 		part = next_part(&s);
 		MemoryContextReset(s.batch.context);
