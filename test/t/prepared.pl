@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $node = truck('prepared', 'max_prepared_transactions = 20', "garbagetruck.naptime = '60s'");
+my $node = truck('prepared', 'max_prepared_transactions = 40', "garbagetruck.naptime = '60s'");
 set_up($node);
 my $sql = sub { return $node->safe_psql('postgres', shift) };
 my $prepared = sub { my ($gid, $work) = @_; $sql->("BEGIN; $work; PREPARE TRANSACTION '$gid'"); return };
@@ -162,6 +162,32 @@ $sql->(q{INSERT INTO visit VALUES (4, now())});
 $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit') or die 'no row is deleted';
 $sql->(q{COMMIT PREPARED 'more rows'});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM visit'), 'after a restart, too');
+
+# Thirty with work of every kind, through kill -9 of the server: of those that commit all of it is there, of the others nothing.
+$sql->(q{TRUNCATE cleaned;
+	SELECT gt_handler_create('claimed', 'queue', concurrency => 100);
+	SELECT gt_release(gt_lease_create('claim ' || i, cleanup => 'claimed')), gt_lease_create('release ' || i, cleanup => 'clean'),
+		gt_lease_create('renew ' || i, duration => '1 hour') FROM generate_series(1, 30) i;
+	INSERT INTO visit SELECT i, now() + interval '1 hour' FROM generate_series(101, 130) i});
+$sql->(q{SELECT count(gt_renew(lease_id)) FROM gt_leases WHERE object_id LIKE 'renew%'}) for 1 .. 2;
+$sql->(join ';', map { my $row = 100 + $_; "BEGIN; SELECT gt_lease_create('create $_', duration => '10 ms', cleanup => 'clean');
+	SELECT gt_release(lease_id) FROM gt_leases WHERE object_id = 'release $_';
+	SELECT gt_renew(lease_id) FROM gt_leases WHERE object_id = 'renew $_';
+	SELECT count(*) FROM gt_claim(visibility => '1 hour', cleanup_ids => ARRAY(SELECT cleanup_id FROM gt_garbage WHERE object_id = 'claim $_'));
+	UPDATE visit SET expires_at = now() - interval '1 hour' WHERE id = $row; INSERT INTO visit VALUES ($row + 100, now());
+	PREPARE TRANSACTION 'many $_'" } 1 .. 30);
+$node->stop('immediate');
+$node->start;
+is($sql->('SELECT count(*) FROM pg_prepared_xacts'), '30', 'thirty are open');
+$sql->(join ';', map { ($_ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED 'many $_'" } 1 .. 30);
+is(eventually($node, 'postgres', 'SELECT count(*), count(DISTINCT id), bool_and(substring(id from \'\d+\')::int % 2 = 1) FROM cleaned', '30|30|t'), '30|30|t', 'what was created and released is cleaned up');
+is(eventually($node, 'postgres', 'SELECT count(*), bool_and(id % 2 = 0 AND id <= 130) FROM visit', '15|t'), '15|t', 'rows have gone');
+is($sql->(q{SELECT state, count(*), bool_and((substring(object_id from '\d+')::int % 2 = 1) = (state = 'claimed')) FROM gt_garbage GROUP BY 1 ORDER BY 1}), "claimed|15|t\nwaiting|15|t", 'claims are made');
+is($sql->(q{SELECT count(gt_ack(cleanup_id, 1)) FILTER (WHERE state = 'claimed') FROM gt_garbage}), '15', 'and are answered');
+is($sql->(q{SELECT count(*) FROM gt_claim(max_items => 100)}), '15', 'the others can be claimed');
+is($sql->(q{SELECT count(*) FILTER (WHERE object_id LIKE 'release%'), count(*) FILTER (WHERE object_id LIKE 'renew%' AND state = 'active'), count(*) FROM gt_leases}), '15|30|45', 'leases are held');
+is($sql->(q{SELECT (SELECT value FROM gt_metrics() WHERE name = 'garbagetruck_leases'), (SELECT count(*) FROM gt_check())}), '45|0', 'and counted, and nothing contradicts itself');
+$sql->(q{SELECT count(gt_ack(cleanup_id, attempts)) FROM gt_garbage; SELECT count(gt_release(lease_id)) FROM gt_leases; DELETE FROM visit});
 
 # What gt_reclaim has deleted in one is in the metrics once that is committed, and not before.
 my $rows = q{SELECT string_agg(value::text, ' ' ORDER BY name) FROM gt_metrics() WHERE name IN ('garbagetruck_ttl_rows_total', 'garbagetruck_ttl_lag_seconds_count')};
