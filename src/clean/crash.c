@@ -80,6 +80,7 @@
 #include "shared/rows_due.h"
 #include "shared/shmem.h"
 #include "table/records.h"
+#include "table/scan.h"
 #include "ttl/ttl.h"
 
 #define MAX_CRASHES 2			/* in a row, of runs alone: the handler is paused */
@@ -310,7 +311,7 @@ static List *
 dead_records(GtCleaner *c, GtTable *runs)
 {
 	List	   *result = NIL;
-	GtScan	   *scan = gt_scan_begin(runs, GT__RUN_PKEY, 0, NULL);
+	GtScan	   *scan = gt_scan_begin_once(runs, GT__RUN_PKEY);
 	GtRow		row;
 
 	while (gt_scan_next(scan, &row))

@@ -26,6 +26,7 @@
 #include "shared/ids.h"
 #include "shared/shmem.h"
 #include "table/records.h"
+#include "table/scan.h"
 #include "table/table.h"
 #include "table/versions.h"
 
@@ -281,7 +282,7 @@ gt_clean_is_careful(GtCleaner *c, int handler)
 	bool		careful = false;
 
 	gt_open(&runs, GT__RUN, AccessShareLock);
-	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);
+	scan = gt_scan_begin_once(&runs, GT__RUN_PKEY);
 	while (!careful && gt_scan_next(scan, &row))
 		careful = GT_INT32(&row, RUN_HANDLER) == handler && GT_INT64(&row, RUN_WORKER) != c->serial &&
 			(gt_record_is_careful(&row) ||
@@ -303,7 +304,7 @@ gt_clean_add_unjudged(GtCleaner *c, int64 **items, int *nitems)
 	if (db != NULL ? !db->unjudged : c->unrecorded)
 		return;
 	gt_open(&runs, GT__RUN, AccessShareLock);
-	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);
+	scan = gt_scan_begin_once(&runs, GT__RUN_PKEY);
 	while (gt_scan_next(scan, &row))
 	{
 		if (GT_INT64(&row, RUN_WORKER) == c->serial)

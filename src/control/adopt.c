@@ -27,6 +27,7 @@
 #include "rights/roles.h"
 #include "shared/due.h"
 #include "shared/shmem.h"
+#include "table/scan.h"
 
 static bool adopting = false;	/* this transaction has made a copy an original */
 static SubTransactionId adopting_subid;
@@ -134,7 +135,7 @@ forget_runs(void)
 	GtScan	   *scan;
 
 	gt_open(&runs, GT__RUN, RowExclusiveLock);
-	scan = gt_scan_begin(&runs, GT__RUN_PKEY, 0, NULL);
+	scan = gt_scan_begin_once(&runs, GT__RUN_PKEY);
 	while (gt_scan_next(scan, &row))
 		if (gt_lock(&runs, &row, LockTupleExclusive, false) == GT_LOCKED)
 			gt_delete(&runs, &row);

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "access/stratnum.h"
 #include "common/pg_prng.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -25,19 +24,21 @@
 #include "handler/tally.h"
 #include "shared/shmem.h"
 #include "table/records.h"
+#include "table/scan.h"
 
 #define ENOUGH_ROWS		16		/* of sessions, for one handler */
 
-/* Locks one of the handler's rows whose number is at least `from`; *n: how many were seen. */
+/* Locks one of the handler's rows of sessions up to that number; *n: how many were seen. Newest versions come first. */
 static bool
-lock_row_from(GtTable *tallies, int handler, int from, GtRow *row, int *n)
+lock_row_upto(GtTable *tallies, int handler, int number, GtRow *row, int *n)
 {
 	Datum		key = Int32GetDatum(handler);
-	GtScan	   *scan = gt_scan_begin_bound(tallies, GT__TALLY_PKEY, 1, &key, BTGreaterEqualStrategyNumber,
-										   Int32GetDatum(from));
+	GtScan	   *scan = gt_scan_begin_range(tallies, GT__TALLY_PKEY, 1, &key, Int32GetDatum(GT_MAX_WORKERS - 1),
+										   Int32GetDatum(number));
 	bool		locked = false;
 
 	*n = 0;
+	gt_scan_backward(scan);
 	while (!locked && gt_scan_next(scan, row))
 	{
 		(*n)++;
@@ -69,8 +70,8 @@ find_row(GtTable *tallies, int handler, GtRow *row, bool *is_new)
 	{
 		slot = (int) pg_prng_uint64_range(&pg_global_prng_state, GT_MAX_WORKERS, PG_INT32_MAX);
 		/* from a place of our own on: so that not all of us begin with the same row */
-		if (lock_row_from(tallies, handler, slot, row, &n) ||
-			lock_row_from(tallies, handler, GT_MAX_WORKERS, row, &n))
+		if (lock_row_upto(tallies, handler, slot, row, &n) ||
+			lock_row_upto(tallies, handler, PG_INT32_MAX, row, &n))
 			return true;
 		if (n >= ENOUGH_ROWS)
 			return false;

@@ -75,7 +75,7 @@ gt_find(GtFinder *finder, const Datum *keys, GtRow *row, bool *untouched)
 	for (i = 0; i < finder->nkeys; i++)
 		finder->keys[i].sk_argument = keys[i];
 	index_rescan(finder->scan, finder->keys, finder->nkeys, NULL, 0);
-	found = gt_next_of_index(t, finder->scan, finder->snapshot, ForwardScanDirection);
+	found = gt_next_of_index(t, finder->scan, finder->snapshot, BackwardScanDirection);
 	MemoryContextSwitchTo(old);
 	if (!found)
 		return false;

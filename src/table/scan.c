@@ -33,6 +33,9 @@ struct GtScan
 	Snapshot	snapshot;
 	IndexScanDesc scan;
 	ScanDirection direction;
+	bool		once;			/* the index has one int8 column and is unique: after a row of a key none is looked for */
+	bool		met;			/* that row was there, */
+	int64		last;			/* of this key */
 	MemoryContext context;		/* index scans allocate as they go on; callers may reset theirs between rows */
 };
 
@@ -43,6 +46,7 @@ begin(GtTable *t, GtIndexId id, int nkeys, ScanKeyData *scankeys)
 
 	scan->table = t;
 	scan->direction = ForwardScanDirection;
+	scan->once = scan->met = false;
 	scan->context = CurrentMemoryContext;
 	scan->snapshot = RegisterSnapshot(gt_newest_snapshot());
 	scan->scan = gt_index_beginscan(t->rel, gt_index_of(t, id), gt_read_snapshot(scan->snapshot), nkeys);
@@ -107,6 +111,28 @@ gt_scan_begin_range(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, Datu
 	gt_bound_key(&scankeys[nkeys], index, nkeys, BTGreaterStrategyNumber, after);
 	gt_bound_key(&scankeys[nkeys + 1], index, nkeys, BTLessEqualStrategyNumber, upto);
 	return begin(t, id, nkeys + 2, scankeys);
+}
+
+/* See scan.h. */
+GtScan *
+gt_scan_begin_once(GtTable *t, GtIndexId id)
+{
+	GtScan	   *scan = gt_scan_begin_bound(t, id, 0, NULL, BTLessEqualStrategyNumber, Int64GetDatum(PG_INT64_MAX));
+
+	scan->once = true;
+	gt_scan_backward(scan);
+	return scan;
+}
+
+/* Goes on behind the versions of the key that has given a row. */
+static void
+pass_over(GtScan *scan)
+{
+	ScanKeyData scankey;
+
+	gt_bound_key(&scankey, scan->scan->indexRelation, 0, BTLessStrategyNumber, Int64GetDatum(scan->last));
+	index_rescan(scan->scan, &scankey, 1, NULL, 0);
+	scan->met = false;
 }
 
 void
@@ -217,11 +243,19 @@ static bool
 next_row(GtScan *scan, GtRow *row, bool brief)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		found = gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction);
+	bool		found;
 
+	if (scan->met)
+		pass_over(scan);
+	found = gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction);
 	MemoryContextSwitchTo(old);
 	if (found)
 		gt_copy_columns(scan->table, row, brief);
+	if (found && scan->once)
+	{
+		scan->met = true;
+		scan->last = GT_INT64(row, scan->scan->indexRelation->rd_index->indkey.values[0] - 1);
+	}
 	return found;
 }
 

@@ -16,6 +16,11 @@
 extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index, TimestampTz from);	/* the leading column IS NULL, the second is a time from there on */
 /* and two of them: after the one, and up to the other */
 extern GtScan *gt_scan_begin_range(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, Datum after, Datum upto);
+/*
+ * Of a unique index of one bigint: each row, the highest key first.  Where a snapshot
+ * that is held keeps all versions of rows that are often updated, they are not walked.
+ */
+extern GtScan *gt_scan_begin_once(GtTable *t, GtIndexId index);
 extern void gt_scan_backward(GtScan *scan);	/* before the first row: from the end on */
 extern int64 gt_scan_count(GtScan *scan, int64 limit);	/* how many rows it has; stops at limit */
 extern bool gt_scan_next_brief(GtScan *scan, GtRow *row);	/* of gt_object: numbers and times up to O_DUE_AT alone are set */

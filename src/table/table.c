@@ -18,6 +18,10 @@
  * and what this transaction has done.  Each write is followed by
  * CommandCounterIncrement(), so that the next read sees it.
  *
+ * One row is looked up from the end of its keys: entries of the same keys lie in the
+ * order of their places, and where a snapshot that is held keeps all versions of
+ * a row, the newest is the last as a rule, behind tens of thousands.
+ *
  * In a SERIALIZABLE transaction reads take no predicate locks: who writes holds
  * the row that he judges by, so that there is nothing left for them to find, and
  * reads by a snapshot that is newer than the transaction's are in no serial order
@@ -300,7 +304,7 @@ gt_fetch(GtTable *t, GtIndexId id, int nkeys, const Datum *keys, GtRow *row)
 	scan = gt_index_beginscan(t->rel, index, gt_read_snapshot(GetActiveSnapshot()), nkeys);
 	index_rescan(scan, scankeys, nkeys, NULL, 0);
 	ItemPointerSetInvalid(&scan->xs_heaptid);
-	found = gt_next_of_index(t, scan, GetActiveSnapshot(), ForwardScanDirection);
+	found = gt_next_of_index(t, scan, GetActiveSnapshot(), BackwardScanDirection);
 	t->met = ItemPointerIsValid(&scan->xs_heaptid);
 	if (found)
 		gt_copy_row(t, row);
@@ -323,7 +327,7 @@ gt_is_there(GtTable *t, GtIndexId id, int nkeys, const Datum *keys)
 	gt_equality_keys(index, nkeys, keys, scankeys);
 	scan = gt_index_beginscan(t->rel, index, &dirty, nkeys);
 	index_rescan(scan, scankeys, nkeys, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, t->slot);
+	found = index_getnext_slot(scan, BackwardScanDirection, t->slot);
 	ExecClearTuple(t->slot);
 	index_endscan(scan);
 	return found;

@@ -287,7 +287,7 @@ def scale(b):
     """Cost of a reclaimed lease with 1,000,000 live leases against 10,000."""
     b.sql(QUEUE)
     b.sql(HANDLERS)
-    few, many, count = b.size(10000), b.size(1000000), b.size(50000)
+    few, many, count = min(10000, b.size(10000)), b.size(1000000), min(50000, b.size(50000))
     live_leases(b, few)
     small = statistics.median(reclaim_ours(b, "batch", count) for _ in range(b.options.rounds))
     live_leases(b, many, few)
