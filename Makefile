@@ -35,6 +35,7 @@ OBJS = \
 	src/table/delete.o \
 	src/table/entries.o \
 	src/table/find.o \
+	src/table/leaves.o \
 	src/table/lock.o \
 	src/table/look.o \
 	src/table/low.o \
@@ -181,6 +182,7 @@ OUR_HEADERS = \
 	src/table/delete.h \
 	src/table/entries.h \
 	src/table/find.h \
+	src/table/leaves.h \
 	src/table/look.h \
 	src/table/low.h \
 	src/table/records.h \

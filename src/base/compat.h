@@ -56,6 +56,15 @@ gt_no_tid(void)
 }
 #endif
 
+/* 16: who descends a B-tree for writing names its table, too; 17: old snapshots are gone */
+#if PG_VERSION_NUM < 160000
+#define gt_bt_search(index, heap, key, buffer) _bt_search(index, key, buffer, BT_WRITE, NULL)
+#elif PG_VERSION_NUM < 170000
+#define gt_bt_search(index, heap, key, buffer) _bt_search(index, heap, key, buffer, BT_WRITE, NULL)
+#else
+#define gt_bt_search(index, heap, key, buffer) _bt_search(index, heap, key, buffer, BT_WRITE)
+#endif
+
 /* minor releases of 2023: a database whose DROP was interrupted */
 #ifndef DATCONNLIMIT_INVALID_DB
 #define DATCONNLIMIT_INVALID_DB (-2)

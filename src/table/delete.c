@@ -93,12 +93,17 @@ by_place(const void *a, const void *b)
 	return ItemPointerCompare(&((const Doomed *) a)->row->tid, &((const Doomed *) b)->row->tid);
 }
 
+bool
+gt_may_log_pages(void)
+{
+	return !wal_consistency_checking[RM_GENERIC_ID];
+}
+
 /* Is what the pages of the table have after a record of ours all that anybody wants to know of it? */
 static bool
 may_write_pages(const GtTable *t)
 {
-	return t->rel->rd_tableam == GetHeapamTableAmRoutine() && !RelationIsLogicallyLogged(t->rel) &&
-		!wal_consistency_checking[RM_GENERIC_ID];	/* which takes hints in a page for differences */
+	return t->rel->rd_tableam == GetHeapamTableAmRoutine() && !RelationIsLogicallyLogged(t->rel) && gt_may_log_pages();
 }
 
 static HeapTupleHeader

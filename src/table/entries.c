@@ -13,7 +13,8 @@
  * It is so where every index of the table is one of ours, ready, and as our script
  * makes them: a B-tree over columns, of all rows, or of those where a column is not
  * NULL, or a "char" is a certain one.  While there is another one, as REINDEX
- * CONCURRENTLY makes for a while, the executor does it (write.c).
+ * CONCURRENTLY makes for a while, the executor does it (write.c).  Those of many rows go
+ * to the leaves of an index together, where they can (leaves.c).
  *
  * Every process that writes runs this, under its lock on the table, which it has
  * had since before it looked here: whoever makes an index, swaps or drops one
@@ -30,6 +31,7 @@
 #include "utils/rel.h"
 
 #include "table/entries.h"
+#include "table/leaves.h"
 #include "table/relations.h"
 #include "table/table_internal.h"
 
@@ -213,23 +215,46 @@ gt_insert_entries(GtTable *t, const GtEntries *all, const GtRow *row, ItemPointe
 	return true;
 }
 
+/*
+ * Those of one index, in the order of the rows if that may have the keys of one.
+ * Returns how many are done before that.
+ */
+static int
+insert_of_index(GtTable *t, const Entry *e, GtRow **rows, int n, GtIndexId may_have)
+{
+	GtRow	  **some = palloc(n * sizeof(GtRow *));
+	GtLeaves	leaves = {.index = gt_index_of(t, e->index), .heap = t->rel, .unique = e->unique, .columns = e->columns};
+	int			nsome = 0;
+	int			done = 0;
+	int			together;
+	bool		many;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (has_entry(e, rows[i]))
+			some[nsome++] = rows[i];
+	many = gt_leaves_begin(&leaves, some, nsome, e->index == may_have);
+	for (; done < nsome; done += together)
+	{
+		together = many ? gt_leaves_insert(&leaves, some + done, nsome - done) : 0;
+		if (together == 0 && !insert_entry(t, e, some[done], &some[done]->tid, false, may_have))
+			break;
+		together = Max(together, 1);
+	}
+	pfree(some);
+	return done;
+}
+
 int
 gt_insert_entries_of_many(GtTable *t, const GtEntries *all, GtRow **rows, int n, GtIndexId may_have)
 {
 	const Entry *first = entry_of(all, may_have);
 	int			i;
-	int			j;
 
-	for (j = 0; j < n && first != NULL; j++)
-		if (has_entry(first, rows[j]) && !insert_entry(t, first, rows[j], &rows[j]->tid, false, may_have))
-			n = j;
+	if (first != NULL)
+		n = insert_of_index(t, first, rows, n, may_have);
 	for (i = 0; i < all->n; i++)
-	{
-		const Entry *e = &all->entries[i];
-
-		for (j = 0; j < n && e != first; j++)
-			if (has_entry(e, rows[j]))
-				(void) insert_entry(t, e, rows[j], &rows[j]->tid, false, GT_NO_INDEX);
-	}
+		if (&all->entries[i] != first)
+			(void) insert_of_index(t, &all->entries[i], rows, n, GT_NO_INDEX);
 	return n;
 }

@@ -26,7 +26,8 @@ extern bool gt_insert_entries(GtTable *t, const GtEntries *entries, const GtRow 
 							  GtIndexId may_have);
 /*
  * Makes those of many new rows, index by index.  Stops before the first row whose
- * keys `may_have` has, which is left as above: returns how many are done.
+ * keys `may_have` has, which is left as above: returns how many are done.  That is an
+ * index of all rows.
  */
 extern int	gt_insert_entries_of_many(GtTable *t, const GtEntries *entries, GtRow **rows, int n, GtIndexId may_have);
 

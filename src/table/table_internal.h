@@ -25,6 +25,7 @@ extern void gt_equality_keys(Relation index, int nkeys, const Datum *keys, ScanK
 extern void gt_bound_key(ScanKeyData *scankey, Relation index, int column, int strategy, Datum bound);	/* a bound on a column, from 0 */
 extern Snapshot gt_read_snapshot(Snapshot snapshot);	/* that the access methods are given for reads by this one */
 extern void gt_note_write(const GtTable *t);	/* after each write: the next read sees it, and who keeps something of the table is told */
+extern bool gt_may_log_pages(void); /* by generic records: not while those are checked, which takes hints in a page for differences */
 /* The next row of an index scan, in the slot of the table. */
 extern bool gt_next_of_index(GtTable *t, IndexScanDesc scan, Snapshot snapshot, ScanDirection direction);
 

@@ -102,7 +102,7 @@ is(finish_background($_), '', 'creates of the same objects went on while indexes
 # Every row has its entries in every index, whoever has made them: also in an index of somebody else's, while there is one.
 SKIP:
 {
-	skip 'there is no amcheck', 3 unless $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'});
+	skip 'there is no amcheck', 8 unless $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'});
 	$node->safe_psql('postgres', 'CREATE EXTENSION amcheck');
 	reload_and_see($node, 'garbagetruck.renewals', 'durable');
 	is(indexed('ours'), 't', 'with our own indexes');
@@ -111,6 +111,22 @@ SKIP:
 	is(indexed('theirs'), 't', 'with one of somebody else');
 	$node->safe_psql('postgres', 'DROP INDEX _garbagetruck.theirs, _garbagetruck.theirs_too');
 	is(indexed('ours again'), 't', 'and without it again');
+
+	# Entries that go to a leaf together, beside those of others, and after a crash.
+	@rounds = map { in_background($node, 'postgres', qq{
+		DO \$\$ BEGIN FOR i IN 1..30 LOOP
+			PERFORM gt_lease_create_many(array_agg(i || ' of all ' || n), 'many', duration => '1 hour') FROM generate_series(1, 100) n;
+			COMMIT;
+			PERFORM gt_lease_create_many(array_agg(md5(i || ' $_ ' || n)), 'md5', duration => '1 hour') FROM generate_series(1, 20 * i) n;
+			COMMIT;
+			PERFORM gt_lease_create_many(array_agg(md5(i || ' kept ' || n)), 'md5', '$_', duration => '1 hour') FROM generate_series(1, 20 * i) n;
+			COMMIT;
+		END LOOP; END \$\$}) } 1 .. 3;
+	is(finish_background($_), '', 'many create many at once') for @rounds;
+	is(indexed('after many'), 't', 'and each has its entries');
+	$node->stop('immediate');
+	$node->start;
+	is(indexed('after a crash'), 't', 'also after a crash');
 }
 
 $node->stop;
