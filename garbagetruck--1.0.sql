@@ -267,9 +267,11 @@ CREATE TABLE _garbagetruck.gt__history (
 	id          bigint NOT NULL,
 	handler_version int,                    -- gt__handler.version of the run
 	affected    bigint,                     -- rows that its statement has affected; NULL: SELECT and CALL do not tell
+	expired_at  timestamptz,                -- of one that is cleaned: its last lease expired then, which is an event, too, but no row
 	CONSTRAINT gt__history_pkey PRIMARY KEY (at, id)
 );
-CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_id, object_type);
+CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_id);
+CREATE INDEX gt__history_expired ON _garbagetruck.gt__history (expired_at) WHERE expired_at IS NOT NULL;
 
 COMMENT ON TABLE _garbagetruck.gt_object IS 'One row per object that has leases or is garbage.';
 COMMENT ON TABLE _garbagetruck.gt_lease IS 'One row per lease that has not ended.';
@@ -778,7 +780,14 @@ CREATE VIEW @extschema@.gt_history WITH (security_barrier) AS
 SELECT e.at, e.event, e.object_type, e.object_id, e.cleanup_id, e.attempt, e.handler, e.lease_id, e.service_id,
 	e.lag, e.took, CASE WHEN h.may_claim OR (w.id IS NOT NULL AND _garbagetruck.gt__acts_for(e.owner)) THEN e.error END AS error,
 	_garbagetruck.gt__role_name(e.owner) AS owner, e.handler_version, e.affected
-FROM _garbagetruck.gt__history e
+FROM (SELECT s.at, s.event, s.object_type, s.object_id, s.owner, s.cleanup_id, s.attempt, s.handler, s.lease_id, s.service_id,
+			s.lag, s.took, s.error, s.handler_id, s.handler_version, s.affected
+		FROM _garbagetruck.gt__history s
+		UNION ALL
+		SELECT s.expired_at, 'expired'::pg_catalog.text COLLATE pg_catalog."C", s.object_type, s.object_id, s.owner, NULL::bigint,
+			NULL::int, NULL::pg_catalog.text COLLATE pg_catalog."C", s.lease_id, s.service_id, NULL::interval, NULL::interval,
+			NULL::pg_catalog.text, s.handler_id, NULL::int, NULL::bigint
+		FROM _garbagetruck.gt__history s WHERE s.expired_at IS NOT NULL) e
 	LEFT JOIN (SELECT i.id, _garbagetruck.gt__handler_may(i.id, 'claim') AS may_claim
 		FROM _garbagetruck.gt__handler i OFFSET 0) h ON h.id OPERATOR(pg_catalog.=) e.handler_id
 	LEFT JOIN _garbagetruck.gt__ttl w ON w.id OPERATOR(pg_catalog.=) e.handler_id

@@ -231,31 +231,25 @@ take(GtItem *items, int want, void *arg)
 	return n;
 }
 
-/* What the history is to tell of the items, whose leases have ended at that time: in the order of times. */
+/* What the history is to tell of the items, whose leases have ended at that time. */
 static void
 write_history(Whole *w, const GtItem *items, int n, TimestampTz at)
 {
-	GtEvents   *events = gt_events_begin(2 * n);
+	GtEvents   *events = gt_events_begin(&w->h);
 	TimestampTz now = gt_now();
-	int			ended = 0;
+	int			told = 0;
 	int			i;
 
 	if (events == NULL)
 		return;
-	for (i = 0; i < w->next; i++)
-	{
-		GtRow		object;
+	for (i = 0; i < w->next && told < n; i++)
+		if (w->keys[i].ended)
+		{
+			const GtItem *item = &items[told++];
 
-		if (!w->keys[i].ended)
-			continue;
-		object = items[ended++].row;
-		GT_SET_NULL(&object, O_CLEANUP_ID);
-		GT_SET(&object, O_SERVICE_ID, w->keys[i].row->v[L_SERVICE_ID]);
-		gt_events_add(events, at, "expired", &object);
-	}
-	for (i = 0; i < n; i++)
-		gt_events_add_run(events, now, "cleaned", &w->h, &items[i], gt_garbage_lag(&items[i].row, &w->h));
-	gt_events_write(events);
+			gt_events_add(events, at, w->keys[i].row->v[L_SERVICE_ID], now, item, gt_garbage_lag(&item->row, &w->h));
+		}
+	gt_events_end(events);
 }
 
 /* All have gone well. */

@@ -13,6 +13,7 @@
 #include "access/stratnum.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/timestamp.h"
 
 #include "base/check.h"
@@ -108,74 +109,86 @@ gt_history_add_attempt(const char *event, const GtRow *object, const char *handl
 
 struct GtEvents
 {
-	const char *event;			/* the last one, */
-	Datum		event_text;
-	Datum		handler_text;	/* and whose runs are told of; 0: no run yet */
-	int			n;
-	GtRow		rows[FLEXIBLE_ARRAY_MEMBER];
+	GtTable		history;
+	const GtHandler *h;			/* that has run */
+	Datum		handler;
+	Datum		cleaned;
+	Datum		expired;
+	int64		id;				/* of the next row */
+	int			n;				/* rows that are to be inserted together */
+	GtRow		rows[GT_MANY];
 };
 
 GtEvents *
-gt_events_begin(int room)
+gt_events_begin(const GtHandler *h)
 {
-	GtEvents   *events = gt_history != GT_HISTORY_ALL ? NULL :
-		MemoryContextAllocHuge(CurrentMemoryContext, offsetof(GtEvents, rows) + room * sizeof(GtRow));
+	GtEvents   *events;
 
-	if (events != NULL)
-		memset(events, 0, offsetof(GtEvents, rows));
+	if (gt_history != GT_HISTORY_ALL)
+		return NULL;
+	events = palloc(sizeof(GtEvents));
+	gt_open(&events->history, GT__HISTORY, RowExclusiveLock);
+	events->h = h;
+	events->handler = CStringGetTextDatum(h->name);
+	events->cleaned = CStringGetTextDatum("cleaned");
+	events->expired = CStringGetTextDatum("expired");
+	events->id = DatumGetInt64(gt_random_id()) / 2;
+	events->n = 0;
 	return events;
 }
 
+static void
+write_rows(GtEvents *events)
+{
+	gt_insert_many(&events->history, events->rows, events->n);
+	events->n = 0;
+}
+
 static GtRow *
-add_event(GtEvents *events, TimestampTz at, const char *event, const GtRow *object, int attempt, int64 lag, int64 took)
-{
-	GtRow	   *row = &events->rows[events->n++];
-
-	if (events->event != event)
-		events->event_text = CStringGetTextDatum(event);
-	events->event = event;
-	make_row(row, at, events->event_text, object, attempt, lag, took);
-	return row;
-}
-
-void
-gt_events_add(GtEvents *events, TimestampTz at, const char *event, const GtRow *object)
-{
-	if (events != NULL)
-		(void) add_event(events, at, event, object, -1, -1, -1);
-}
-
-void
-gt_events_add_run(GtEvents *events, TimestampTz at, const char *event, const GtHandler *h, const GtItem *item, int64 lag)
+add_event(GtEvents *events, TimestampTz at, Datum event, const GtRow *object, int attempt, int64 lag, int64 took)
 {
 	GtRow	   *row;
 
-	if (events == NULL)
-		return;
-	if (events->handler_text == (Datum) 0)
-		events->handler_text = CStringGetTextDatum(h->name);
-	row = add_event(events, at, event, &item->row, item->attempt, lag, item->took);
-	GT_SET(row, HISTORY_HANDLER, events->handler_text);
-	set_run(row, h, item->rows);
+	if (events->n == GT_MANY)
+		write_rows(events);
+	row = &events->rows[events->n++];
+	make_row(row, at, event, object, attempt, lag, took);
+	GT_SET(row, HISTORY_ID, Int64GetDatum(events->id++));
+	return row;
 }
 
-/* In the order in which they were added: in that of their times each new entry of the primary key is behind all others. */
-void
-gt_events_write(GtEvents *events)
+/* Is the lease of the service that the object's cleanup is of, so that one row tells of both? */
+static bool
+is_of_one_service(const GtRow *object, Datum service)
 {
-	GtTable		history;
-	int64		id;
-	int			i;
+	return !object->isnull[O_SERVICE_ID] && datumIsEqual(object->v[O_SERVICE_ID], service, false, -1);
+}
 
-	if (events == NULL || events->n == 0)
-		return;
-	id = DatumGetInt64(gt_random_id()) / 2;
-	for (i = 0; i < events->n; i++)
-		GT_SET(&events->rows[i], HISTORY_ID, Int64GetDatum(id + i));
-	gt_open(&history, GT__HISTORY, RowExclusiveLock);
-	gt_insert_many(&history, events->rows, events->n);
-	gt_close(&history);
-	events->n = 0;
+void
+gt_events_add(GtEvents *events, TimestampTz expired_at, Datum service, TimestampTz cleaned_at, const GtItem *item, int64 lag)
+{
+	bool		one = is_of_one_service(&item->row, service);
+	GtRow	   *row;
+
+	if (!one)
+	{
+		row = add_event(events, expired_at, events->expired, &item->row, -1, -1, -1);
+		GT_SET_NULL(row, HISTORY_CLEANUP_ID);
+		GT_SET(row, HISTORY_SERVICE_ID, service);
+	}
+	row = add_event(events, cleaned_at, events->cleaned, &item->row, item->attempt, lag, item->took);
+	GT_SET(row, HISTORY_HANDLER, events->handler);
+	set_run(row, events->h, item->rows);
+	if (one)
+		GT_SET(row, HISTORY_EXPIRED_AT, TimestampTzGetDatum(expired_at));
+}
+
+void
+gt_events_end(GtEvents *events)
+{
+	if (events->n > 0)
+		write_rows(events);
+	gt_close(&events->history);
 }
 
 /*

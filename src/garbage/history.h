@@ -17,13 +17,14 @@ extern void gt_history_add_attempt(const char *event, const GtRow *object, const
 								   int64 lag, int64 took, const char *error, const GtHandler *h, int64 rows);
 
 /*
- * Events that are kept where the setting is `all`: up to `room` of them, in memory, and
- * written in one go; runs are of one handler.  NULL: they are not kept.
+ * Leases of the runs of one handler have expired, and their objects were cleaned, in one
+ * transaction: where that can be it is one row, of which the view gt_history makes the
+ * two events.  begin: NULL where the setting does not keep them.
  */
 typedef struct GtEvents GtEvents;
-extern GtEvents *gt_events_begin(int room);
-extern void gt_events_add(GtEvents *events, TimestampTz at, const char *event, const GtRow *object);
-extern void gt_events_add_run(GtEvents *events, TimestampTz at, const char *event, const GtHandler *h, const GtItem *item, int64 lag);
-extern void gt_events_write(GtEvents *events);
+extern GtEvents *gt_events_begin(const GtHandler *h);
+/* service: of the lease */
+extern void gt_events_add(GtEvents *events, TimestampTz expired_at, Datum service, TimestampTz cleaned_at, const GtItem *item, int64 lag);
+extern void gt_events_end(GtEvents *events);
 
 #endif

@@ -61,7 +61,8 @@ static const char *const index_names[GT_NINDEXES] = {
 	"gt_object_pkey", "gt_object_due", "gt_object_cleanup", "gt_object_dead", "gt_object_claimed",
 	"gt_lease_pkey", "gt_lease_check", "gt_lease_object", "gt_lease_service", "gt_lease_parent", "gt_lease_request",
 	"gt__orphan_pkey", "gt__orphan_due", "gt__handler_pkey", "gt__handler_name", "gt__handler_right_pkey", "gt__share_pkey",
-	"gt__role_pkey", "gt__tally_pkey", "gt__run_pkey", "gt__history_pkey", "gt__history_object", "gt__ttl_pkey"
+	"gt__role_pkey", "gt__tally_pkey", "gt__run_pkey", "gt__history_pkey", "gt__history_object", "gt__history_expired",
+	"gt__ttl_pkey"
 };
 
 uint64		gt_table_changes = 0;

@@ -141,6 +141,16 @@ my $records = q{SELECT coalesce(sum(count), 0) FROM pg_get_wal_stats('%s', '%s',
 my $after = $node->safe_psql('postgres', 'SELECT txid_current()') && $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
 cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Heap/DELETE', 'Heap/LOCK', 'Heap/UPDATE'")), '<', 400, 'leases and objects go with those beside them');
 cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Heap/INSERT'")), '<', 600, 'nor is the history of each written by itself');
+cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Btree/INSERT_LEAF'")), '<', 400, 'nor its entries in the indexes');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM _garbagetruck.gt__history WHERE object_id LIKE 'written %'}), '<', 600, 'and one row tells of both events');
+is($node->safe_psql('postgres', q{SELECT count(*), bool_and(events) FROM (
+	SELECT array_agg(event ORDER BY at) = '{expired,cleaned}' AND array_agg((cleanup_id, attempt, handler, lag, took, handler_version) IS NULL ORDER BY at) = '{t,f}'
+		AND min(lease_id::text) = max(lease_id::text) AND count(DISTINCT (service_id, owner)) = 1 AS events
+	FROM gt_history WHERE object_id LIKE 'written %' GROUP BY object_id) h}), '400|t', 'which the view shows one after the other');
+$node->safe_psql('postgres', q{SELECT gt_lease_create('of two', service_id => 'first', cleanup => 'many', duration => '1 second');
+	SELECT gt_release(gt_lease_create('of two', service_id => 'second', cleanup => 'many'))});
+is(eventually($node, 'postgres', q{SELECT string_agg(event || ' ' || service_id, ', ' ORDER BY at) FROM gt_history WHERE object_id = 'of two'},
+	'released second, expired first, cleaned second'), 'released second, expired first, cleaned second', 'also where they are of two services');
 
 # One that lasts delays no other, though both were due when it was chosen.
 prove_itself('set');
