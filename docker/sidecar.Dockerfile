@@ -15,7 +15,8 @@ COPY --from=build /out/usr/bin/garbagetruck /usr/bin/garbagetruck
 RUN install -d -o 65532 -g 65532 /files
 USER 65532:65532
 EXPOSE 50051 50052
-# The admin port has neither TLS nor tokens, so this holds with any options but another --admin.
+# The admin port has neither TLS nor tokens, so this holds with any options but another --admin. Podman and buildah keep it with
+# --format docker only.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["garbagetruck", "health", "--admin", "http://127.0.0.1:50052"]
 ENTRYPOINT ["garbagetruck"]
 # --insecure: in cleartext on all of the container's interfaces, the admin port always, gRPC without --tls-cert and
