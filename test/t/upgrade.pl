@@ -18,6 +18,8 @@ my $state = q{
 		UNION ALL SELECT 'handler ' || concat_ws(' ', name, kind, command, owner, run_as, paused, max_attempts) FROM gt_handlers
 		UNION ALL SELECT 'right ' || concat_ws(' ', handler, role_name, privilege) FROM _garbagetruck.gt__handler_right
 		UNION ALL SELECT 'share ' || concat_ws(' ', owner_name, role_name, object_type) FROM _garbagetruck.gt__share
+		UNION ALL SELECT 'ttl ' || concat_ws(' ', table_name, expires_at, cleanup, owner, batch_size, wake, paused, paused_reason, grace, next_due_at) FROM gt_ttls
+		UNION ALL SELECT 'row ' || concat_ws(' ', v.*) FROM visit AS v
 		UNION ALL SELECT 'history ' || concat_ws(' ', at, event, object_id) FROM gt_history
 		UNION ALL SELECT 'run ' || run FROM _garbagetruck.gt__start) AS t};
 
@@ -37,6 +39,10 @@ sub old_cluster
 		CREATE TABLE cleaned (id text, at timestamptz DEFAULT gt_clock());
 		SELECT gt_allow('app'), gt_allow('app', 'handler');
 		GRANT INSERT, SELECT ON cleaned TO app;
+		CREATE TABLE visit (gone int, id int PRIMARY KEY, expires_at timestamptz);
+		ALTER TABLE visit DROP COLUMN gone;
+		CREATE INDEX ON visit (expires_at);
+		ALTER TABLE visit OWNER TO app;
 		SET ROLE app;
 		SELECT gt_handler_create('note', 'sql', 'INSERT INTO cleaned VALUES ($1)');
 		SELECT gt_handler_create('fail', 'sql', 'SELECT 1/0', max_attempts => 1);
@@ -44,6 +50,7 @@ sub old_cluster
 		SELECT gt_handler_create('resting', 'queue');
 		SELECT gt_pause('resting');
 		SELECT gt_handler_grant('note', 'other'), gt_share('other');
+		SELECT gt_ttl_create('visit', 'expires_at', 'queue', batch_size => 3);
 		SELECT gt_release(gt_lease_create('dead', cleanup => 'fail'));
 		RESET ROLE;
 		CALL gt_reclaim();
@@ -53,6 +60,7 @@ sub old_cluster
 		SELECT gt_release(gt_lease_create('waiting', cleanup => 'queue', payload => '{"a": [1, "x"]}'));
 		SELECT gt_release(gt_lease_create('due', cleanup => 'note'));
 		SELECT gt_lease_create('short', duration => '5 s', cleanup => 'note', service_id => 's');
+		INSERT INTO visit VALUES (1, '2020-01-01'), (2, '2100-01-01'), (3, NULL);
 		SELECT gt_lease_create('child', parent => gt_lease_create('parent', duration => '1 hour', request_key => 'k'), cleanup => 'note');
 	});
 	return $old;
@@ -80,7 +88,7 @@ for my $identity ('', 'production')
 	my $fence = $old->safe_psql('postgres', q{SELECT max(fence) FROM _garbagetruck.gt_object});
 	my $token = $old->safe_psql('postgres', q{SELECT cleanup_id || ', ' || attempts FROM gt_garbage WHERE object_id = 'claimed'});
 	my $before = $old->safe_psql('postgres', $state);
-	is(() = $before =~ /^(?:lease|garbage|dead|handler|right|share|history|run) /mg, 3 + 3 + 1 + 6 + 1 + 1 + 2 + 1, "$what identity: there is something of each kind");
+	is(() = $before =~ /^(?:lease|garbage|dead|handler|right|share|ttl|row|history|run) /mg, 3 + 3 + 1 + 6 + 1 + 1 + 1 + 3 + 2 + 1, "$what identity: there is something of each kind");
 	$old->stop;
 
 	# from here on workers would work, those of the servers that pg_upgrade starts
@@ -109,6 +117,9 @@ for my $identity ('', 'production')
 		"$what identity: leases have their grace");
 	is($new->safe_psql('postgres', q{SELECT string_agg(object_id, ' ' ORDER BY object_id) FROM gt_lease_list() WHERE object_id IN ('parent', 'child')}),
 		'child parent', "$what identity: those of an hour run");
+	$new->safe_psql('postgres', q{INSERT INTO visit VALUES (4, now())});
+	is(eventually($new, 'postgres', q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM visit}, '2 3'), '2 3', "$what identity: rows with a deadline go, old and new ones");
+	is($new->safe_psql('postgres', q{SELECT count(gt_ack(cleanup_id, attempts)) FROM gt_garbage WHERE object_type = 'public.visit'}), '2', 'and are garbage of their handler');
 	if ($identity eq '')
 	{
 		is($new->safe_psql('postgres', q{SELECT string_agg(object_id, ' ' ORDER BY object_id) FROM gt_claim()}), 'claimed waiting',
