@@ -4,6 +4,8 @@ package GarbageTruck;
 use strict;
 use warnings;
 use Exporter 'import';
+use File::Basename;
+use File::Path qw(make_path);
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -11,7 +13,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(truck set_up lease_version renewed_in_memory cleaned eventually in_background finish_background gate_is_waiting
-	workers kill_process wait_until_gone wait_for_restart reload_and_see fault fault_waits no_fault);
+	workers kill_process wait_until_gone wait_for_restart reload_and_see own_installation fault fault_waits no_fault);
 
 # A started node whose library is preloaded; further lines for postgresql.conf may follow the name.
 sub truck
@@ -183,6 +185,23 @@ sub reload_and_see
 	$node->poll_query_until('postgres', "SELECT setting = (SELECT setting FROM pg_file_settings WHERE name = '$setting' ORDER BY seqno DESC LIMIT 1) OR current_setting('$setting') = '$value' FROM pg_settings WHERE name = '$setting'")
 		or die "$setting did not change";
 	return;
+}
+
+# A copy of the server's installation, of links, in which files may be replaced: its directory (install_path), and that of the
+# extensions' scripts.
+sub own_installation
+{
+	my %own = map { chomp(my $dir = `pg_config --${_}dir`); $_ => $dir } 'bin', 'share';
+	my $common = $own{bin};
+	$common =~ s,/[^/]*$,, until index("$own{share}/", "$common/") == 0;
+	my $copy = PostgreSQL::Test::Utils::tempdir();
+	for my $dir (dirname($own{bin}), $own{share})
+	{
+		my $there = $copy . substr($dir, length $common);
+		make_path(dirname($there));
+		system('cp', '-al', $dir, $there) == 0 or die "$dir was not copied";
+	}
+	return ($copy . substr(dirname($own{bin}), length $common), $copy . substr($own{share}, length $common) . '/extension');
 }
 
 # Fault points (builds with FAULTS=1): what the next process that comes by does: wait, error, fatal or crash.

@@ -1,9 +1,11 @@
 # pg_upgrade keeps handlers, leases, garbage and dead, and nothing of ours runs while it works. With `identity` the new
 # cluster goes on where the old one was, with the grace; without, it has another system identifier and waits to be adopted.
+# A new version of ours is a new library, a restart, and ALTER EXTENSION UPDATE, in this order.
 #
 # Old and new are of the same major, unless `oldinstall` names the installation of an older one that has the extension.
 use strict;
 use warnings;
+use File::Copy qw(copy);
 use GarbageTruck;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -134,5 +136,46 @@ for my $identity ('', 'production')
 	is($new->safe_psql('postgres', q{SELECT gt_redrive(handler => 'fail')}), '1', "$what identity: what is dead can be redriven");
 	$new->stop;
 }
+
+# The library serves the SQL of the version before it, here one that differs from this one by its name only.
+my ($home, $scripts) = own_installation();
+append_to_file("$scripts/garbagetruck--0.9.sql", slurp_file("$scripts/garbagetruck--1.0.sql"));
+append_to_file("$scripts/garbagetruck--0.9--1.0.sql", "SELECT _garbagetruck.gt__needs_library('1.0');\n");
+append_to_file("$scripts/garbagetruck--1.0--1.1.sql", "SELECT _garbagetruck.gt__needs_library('1.1');\n");
+append_to_file("$scripts/garbagetruck--1.0--1.2.sql", "SELECT 1;\n");
+my $node = PostgreSQL::Test::Cluster->new('updated', install_path => $home);
+$node->init;
+$node->append_conf('postgresql.conf', join("\n", @conf) . "\n");
+$node->start;
+my $held = $node->safe_psql('postgres', q{
+	CREATE EXTENSION garbagetruck VERSION '0.9';
+	CREATE TABLE cleaned (id text);
+	SELECT gt_handler_create('note', 'sql', 'INSERT INTO cleaned VALUES ($1)') \g /dev/null
+	SELECT gt_release(gt_lease_create('before', cleanup => 'note')) \g /dev/null
+	SELECT gt_lease_create('held', cleanup => 'note', duration => '1 hour')});
+cleaned($node, 'postgres', 'before', 'a newer library serves the SQL of the version before');
+my $loaded = q{SELECT string_agg(detail, ' ') FROM gt_health() WHERE check_name = 'preloaded' AND NOT ok};
+is($node->safe_psql('postgres', $loaded), '', 'and gt_health() is content');
+
+my $file = "$home/lib/garbagetruck.so";
+rename $file, "$file.old" or die "$file: $!";
+copy("$file.old", $file) or die "$file: $!";
+chmod 0755, $file;
+like($node->safe_psql('postgres', $loaded), qr/another one than the server has loaded/, 'a new library is installed: gt_health() asks for the restart');
+$node->restart;
+is($node->safe_psql('postgres', $loaded), '', 'until that');
+$node->safe_psql('postgres', 'ALTER EXTENSION garbagetruck UPDATE');
+my $version = q{SELECT extversion FROM pg_extension WHERE extname = 'garbagetruck'};
+is($node->safe_psql('postgres', $version), '1.0', 'the SQL is updated');
+is($node->safe_psql('postgres', "SELECT gt_renew('$held') IS NOT NULL, gt_release('$held')"), 't|t', 'leases of before go on');
+cleaned($node, 'postgres', 'before held', 'and end');
+
+my $err;
+$node->psql('postgres', "\\set VERBOSITY verbose\nALTER EXTENSION garbagetruck UPDATE TO '1.1'", stderr => \$err);
+like($err, qr/55000/, 'an update that needs a newer library than is loaded stops');
+is($node->safe_psql('postgres', $version), '1.0', 'and nothing has changed');
+$node->safe_psql('postgres', q{ALTER EXTENSION garbagetruck UPDATE TO '1.2'});
+like($node->safe_psql('postgres', $loaded), qr/SQL is of version 1\.2, and the library that is loaded of 1\.0/, 'SQL that is newer than the library is told of');
+$node->stop;
 
 done_testing();
