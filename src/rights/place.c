@@ -167,22 +167,23 @@ identity(void)
 	return psprintf(UINT64_FORMAT, GetSystemIdentifier());
 }
 
+/* Leases make their objects anew where only those are missing, and no row of another database's is to be deleted either. */
 static bool
 has_objects(Snapshot snapshot)
 {
-	GtTable		objects;
-	GtRow	   *row;
-	bool		found;
+	static const GtTableId tables[] = {GT_OBJECT, GT_LEASE, GT__TTL};
+	bool		found = false;
+	int			i;
 
-	gt_open(&objects, GT_OBJECT, AccessShareLock);
-	found = gt_fetch_some(&objects, snapshot, 1, &row) > 0;
-	gt_close(&objects);
-	if (found)
-		return true;
-	/* nor is a row of another database's to be deleted */
-	gt_open(&objects, GT__TTL, AccessShareLock);
-	found = gt_fetch_some(&objects, snapshot, 1, &row) > 0;
-	gt_close(&objects);
+	for (i = 0; i < (int) lengthof(tables) && !found; i++)
+	{
+		GtTable		t;
+		GtRow	   *row;
+
+		gt_open(&t, tables[i], AccessShareLock);
+		found = gt_fetch_some(&t, snapshot, 1, &row) > 0;
+		gt_close(&t);
+	}
 	return found;
 }
 
