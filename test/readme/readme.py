@@ -5,12 +5,14 @@ installs comes first (the README's first example refers to it); its build is tes
 what the text before it says last: "the superuser, in `db`", "the role `name`, in `db`". ```sql is given to psql, ```conf is
 added to postgresql.conf, and the server restarted; ```python and ```sh run in one empty directory, with the variables that the
 text exports; the ports are others than those of the text, by the variables that it has for that. "Save this as `name`" saves
-the block; one "in a terminal of its own" runs until the end. Blocks of other kinds (console, go, js) are not run.
+the block; one "in a terminal of its own" runs until the end. What installs is ```console and not run here: test/firsthour and
+test/packaging do that. There are no other kinds.
 
 A comment <!-- check: SELECT ... --> after a block is a question that must be answered with true, within 30 seconds.
 At the end: are all functions, views, settings and metrics described, and is it true (truth.py), what does the heartbeat say when it
 is cut off (holders.py), and does the consumer go on when its connection has become silent?
 """
+import glob
 import os
 import re
 import shutil
@@ -34,7 +36,7 @@ PART = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$|^<!-- check: (?P<check
 WHERE = re.compile(r"(?:the superuser|the role `(\w+)`),\s+in `(\w+)`")
 SECTION = re.compile(r"^(?=## )", re.M)
 FIRST = "## Install it on your server"
-PAGES = ["README.md"] + [os.path.join("src", "doc", name) for name in ("operations.md", "upgrade.md", "drivers.md", "questions.md")]
+PAGES = ["README.md"] + sorted(os.path.relpath(page, cluster.TOP) for page in glob.glob(os.path.join(cluster.TOP, "src", "doc", "*.md")))
 
 # The end of the program of a holder: see holders.py.
 TAKE = """
@@ -207,8 +209,13 @@ consume("host=127.0.0.1 port=@PORT@ dbname=app user=app password=secret", lambda
         for kind, body, line, before in parts(text):
             for named in WHERE.finditer(before):
                 self.role, self.database = named.groups()
+            what = f"{page}:{first + line} ({kind})"
             if kind in ("sql", "conf", "python", "sh", "check"):
-                getattr(self, kind)(body, f"{page}:{first + line} ({kind})", before)
+                getattr(self, kind)(body, what, before)
+            elif kind == "console":
+                print(f"not run  {what}")
+            else:
+                self.count(False, f"{what}: nobody knows how to run that")
 
     def close(self):
         for terminal in self.terminals:
@@ -222,7 +229,7 @@ def ask_for_passwords(server):
 
 
 def read_all(examples):
-    texts = {page: cluster.read(os.path.join(cluster.TOP, page)) for page in PAGES if os.path.exists(os.path.join(cluster.TOP, page))}
+    texts = {page: cluster.read(os.path.join(cluster.TOP, page)) for page in PAGES}
     readme = texts.pop("README.md")
     at = readme.index(FIRST)
     end = readme.index("\n## ", at) + 1
