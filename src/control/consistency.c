@@ -67,66 +67,71 @@ static const struct
 	const char *kind;
 	const char *find;
 	bool		(*mend) (Datum key, const GtFinding *f);
+	const char *otherwise;
 }			kinds[] = {
 	{"lease without object",
 		"SELECT l.object_type, l.object_id, format('lease %%s', l.id), l.id::text FROM _garbagetruck.gt_lease l %1$s"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt_object o WHERE o.object_type = l.object_type AND o.object_id = l.object_id)",
-	gt_mend_lease_without_object},
+	gt_mend_lease_without_object, NULL},
 	{"held without lease",
 		"SELECT o.object_type, o.object_id, format('it counts %%s leases and has none', o.leases), NULL FROM _garbagetruck.gt_object o %1$s"
 		" WHERE o.leases <> 0 AND NOT EXISTS (SELECT FROM _garbagetruck.gt_lease l WHERE l.object_type = o.object_type AND l.object_id = o.object_id)",
-	gt_mend_count},
+	gt_mend_count, NULL},
 	{"wrong count",
 		"SELECT o.object_type, o.object_id, format('it counts %%s leases and has %%s', o.leases, c.n), NULL FROM _garbagetruck.gt_object o %1$s"
 		" CROSS JOIN LATERAL (SELECT count(*) AS n FROM _garbagetruck.gt_lease l WHERE l.object_type = o.object_type AND l.object_id = o.object_id) c"
 		" WHERE o.leases <> c.n AND c.n > 0",
-	gt_mend_count},
+	gt_mend_count, NULL},
 	{"missing handler",
 		"SELECT o.object_type, o.object_id, format('there is no handler %%s', o.handler), NULL FROM _garbagetruck.gt_object o %1$s"
-		" WHERE o.handler IS NOT NULL AND o.state <> 'd' AND NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = o.handler)"
+		" WHERE o.handler IS NOT NULL AND o.state NOT IN ('d', 'h') AND NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = o.handler)"
 		" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__ttl w WHERE w.id = o.handler)",
-	gt_mend_handler},
+	gt_mend_handler, NULL},
+	{"missing handler",
+		"SELECT o.object_type, o.object_id, format('there is no handler %%s, which its leases named', o.handler), NULL FROM _garbagetruck.gt_object o %1$s"
+		" WHERE o.handler IS NOT NULL AND o.state = 'h' AND NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = o.handler)",
+	NULL, "-- a new lease of it that names a handler as its cleanup; else the object is dead when its last lease ends"},
 	{"missing specification",
 		"SELECT o.object_type, o.object_id, format('lease %%s, whose payload and options count, is gone', o.spec_lease), NULL FROM _garbagetruck.gt_object o %1$s"
 		" WHERE o.spec_lease IS NOT NULL AND NOT EXISTS (SELECT FROM _garbagetruck.gt_lease l WHERE l.id = o.spec_lease)",
-	gt_mend_spec},
+	gt_mend_spec, NULL},
 	{"child without parent",
 		"SELECT l.object_type, l.object_id, format('lease %%s, whose parent %%s is gone', l.id, l.parent), l.parent::text FROM _garbagetruck.gt_lease l %1$s"
 		" WHERE l.parent IS NOT NULL AND NOT EXISTS (SELECT FROM _garbagetruck.gt_lease p WHERE p.id = l.parent)"
 		" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__orphan p WHERE p.parent = l.parent)",
-	gt_mend_child},
+	gt_mend_child, NULL},
 	{"parent ended and there",
 		"SELECT l.object_type, l.object_id, format('lease %%s runs, and its children are to be ended', l.id), l.id::text"
 		" FROM _garbagetruck.gt__orphan p JOIN _garbagetruck.gt_lease l ON l.id = p.parent",
-	gt_mend_orphan},
+	gt_mend_orphan, NULL},
 	{"time to look",
 		"SELECT l.object_type, l.object_id, format('lease %%s is looked at %%s, and is over %%s', l.id, coalesce(l.check_at::text, 'never'), l.deadline),"
 		" l.id::text FROM _garbagetruck.gt_lease l %1$s WHERE l.parent IS NULL AND (l.check_at IS NULL OR l.check_at > l.deadline)",
-	gt_mend_check_at},
+	gt_mend_check_at, NULL},
 	{"run without process",
 		"SELECT NULL, NULL, format('of handler %%s, since %%s', r.handler, r.at), NULL FROM _garbagetruck.gt__run r"
 		" WHERE r.at < clock_timestamp() - interval '10 s' AND (r.items <> '{}' OR r.optimistic) AND NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'object'"
 		" AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
 		" AND k.classid = '_garbagetruck.gt__run'::regclass AND k.objid::bigint = (r.worker & 4294967295)"
 		" AND (k.objsubid::int & 65535) = ((r.worker >> 32) & 65535))",
-	NULL},
+	NULL, NULL},
 	{"tally",
 		"SELECT NULL, NULL, format('of handler %%s, which is missing', t.handler), NULL FROM _garbagetruck.gt__tally t"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)"
 		" AND NOT EXISTS (SELECT FROM _garbagetruck.gt__ttl w WHERE w.id = t.handler)",
-	gt_mend_by_statement},
+	gt_mend_by_statement, NULL},
 	{"right",
 		"SELECT NULL, NULL, format('on handler %%s, which is missing', t.handler), NULL FROM _garbagetruck.gt__handler_right t"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)",
-	gt_mend_by_statement},
+	gt_mend_by_statement, NULL},
 	{"cleanup ids",
 		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__cleanup_id s,"
 		" (SELECT max(cleanup_id) AS top FROM _garbagetruck.gt_object) m WHERE m.top > s.last_value",
-	gt_mend_by_statement},
+	gt_mend_by_statement, NULL},
 	{"handler ids",
 		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__handler_id s,"
 		" (SELECT max(id) AS top FROM (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT id FROM _garbagetruck.gt__ttl) i) m WHERE m.top > s.last_value",
-	gt_mend_by_statement},
+	gt_mend_by_statement, NULL},
 };
 
 /* ---------------------------------------------------------------- finding */
@@ -185,6 +190,7 @@ gt_find_contradictions(bool sample, int limit)
 
 			f->kind = i;
 			f->name = kinds[i].kind;
+			f->otherwise = kinds[i].otherwise;
 			f->object_type = copied(tuple, desc, 1, context);
 			f->object_id = copied(tuple, desc, 2, context);
 			f->detail = copied(tuple, desc, 3, context);

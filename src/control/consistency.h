@@ -18,6 +18,7 @@ typedef struct GtFinding
 	char	   *object_id;
 	char	   *detail;
 	char	   *key;			/* a lease's id, or NULL */
+	const char *otherwise;		/* what helps, where mending does not; NULL: it does */
 } GtFinding;
 
 /* Of GtFinding *, in the current memory context; limit: of each kind, 0: none; sample: by a few blocks of large tables. */

@@ -93,8 +93,8 @@ gt_retry_delay_of(const GtRow *row, const GtHandler *h)
 }
 
 /* How many attempts the object has in all: its lease's number or the handler's, and what was added since. */
-int
-gt_max_attempts_of(const GtRow *row, const GtHandler *h)
+static int
+max_attempts_of(const GtRow *row, const GtHandler *h)
 {
 	int64		max = row->isnull[O_MAX_ATTEMPTS] ? h->max_attempts : GT_INT32(row, O_MAX_ATTEMPTS);
 
@@ -451,7 +451,7 @@ gt_garbage_failed(GtTable *objects, GtRow *row, const GtHandler *h, int attempt,
 	set_error(row, error);
 	GT_SET(row, O_STEPS, Int32GetDatum(failures));
 
-	dead = retry_after == GT_FINAL || GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h);
+	dead = retry_after == GT_FINAL || GT_INT32(row, O_ATTEMPTS) >= max_attempts_of(row, h);
 	if (!dead)
 		try_again(row, h, retry_after == GT_BACK_OFF ? gt_back_off(gt_retry_delay_of(row, h), failures) : retry_after);
 	else if (GT_CHAR(row, O_STATE) != GT_STATE_DEAD)
@@ -528,7 +528,7 @@ gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h)
 	static const char *const message = "the claim lapsed: no gt_ack, gt_nack or gt_extend came in time";
 	int			attempt = GT_INT32(row, O_ATTEMPTS);
 
-	if (attempt < gt_max_attempts_of(row, h))
+	if (attempt < max_attempts_of(row, h))
 		return true;
 	set_error(row, message);
 	die(row);
@@ -544,13 +544,19 @@ gt_garbage_has_lapsed(const GtRow *row, TimestampTz now)
 	return GT_CHAR(row, O_STATE) == GT_STATE_CLAIMED && GT_TIME(row, O_CLAIMED_UNTIL) <= now;
 }
 
+bool
+gt_garbage_lapsed_last(const GtRow *row, const GtHandler *h, TimestampTz now)
+{
+	return gt_garbage_has_lapsed(row, now) && GT_INT32(row, O_ATTEMPTS) >= max_attempts_of(row, h);
+}
+
 /* Dead garbage gets another max_attempts attempts, with steps that begin anew, the first one now. */
 void
 gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h)
 {
 	if (GT_CHAR(row, O_STATE) == GT_STATE_DEAD)
 		gt_observe_gauges(0, 0, -1);
-	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(Max(gt_max_attempts_of(row, h), GT_INT32(row, O_ATTEMPTS))));
+	GT_SET(row, O_EXTRA_ATTEMPTS, Int32GetDatum(Max(max_attempts_of(row, h), GT_INT32(row, O_ATTEMPTS))));
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));
 	GT_SET_NULL(row, O_STEPS);
 	GT_SET_NULL(row, O_CLAIMED_UNTIL);

@@ -29,6 +29,8 @@ extern bool gt_garbage_lapsed(GtTable *objects, GtRow *row, const GtHandler *h);
 extern bool gt_garbage_has_lapsed(const GtRow *row, TimestampTz now);	/* state c, and its time has passed */
 /* What this handler has in its queue is due then, once it is committed; a worker is woken where workers run it: others are claimed. */
 extern void gt_garbage_due(const GtHandler *h, TimestampTz when);
+/* And that was its last attempt: it is as good as dead, though nobody has looked since. */
+extern bool gt_garbage_lapsed_last(const GtRow *row, const GtHandler *h, TimestampTz now);
 extern void gt_garbage_wait(GtRow *row, const GtHandler *h, TimestampTz due_at);	/* in memory: waiting until then */
 extern void gt_garbage_pass_over_announced(GtRow *row);	/* in memory: the token that was announced is nobody's */
 extern void gt_garbage_redriven(GtTable *objects, GtRow *row, const GtHandler *h);	/* of dead garbage */
@@ -37,6 +39,5 @@ extern void gt_garbage_discarded(GtTable *objects, GtRow *row, const GtHandler *
 extern void gt_garbage_claimed(GtRow *row, TimestampTz until, int64 visibility);	/* in memory */
 extern int64 gt_retry_delay_of(const GtRow *row, const GtHandler *h);
 extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h);	/* since it could first be cleaned, us */
-extern int	gt_max_attempts_of(const GtRow *row, const GtHandler *h);
 
 #endif

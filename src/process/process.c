@@ -270,9 +270,10 @@ note_failure(MemoryContext context)
 
 /* For gt_health(): that the worker could not do what it was at, or, error NULL, that it could. */
 static void
-note_error(const char *activity, const char *error)
+note_error(const char *activity, const ErrorData *error)
 {
 	GtDatabase *db = gt_worker_database;
+	const char *message = error != NULL && error->message != NULL ? error->message : "unknown error";
 	size_t		length = pg_mbcliplen(activity, strlen(activity), sizeof(db->error_in) - 1);
 
 	if (error == NULL && db->errors == 0)
@@ -285,7 +286,8 @@ note_error(const char *activity, const char *error)
 		db->errors++;
 		db->error_at = gt_now();
 		strlcpy(db->error_in, activity, length + 1);
-		strlcpy(db->error, error, pg_mbcliplen(error, strlen(error), sizeof(db->error) - 1) + 1);
+		db->error_code = error->sqlerrcode;
+		strlcpy(db->error, message, pg_mbcliplen(message, strlen(message), sizeof(db->error) - 1) + 1);
 	}
 	LWLockRelease(gt_shared->lock);
 }
@@ -376,7 +378,7 @@ gt_in_transaction(GtDoing what, void (*body) (void *arg), void *arg, const char 
 	}
 	else
 	{
-		note_error(activity, error->message != NULL ? error->message : "unknown error");
+		note_error(activity, error);
 		FreeErrorData(error);
 		if (cleaner != NULL)
 			gt_clean_restart(cleaner);

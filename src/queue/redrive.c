@@ -31,12 +31,10 @@
 
 PG_FUNCTION_INFO_V1(gt_redrive);
 
-/* Dead, or as good as: its last claim has lapsed and nobody has looked since. */
 static bool
 is_dead(const GtRow *row, const GtHandler *h, TimestampTz now)
 {
-	return GT_CHAR(row, O_STATE) == GT_STATE_DEAD ||
-		(gt_garbage_has_lapsed(row, now) && GT_INT32(row, O_ATTEMPTS) >= gt_max_attempts_of(row, h));
+	return GT_CHAR(row, O_STATE) == GT_STATE_DEAD || gt_garbage_lapsed_last(row, h, now);
 }
 
 /* Does it wait for its next attempt's time? */

@@ -70,12 +70,8 @@ static const struct
 static void
 put_failure(GtHealth *health, const ErrorData *error)
 {
-	bool		corrupt = error->sqlerrcode == ERRCODE_DATA_CORRUPTED || error->sqlerrcode == ERRCODE_INDEX_CORRUPTED;
-
-	gt_health_put(health, false, psprintf("%s could not be judged: %s", health->check, error->message),
-				  corrupt ? "REINDEX TABLE CONCURRENTLY _garbagetruck.gt_object;" : "-- the server's log has more");
-	if (corrupt)
-		gt_health_put(health, false, "and if it is not that table", "REINDEX TABLE CONCURRENTLY _garbagetruck.gt_lease;");
+	gt_health_put_error(health, psprintf("%s could not be judged: %s", health->check, error->message), error->sqlerrcode,
+						"-- the server's log has more");
 }
 
 static void

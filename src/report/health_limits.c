@@ -163,12 +163,15 @@ gt_health_clock(GtHealth *health)
 
 /*
  * What holds back the horizon behind which dead rows are removed, of which we
- * make many.  kind, who, for how long, what to do: of the oldest first.
+ * make many.  kind, who, for how long, what to do: of the oldest first.  A
+ * transaction that has written holds it back between its statements, too, when it
+ * has no snapshot; VACUUM does not.
  */
 static const char *const holders =
 "SELECT 'transaction of process ' || pid || ' (' || coalesce(usename, backend_type) || ', ' || coalesce(state, '-') || ')',"
 " now() - xact_start, 'SELECT pg_catalog.pg_terminate_backend(' || pid || ');'"
-" FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid()"
+" FROM pg_stat_activity WHERE (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND datname = current_database()"
+" AND pid <> pg_backend_pid() AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)"
 " AND backend_type <> 'walsender' AND xact_start < now() - interval '1 minute'"
 " UNION ALL SELECT 'prepared transaction ' || quote_literal(gid) || ' of ' || owner, now() - prepared, 'ROLLBACK PREPARED ' || quote_literal(gid) || ';'"
 " FROM pg_prepared_xacts WHERE database = current_database() AND prepared < now() - interval '1 minute'"

@@ -223,7 +223,8 @@ gt_health_errors(GtHealth *health)
 	if (seen.errors == 0 || gt_now() - seen.error_at > Max(RECENT, 2 * (int64) gt_naptime * USECS_PER_SEC))
 		gt_health_put(health, true, "the workers of this database do their work without errors", NULL);
 	else
-		gt_health_put(health, false, psprintf("%d errors in a row of the workers of this database, the last %s ago%s%s", seen.errors,
-									gt_health_seconds(gt_now() - seen.error_at), health->all ? ": " : "", health->all ? seen.error : ""),
-			"-- the server's log has them, of the processes \"garbagetruck worker\"");
+		gt_health_put_error(health, psprintf("%d errors in a row of the workers of this database, the last %s ago%s%s", seen.errors,
+											 gt_health_seconds(gt_now() - seen.error_at), health->all ? ": " : "",
+											 health->all ? seen.error : ""), seen.error_code,
+							"-- the server's log has them, of the processes \"garbagetruck worker\"");
 }

@@ -40,6 +40,20 @@ gt_health_put_setting(GtHealth *health, const char *detail, const char *alter, b
 	gt_health_put(health, false, "and then", restart ? "-- restart the server" : "SELECT pg_catalog.pg_reload_conf();");
 }
 
+void
+gt_health_put_error(GtHealth *health, const char *detail, int sqlstate, const char *otherwise)
+{
+	if (sqlstate == ERRCODE_DISK_FULL)
+		gt_health_put(health, false, detail, "-- make room on the disk: the workers go on by themselves");
+	else if (sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INDEX_CORRUPTED)
+	{
+		gt_health_put(health, false, detail, "REINDEX TABLE CONCURRENTLY _garbagetruck.gt_object;");
+		gt_health_put(health, false, "and if it is not that table", "REINDEX TABLE CONCURRENTLY _garbagetruck.gt_lease;");
+	}
+	else
+		gt_health_put(health, false, detail, otherwise);
+}
+
 const char *
 gt_health_our(const char *name)
 {

@@ -28,6 +28,8 @@ typedef struct GtHealth
 extern void gt_health_put(GtHealth *health, bool ok, const char *detail, const char *remedy);
 /* The same, by an ALTER SYSTEM and what makes it count. */
 extern void gt_health_put_setting(GtHealth *health, const char *detail, const char *alter, bool restart);
+/* What an error has told; otherwise: the remedy where its SQLSTATE says nothing. */
+extern void gt_health_put_error(GtHealth *health, const char *detail, int sqlstate, const char *otherwise);
 /* A public function or view of ours as a statement of this session names it. */
 extern const char *gt_health_our(const char *name);
 /* Is this row of garbage among what the caller may know of? */

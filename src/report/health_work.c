@@ -172,8 +172,7 @@ count_dead(GtHealth *health, GtTable *objects, const GtHandler *h, int limit)
 	looked = 0;
 	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
 	while (n < limit && looked++ < MAX_COUNT / 10 && gt_scan_next(scan, &row))
-		n += gt_garbage_has_lapsed(&row, now) && GT_INT32(&row, O_ATTEMPTS) >= gt_max_attempts_of(&row, h) &&
-			gt_health_sees(health, &row, may_claim);
+		n += gt_garbage_lapsed_last(&row, h, now) && gt_health_sees(health, &row, may_claim);
 	gt_scan_end(scan);
 	return n;
 }
@@ -447,7 +446,8 @@ gt_health_consistency(GtHealth *health)
 		if (!health->all || ++n > GT_HEALTH_ROWS)
 			break;
 		gt_health_put(health, false, f->object_id == NULL ? psprintf("%s: %s", f->name, f->detail) :
-			psprintf("%s: object \"%s\" of type \"%s\": %s", f->name, f->object_id, f->object_type, f->detail), remedy);
+			psprintf("%s: object \"%s\" of type \"%s\": %s", f->name, f->object_id, f->object_type, f->detail),
+			f->otherwise != NULL ? f->otherwise : remedy);
 	}
 	if (findings != NIL && n != list_length(findings))
 		gt_health_put(health, false, "there is more that contradicts itself in the tables", remedy);

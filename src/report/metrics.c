@@ -325,7 +325,7 @@ put_gauges(ReturnSetInfo *rsinfo)
 	put_one(rsinfo, "leases", "gauge", "Leases that have not ended.", (double) Max(leases, 0));
 	put_one(rsinfo, "garbage", "gauge", "Objects whose last lease has ended and that are not clean, dead ones too.",
 			(double) Max(garbage, 0));
-	put_one(rsinfo, "dead", "gauge", "Garbage that used up its attempts.", (double) Max(dead, 0));
+	put_one(rsinfo, "dead", "gauge", "Garbage that used up its attempts.", (double) (Max(dead, 0) + gt_lapsed_claims()));
 }
 
 static void

@@ -18,6 +18,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "garbage/garbage.h"
 #include "handler/use.h"
 #include "lease/created.h"
 #include "lease/deadline.h"
@@ -153,6 +154,34 @@ gt_observe_overdue(bool all)
 	}
 	gt_close(&objects);
 	return oldest;
+}
+
+int
+gt_lapsed_claims(void)
+{
+	TimestampTz now = gt_now();
+	int			n = 0;
+	GtTable		objects;
+	ListCell   *lc;
+
+	gt_open(&objects, GT_OBJECT, AccessShareLock);
+	foreach(lc, gt_handler_list())
+	{
+		GtHandler  *h = lfirst(lc);
+		Datum		key = Int32GetDatum(h->id);
+		int			looked = 0;
+		GtScan	   *scan;
+		GtRow		row;
+
+		if (!GT_KIND_IS_CLAIMABLE(h->kind))
+			continue;
+		scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
+		while (looked++ < MAX_LOOK && gt_scan_next(scan, &row))
+			n += gt_garbage_lapsed_last(&row, h, now);
+		gt_scan_end(scan);
+	}
+	gt_close(&objects);
+	return n;
 }
 
 /* 42501 for who is not a monitor, 55000 without preload. */

@@ -45,6 +45,7 @@ typedef struct GtDatabase
 	bool		warned;			/* the log says that it is a copy. Under lock */
 	int			errors;			/* of workers outside of handlers, in a row. Under lock, as those below */
 	TimestampTz error_at;		/* the last one */
+	int			error_code;		/* its SQLSTATE */
 	char		error_in[64];	/* what the worker was at; when that goes well once, the row ends */
 	char		error[256];
 	bool		sweep;			/* a worker ended with a run on record. Under lock */

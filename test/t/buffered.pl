@@ -65,6 +65,10 @@ is(one('SELECT status, count(*) FROM gt_renew_many((SELECT array_agg(l) FROM man
 my ($used, $room) = one(q{SELECT detail FROM gt_health() WHERE check_name = 'renewal_buffer' AND NOT ok ORDER BY detail DESC LIMIT 1}) =~ /(\d+) of (\d+) entries/;
 cmp_ok($used, '<=', $room, 'gt_health tells that the buffer is full');
 cmp_ok($used, '>=', 0.8 * $room, 'and it is');
+is(one(q{SELECT value FROM gt_metrics() WHERE name = 'garbagetruck_health' AND labels ->> 'check' = 'renewal_buffer'}), '0', 'also by the metric');
+my $remedies = one(q{SELECT string_agg(remedy, ' ') FROM gt_health() WHERE check_name = 'renewal_buffer'});
+like($remedies, qr/^ALTER SYSTEM SET [^;]*; -- restart the server$/, 'what helps is one statement, and a restart');
+one($remedies);
 is(one('SELECT bool_and(renewals = 1) FROM gt_leases WHERE lease_id IN (SELECT l FROM many)'), 't', 'each lease was renewed');
 # ... but for another role
 one(q{CREATE ROLE another; SELECT gt_allow('another')});
@@ -87,8 +91,10 @@ is(one("SELECT renewals FROM gt_lease_get('$late')"), '1', 'one more is renewed'
 is(version($late), $before, 'in memory');
 is(one("SELECT expires_at > gt_clock() + interval '599 s' FROM gt_lease_get('$late')"), 't', 'for its duration');
 
-# What is dropped leaves nothing behind.
 $node->restart;
+cmp_ok((split / /, one(q{SELECT detail FROM gt_health() WHERE check_name = 'renewal_buffer' AND ok}))[2], '>', 3000, 'there is more room after the remedies');
+
+# What is dropped leaves nothing behind.
 one('CREATE DATABASE gone');
 $node->safe_psql('gone', 'CREATE EXTENSION garbagetruck');
 $node->safe_psql('gone', q{SELECT count(gt_renew(gt_lease_create('g' || n, duration => '1 s'))) FROM generate_series(1, 3) n});

@@ -47,18 +47,33 @@ $standby->append_conf('postgresql.conf', "hot_standby_feedback = on\nwal_receive
 $standby->reload;
 my $reader = in_background($standby, 'postgres', 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT pg_sleep(1000)');
 ok($primary->poll_query_until('postgres', 'SELECT backend_xmin IS NOT NULL FROM pg_stat_replication'), 'the standby tells what it needs');
-$primary->safe_psql('postgres', q{
-	CREATE TABLE xids (i int);
+my $xids = q{
+	CREATE TABLE IF NOT EXISTS xids (i int);
 	DO $$ BEGIN
 		FOR i IN 1 .. 10010 LOOP
 			BEGIN INSERT INTO xids VALUES (i); EXCEPTION WHEN division_by_zero THEN NULL; END;
 		END LOOP;
-	END $$});
+	END $$};
+$primary->safe_psql('postgres', $xids);
 my $held = q{SELECT detail || ' -> ' || remedy FROM gt_health() WHERE check_name = 'snapshots' AND NOT ok};
 like($primary->safe_psql('postgres', $held), qr/dead rows are not removed: standby 'standby' by hot_standby_feedback.*pg_stat_replication/, 'a snapshot of a standby is told of');
 $standby->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)%' AND pid <> pg_backend_pid()});
 eval { finish_background($reader) };
 ok($primary->poll_query_until('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'snapshots'}), 'until it is over');
+
+# And what the slot of a standby that is gone holds back for ever.
+$primary->safe_psql('postgres', q{SELECT pg_create_physical_replication_slot('abandoned')});
+$standby->append_conf('postgresql.conf', q{primary_slot_name = 'abandoned'});
+$standby->reload;
+ok($primary->poll_query_until('postgres', 'SELECT xmin IS NOT NULL FROM pg_replication_slots'), 'a slot keeps what its standby needs');
+$standby->stop('immediate');
+$primary->poll_query_until('postgres', 'SELECT NOT active FROM pg_replication_slots') or die 'the slot is in use';
+$primary->safe_psql('postgres', $xids);
+like($primary->safe_psql('postgres', $held), qr/dead rows are not removed: replication slot 'abandoned', which nobody uses -> SELECT pg_catalog.pg_drop_replication_slot/, 'which is told of when that is gone');
+$primary->safe_psql('postgres', q{SELECT remedy FROM gt_health() WHERE check_name = 'snapshots' AND NOT ok \gexec});
+ok($primary->poll_query_until('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'snapshots'}), 'until the remedy has run');
+$standby->append_conf('postgresql.conf', q{primary_slot_name = ''});
+$standby->start;
 
 # Leases whose deadline passes while the primary dies and the standby takes over.
 $primary->safe_psql('postgres', q{SELECT gt_lease_create('s' || i, duration => '3 s', cleanup => 'note') FROM generate_series(1, 20) i});
