@@ -97,7 +97,7 @@ SELECT gt_handler_create('x', 'sql', 'SELECT $1::unknown, $2::bigint');
 SELECT gt_handler_create('x', 'sql', 'DELETE FROM file WHERE ids = $1');
 \set VERBOSITY terse
 
--- every kind of statement that may be; types of parameters are inferred, else those of the contract
+-- every kind of statement that may be; types of parameters are inferred, else those of the README
 CREATE PROCEDURE cleanup(id bigint, INOUT path text DEFAULT NULL) LANGUAGE plpgsql AS 'BEGIN DELETE FROM regress_h.file f WHERE f.id = $1; END';
 SELECT gt_handler_create('h_sql', 'sql', command) FROM unnest(ARRAY[
 	'SELECT',

@@ -18,7 +18,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO regress_m_app2,
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO regress_m_app2;
 CREATE EXTENSION garbagetruck;
 
--- who has anything on what the extension has made: for PUBLIC the contract's three (or fewer), the rest pg_monitor's
+-- who has anything on what the extension has made: for PUBLIC the three that the README names (or fewer), the rest pg_monitor's
 CREATE VIEW given AS
 SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee,
 	pg_describe_object(o.classid, o.objid, 0) AS what, a.privilege_type

@@ -105,7 +105,7 @@ SELECT what, max(answer) FILTER (WHERE role = 'regress_g_super') AS super,
 	max(answer) FILTER (WHERE role = 'regress_g_nobody') AS nobody
 FROM answer JOIN action USING (n) GROUP BY n, what ORDER BY n;
 
--- nothing is executable by PUBLIC but what the contract names; nothing but views is readable
+-- nothing is executable by PUBLIC but what the README names; nothing but views is readable
 SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
 	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'garbagetruck'
 WHERE has_function_privilege('public', p.oid, 'EXECUTE') AND p.proname !~ '^gt__' ORDER BY 1;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * buffered.c
- *	  Renewals that are kept in shared memory (invariants I1, I3; protocol P1).
+ *	  Renewals that are kept in shared memory (promises I1 and I3).
  *
  * A renewal is acknowledged by a write to shared memory.  What it promises must
  * outlive the server, though memory does not, and no ending may pass it by.

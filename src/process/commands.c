@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * commands.c
- *	  Commands that want nobody in a database (protocol P4).
+ *	  Commands that want nobody in a database.
  *
  * DROP DATABASE and its like fail when anybody is connected.  The utility hook,
  * in the session that gives such a command, holds our launcher off that database

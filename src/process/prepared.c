@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * prepared.c
- *	  COMMIT PREPARED and ROLLBACK PREPARED (protocol P6).
+ *	  COMMIT PREPARED and ROLLBACK PREPARED.
  *
  * Any session may give them, on a server that has been restarted since: it knows
  * nothing of what that transaction did.  Its commit makes leases and garbage visible

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * prepared.c
- *	  Transactions that are prepared (protocol P6).
+ *	  Transactions that are prepared.
  *
  * A prepared transaction has no process.  What its own would have told at the commit
  * is kept here, from PREPARE TRANSACTION until it has ended: what is counted, and

@@ -1,4 +1,4 @@
--- Every function as the contract words it: names and defaults of its arguments, what it returns, how it is marked.
+-- Every function as the README has it: names and defaults of its arguments, what it returns, how it is marked.
 BEGIN;
 SET LOCAL intervalstyle = 'postgres';
 SELECT plan(112);

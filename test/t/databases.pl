@@ -1,5 +1,5 @@
 # Commands on databases and on the extension go through while handlers run, as their ordinary owner, without anyone's
-# help (contract, section 7); a command that fails leaves the workers at work.
+# help; a command that fails leaves the workers at work.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

@@ -1,5 +1,5 @@
 # Behind PgBouncer in transaction mode: no client call keeps session state, takes session locks or listens, so leases
-# are created, renewed and released by whatever server connection is free (contract, section 4).
+# are created, renewed and released by whatever server connection is free.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

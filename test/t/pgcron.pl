@@ -1,4 +1,4 @@
-# pg_cron as the workers of a server that does not preload the library: it calls gt_reclaim() (contract, section 7).
+# pg_cron as the workers of a server that does not preload the library: it calls gt_reclaim().
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
