@@ -104,19 +104,37 @@ folded(Node *node)
 	return node;
 }
 
-Node *
-gt_target_deadline(Relation rel, const char *text)
+typedef struct Analysis
 {
+	Relation	rel;
+	const char *text;
+	Node	   *node;
+} Analysis;
+
+static void
+analyze(void *arg)
+{
+	Analysis   *a = arg;
 	ParseState *pstate = make_parsestate(NULL);
 	Node	   *node;
 
-	pstate->p_sourcetext = text;
-	addNSItemToQuery(pstate, addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL, false, true),
+	pstate->p_sourcetext = a->text;
+	addNSItemToQuery(pstate, addRangeTableEntryForRelation(pstate, a->rel, AccessShareLock, NULL, false, true),
 					 true, true, true);
-	node = transformExpr(pstate, parse_expression(text), EXPR_KIND_INDEX_EXPRESSION);
+	node = transformExpr(pstate, parse_expression(a->text), EXPR_KIND_INDEX_EXPRESSION);
 	assign_expr_collations(pstate, node);
 	free_parsestate(pstate);
-	return folded(node);
+	a->node = folded(node);
+}
+
+ErrorData *
+gt_target_deadline(Relation rel, const char *text, Node **node)
+{
+	Analysis	a = {rel, text, NULL};
+	ErrorData  *error = gt_try(analyze, &a);
+
+	*node = a.node;
+	return error;
 }
 
 List *
@@ -176,21 +194,6 @@ must_be_of_the_row(const char *text, Node *node)
 				 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
 }
 
-typedef struct Parse
-{
-	Relation	rel;
-	const char *text;
-	Node	   *node;
-} Parse;
-
-static void
-parse(void *arg)
-{
-	Parse	   *p = arg;
-
-	p->node = gt_target_deadline(p->rel, p->text);
-}
-
 /* With all names qualified, whatever the search_path is. */
 static char *
 deparse(Relation rel, Node *node)
@@ -208,24 +211,21 @@ Node *
 gt_target_parse(Relation rel, const char *text, char **expression)
 {
 	AttrNumber	column = get_attnum(RelationGetRelid(rel), text);
-	Parse		p = {rel, text, NULL};
-	ErrorData  *error;
+	const char *read_as = column > 0 ? quote_identifier(text) : text;	/* a column by its very name */
+	Node	   *node;
+	ErrorData  *error = gt_target_deadline(rel, read_as, &node);
 
-	/* a column by its very name, which may need quotes */
-	if (column > 0)
-		p.text = quote_identifier(text);
-	error = gt_try(parse, &p);
 	if (error != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("expires_at \"%s\" is no column or expression of table \"%s\": %s", gt_shown(text),
 						RelationGetRelationName(rel), error->message),
 				 errhint("A column of type timestamptz would do, or an immutable expression of that type.")));
-	must_be_timestamptz(p.text, exprType(p.node));
-	must_be_immutable(text, (Node *) expression_planner((Expr *) copyObject(p.node)));	/* as for an index */
-	must_be_of_the_row(text, p.node);
-	*expression = deparse(rel, p.node);
-	return p.node;
+	must_be_timestamptz(read_as, exprType(node));
+	must_be_immutable(text, (Node *) expression_planner((Expr *) copyObject(node)));	/* as for an index */
+	must_be_of_the_row(text, node);
+	*expression = deparse(rel, node);
+	return node;
 }
 
 /* ---------------------------------------------------------------- indexes */
@@ -454,18 +454,17 @@ is_out_of_reach(Relation rel, const char **remedy)
 static const char *
 what_is_wrong(Relation rel, const char *expression, Node **deadline, const char **remedy)
 {
-	Parse		p = {rel, expression, NULL};
-	ErrorData  *error = gt_try(parse, &p);
+	ErrorData  *error = gt_target_deadline(rel, expression, deadline);
+	Node	   *node = *deadline;
 
-	*deadline = p.node;
-	if (error == NULL && IsA(p.node, Var) && exprType(p.node) != TIMESTAMPTZOID)
+	if (error == NULL && IsA(node, Var) && exprType(node) != TIMESTAMPTZOID)
 		*remedy = psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamp with time zone USING %s::timestamp with time zone;",
 						   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel)),
 						   expression, expression);
 	if (error != NULL)
 		return psprintf("expires_at is no expression of table \"%s\" any more: %s", RelationGetRelationName(rel), error->message);
-	if (exprType(p.node) != TIMESTAMPTZOID ||
-		(calls_users(p.node, NULL) ? contain_volatile_functions(p.node) : contain_mutable_functions(p.node)))
+	if (exprType(node) != TIMESTAMPTZOID ||
+		(calls_users(node, NULL) ? contain_volatile_functions(node) : contain_mutable_functions(node)))
 		return psprintf("expires_at of table \"%s\" is no immutable timestamptz any more", RelationGetRelationName(rel));
 	return NULL;
 }

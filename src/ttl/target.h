@@ -38,8 +38,8 @@ typedef struct GtTarget
  * expressions.
  */
 
-/* The expression, analyzed; raises what is wrong with it. */
-extern Node *gt_target_deadline(Relation rel, const char *text);
+/* The expression, analyzed; returns what is wrong with it, or NULL. */
+extern ErrorData *gt_target_deadline(Relation rel, const char *text, Node **node);
 /* The same for a name or expression as a user gives it: 22023. *expression: with all names qualified. */
 extern Node *gt_target_parse(Relation rel, const char *text, char **expression);
 /* The index that begins with it; InvalidOid: there is none. */

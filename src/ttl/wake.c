@@ -39,7 +39,6 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "base/transaction.h"
 #include "rights/writing.h"
 #include "shared/clock.h"
 #include "shared/rows_due.h"
@@ -81,40 +80,25 @@ static uint64 known_reading;	/* gt_ttl_reading() then */
 
 /* ---------------------------------------------------------------- the trigger fires */
 
-typedef struct Analysis
-{
-	Relation	rel;
-	const char *expression;
-	Node	   *node;
-} Analysis;
-
-static void
-analyze(void *arg)
-{
-	Analysis   *a = arg;
-
-	a->node = gt_target_deadline(a->rel, a->expression);
-}
-
 /* What can not be analyzed any more is suspended, and no row is refused for that. */
 static void
 learn_deadline(Known *known, Relation rel, const char *expression)
 {
-	Analysis	a = {rel, expression, NULL};
+	Node	   *node;
 	MemoryContext old;
 
-	if (gt_try(analyze, &a) != NULL || exprType(a.node) != TIMESTAMPTZOID)
+	if (gt_target_deadline(rel, expression, &node) != NULL || exprType(node) != TIMESTAMPTZOID)
 	{
 		known->silent = true;
 		return;
 	}
-	if (IsA(a.node, Var))
+	if (IsA(node, Var))
 	{
-		known->column = ((Var *) a.node)->varattno;
+		known->column = ((Var *) node)->varattno;
 		return;
 	}
 	old = MemoryContextSwitchTo(known_context);
-	known->deadline = copyObject(a.node);
+	known->deadline = copyObject(node);
 	MemoryContextSwitchTo(old);
 }
 
