@@ -166,6 +166,7 @@ OUR_HEADERS = \
 	src/shared/due.h \
 	src/shared/ids.h \
 	src/shared/in_hand.h \
+	src/shared/long_busy.h \
 	src/shared/low_end.h \
 	src/shared/margins.h \
 	src/shared/observe.h \
@@ -177,6 +178,7 @@ OUR_HEADERS = \
 	src/shared/renewed.h \
 	src/shared/rows_due.h \
 	src/shared/shmem.h \
+	src/shared/turn.h \
 	src/shared/wake.h \
 	src/shared/where.h \
 	src/table/delete.h \

@@ -35,6 +35,7 @@
 
 #include "handler/admit.h"
 #include "handler/handler.h"
+#include "handler/others.h"
 #include "handler/rates.h"
 #include "handler/slots.h"
 #include "handler/turns.h"
@@ -43,6 +44,8 @@
 
 #define TRY_EVERY		(30 * USECS_PER_SEC)	/* a role, whether what nobody knows of it is slow, in the last slot and while others wait */
 #define TRY_OWN			(5 * USECS_PER_MINUTE)	/* where its own slow runs hold all the others */
+
+GtTurn	   *gt_my_turn = NULL;
 
 /*
  * From when on an object that was in a crashed run may start: not within a second

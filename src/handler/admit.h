@@ -11,7 +11,9 @@
 #include "handler/handler.h"
 #include "shared/observe.h"
 #include "shared/shmem.h"
+#include "shared/turn.h"
 
+extern GtTurn *gt_my_turn;		/* of the role that we run something of: not the oldest, so it stays where it is; NULL: of none yet */
 /*
  * May a run of h start that is of this speed?  mine: the slot of who asks; NULL:
  * somebody who runs nothing.  *when: look again then, if no run ends before.  Lock held.

@@ -15,6 +15,14 @@
 #include "shared/ids.h"
 #include "shared/shmem.h"
 
+GtSlot	   *gt_session_slot = NULL;
+
+GtSlot *
+gt_slot_own(void)
+{
+	return gt_my_slot != NULL ? gt_my_slot : gt_session_slot;
+}
+
 /* PG_INT64_MIN: nobody runs anything of it. */
 TimestampTz
 gt_slot_others_upto(int handler)

@@ -34,6 +34,7 @@
 
 #include "handler/admit.h"
 #include "handler/handler.h"
+#include "handler/others.h"
 #include "handler/rates.h"
 #include "handler/slots.h"
 #include "handler/turns.h"

@@ -24,8 +24,6 @@
 #define LOG_RATE		10		/* failures a second of one role's SQL that are logged, */
 #define LOG_BURST		30		/* and so many at once */
 
-GtTurn	   *gt_my_turn = NULL;
-
 /* Whose SQL it is that this handler runs; InvalidOid: it runs none. */
 Oid
 gt_handler_role(const GtHandler *h)

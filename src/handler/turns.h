@@ -9,11 +9,10 @@
 #define GT_TURNS_H
 
 #include "handler/handler.h"
-#include "shared/shmem.h"
+#include "shared/turn.h"
 
 #define GT_TURN (200 * INT64CONST(1000))	/* us: of a role, while another waits; some ten times what a new process costs */
 
-extern GtTurn *gt_my_turn;		/* of the role that we run something of: not the oldest, so it stays where it is; NULL: of none yet */
 extern Oid	gt_handler_role(const GtHandler *h);	/* whose SQL it runs; InvalidOid: none */
 extern Oid	gt_handler_whose(const GtHandler *h);	/* whose turn a run of it takes */
 extern bool gt_slot_is_for(Oid role);	/* may this process run SQL of this role? */

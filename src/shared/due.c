@@ -64,14 +64,6 @@ gt_my_database(void)
 	return mine;
 }
 
-uint64
-gt_late(void)
-{
-	GtDatabase *db = gt_my_database();
-
-	return db == NULL ? 0 : pg_atomic_read_u64(&db->late);
-}
-
 /* Sets the latch of a process; one that has gone in the meantime does no harm. */
 void
 gt_wake_procno(int procno)

@@ -13,7 +13,6 @@
 #define GT_LATE		USECS_PER_SEC	/* us: no low end of a queue is so near to the time of the look (low.c), so what commits sooner lies above all */
 
 extern GtDatabase *gt_my_database(void);	/* cached; NULL: not preloaded */
-extern uint64 gt_late(void);		/* GtDatabase.late of that: as long as it is the same nothing came in below low ends */
 extern void gt_due_at(GtDatabase *db, TimestampTz when);	/* at once */
 extern void gt_due_again(GtDatabase *db, TimestampTz when);	/* likewise: of leases there is nothing new */
 /*

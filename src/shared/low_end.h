@@ -10,6 +10,8 @@
 
 #include "shared/in_hand.h"
 
+#define GT_LOWS		2048		/* queues of which that is remembered; a power of two */
+
 /* A queue is what one role or handler has in an index, in the order of time.  See low.c. */
 typedef struct GtLow
 {

@@ -23,7 +23,6 @@
 
 GtShared   *gt_shared = NULL;
 GtSlot	   *gt_my_slot = NULL;
-GtSlot	   *gt_session_slot = NULL;
 
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
@@ -124,12 +123,6 @@ gt_database(Oid database, bool create)
 	}
 	LWLockRelease(gt_shared->lock);
 	return create ? unused : NULL;
-}
-
-GtSlot *
-gt_slot_own(void)
-{
-	return gt_my_slot != NULL ? gt_my_slot : gt_session_slot;
 }
 
 void

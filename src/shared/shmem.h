@@ -15,14 +15,13 @@
 #include "shared/clock.h"
 #include "shared/counters.h"
 #include "shared/in_hand.h"
+#include "shared/long_busy.h"
 #include "shared/low_end.h"
+#include "shared/turn.h"
 
 #define GT_MAX_DATABASES	1024
 #define GT_FOREGROUND		16	/* slots for sessions in gt_reclaim() */
 #define GT_SLOTS			(GT_MAX_WORKERS + GT_FOREGROUND)
-#define GT_LONG_BUSY		256 /* objects that were locked for long are remembered of all databases */
-#define GT_TURNS			256		/* roles whose last turn is remembered at a time */
-#define GT_LOWS				2048	/* queues whose low end is; a power of two */
 
 /* One database that is known to the launcher.  Entries are never moved. */
 typedef struct GtDatabase
@@ -101,28 +100,6 @@ typedef struct GtSlot
 
 extern void gt_slot_free(GtSlot *slot); /* it is nobody's from here on. Lock held */
 
-/* When a role of a database was served last. Under GtShared.lock. See slots.c */
-typedef struct GtTurn
-{
-	Oid			database;		/* InvalidOid: free */
-	Oid			role;			/* InvalidOid: what is of no role */
-	TimestampTz at;
-	TimestampTz tried_at;		/* when a run of it was last let try whether it is slow, while others waited */
-	int			workers;		/* out of gt_slot_turns(): of others that serve it */
-	int			lines;			/* that its failures may still write into the log, as of: */
-	TimestampTz logged_at;
-} GtTurn;
-
-/* An object that others have had locked for long: workers come and go, and none begins anew with it. */
-typedef struct GtLongBusy
-{
-	Oid			database;		/* InvalidOid: free */
-	int64		id;				/* cleanup id */
-	uint64		ends;			/* GtDatabase.prepared_ends then: worth nothing once that has changed */
-	TimestampTz since;
-	TimestampTz until;			/* it is passed over */
-} GtLongBusy;
-
 typedef struct GtCounters		/* of one database; added to by counts.c */
 {
 	pg_atomic_uint64 n[GT_NCOUNTERS];
@@ -152,8 +129,6 @@ typedef struct GtShared
 
 extern GtShared *gt_shared;		/* NULL: not preloaded */
 extern GtSlot *gt_my_slot;		/* of a worker; NULL elsewhere */
-extern GtSlot *gt_session_slot; /* of a session in gt_reclaim(); NULL elsewhere */
-extern GtSlot *gt_slot_own(void);	/* either; NULL: neither */
 /* The entry of a database; made when `create` and there is room, else NULL. Takes the lock. */
 extern GtDatabase *gt_database(Oid database, bool create);
 

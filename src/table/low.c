@@ -111,10 +111,18 @@ place_of(GtIndexId index, uint32 key)
 	return oldest;
 }
 
+static uint64
+late_here(void)
+{
+	GtDatabase *db = gt_my_database();
+
+	return db == NULL ? 0 : pg_atomic_read_u64(&db->late);
+}
+
 void
 gt_low_recall(GtLow *low, GtIndexId index, uint32 key)
 {
-	uint64		late = gt_late();
+	uint64		late = late_here();
 	const GtLow *known;
 
 	forget_old();
