@@ -121,7 +121,7 @@ class Checker:
         self.ops.sort(key=lambda r: r["inv"])
         self.outages = sorted((r for r in history if r["t"] == "outage"), key=lambda r: r["down"])
         self.cleaned = collections.defaultdict(list)
-        self.all_cleaned = sorted((r for r in history if r["t"] == "clean"), key=lambda r: r["at"])
+        self.all_cleaned = sorted(({"by": r["at"], **r} for r in history if r["t"] == "clean"), key=lambda r: r["at"])
         self.guards = {r["lease"] for r in history if r["t"] == "guard"}
         self.leases = {}
         self.on = collections.defaultdict(list)         # object -> leases
@@ -307,7 +307,7 @@ class Checker:
                 self.first_claim.setdefault(row[2], op["inv"])
 
     def load_acknowledged(self):
-        """What a consumer acknowledged is a cleanup: it took effect where gt_ack said so."""
+        """What a consumer acknowledged is a cleanup: it took effect where gt_ack said so, which is somewhere in that call."""
         for cleanup_id, ops in self.tokens.items():
             claims = {tuple(row[:2]): row for op in ops if op["kind"] == "claim" for row in op["value"]}
             for op in (o for o in ops if o["kind"] == "ack"):
@@ -318,7 +318,7 @@ class Checker:
                     self.unsure.add(row[2])
                     continue
                 self.all_cleaned.append({"t": "clean", "cleanup_id": cleanup_id, "object": row[2], "lease": row[3], "fence": row[4],
-                                         "attempt": row[1], "at": op["inv"], "tx": op["tx"], "seq": op["seq"]})
+                                         "attempt": row[1], "at": op["inv"], "by": op["ret"], "tx": op["tx"], "seq": op["seq"]})
 
     def ended_by_own(self, op, lease):
         """Its own transaction had released it (or its parent) before this call, whatever became of that later."""
@@ -401,8 +401,8 @@ class Checker:
         if op["status"] == "no":        # undone with its transaction, unless buffered: no promise to hold it to
             return
         for c in self.cleaned[obj]:
-            if lease.fence is not None and c["fence"] >= lease.fence and c["at"] < lease.at_least(deadline, op, c["at"]) \
-                    and not lease.maybe_released(c["at"]) and op["status"] == "yes" and not self.claimed_by_ender(c, lease):
+            if lease.fence is not None and c["fence"] >= lease.fence and c["by"] < lease.at_least(deadline, op, c["by"]) \
+                    and not lease.maybe_released(c["by"]) and op["status"] == "yes" and not self.claimed_by_ender(c, lease):
                 self.report("I3", obj, "the object of a successful renewal was cleaned before the deadline that it promised",
                             lease.op, op, c)
 
@@ -568,7 +568,7 @@ class Checker:
             if twice and r_before(op, twice):
                 self.report("I3", obj, "two releases of one lease both succeeded", op, *twice)
         for c in self.cleaned[obj]:
-            if lease.fence is not None and c["fence"] >= lease.fence and c["at"] < op["inv"]:
+            if lease.fence is not None and c["fence"] >= lease.fence and c["by"] < op["inv"]:
                 self.report("I3", obj, "a lease was released although its object had been cleaned before", lease.op, c, op)
 
     def is_snapshot(self, op):
@@ -749,7 +749,7 @@ class Checker:
 
     def check_cleanup(self, obj, leases, c, previous):
         named = self.leases.get(c["lease"])
-        at = c["at"]
+        at, by = c["at"], c["by"]
         if named is not None and named.object != obj:
             self.report("I2", obj, "the handler was given the lease of another object", named.op, c)
         if named is not None and named.status == "no":
@@ -766,14 +766,14 @@ class Checker:
             if self.claimed_by_ender(c, lease):
                 continue
             if c["tx"] is not None and lease.tx == c["tx"] and lease.op["ret"] <= at and not self.ended_by_own(
-                    {"tx": c["tx"], "seq": NEVER}, lease) and lease.d_last() > at:
+                    {"tx": c["tx"], "seq": NEVER}, lease) and lease.d_last() > by:
                 self.report("I1", obj, "an object was cleaned after a lease on it was granted in the same transaction", lease.op, c)
-            if lease.surely_running(at, at):
-                self.report("I1", obj, f"a cleanup started while an acknowledged lease had {lease.d_low(at) - at} us to run",
+            if lease.surely_running(at, by):
+                self.report("I1", obj, f"a cleanup started while an acknowledged lease had {lease.d_low(at) - by} us to run",
                             lease.op, *self.last_renewals(lease, at), c)
-            elif lease.fence is not None and lease.fence <= c["fence"] and lease.d_last() > at \
-                    and not lease.maybe_released(at):
-                self.report("I1", obj, f"a cleanup started {lease.d_last() - at} us before the deadline of a lease that it knew",
+            elif lease.fence is not None and lease.fence <= c["fence"] and lease.d_last() > by \
+                    and not lease.maybe_released(by):
+                self.report("I1", obj, f"a cleanup started {lease.d_last() - by} us before the deadline of a lease that it knew",
                             lease.op, *self.last_renewals(lease, at), c)
             if lease.fence is not None and lease.born[1] < at and lease.fence > c["fence"]:
                 self.report("I4", obj, "a cleanup was given an old fence", lease.op, c)
