@@ -72,6 +72,18 @@ is_aside(GtTable *objects, const GtTtl *t, const GtLeaf *leaf, TupleTableSlot *r
 		GT_INT32(&object, O_HANDLER) == t->id;
 }
 
+/* A standby has nothing of a table that is not logged, or of such a partition. */
+static bool
+has_rows(const GtTarget *target)
+{
+	bool		has = true;
+	int			i;
+
+	for (i = 0; i < target->nleaves && RecoveryInProgress(); i++)
+		has = has && target->leaves[i].rel->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED;
+	return has;
+}
+
 /* The oldest row that is over, and the first that will be. */
 static void
 look_at_rows(GtTarget *target, const GtTtl *t, GtTtlSeen *seen)
@@ -166,7 +178,8 @@ ask(void *arg)
 	if (seen->suspended == NULL && gt_target_open(&target, t->relation, t->expression, AccessShareLock, &seen->suspended, &seen->remedy))
 	{
 		seen->untold = t->wake && gt_wake_is_lost(target.rel);
-		look_at_rows(&target, t, seen);
+		if (has_rows(&target))
+			look_at_rows(&target, t, seen);
 		gt_target_close(&target);
 	}
 	else if (seen->suspended != NULL && seen->suspended != why && seen->remedy == NULL)

@@ -203,7 +203,8 @@ for my $db ('copy', 'restored')
 	is(eventually($node, $db, 'SELECT count(*) FROM t WHERE id = 91', '0'), '0', "$db: and it is told of new ones");
 }
 
-# A standby is idle; promoted it goes on.
+# A standby is idle, and knows nothing of rows that are not logged; promoted it goes on.
+$node->safe_psql('postgres', q{CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, expires_at timestamptz); SELECT gt_ttl_create('unlogged', 'expires_at', create_index => true)});
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
@@ -211,6 +212,7 @@ $standby->start;
 $node->safe_psql('postgres', q{INSERT INTO t VALUES (100, now() + interval '4 s')});
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 is($standby->safe_psql('postgres', q{SELECT next_due_at IS NOT NULL, paused FROM gt_ttls WHERE table_name = 't'::regclass}), 't|f', 'a standby shows it');
+is($standby->safe_psql('postgres', q{SELECT detail FROM gt_health() WHERE check_name = 'ttl' AND NOT ok AND detail ~ 'unlogged'}), '', 'and a table that is not logged is well there');
 my $err;
 $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT gt_ttl_create('t', 'expires_at')", stderr => \$err);
 like($err, qr/25006/, 'gt_ttl_create: 25006 on a standby');
