@@ -24,6 +24,7 @@
 #include "utils/datum.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -56,6 +57,7 @@ typedef struct Look
 	bool		named;			/* ids are wanted, */
 	bool		described;		/* and payloads */
 	size_t		bytes;
+	MemoryContext per_row;		/* of what it takes to see that it is to be left */
 } Look;
 
 TimestampTz
@@ -170,10 +172,8 @@ standing_for(Look *look, const GtVictim *v)
 		return NOTHING;
 	key[0] = v->id;
 	key[1] = CStringGetTextDatum(b->ttl->type);
-	if (!gt_is_there(&look->objects, GT_OBJECT_PKEY, 2, key))
-		return NOTHING;
 	if (!gt_fetch(&look->objects, GT_OBJECT_PKEY, 2, key, &row))
-		return SOMETHING;
+		return look->objects.met && gt_is_there(&look->objects, GT_OBJECT_PKEY, 2, key) ? SOMETHING : NOTHING;
 	if (!row.isnull[O_HANDLER] && GT_INT32(&row, O_HANDLER) == b->ttl->id)
 		return ASIDE;
 	return GT_CHAR(&row, O_STATE) == GT_STATE_FORGOTTEN && !is_leased(key[1], key[0]) ? NOTHING : SOMETHING;
@@ -196,31 +196,47 @@ key_of(const GtLeaf *leaf, TupleTableSlot *row)
 	return key;
 }
 
+/* Names it; false: an object of that name keeps it. There may be any number of those, of which nothing is kept. */
+static bool
+is_free(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
+{
+	GtBatch    *b = look->b;
+	MemoryContext old = MemoryContextSwitchTo(look->per_row);
+	Standing	standing = NOTHING;
+
+	if (look->named)
+	{
+		v->id = keep_datum(b, gt_row_id(&look->target.leaves[leaf], row));
+		standing = standing_for(look, v);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(look->per_row);
+	if (standing == NOTHING)
+		return true;
+	if (standing == SOMETHING)
+	{
+		b->waiting++;
+		left(b, b->which == GT_BATCH_CHOOSE ? gt_deadline_by_index(look->rows, leaf) : gt_deadline_of(look->rows, leaf, row));
+	}
+	pfree(DatumGetPointer(v->id));
+	return false;
+}
+
 /* Locks it and notes what is wanted of it; false: it is to be left. */
 static bool
 take(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
 {
 	GtBatch    *b = look->b;
 	const GtLeaf *of = &look->target.leaves[leaf];
-	Standing	standing;
 
 	/* first: should anything of it raise an error, it is known which row that is */
-	if (look->named)
-		v->id = keep_datum(b, gt_row_id(of, row));
+	if (!is_free(look, leaf, row, v))
+		return false;
 	if (look->keyed)
 		v->payload = keep_datum(b, gt_row_key(of, row));
-	standing = standing_for(look, v);
-	if (standing == ASIDE)
-		return false;
 	v->deadline = gt_deadline_of(look->rows, leaf, row);
 	if (v->deadline == GT_NEVER || v->deadline > look->bound)
 		return false;
-	if (standing == SOMETHING)
-	{
-		b->waiting++;
-		left(b, v->deadline);
-		return false;
-	}
 	if (gt_row_lock(look->rows, leaf, row) != GT_ROW_LOCKED)
 	{
 		b->busy++;
@@ -397,6 +413,7 @@ look_at_rows(Look *look)
 	look->named = look->described || look->keyed || look->ask;
 	if (look->named)
 		level = gt_names_begin();
+	look->per_row = AllocSetContextCreate(CurrentMemoryContext, "garbagetruck row", ALLOCSET_DEFAULT_SIZES);
 	PushActiveSnapshot(GetLatestSnapshot());
 	look->rows = gt_deadlines_begin(&look->target);
 	if (b->which == GT_BATCH_CHOOSE)

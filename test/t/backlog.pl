@@ -258,6 +258,21 @@ cmp_ok(grown(q{gt_redrive(ARRAY[1::bigint])}, q{gt_redrive(handler => 'much')}),
 my $first = $node->safe_psql('postgres', q{SELECT min(cleanup_id) FROM gt_garbage WHERE handler = 'much'});
 cmp_ok(grown(q{gt_ack_many('{1}', '{1}')}, qq{gt_ack_many(ARRAY(SELECT generate_series($first, $first + 3999)), array_fill(2, ARRAY[4000]))}), '<', 2500, 'and acknowledged');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM gt_garbage WHERE handler = 'much'}), '0', 'each');
+# rows that stay because objects of their names are held: nothing is kept of them
+$node->safe_psql('postgres', q{
+	CREATE TABLE named (id int PRIMARY KEY, expires_at timestamptz);
+	SELECT gt_ttl_create('named', 'expires_at', create_index => true);
+	SELECT gt_lease_create_many(array_agg(n::text), 'public.named', duration => '1 hour') FROM generate_series(1, 20000) n;
+	INSERT INTO named SELECT n, '2020-01-01' FROM generate_series(1, 10) n});
+my $session = $node->background_psql('postgres');
+my $size = q{SELECT (regexp_match(pg_read_file('/proc/self/status'), 'VmHWM:\s+(\d+)'))[1]};
+$session->query_safe('CALL gt_reclaim()');
+my $small = $session->query_safe($size);
+$node->safe_psql('postgres', q{INSERT INTO named SELECT n, '2020-01-01' FROM generate_series(11, 20001) n});
+$session->query_safe('CALL gt_reclaim()');
+cmp_ok($session->query_safe($size) - $small, '<', 6000, 'rows that stay');
+$session->quit;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM named'), '20000', 'those that nothing keeps have gone');
 
 $node->stop;
 done_testing();
