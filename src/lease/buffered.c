@@ -8,7 +8,7 @@
  *
  * What is kept.  An entry has the deadline that was acknowledged last, and by when.
  * It counts for a row of this run that was not renewed later than the entry
- * (gt_renewal_deadline(), which the one reader of deadlines in deadline.c calls).
+ * (gt_renewal_deadline(), which deadline.c calls).
  * A change that may shorten the lease (gt_lease_update) writes a renewed_at that is
  * later than that of the entry: if it commits the entry counts no more, if it
  * aborts it does, and nobody has to be told.  An abort never takes anything out.

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * deadline.c
- *	  When a lease is over: the one reader of deadlines (promise I1).
+ *	  When a lease is over (promise I1): the rule, by which all judge but a renewal in
+ *	  memory, which has the lock of its partition (renew_locked() in buffered.c).
  *
  * Every process that serves SQL, and the workers, run this.  Nothing is locked here.
  *

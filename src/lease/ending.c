@@ -5,7 +5,7 @@
  *
  * Workers, gt_release(), an exclusive create that passes over an expired lease
  * and the reuse of a request_key all come through gt_end(); but who cleans the object in
- * the same subtransaction ends it by clean/take.c, in the same order and by the same rules.
+ * the same subtransaction ends it by clean/take.c, by the same rules and waiting for nobody.
  *
  * Locks, in this order: object rows by (type, id), FOR NO KEY UPDATE: whoever
  * creates or ends a lease on an object holds its row to the commit; then lease
