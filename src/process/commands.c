@@ -467,7 +467,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	bool		stirs = changes_tables(stmt) || changes_rights(stmt);
 	Held		held = {NULL, InvalidOid};
 	Left		left = {0, 0};
-	GtPreparedEnd end;
+	GtPreparedEnd end = {0};
 
 	if (IsA(stmt, LockStmt) && IsTransactionState())
 		must_not_lock_ours((LockStmt *) stmt);
