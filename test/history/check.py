@@ -621,7 +621,7 @@ class Checker:
         obj = op["args"]["object"]
         for check in self.fenced[obj]:
             lease = self.leases.get(check["args"]["lease"])
-            if (exclusive or lease is None or lease.exclusive) and check["inv"] <= op["ret"] and check["to"] >= op["inv"]:
+            if (exclusive or lease is None or lease.exclusive) and check["inv"] <= op["ret"] and self.holds_until(check) >= op["inv"]:
                 return True
         for other in self.on[obj]:
             if (exclusive or other.exclusive) and other.possible_in(op["inv"], op["ret"]):
@@ -633,6 +633,11 @@ class Checker:
                    and (o["args"].get("parent") or self.may_last(o["inv"], o["ret"] + 2 * o["args"]["duration"])
                         + (o["args"].get("regrant") or 0) >= op["inv"])
                    for o in self.lost[obj])
+
+    def holds_until(self, op):
+        """What a transaction has locked it keeps to its end. A prepared one of which nobody knows the outcome may still be there."""
+        tx = self.txs.get(op["tx"])
+        return NEVER if tx and tx.get("prepared") and tx["outcome"] == "unknown" else op["to"]
 
     def check_grant(self, op):
         args, obj = op["args"], op["args"]["object"]
