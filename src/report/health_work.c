@@ -170,7 +170,7 @@ count_dead(GtHealth *health, GtTable *objects, const GtHandler *h, int limit)
 
 	/* and last claims that have lapsed since anybody looked */
 	looked = 0;
-	scan = gt_scan_begin_bound(objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
+	scan = gt_scan_begin_bound(objects, GT_OBJECT_CLAIMED, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
 	while (n < limit && looked++ < MAX_COUNT / 10 && gt_scan_next(scan, &row))
 		n += gt_garbage_lapsed_last(&row, h, now) && gt_health_sees(health, &row, may_claim);
 	gt_scan_end(scan);

@@ -175,7 +175,7 @@ gt_lapsed_claims(void)
 
 		if (!GT_KIND_IS_CLAIMABLE(h->kind))
 			continue;
-		scan = gt_scan_begin_bound(&objects, GT_OBJECT_DUE, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
+		scan = gt_scan_begin_bound(&objects, GT_OBJECT_CLAIMED, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
 		while (looked++ < MAX_LOOK && gt_scan_next(scan, &row))
 			n += gt_garbage_lapsed_last(&row, h, now);
 		gt_scan_end(scan);
