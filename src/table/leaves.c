@@ -151,20 +151,43 @@ gt_leaves_begin(GtLeaves *leaves, GtRow **rows, int n, bool in_place)
 	return true;
 }
 
-/* Where the key goes on the leaf; prev: that of the key before it, or none. InvalidOffsetNumber: not for us to say. */
+/*
+ * Of keys in their order each goes not far behind the one before it: looks in growing
+ * steps from that place on for an entry that is greater.
+ */
+static void
+set_bounds(const GtLeaves *leaves, const Leaf *leaf, OffsetNumber from, BTInsertState state)
+{
+	OffsetNumber high = from;
+	int			step = 1;
+	int			result;
+
+	state->low = from;
+	while (high <= leaf->last && (result = _bt_compare(leaves->index, leaves->key, leaf->page, high)) >= 0)
+	{
+		state->low = high + (result > 0);
+		high = Min(high + step, leaf->last + 1);
+		step *= 2;
+	}
+	state->stricthigh = high;
+	state->bounds_valid = true;
+}
+
+/* Where the key goes on the leaf, not before `from`, if that is valid. InvalidOffsetNumber: not for us to say. */
 static OffsetNumber
-find_place(const GtLeaves *leaves, const Leaf *leaf, IndexTuple tuple, OffsetNumber prev)
+find_place(const GtLeaves *leaves, const Leaf *leaf, IndexTuple tuple, OffsetNumber from)
 {
 	BTInsertStateData state = {0};
 	OffsetNumber place;
 
-	if (OffsetNumberIsValid(prev) &&
-		(prev > leaf->last || _bt_compare(leaves->index, leaves->key, leaf->page, prev) < 0))
-		return prev;
 	state.itup = tuple;
 	state.itemsz = IndexTupleSize(tuple);
 	state.itup_key = leaves->key;
 	state.buf = leaf->buffer;
+	if (OffsetNumberIsValid(from))
+		set_bounds(leaves, leaf, from, &state);
+	if (state.bounds_valid && state.low == state.stricthigh)
+		return state.low;
 	place = _bt_binsrch_insert(leaves->index, &state);
 	if (state.postingoff != 0 ||
 		(leaves->unique && place <= leaf->last && _bt_compare(leaves->index, leaves->key, leaf->page, place) == 0))

@@ -96,8 +96,8 @@ gt_close(GtTable *t)
 		FreeExecutorState(t->estate);
 	if (t->write_slot != NULL)
 		ExecDropSingleTupleTableSlot(t->write_slot);
-	for (i = 0; t->many_slots != NULL && i < GT_MANY && t->many_slots[i] != NULL; i++)
-		ExecDropSingleTupleTableSlot(t->many_slots[i]);
+	if (t->many != NULL)
+		MemoryContextDelete(t->many);
 	for (i = 0; i < GT_NINDEXES; i++)
 		if (t->index[i] != NULL)
 			index_close(t->index[i], NoLock);

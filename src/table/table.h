@@ -44,6 +44,8 @@ typedef struct GtTable
 	LOCKMODE	lockmode;		/* of it and of its indexes */
 	TupleTableSlot *slot;		/* of the relation, for reads */
 	TupleTableSlot *write_slot; /* made by the first write */
+	MemoryContext many;			/* NULL until many rows are inserted together: it has these */
+	TupleDesc	many_desc;
 	TupleTableSlot **many_slots;	/* GT_MANY of them, made as needed */
 	EState	   *estate;			/* where the executor makes the index entries; NULL until it has to, see entries.c */
 	ResultRelInfo *rri;

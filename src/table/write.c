@@ -238,18 +238,28 @@ gt_insert_unmet(GtTable *t, GtRow *row, GtIndexId index)
 	return gt_insert_unique(t, row, index);
 }
 
+/*
+ * Slots that show the rows.  They are of a copy of the table's description: each of them
+ * would else be noted for the end of the transaction, and be looked for there when it goes.
+ */
 static TupleTableSlot **
 slots_of(GtTable *t, GtRow **rows, int n)
 {
-	MemoryContext old = MemoryContextSwitchTo(t->context);
+	MemoryContext old;
 	int			i;
 
+	if (t->many == NULL)
+		t->many = AllocSetContextCreate(t->context, "gt_many", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(t->many);
 	if (t->many_slots == NULL)
+	{
+		t->many_desc = CreateTupleDescCopy(RelationGetDescr(t->rel));
 		t->many_slots = palloc0(GT_MANY * sizeof(TupleTableSlot *));
+	}
 	for (i = 0; i < n; i++)
 	{
 		if (t->many_slots[i] == NULL)
-			t->many_slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
+			t->many_slots[i] = MakeSingleTupleTableSlot(t->many_desc, &TTSOpsVirtual);
 		fill_slot(t, t->many_slots[i], rows[i]);
 	}
 	MemoryContextSwitchTo(old);
