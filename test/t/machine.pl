@@ -99,14 +99,15 @@ is($node->safe_psql('postgres', q{SELECT attempt FROM cleaned WHERE id = 'gate'}
 is(wrong(), '', 'and all is well again');
 
 # Kills, of workers and of others: nobody is charged for what others did, nothing is lost, nothing is done twice.
-$node->safe_psql('postgres', q{SELECT gt_handler_create('takes time', 'sql', 'SELECT public.clean($1, $8) FROM pg_sleep(0.01)', retry_delay => '10 ms')});
+$node->safe_psql('postgres', q{SELECT gt_handler_create('takes time', 'sql', 'SELECT public.clean($1, $8) FROM pg_sleep(0.03)', retry_delay => '10 ms')});
 for my $victim ("SELECT pid FROM gt_workers WHERE state = 'cleaning' LIMIT 1", q{SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1000)'},
 	"SELECT pid FROM gt_workers WHERE state = 'cleaning' LIMIT 1")
 {
+	my $job = in_background($node, 'postgres', 'SELECT pg_sleep(1000)');
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1000)'}) or die 'no backend';
 	$node->safe_psql('postgres', q{SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'killed ' || g || ' ' || n FROM generate_series(1, 100) n), cleanup => 'takes time'))
 		FROM (SELECT count(*) AS g FROM filled) f; INSERT INTO filled VALUES (1)});
-	my $job = in_background($node, 'postgres', 'SELECT pg_sleep(1000)');
-	$node->poll_query_until('postgres', "SELECT EXISTS ($victim) AND EXISTS (SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1000)')") or die 'nobody to kill';
+	$node->poll_query_until('postgres', "SELECT EXISTS ($victim)") or die 'nobody to kill';
 	my $pid = $node->safe_psql('postgres', $victim);
 	if ($pid ne '')
 	{
