@@ -301,6 +301,10 @@ include $(PGXS)
 ifneq ($(filter-out 15 16 17 18 19,$(MAJORVERSION)),)
 $(error $(PG_CONFIG) is of PostgreSQL $(VERSION): garbagetruck is for 15 to 18. PG_CONFIG=/path/to/pg_config names another server)
 endif
+ifneq ($(findstring clang,$(shell $(CC) --version 2>/dev/null)),)
+# Of a server that gcc has built, the flags and the headers' attributes are gcc's.
+override CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes
+endif
 ifdef VPATH
 # Outside of the source tree the objects' folders are not there yet.
 $(shell mkdir -p $(sort $(dir $(OBJS))))
