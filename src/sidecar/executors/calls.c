@@ -17,10 +17,8 @@
 #include "executors/claims.h"
 #include "executors/context.h"
 #include "executors/executors.h"
-#include "executors/file.h"
 #include "executors/hosts.h"
 #include "executors/kinds.h"
-#include "executors/redis.h"
 #include "executors/target.h"
 #include "executors/transfer.h"
 #include "executors/util.h"
@@ -28,9 +26,6 @@
 const double executor_buckets[EXEC_BUCKETS] = {
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30
 };
-
-static const ExecutorOps file_ops = {file_prepare, file_start, NULL, NULL, file_lacks, "1"};
-static const ExecutorOps redis_ops = {redis_prepare, redis_start, NULL, redis_cleanup, NULL, "redis://1/1/1"};
 
 const ExecutorOps *const kind_ops[EXEC_KINDS] = {
 	[EXEC_HTTP] = &http_ops,
@@ -245,8 +240,8 @@ call_accept(Context *context, Call *call)
 		return;
 	}
 	call->host = host_get(context, call->host_name, call->port);
-	if (call->kind == EXEC_FILE)
-		call->host->limit = FILE_JOBS;	/* one thread does them, one by one */
+	if (kind_ops[call->kind]->at_once > 0)
+		call->host->limit = kind_ops[call->kind]->at_once;
 	if (host_has_suspects(context, call))
 	{
 		context->turned_away++;
@@ -317,7 +312,7 @@ start_call(Context *context, Host *host, HostRank rank)
 	if (call->suspect)
 		count_as_hanging(context, call);	/* at once: not only when it has held a place for long again */
 	if (!ops->start(context, call) ||
-		(call->kind != EXEC_FILE && !transfer_start(context, call, call->kind == EXEC_REDIS)))
+		(ops->transfer != TRANSFER_NONE && !transfer_start(context, call, ops->transfer)))
 		call_fail(context, call, false);
 }
 
@@ -362,6 +357,7 @@ calls_start(Context *context)
 static void
 take_result(Context *context, Call *call, CURLcode code)
 {
+	const ExecutorOps *ops = kind_ops[call->kind];
 	long		status = 0;
 
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -371,17 +367,17 @@ take_result(Context *context, Call *call, CURLcode code)
 		host_answered(context, call->host, exec_now() - call->started_at);
 		host_note_hung(context, call, false);
 	}
-	if (code == CURLE_OK && call->kind == EXEC_REDIS)
+	if (code == CURLE_OK && ops->transfer == TRANSFER_CONNECT)
 	{
-		redis_connected(context, call);
+		ops->connected(context, call);
 		return;
 	}
 	/* of an answer whose body is too long, the status has been seen */
-	if (code == CURLE_OK || (call->too_long && call->header_bytes <= EXEC_HEADER_MAX && call->kind != EXEC_GRPC))
+	if (code == CURLE_OK || (call->too_long && call->header_bytes <= EXEC_HEADER_MAX && ops->transfer != TRANSFER_HTTP2))
 	{
 		if (status != call->status)
 			snprintf(call->error, sizeof(call->error), "%.200s port %d: the answer is not HTTP", call->host_name, call->port);
-		else if (kind_ops[call->kind]->judge(context, call, status))
+		else if (ops->judge(context, call, status))
 		{
 			call_succeed(context, call);
 			return;
@@ -403,6 +399,7 @@ calls_collect(Context *context)
 	Call	   *call;
 	Call	   *next;
 	int			left;
+	int			kind;
 
 	while ((message = curl_multi_info_read(context->multi, &left)) != NULL)
 	{
@@ -414,26 +411,37 @@ calls_collect(Context *context)
 	for (call = context->running.head; call != NULL; call = next)
 	{
 		next = call->next;
-		if (call->kind == EXEC_REDIS)
-			redis_step(context, call);
+		if (kind_ops[call->kind]->step != NULL)
+			kind_ops[call->kind]->step(context, call);
 	}
-	file_collect(context);
+	for (kind = 0; kind < EXEC_KINDS; kind++)
+	{
+		if (kind_ops[kind]->collect != NULL)
+			kind_ops[kind]->collect(context);
+	}
+}
+
+bool
+call_withdraw(Context *context, const Call *call)
+{
+	const ExecutorOps *ops = kind_ops[call->kind];
+
+	return call->state != CALL_RUNNING || ops->withdraw == NULL || ops->withdraw(context, call);
 }
 
 /* The process is about to end: what has not begun, or would not end in time, is given back. */
 static bool
 is_cut_off(Context *context, Call *call, int64_t now)
 {
-	if (!context->draining || now < (call->kind == EXEC_FILE ? context->start_until : context->drain_until))
-		return false;
-	return call->kind != EXEC_FILE || file_withdraw(context, call);
+	bool		lasts = kind_ops[call->kind]->withdraw != NULL;
+
+	return context->draining && now >= (lasts ? context->start_until : context->drain_until) && call_withdraw(context, call);
 }
 
 static void
 check_lapse(Context *context, Call *call, int64_t now)
 {
-	if (now >= call->lapses_at &&
-		!(call->state == CALL_RUNNING && call->kind == EXEC_FILE && !file_withdraw(context, call)))
+	if (now >= call->lapses_at && call_withdraw(context, call))
 		give_up(context, call);
 }
 
@@ -459,7 +467,7 @@ is_in_the_way(const Context *context, const Call *call)
 	const Host *host = call->host;
 	int			most = context->settings.max_per_host;
 
-	if (!call->hanging || call->kind == EXEC_FILE)
+	if (!call->hanging || kind_ops[call->kind]->withdraw != NULL)
 		return false;
 	if (host->waiting.count > 0 && host->in_flight >= most && host->hanging > (most + 1) / 2)
 		return true;
@@ -497,7 +505,7 @@ calls_check_times(Context *context)
 	for (call = context->running.head; call != NULL; call = next)
 	{
 		next = call->next;
-		if (call->kind == EXEC_REDIS && now >= call->deadline)
+		if (kind_ops[call->kind]->transfer == TRANSFER_CONNECT && now >= call->deadline)
 		{
 			transfer_error(call, CURLE_OPERATION_TIMEDOUT);
 			call_late(context, call, true);
@@ -538,11 +546,13 @@ calls_next_time(const Context *context)
 
 	for (call = context->running.head; call != NULL; call = call->next)
 	{
-		if (call->kind == EXEC_REDIS && call->deadline < next)
+		const ExecutorOps *ops = kind_ops[call->kind];
+
+		if (ops->transfer == TRANSFER_CONNECT && call->deadline < next)
 			next = call->deadline;
 		if (!call->hanging && call->started_at + host_patience(call->host) < next)
 			next = call->started_at + host_patience(call->host);
-		if (call->lapses_at < next && call->kind != EXEC_FILE)
+		if (call->lapses_at < next && ops->withdraw == NULL)
 			next = call->lapses_at;
 	}
 	return next;
@@ -556,7 +566,7 @@ calls_poll_fds(const Context *context, struct curl_waitfd *fds, int max)
 
 	for (call = context->running.head; call != NULL && count < max; call = call->next)
 	{
-		if (call->kind == EXEC_REDIS && redis_wants_poll(call, &fds[count]))
+		if (kind_ops[call->kind]->wants_poll != NULL && kind_ops[call->kind]->wants_poll(call, &fds[count]))
 			count++;
 	}
 	return count;

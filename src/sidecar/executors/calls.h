@@ -37,6 +37,9 @@ extern void call_fail(Context *context, Call *call, bool timed_out);
 /* Forget a call without an outcome: its claim lapses. */
 extern void call_abandon(Context *context, Call *call);
 
+/* May it be ended?  What has begun where nobody can call it back may not; what has not begun there is taken back. */
+extern bool call_withdraw(Context *context, const Call *call);
+
 /* Start what may start; take what has ended; enforce times. */
 extern void calls_start(Context *context);
 extern void calls_collect(Context *context);

@@ -160,11 +160,9 @@ take_claim(Context *context, PGresult *result, int row)
 {
 	Call	   *call;
 	const Handler *handler = handler_find(context, PQgetvalue(result, row, 4));
-	int			kind = 0;
+	int			kind = executor_kind(PQgetvalue(result, row, 5), (size_t) PQgetlength(result, row, 5));
 
-	while (kind < EXEC_KINDS && strcmp(executor_kind_names[kind], PQgetvalue(result, row, 5)) != 0)
-		kind++;
-	if (kind == EXEC_KINDS)
+	if (kind < 0)
 		return;					/* changed a moment ago: not ours any more */
 	call = call_create(context);
 	call->kind = (ExecutorKind) kind;

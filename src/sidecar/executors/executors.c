@@ -42,6 +42,19 @@ const char *const executor_kind_names[EXEC_KINDS] = {
 	[EXEC_REDIS] = "redis",
 };
 
+int
+executor_kind(const char *name, size_t len)
+{
+	int			kind;
+
+	for (kind = 0; kind < EXEC_KINDS; kind++)
+	{
+		if (strlen(executor_kind_names[kind]) == len && strncmp(executor_kind_names[kind], name, len) == 0)
+			return kind;
+	}
+	return -1;
+}
+
 struct Executors
 {
 	pthread_t	thread;
@@ -66,12 +79,9 @@ executors_parse_kinds(const char *list, unsigned *mask, char *error, size_t erro
 	while (*list != '\0')
 	{
 		size_t		len = strcspn(list, ",");
-		int			kind = 0;
+		int			kind = executor_kind(list, len);
 
-		while (kind < EXEC_KINDS &&
-			   (strlen(executor_kind_names[kind]) != len || strncmp(executor_kind_names[kind], list, len) != 0))
-			kind++;
-		if (kind == EXEC_KINDS)
+		if (kind < 0)
 		{
 			snprintf(error, error_size, "\"%.*s\" is no executor: expected none, or some of http,grpc,s3,azure_blob,file,redis",
 					 len < 100 ? (int) len : 100, list);

@@ -28,6 +28,9 @@ typedef enum ExecutorKind
 /* The kinds' names, as handlers and --executors spell them. */
 extern const char *const executor_kind_names[EXEC_KINDS];
 
+/* The ExecutorKind of that name; -1: none of ours. */
+extern int	executor_kind(const char *name, size_t len);
+
 /*
  * Read --executors: "none" or kinds separated by commas.  *mask gets one bit
  * for each kind.  False: `error` says what is wrong.

@@ -30,8 +30,11 @@
 #include "executors/context.h"
 #include "executors/file.h"
 #include "executors/hosts.h"
+#include "executors/kinds.h"
 #include "executors/target.h"
 #include "executors/util.h"
+
+#define FILE_JOBS 128			/* that the thread is given at once */
 
 /* One file to be removed.  In one of the lists of the thread, which its lock guards. */
 typedef struct FileJob
@@ -331,7 +334,7 @@ read_mounts(const char *root, Buffer *mounts, bool *is_private)
 		fclose(file);
 }
 
-bool
+static bool
 file_lacks(Context *context, const char *command, char *why, size_t why_size)
 {
 	if (context->settings.file_root == NULL)
@@ -341,7 +344,7 @@ file_lacks(Context *context, const char *command, char *why, size_t why_size)
 	return context->settings.file_root == NULL || context->settings.private_root;
 }
 
-bool
+static bool
 file_prepare(Context *context, Call *call)
 {
 	if (context->settings.file_root == NULL)
@@ -478,7 +481,7 @@ file_thread_stop(FileThread *files)
 	free(files);
 }
 
-bool
+static bool
 file_start(Context *context, Call *call)
 {
 	FileThread *files = context->files;
@@ -494,7 +497,7 @@ file_start(Context *context, Call *call)
 	return true;
 }
 
-bool
+static bool
 file_withdraw(Context *context, const Call *call)
 {
 	FileThread *files = context->files;
@@ -516,7 +519,7 @@ file_withdraw(Context *context, const Call *call)
 	return job != NULL;
 }
 
-void
+static void
 file_collect(Context *context)
 {
 	FileThread *files = context->files;
@@ -546,3 +549,14 @@ file_collect(Context *context)
 		job = next;
 	}
 }
+
+const ExecutorOps file_ops = {
+	.prepare = file_prepare,
+	.start = file_start,
+	.lacks = file_lacks,
+	.sample = "1",
+	.transfer = TRANSFER_NONE,
+	.collect = file_collect,
+	.withdraw = file_withdraw,
+	.at_once = FILE_JOBS,		/* one thread does them, one by one */
+};

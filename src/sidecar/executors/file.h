@@ -11,18 +11,8 @@
 #include "executors/context.h"
 #include "executors/util.h"
 
-/* Files that the thread is given at once. */
-#define FILE_JOBS 128
-
-extern bool file_prepare(Context *context, Call *call);
-extern bool file_lacks(Context *context, const char *command, char *why, size_t why_size);
 extern FileThread *file_thread_start(Context *context);
 extern void file_thread_stop(FileThread *files);
-extern bool file_start(Context *context, Call *call);
-extern void file_collect(Context *context);
-
-/* Take back what the thread has not begun; false: it has it in hand. */
-extern bool file_withdraw(Context *context, const Call *call);
 
 /*
  * Remove one file beneath root.  True: it is gone, or was not there, while the

@@ -172,4 +172,4 @@ grpc_cleanup(Call *call)
 	call->send = NULL;
 }
 
-const ExecutorOps grpc_ops = {grpc_prepare, grpc_start, grpc_judge, grpc_cleanup, NULL, "http://1"};
+const ExecutorOps grpc_ops = {grpc_prepare, grpc_start, grpc_judge, grpc_cleanup, NULL, "http://1", TRANSFER_HTTP2};

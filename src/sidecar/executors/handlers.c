@@ -60,19 +60,6 @@ handler_find(Context *context, const char *name)
 	return NULL;
 }
 
-static int
-kind_of(const char *name)
-{
-	int			kind;
-
-	for (kind = 0; kind < EXEC_KINDS; kind++)
-	{
-		if (strcmp(executor_kind_names[kind], name) == 0)
-			return kind;
-	}
-	return -1;
-}
-
 static void
 handler_free(Handler *handler)
 {
@@ -132,7 +119,7 @@ take_handlers(Context *context, PGresult *result)
 	{
 		const char *name = PQgetvalue(result, row, 0);
 		const char *command = PQgetisnull(result, row, 5) ? NULL : PQgetvalue(result, row, 5);
-		int			kind = kind_of(PQgetvalue(result, row, 1));
+		int			kind = executor_kind(PQgetvalue(result, row, 1), (size_t) PQgetlength(result, row, 1));
 		Handler    *handler = handler_find(context, name);
 
 		if (kind < 0)
@@ -377,6 +364,14 @@ handlers_held_until(const Context *context, int64_t now)
 	return until;
 }
 
+static void
+deny(Context *context, Handler *handler)
+{
+	handler->state = HANDLER_DENIED;
+	handler->retry_at = exec_now() + DENIED_MS;
+	context->problems_changed = true;
+}
+
 /* Forget who may be claimed: one of them may not. */
 static void
 doubt_all(Context *context)
@@ -405,20 +400,13 @@ handlers_take_refusal(Context *context, PGresult *result)
 		if (handler == NULL)
 			doubt_all(context);
 		else
-		{
-			handler->state = HANDLER_DENIED;
-			handler->retry_at = exec_now() + DENIED_MS;
-			context->problems_changed = true;
-		}
+			deny(context, handler);
 	}
 	else if (sqlstate != NULL && (strcmp(sqlstate, "GT007") == 0 || strcmp(sqlstate, "22023") == 0))
 	{
 		/* dropped, or of another kind now */
 		if (handler != NULL)
-		{
-			handler->state = HANDLER_DENIED;
-			handler->retry_at = exec_now() + DENIED_MS;
-		}
+			deny(context, handler);
 		doubt_all(context);
 		database->handlers_at = 0;
 	}

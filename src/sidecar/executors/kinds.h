@@ -5,12 +5,14 @@
 #ifndef GT_EXECUTORS_KINDS_H
 #define GT_EXECUTORS_KINDS_H
 
+#include <curl/curl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "executors/context.h"
 #include "executors/executors.h"
+#include "executors/transfer.h"
 #include "executors/util.h"
 
 /*
@@ -39,6 +41,24 @@ typedef struct ExecutorOps
 
 	/* A target, for handlers that leave all of it to leases. */
 	const char *sample;
+
+	TransferMode transfer;
+
+	/*
+	 * Of TRANSFER_CONNECT: it is connected; go on where possible, after which the
+	 * call may have ended; what to wait for, if anything.
+	 */
+	void		(*connected) (Context *context, Call *call);
+	void		(*step) (Context *context, Call *call);
+	bool		(*wants_poll) (const Call *call, struct curl_waitfd *fd);
+
+	/*
+	 * Of TRANSFER_NONE: take what has ended; take back what has not begun, false:
+	 * it can not be ended any more; calls at once, whatever the settings say.
+	 */
+	void		(*collect) (Context *context);
+	bool		(*withdraw) (Context *context, const Call *call);
+	int			at_once;
 } ExecutorOps;
 
 extern const ExecutorOps *const kind_ops[EXEC_KINDS];
@@ -58,5 +78,7 @@ extern const ExecutorOps http_ops;
 extern const ExecutorOps grpc_ops;
 extern const ExecutorOps s3_ops;
 extern const ExecutorOps azure_ops;
+extern const ExecutorOps file_ops;
+extern const ExecutorOps redis_ops;
 
 #endif							/* GT_EXECUTORS_KINDS_H */

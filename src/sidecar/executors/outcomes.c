@@ -15,7 +15,6 @@
 #include "executors/calls.h"
 #include "executors/claims.h"
 #include "executors/context.h"
-#include "executors/file.h"
 #include "executors/util.h"
 
 #define BATCH_OUTCOME	500
@@ -240,7 +239,7 @@ visit_extended(Context *context, Call *call, void *arg)
 			continue;
 		if (PQgetvalue(extended->result, row, 1)[0] == 't')
 			call_claimed(context, call, extended->sent_at);
-		else if (call->kind == EXEC_FILE && call->state == CALL_RUNNING && !file_withdraw(context, call))
+		else if (!call_withdraw(context, call))
 			call->extend_at = INT64_MAX;	/* can not be called back */
 		else
 		{

@@ -28,6 +28,7 @@
 #include "executors/calls.h"
 #include "executors/context.h"
 #include "executors/hosts.h"
+#include "executors/kinds.h"
 #include "executors/redis.h"
 #include "executors/target.h"
 #include "executors/transfer.h"
@@ -164,7 +165,7 @@ take_authority(Call *call, Redis *redis, const char *authority, size_t len)
 	return valid;
 }
 
-bool
+static bool
 redis_prepare(Context *context, Call *call)
 {
 	Redis	   *redis = exec_alloc(sizeof(*redis));
@@ -203,7 +204,7 @@ redis_prepare(Context *context, Call *call)
 	return true;
 }
 
-bool
+static bool
 redis_start(Context *context, Call *call)
 {
 	Redis	   *redis = call->work;
@@ -312,7 +313,7 @@ next_command(Call *call)
 	}
 }
 
-void
+static void
 redis_connected(Context *context, Call *call)
 {
 	Redis	   *redis = call->work;
@@ -380,7 +381,7 @@ redirect(Context *context, Call *call, const RedisReply *reply)
 		redis->step = STEP_CONNECT;
 		redis->socket = CURL_SOCKET_BAD;
 		redis->in.len = 0;
-		allowed = transfer_split_url(call) && transfer_start(context, call, true);
+		allowed = transfer_split_url(call) && transfer_start(context, call, TRANSFER_CONNECT);
 	}
 	buffer_free(&name);
 	return allowed;
@@ -477,7 +478,7 @@ send_rest(Context *context, Call *call)
 	return true;
 }
 
-void
+static void
 redis_step(Context *context, Call *call)
 {
 	Redis	   *redis = call->work;
@@ -506,7 +507,7 @@ redis_step(Context *context, Call *call)
 	}
 }
 
-bool
+static bool
 redis_wants_poll(const Call *call, struct curl_waitfd *fd)
 {
 	const Redis *redis = call->work;
@@ -519,7 +520,7 @@ redis_wants_poll(const Call *call, struct curl_waitfd *fd)
 	return true;
 }
 
-void
+static void
 redis_cleanup(Call *call)
 {
 	Redis	   *redis = call->work;
@@ -537,3 +538,14 @@ redis_cleanup(Call *call)
 	free(redis);
 	call->work = NULL;
 }
+
+const ExecutorOps redis_ops = {
+	.prepare = redis_prepare,
+	.start = redis_start,
+	.cleanup = redis_cleanup,
+	.sample = "redis://1/1/1",
+	.transfer = TRANSFER_CONNECT,
+	.connected = redis_connected,
+	.step = redis_step,
+	.wants_poll = redis_wants_poll,
+};

@@ -120,6 +120,7 @@ typedef struct Transfer
 {
 	Context    *context;
 	Call	   *call;
+	TransferMode mode;
 } Transfer;
 
 static Transfer *
@@ -349,13 +350,13 @@ set_request(Call *call)
  * for one call: what a peer does to one stream is then no other call's loss.
  */
 static bool
-set_version(Call *call)
+set_version(Call *call, TransferMode mode)
 {
 	CURL	   *easy = call->easy;
 	long		version = CURL_HTTP_VERSION_1_1;
 	bool		set = true;
 
-	if (call->kind == EXEC_GRPC)
+	if (mode == TRANSFER_HTTP2)
 	{
 		version = strncasecmp(call->url, "https:", 6) == 0 ?
 			CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
@@ -367,7 +368,7 @@ set_version(Call *call)
 }
 
 bool
-transfer_start(Context *context, Call *call, bool connect_only)
+transfer_start(Context *context, Call *call, TransferMode mode)
 {
 	Transfer   *transfer;
 	bool		ready;
@@ -382,16 +383,17 @@ transfer_start(Context *context, Call *call, bool connect_only)
 	transfer = exec_alloc(sizeof(*transfer));
 	transfer->context = context;
 	transfer->call = call;
+	transfer->mode = mode;
 	ready = set_common(context, call, transfer);
 	if (transfer_of(call) != transfer)
 		free(transfer);
-	if (ready && connect_only)
+	if (ready && mode == TRANSFER_CONNECT)
 		ready = curl_easy_setopt(call->easy, CURLOPT_CONNECT_ONLY, 1L) == CURLE_OK &&
 			curl_easy_setopt(call->easy, CURLOPT_SSL_ENABLE_ALPN, 0L) == CURLE_OK;
 	else if (ready)
 		ready = set_request(call);
 	if (ready)
-		ready = set_version(call);
+		ready = set_version(call, mode);
 	if (ready && curl_multi_add_handle(context->multi, call->easy) == CURLM_OK)
 		return true;
 	call->ours = true;
@@ -416,19 +418,23 @@ void
 transfer_end(Context *context, Call *call)
 {
 	CURL	   *easy = call->easy;
+	Transfer   *transfer;
+	bool		again;
 
 	if (easy == NULL)
 		return;
-	free(transfer_of(call));
+	transfer = transfer_of(call);
+	again = transfer != NULL && transfer->mode != TRANSFER_CONNECT;	/* a bare connection goes with its handle */
+	free(transfer);
 	curl_multi_remove_handle(context->multi, easy);
 	call->easy = NULL;
-	if (context->spare_count < EXEC_SPARE && call->kind != EXEC_REDIS && may_reuse_handles())
+	if (again && context->spare_count < EXEC_SPARE && may_reuse_handles())
 	{
 		curl_easy_reset(easy);
 		context->spare[context->spare_count++] = easy;
 	}
 	else
-		curl_easy_cleanup(easy);	/* a bare connection goes with its handle */
+		curl_easy_cleanup(easy);
 }
 
 Call *

@@ -10,7 +10,16 @@
 
 #include "executors/context.h"
 
-extern bool transfer_start(Context *context, Call *call, bool connect_only);
+/* How a call goes to its target. */
+typedef enum TransferMode
+{
+	TRANSFER_HTTP,				/* by HTTP/1.1 */
+	TRANSFER_HTTP2,				/* for gRPC, which tells what came of it behind the body */
+	TRANSFER_CONNECT,			/* libcurl connects, and that is all */
+	TRANSFER_NONE				/* not through libcurl */
+} TransferMode;
+
+extern bool transfer_start(Context *context, Call *call, TransferMode mode);
 extern void transfer_end(Context *context, Call *call);
 
 /* The call that a handle of libcurl works for. */
