@@ -125,7 +125,7 @@ class Process:
                 pipe.close()
 
 
-class Sidecar(Process):
+class Executors(Process):
     """The executors, in a process of their own."""
 
     def __init__(self, *arguments, env=None, user="sidecar", allow=("127.0.0.1",), dsn=None, wrap=()):
@@ -301,7 +301,7 @@ class Test(unittest.TestCase):
 class Http(Test):
     def test_endpoint(self):
         """The built-in handler: the body that existing services expect."""
-        with Server() as server, Sidecar() as sidecar:
+        with Server() as server, Executors() as sidecar:
             lease = garbage("http_endpoint", "o/1 é", {"url": f"http://127.0.0.1:{server.port}/x?y=1", "payload": "p\"q"},
                             {"a": "b"}, "blob_storage")
             self.gone("http_endpoint", sidecar)
@@ -324,7 +324,7 @@ class Http(Test):
         def answer(request, body):
             return answers[request.path], {"Location": "/redirected"}, b"because"
 
-        with Server(answer) as server, Sidecar() as sidecar:
+        with Server(answer) as server, Executors() as sidecar:
             for status in (204, 299):
                 answers[f"/{status}"] = status
                 h = handler("http", f"http://127.0.0.1:{server.port}/{status}")
@@ -345,7 +345,7 @@ class Http(Test):
             self.gone(h, sidecar)
 
     def test_methods(self):
-        with Server(lambda r, b: (410 if r.path == "/gone" else 404 if r.path == "/none" else 200, {}, b"")) as server, Sidecar() as sidecar:
+        with Server(lambda r, b: (410 if r.path == "/gone" else 404 if r.path == "/none" else 200, {}, b"")) as server, Executors() as sidecar:
             base = f"http://127.0.0.1:{server.port}"
             for command in (f"DELETE {base}/none", f"DELETE {base}/gone", f"PUT {base}/p", f"GET {base}/g", f"HEAD {base}/h"):
                 h = handler("http", command)
@@ -363,7 +363,7 @@ class Http(Test):
             self.assertIn("fence", claim)
 
     def test_placeholders(self):
-        with Server() as server, Sidecar() as sidecar:
+        with Server() as server, Executors() as sidecar:
             h = handler("http", f"http://127.0.0.1:{server.port}/{{object_type}}/{{object_id}}/{{service_id}}/{{payload.s}}/{{payload.n}}/{{payload.b}}?l={{lease_id}}")
             lease = garbage(h, "a/b?c#d e", {"s": "%é&", "n": 1.5, "b": False}, object_type="my/type")
             self.gone(h, sidecar)
@@ -372,7 +372,7 @@ class Http(Test):
     def test_idempotency(self):
         """Each attempt at a cleanup says that it is the same, and which one; no other cleanup says so."""
         status = [500]
-        with Server(lambda r, b: (status[0], {}, b"")) as server, Sidecar() as sidecar:
+        with Server(lambda r, b: (status[0], {}, b"")) as server, Executors() as sidecar:
             h = handler("http", f"http://127.0.0.1:{server.port}/x", retry_delay="100 ms")
             garbage(h, None)
             self.until(lambda: len(server.seen) >= 2, "tried twice")
@@ -391,7 +391,7 @@ class Http(Test):
     def test_signed(self):
         """Standard Webhooks: signed with each of the secrets."""
         secrets = [base64.b64encode(b"0123456789abcdef01234567").decode(), base64.b64encode(b"another secret").decode()]
-        with Server() as server, Sidecar(env={"GARBAGETRUCK_WEBHOOK_SECRET": " ".join("whsec_" + s for s in secrets)}) as sidecar:
+        with Server() as server, Executors(env={"GARBAGETRUCK_WEBHOOK_SECRET": " ".join("whsec_" + s for s in secrets)}) as sidecar:
             for command in (f"http://127.0.0.1:{server.port}/p", f"DELETE http://127.0.0.1:{server.port}/d"):
                 h = handler("http", command)
                 garbage(h, None, {"k": "é"})
@@ -401,7 +401,7 @@ class Http(Test):
                 proofs = ["v1," + base64.b64encode(hmac.new(base64.b64decode(s), text, hashlib.sha256).digest()).decode() for s in secrets]
                 self.assertEqual(headers["webhook-signature"].split(" "), proofs)
                 self.assertLess(abs(time.time() - int(headers["webhook-timestamp"])), 60)
-        with Sidecar(env={"GARBAGETRUCK_WEBHOOK_SECRET": "whsec_%%"}) as sidecar:
+        with Executors(env={"GARBAGETRUCK_WEBHOOK_SECRET": "whsec_%%"}) as sidecar:
             self.assertEqual(sidecar.child.wait(LIMIT), 1)
             self.assertIn("GARBAGETRUCK_WEBHOOK_SECRET", sidecar.output())
 
@@ -409,7 +409,7 @@ class Http(Test):
         """Not before the time that the target has asked for; a POST that is answered by 410 is not made again."""
         answers = {"/429": (429, {"Retry-After": "3000"}), "/503": (503, {"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}),
                    "/short": (503, {"Retry-After": "1"}), "/500": (500, {"Retry-After": "3000"}), "/410": (410, {})}
-        with Server(lambda r, b: (*answers[r.path], b"")) as server, Sidecar() as sidecar:
+        with Server(lambda r, b: (*answers[r.path], b"")) as server, Executors() as sidecar:
             waits = {}
             for path in answers:
                 h = handler("http", f"http://127.0.0.1:{server.port}{path}", retry_delay="100 s")
@@ -424,7 +424,7 @@ class Http(Test):
 
     def test_climbing(self):
         """A value that would lead out of its directory, however it is spelt, is not sent."""
-        with Server() as server, Sidecar() as sidecar:
+        with Server() as server, Executors() as sidecar:
             made = []
             for value_ in ("../prod/secret", "..\\prod", "a/../../b", "a/.."):
                 h = handler("http", f"DELETE http://127.0.0.1:{server.port}/files/{{object_id}}", retry_delay="1 h")
@@ -435,7 +435,7 @@ class Http(Test):
 
     def test_no_value(self):
         """An absent, null, empty or not scalar value: no call is made."""
-        with Server() as server, Sidecar() as sidecar:
+        with Server() as server, Executors() as sidecar:
             made = []
             for payload in (None, {}, {"k": None}, {"k": ""}, {"k": {"a": 1}}, {"k": [1]}, [1], "k"):
                 h = handler("http", f"http://127.0.0.1:{server.port}/{{payload.k}}", retry_delay="1 h")
@@ -472,7 +472,7 @@ class Http(Test):
                     request.connection.shutdown(socket.SHUT_RDWR)
             return None, {}, b""
 
-        with Server(answer) as server, Sidecar() as sidecar:
+        with Server(answer) as server, Executors() as sidecar:
             base = f"http://127.0.0.1:{server.port}"
             texts = {"/body": "status 500", "/headers": "too long", "/slow": "no answer within", "/nothing": "port",
                      "/rubbish": "port"}
@@ -490,7 +490,7 @@ class Http(Test):
 
     def test_hanging_target(self):
         """Much garbage of a target that hangs; another target's is cleaned as if nothing were."""
-        with Server() as bad, Server() as good, Sidecar() as sidecar:
+        with Server() as bad, Server() as good, Executors() as sidecar:
             bad.answer = bad.hang
             many("http_endpoint", 2000, f"http://127.0.0.1:{bad.port}/")
             self.until(lambda: bad.seen, "the hanging target is called", sidecar)
@@ -511,7 +511,7 @@ class Http(Test):
 
     def test_behind_much_of_a_hanging_target(self):
         """What one handler has due for other targets is found in the midst of it, and called long before all that is given back."""
-        with Server() as bad, Server() as good, Sidecar() as sidecar:
+        with Server() as bad, Server() as good, Executors() as sidecar:
             bad.answer = bad.hang
             url = {"bad": f"http://127.0.0.1:{bad.port}/", "good": f"http://127.0.0.1:{good.port}/"}
             query(admin, """SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'early' || n FROM generate_series(1, 8000) n),
@@ -533,7 +533,7 @@ class Http(Test):
 
     def test_spellings(self):
         """A hanging host in any spelling, and one of which the handler leaves a part open, keep nothing of others'."""
-        with Server() as bad, Server() as good, Sidecar(allow=("127.0.0.0/8", "localhost")) as sidecar:
+        with Server() as bad, Server() as good, Executors(allow=("127.0.0.0/8", "localhost")) as sidecar:
             bad.answer = bad.hang
             for host in ("LOCALHOST", "localhost.", "127.0.0.1", "127.1", "2130706433", "%6cocalhost", "me:word@localhost"):
                 many("http_endpoint", 200, f"http://{host}:{bad.port}/")
@@ -549,7 +549,7 @@ class Http(Test):
 
     def test_claims_beside_a_hanging_target(self):
         """What is due for a target that hangs is not claimed again and again: claims are for what can be done."""
-        with Server() as bad, Sidecar("--file-root", work) as sidecar:
+        with Server() as bad, Executors("--file-root", work) as sidecar:
             bad.answer = bad.hang
             many("http_endpoint", 200, f"http://127.0.0.1:{bad.port}/")
             self.until(lambda: len(bad.seen) >= 2, "the hanging target is called", sidecar)
@@ -566,7 +566,7 @@ class Http(Test):
         def answer(request, body):
             return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
 
-        with Server(answer) as server, Sidecar() as sidecar:
+        with Server(answer) as server, Executors() as sidecar:
             many("http_endpoint", 24, f"http://127.0.0.1:{server.port}/hang/")
             self.until(lambda: len(server.seen) >= 2, "some hang", sidecar)
             many("http_endpoint", 190, f"http://127.0.0.1:{server.port}/good/")
@@ -580,7 +580,7 @@ class Http(Test):
         def answer(request, body):
             return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
 
-        with Server(answer) as server, Sidecar() as sidecar:
+        with Server(answer) as server, Executors() as sidecar:
             many("http_endpoint", 300, f"http://127.0.0.1:{server.port}/hang/")
             many("http_endpoint", 200, f"http://127.0.0.1:{server.port}/good/")
             good = lambda: len({path for path in server.paths() if "good" in path})
@@ -597,7 +597,7 @@ class Http(Test):
                 time.sleep(0.7)
             return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
 
-        with Server(answer) as server, Sidecar() as sidecar:
+        with Server(answer) as server, Executors() as sidecar:
             url = f"http://127.0.0.1:{server.port}"
             many("http_endpoint", 200, url + "/fast/")
             self.until(lambda: left("http_endpoint") == 0, "fast ones are answered", sidecar)
@@ -619,7 +619,7 @@ class Http(Test):
         def answer(request, body):
             return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
 
-        with Server(answer) as server, Sidecar("--executor-calls", "16") as sidecar:
+        with Server(answer) as server, Executors("--executor-calls", "16") as sidecar:
             url = f"http://127.0.0.1:{server.port}"
             many("http_endpoint", 8, url + "/good/")
             self.until(lambda: left("http_endpoint") == 0, "the good ones are done", sidecar)
@@ -639,7 +639,7 @@ class Http(Test):
                 return 200, {"Content-Length": "1000"}, b"x"
             return server.hang(request, body) if "hang" in request.path else (200, {}, b"")
 
-        with Server(answer) as server, Sidecar() as sidecar:
+        with Server(answer) as server, Executors() as sidecar:
             url = f"http://127.0.0.1:{server.port}"
             h = handler("http", url + "/trickle", timeout="8 seconds", retry_delay="1 h")
             garbage(h, None)
@@ -660,7 +660,7 @@ class Http(Test):
             while connection.recv(65536):
                 connection.sendall(b"HTTP/1.1 200 OK\r\n folded\r\nContent-Length: 0\r\nLast: x\r\n\r\n")
 
-        with socket.create_server(("127.0.0.1", 0)) as server, Sidecar() as sidecar:
+        with socket.create_server(("127.0.0.1", 0)) as server, Executors() as sidecar:
             def serve():
                 with contextlib.suppress(OSError):
                     while True:
@@ -673,7 +673,7 @@ class Http(Test):
         clear()
 
     def test_many_hanging_targets(self):
-        with contextlib.ExitStack() as servers, Server() as good, Sidecar() as sidecar:
+        with contextlib.ExitStack() as servers, Server() as good, Executors() as sidecar:
             for _ in range(160):
                 bad = servers.enter_context(socket.create_server(("127.0.0.1", 0)))
                 many("http_endpoint", 20, f"http://127.0.0.1:{bad.getsockname()[1]}/")
@@ -716,7 +716,7 @@ class Targets(Test):
             allow = ("good.test:80", "mapped.test", "loopback6.test", "metadata.test", "linklocal.test", "any.test",
                      "turn.test", "loopback.test", "0.0.0.0/0", "::/0")
             made = []
-            with Sidecar(env=env, allow=allow) as sidecar:
+            with Executors(env=env, allow=allow) as sidecar:
                 for host in ("127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0", "[::1]", "localhost",
                              "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "good.test",
                              "loopback.test", "mapped.test", "loopback6.test", "metadata.test", "linklocal.test",
@@ -736,7 +736,7 @@ class Targets(Test):
     def test_turning_name(self):
         """A name that resolves now to this and now to that never reaches loopback."""
         env = {"LD_PRELOAD": os.path.join(program, "names.so")}
-        with Server() as server, Sidecar(env=env, allow=("turn.test",)) as sidecar:
+        with Server() as server, Executors(env=env, allow=("turn.test",)) as sidecar:
             h = handler("http", "{payload.url}", retry_delay="50 ms", timeout="300 ms", max_attempts=4)
             garbage(h, None, {"url": f"http://turn.test:{server.port}/"})
             self.until(lambda: value(admin, "SELECT count(*) FROM gt_dead WHERE handler = %s", (h,)), "it is dead", sidecar)
@@ -744,7 +744,7 @@ class Targets(Test):
 
     def test_named(self):
         env = {"LD_PRELOAD": os.path.join(program, "names.so")}
-        with Server() as server, Sidecar(env=env, allow=("good.test", "127.0.0.0/8", "localhost")) as sidecar:
+        with Server() as server, Executors(env=env, allow=("good.test", "127.0.0.0/8", "localhost")) as sidecar:
             for host in ("good.test", "GOOD.test", "127.0.0.1", "localhost", "2130706433"):
                 h = handler("http", "http://{payload.host}:%d/x" % server.port)
                 garbage(h, None, {"host": host})
@@ -753,7 +753,7 @@ class Targets(Test):
     def test_connection_of_another(self):
         """A connection that a handler's own target opened is not used for what a lease may not name."""
         env = {"LD_PRELOAD": os.path.join(program, "names.so")}
-        with Server() as server, Sidecar(env=env, allow=("loopback.test",)) as sidecar:
+        with Server() as server, Executors(env=env, allow=("loopback.test",)) as sidecar:
             own = handler("http", f"http://loopback.test:{server.port}/own")
             lease = handler("http", "{payload.url}", retry_delay="1 h")
             garbage(own, None)
@@ -765,7 +765,7 @@ class Targets(Test):
     def test_hanging_name(self):
         """A look-up that hangs delays nobody else, and not the end of the process either."""
         env = {"LD_PRELOAD": os.path.join(program, "names.so")}
-        with Server() as server, Sidecar(env=env, allow=("hang.test", "127.0.0.1")) as sidecar:
+        with Server() as server, Executors(env=env, allow=("hang.test", "127.0.0.1")) as sidecar:
             bad = handler("http", "{payload.url}", retry_delay="1 h", timeout="1 s")
             for n in range(20):
                 garbage(bad, f"o{n}", {"url": "http://hang.test/"})
@@ -779,7 +779,7 @@ class Targets(Test):
     def test_proxy_is_not_used(self):
         with Server() as server, Server() as proxy:
             env = {"http_proxy": f"http://127.0.0.1:{proxy.port}", "ALL_PROXY": f"http://127.0.0.1:{proxy.port}"}
-            with Sidecar(env=env) as sidecar:
+            with Executors(env=env) as sidecar:
                 garbage("http_endpoint", None, {"url": f"http://127.0.0.1:{server.port}/"})
                 self.gone("http_endpoint", sidecar)
             self.assertEqual((len(server.seen), len(proxy.seen)), (1, 0))
@@ -797,7 +797,7 @@ class File(Test):
             open(path, "w", encoding="utf-8").close()
         os.symlink("..", root + "/up")
         os.symlink(work, root + "/abs")
-        with Sidecar("--file-root", root) as sidecar:
+        with Executors("--file-root", root) as sidecar:
             h = handler("file", "{object_id}")
             for path in ("a", "d/e/b c", "é\"", "d/never"):
                 garbage(h, path)
@@ -819,7 +819,7 @@ class File(Test):
         """A directory that has taken the place of the root has none of the files: nothing counts as removed."""
         root = os.path.join(work, "mounted")
         os.makedirs(root)
-        with Sidecar("--file-root", root) as sidecar:
+        with Executors("--file-root", root) as sidecar:
             h = handler("file", "{object_id}", retry_delay="1 h")
             garbage(h, "gone")
             self.gone(h, sidecar)
@@ -837,7 +837,7 @@ class File(Test):
         os.makedirs(at_start)
         os.makedirs(later)
         wrap = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$1" && shift && exec "$@"', "sh", at_start]
-        with Sidecar("--file-root", root + "/", wrap=wrap) as sidecar:
+        with Executors("--file-root", root + "/", wrap=wrap) as sidecar:
             def inside(*command):
                 subprocess.run(["nsenter", "-t", str(sidecar.child.pid), "-m", *command], check=True)
 
@@ -872,7 +872,7 @@ class File(Test):
                     for d in "$1" "$2"; do mkdir -p "$d" && mount --bind "/mnt${d#/tmp}" "$d" || exit 9; done
                     mkdir -p "$3" && shift 3 && exec "$@" """
                 wrap = ["unshare", "-m", "sh", "-c", script, "sh", work, cluster.home, root]
-                with Sidecar("--file-root", root, wrap=wrap) as sidecar:
+                with Executors("--file-root", root, wrap=wrap) as sidecar:
                     self.left_to_others(h, "PrivateTmp", sidecar)
                 self.assertTrue(os.path.exists(os.path.join(root, "file")))
             shutil.rmtree("/tmp/systemd-private-1-garbagetruck")
@@ -881,9 +881,9 @@ class File(Test):
         """It is not claimed: another sidecar may have the directory."""
         h = handler("file", "{object_id}")
         garbage(h, "a")
-        with Sidecar() as sidecar:
+        with Executors() as sidecar:
             self.left_to_others(h, "--file-root", sidecar)
-            with Sidecar("--file-root", work) as other:
+            with Executors("--file-root", work) as other:
                 self.gone(h, other)
 
 
@@ -961,7 +961,7 @@ class Redis(Test):
     def test_unlink(self):
         keys = ["plain", "with/slash", "with space", "é%\"'", "a\x01b", "*", "a:{b}"]
         resp(self.port, ("AUTH", "secret word"), *[("SET", k, "v") for k in keys], ("SELECT", 3), ("SET", "x/plain", "v"), ("SET", "plain", "v"))
-        with Sidecar("--tls-ca", self.crt, env={"REDIS_PASSWORD": "secret word"}) as sidecar:
+        with Executors("--tls-ca", self.crt, env={"REDIS_PASSWORD": "secret word"}) as sidecar:
             h = handler("redis", f"redis://127.0.0.1:{self.port}/0/{{payload.k}}")
             for n, key in enumerate(keys[:-1]):
                 garbage(h, f"o{n}", {"k": key})
@@ -978,7 +978,7 @@ class Redis(Test):
             self.assertNotIn(b"x/plain", answer)
 
     def test_failures(self):
-        with Server() as web, Sidecar(env={"REDIS_PASSWORD": "wrong"}) as sidecar:
+        with Server() as web, Executors(env={"REDIS_PASSWORD": "wrong"}) as sidecar:
             made = []
             for target, text in ((f"redis://127.0.0.1:{self.port}/0/k", "AUTH"),
                                  (f"rediss://127.0.0.1:{self.tls}/0/k", "certificate"),
@@ -999,7 +999,7 @@ class Redis(Test):
                 never.append((h, text))
             self.all_failed(made, sidecar)
             self.all_left(never, sidecar)
-        with Sidecar(env={"REDIS_PASSWORD": "secret word"}, allow=()) as sidecar:
+        with Executors(env={"REDIS_PASSWORD": "secret word"}, allow=()) as sidecar:
             resp(self.port, ("AUTH", "secret word"), ("SET", "stays", "v"))
             h = handler("redis", f"redis://127.0.0.1:{self.port}/999/stays", retry_delay="1 h")
             garbage(h, None)
@@ -1012,7 +1012,7 @@ class Redis(Test):
     def test_credentials(self):
         """A target's own, the environment's for hosts of handlers; a host that a lease names gets none."""
         env = {"REDIS_USERNAME": "joe", "REDIS_PASSWORD": "sesame"}
-        with FakeRedis(lambda words: b":1\r\n" if words[0] == "UNLINK" else b"+OK\r\n") as server, Sidecar(env=env) as sidecar:
+        with FakeRedis(lambda words: b":1\r\n" if words[0] == "UNLINK" else b"+OK\r\n") as server, Executors(env=env) as sidecar:
             here = f"127.0.0.1:{server.port}"
             for target, payload, login in (
                     (f"redis://{here}/0/k", None, [["AUTH", "joe", "sesame"]]),
@@ -1036,7 +1036,7 @@ class Redis(Test):
             self.assertEqual(server.seen, [])
         with FakeRedis(lambda words: b":1\r\n" if words[0] == "UNLINK" else
                        b"-ERR AUTH <password> called without any password configured for the default user.\r\n") as server, \
-                Sidecar(env=env) as sidecar:
+                Executors(env=env) as sidecar:
             h = handler("redis", f"redis://127.0.0.1:{server.port}/0/k", retry_delay="1 h")
             garbage(h, None)
             self.gone(h, sidecar)
@@ -1047,7 +1047,7 @@ class Redis(Test):
     def test_without_unlink(self):
         def answer(words):
             return b":1\r\n" if words[0] == "DEL" else b"-ERR unknown command 'UNLINK', with args\r\n"
-        with FakeRedis(answer) as server, Sidecar() as sidecar:
+        with FakeRedis(answer) as server, Executors() as sidecar:
             h = handler("redis", f"redis://127.0.0.1:{server.port}/0/a b")
             garbage(h, None)
             self.gone(h, sidecar)
@@ -1064,7 +1064,7 @@ class Redis(Test):
                     return b"+OK\r\n"
                 return f"-{where[words[1]] or f'MOVED 1 127.0.0.1:{entry.port}'}\r\n".encode()
 
-            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame"}) as sidecar:
+            with FakeRedis(answer) as entry, Executors(env={"REDIS_PASSWORD": "sesame"}) as sidecar:
                 for key in ("moved", "same", "ask"):
                     del node.seen[:]
                     h = handler("redis", f"redis://127.0.0.1:{entry.port}/0/{{object_id}}", retry_delay="1 h")
@@ -1076,11 +1076,11 @@ class Redis(Test):
                     garbage(h, key)
                     self.failed(h, text, sidecar)
             del node.seen[:]
-            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame"}, allow=()) as sidecar:
+            with FakeRedis(answer) as entry, Executors(env={"REDIS_PASSWORD": "sesame"}, allow=()) as sidecar:
                 h = handler("redis", f"redis://localhost:{entry.port}/0/{{object_id}}", retry_delay="1 h")
                 garbage(h, "moved")
                 self.failed(h, "--allow-target", sidecar)
-            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame"}) as sidecar:
+            with FakeRedis(answer) as entry, Executors(env={"REDIS_PASSWORD": "sesame"}) as sidecar:
                 h = handler("redis", f"redis://localhost:{entry.port}/0/{{object_id}}", retry_delay="1 h")
                 garbage(h, "moved")
                 self.gone(h, sidecar)
@@ -1092,14 +1092,14 @@ class Redis(Test):
                     self.gone(h, sidecar)
                     self.assertEqual(node.seen, seen + [["UNLINK", "moved"]])
                     del node.seen[:]
-            with FakeRedis(answer) as entry, Sidecar(env={"REDIS_PASSWORD": "sesame", "REDIS_HOST": f"other,127.0.0.1:{node.port}"}) as sidecar:
+            with FakeRedis(answer) as entry, Executors(env={"REDIS_PASSWORD": "sesame", "REDIS_HOST": f"other,127.0.0.1:{node.port}"}) as sidecar:
                 h = handler("redis", f"redis://localhost:{entry.port}/0/{{object_id}}", retry_delay="1 h")
                 garbage(h, "moved")
                 self.gone(h, sidecar)
                 self.assertEqual(node.seen[-2:], [["AUTH", "sesame"], ["UNLINK", "moved"]])
 
     def test_hanging(self):
-        with socket.socket() as silent, Sidecar() as sidecar:
+        with socket.socket() as silent, Executors() as sidecar:
             silent.bind(("127.0.0.1", 0))
             silent.listen(16)
             h = handler("redis", f"redis://127.0.0.1:{silent.getsockname()[1]}/0/k", retry_delay="1 h", timeout="500 ms")
@@ -1146,7 +1146,7 @@ class S3(Test):
         with Server(answer) as server:
             env = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}", "AWS_REGION": "eu-test-1", "AWS_ACCESS_KEY_ID": "id",
                    "AWS_SECRET_ACCESS_KEY": "s/e+c=ret", "AWS_SESSION_TOKEN": "to/ken+=="}
-            with Sidecar(env=env, allow=()) as sidecar:
+            with Executors(env=env, allow=()) as sidecar:
                 h = handler("s3", "s3://buck.et-1/{payload.k}", retry_delay="1 h")
                 expected = ["a/" + c + "/b" for c in characters] + ["".join(characters), "absent", "/lead", "a//b/", "a/../b", "."]
                 for n, key in enumerate(expected):
@@ -1169,20 +1169,20 @@ class S3(Test):
                 urllib.request.urlopen(urllib.request.Request(url + key, b"x", method="PUT", headers=sign_put(port, "/bucket/" + key, b"x")))
             env = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "S3RVER",
                    "AWS_SECRET_ACCESS_KEY": "S3RVER"}
-            with Sidecar(env=env, allow=()) as sidecar:
+            with Executors(env=env, allow=()) as sidecar:
                 h = handler("s3", "s3://bucket/{object_id}", retry_delay="1 h")
                 for key in ("a", "d/e f", "é", "was/never/there"):
                     garbage(h, key)
                 self.gone(h, sidecar)
             left_there = [f for _, _, files in os.walk(data) for f in files if "object" in f]
             self.assertEqual(left_there, [])
-            with Sidecar(env=dict(env, AWS_ACCESS_KEY_ID="wrong"), allow=()) as sidecar:
+            with Executors(env=dict(env, AWS_ACCESS_KEY_ID="wrong"), allow=()) as sidecar:
                 h = handler("s3", "s3://bucket/{object_id}", retry_delay="1 h")
                 garbage(h, "a")
                 self.failed(h, "status 403", sidecar)
 
     def test_failures(self):
-        with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}) as sidecar:
+        with Executors(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}) as sidecar:
             made, never = [], []
             for target in ("s3://b", "s3://b/", "s3:///k", "http://b/k"):
                 h = handler("s3", "{payload.t}", retry_delay="1 h")
@@ -1197,7 +1197,7 @@ class S3(Test):
     def test_endpoint_is_no_url(self):
         keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
         for endpoint in ("minio.internal:9000", "http:/minio.internal:9000", "http://me:word@minio.internal:9000", "http://minio.internal?x"):
-            with Sidecar(env=dict(keys, AWS_ENDPOINT_URL_S3=endpoint)) as sidecar:
+            with Executors(env=dict(keys, AWS_ENDPOINT_URL_S3=endpoint)) as sidecar:
                 h = handler("s3", "s3://b/{object_id}")
                 garbage(h, None)
                 self.all_left([(h, "AWS_ENDPOINT_URL_S3")], sidecar)
@@ -1210,7 +1210,7 @@ class S3(Test):
         late = ("/late/k", "/removed/k")        # whose status says success
         with Server(lambda r, b: (200 if r.path in late else 404, {}, answers[r.path].encode())) as server:
             env = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-            with Sidecar(env=env, allow=()) as sidecar:
+            with Executors(env=env, allow=()) as sidecar:
                 made = {path: handler("s3", f"s3:/{path}", retry_delay="1 h") for path in answers}
                 for h in made.values():
                     garbage(h, None)
@@ -1221,7 +1221,7 @@ class S3(Test):
                                  (made["/late/k"], "InternalError")], sidecar)
 
     def test_without_keys(self):
-        with Sidecar(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}) as sidecar:
+        with Executors(env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}) as sidecar:
             h = handler("s3", "s3://b/k")
             garbage(h, None)
             self.left_to_others(h, "AWS_SECRET_ACCESS_KEY", sidecar)
@@ -1253,8 +1253,8 @@ class S3(Test):
         with Server(self.store) as store, Server(answer) as keys:
             base = f"http://127.0.0.1:{keys.port}"
             env = {name: text.replace("BASE", base) for name, text in env.items()}
-            with Sidecar(env=dict(env, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{store.port}", AWS_REGION="eu-test-1",
-                                  AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""), allow=()) as sidecar:
+            with Executors(env=dict(env, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{store.port}", AWS_REGION="eu-test-1",
+                                    AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""), allow=()) as sidecar:
                 h = handler("s3", "s3://b/{object_id}", retry_delay="1 h")
                 garbage(h, None)
                 if works:
@@ -1411,7 +1411,7 @@ class Azure(Test):
     def test_shared_key(self):
         blobs = ["a", "d/e f", "é+&%25?x", "q'(1)"]
         self.put(*blobs)
-        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}, allow=()) as sidecar:
+        with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}, allow=()) as sidecar:
             h = handler("azure_blob", "azure://box/{object_id}", retry_delay="1 h")
             for blob in blobs + ["never"]:
                 garbage(h, blob)
@@ -1425,7 +1425,7 @@ class Azure(Test):
             self.assertFalse(self.has("a"))
         wrong = self.connection.replace("Eby8", "Eby9")
         self.put("b")
-        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": wrong}, allow=()) as sidecar:
+        with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": wrong}, allow=()) as sidecar:
             h = handler("azure_blob", "azure://box/{object_id}", retry_delay="1 h")
             garbage(h, "b")
             self.failed(h, "status 403", sidecar)
@@ -1434,14 +1434,14 @@ class Azure(Test):
     def test_sas_and_urls(self):
         self.put("s", "t/u v", "w")
         sas = f"BlobEndpoint={self.base};SharedAccessSignature={azure_sas('rwd')}"
-        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": sas}) as sidecar:
+        with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": sas}) as sidecar:
             h = handler("azure_blob", "azure://box/{object_id}", retry_delay="1 h")
             garbage(h, "s")
             self.gone(h, sidecar)
             h = handler("azure_blob", self.base + "/box/{object_id}?timeout=30", retry_delay="1 h")
             garbage(h, "t/u v")
             self.gone(h, sidecar)
-        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": ""}) as sidecar:
+        with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": ""}) as sidecar:
             h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
             garbage(h, None, {"url": f"{self.base}/box/w?{azure_sas('d')}"})
             self.gone(h, sidecar)
@@ -1455,14 +1455,14 @@ class Azure(Test):
             h = handler("azure_blob", "ftp://x/y")
             garbage(h, None)
             self.all_left([(h, "blob")], sidecar)
-        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar:
+        with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar:
             h = handler("azure_blob", "azure://box")
             garbage(h, None)
             self.all_left([(h, "azure://container/blob")], sidecar)
 
     def test_not_there(self):
         """A container that is not there is no success, nor is a page of a web server; a name can not climb."""
-        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar, \
+        with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}) as sidecar, \
                 Server(lambda r, b: (404, {}, b"BlobNotFound")) as web, Server() as good, \
                 Server(lambda r, b: r.wfile.write(b"HTTP/1.1 103 Early Hints\r\nx-ms-error-code: BlobNotFound\r\n\r\n") and (404, {}, b"")) as hints, \
                 Server(lambda r, b: r.wfile.write(b"HTTP/1.1 404 No\r\nx-ms-error-code: ContainerNotFound\r\nx-ms-error-code: BlobNotFound\r\n"
@@ -1494,7 +1494,7 @@ class Azure(Test):
             own = f"http://localhost:{server.port}/acc"
             for proof, connection in (("key", f"AccountName=acc;AccountKey={KEY};BlobEndpoint={own}"),
                                       ("sas", f"BlobEndpoint={own}/;SharedAccessSignature=sv=1&sig=x")):
-                with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": connection}, allow=("localhost", "127.0.0.1")) as sidecar:
+                with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": connection}, allow=("localhost", "127.0.0.1")) as sidecar:
                     h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
                     for url, proven in ((f"{own}/box/a", True), (f"HTTP://LOCALHOST:0{server.port}/acc/box/a", True),
                                         (f"{own}/box/a?timeout=3#fragment", True), (f"{own}/box/a#?sig=1", True),
@@ -1512,7 +1512,7 @@ class Azure(Test):
     def test_key_is_none(self):
         """A key that can sign nothing uses up no attempts."""
         connection = "AccountName=acc;AccountKey=%%%%;BlobEndpoint=http://127.0.0.1:9/acc"
-        with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": connection}) as sidecar:
+        with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": connection}) as sidecar:
             h = handler("azure_blob", "azure://box/{object_id}")
             garbage(h, None)
             self.left_to_others(h, "base64", sidecar)
@@ -1521,14 +1521,14 @@ class Azure(Test):
         """Another host than the account's gets neither signature nor SAS."""
         with Server() as server:
             for connection in (self.connection, f"BlobEndpoint={self.base};SharedAccessSignature={azure_sas('rwd')}"):
-                with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": connection}) as sidecar:
+                with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": connection}) as sidecar:
                     h = handler("azure_blob", "{payload.url}")
                     garbage(h, None, {"url": f"http://127.0.0.1:{server.port}/box/x"})
                     self.gone(h, sidecar)
             for _, path, headers, _ in server.seen:
                 self.assertNotIn("Authorization", headers)
                 self.assertEqual(path, "/box/x")
-            with Sidecar(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}, allow=()) as sidecar:
+            with Executors(env={"AZURE_STORAGE_CONNECTION_STRING": self.connection}, allow=()) as sidecar:
                 h = handler("azure_blob", "{payload.url}", retry_delay="1 h")
                 garbage(h, None, {"url": f"http://127.0.0.1:{server.port}/box/x"})
                 self.failed(h, "--allow-target", sidecar)
@@ -1573,7 +1573,7 @@ class Grpc(Test):
             return b"\x08\x01"
 
         for tls in (None, crt):
-            with self.server(answer, tls) as port, Sidecar("--tls-ca", crt[0]) as sidecar:
+            with self.server(answer, tls) as port, Executors("--tls-ca", crt[0]) as sidecar:
                 lease = garbage("grpc_endpoint", "o/é", {"url": f"http{'s' if tls else ''}://127.0.0.1:{port}", "payload": "p"},
                                 {"a": "b", "n": 1}, "cache_entry")
                 self.gone("grpc_endpoint", sidecar)
@@ -1598,7 +1598,7 @@ class Grpc(Test):
                 time.sleep(3)
             return b""
 
-        with self.server(answer) as port, Server() as web, Sidecar() as sidecar:
+        with self.server(answer) as port, Server() as web, Executors() as sidecar:
             for object_id, text in (("status", "grpc-status 8: not now: 100 % é"), ("false", "busy"), ("rubbish", "CleanupObjectResponse"),
                                     ("large", "too long"), ("slow", "no answer within"), ("none", "success is false")):
                 h = handler("grpc", f"http://127.0.0.1:{port}", retry_delay="1 h", timeout="1 s")
@@ -1644,13 +1644,13 @@ class Database(Test):
         with self.counting(0.01) as server:
             many("http_endpoint", 2000, f"http://127.0.0.1:{server.port}/")
             for _ in range(3):
-                with Sidecar("--visibility-ms", "2000") as sidecar:
+                with Executors("--visibility-ms", "2000") as sidecar:
                     before = len(server.spans)
                     self.until(lambda: len(server.spans) > before + 200, "some are done", sidecar)
                     sidecar.child.kill()
                     sidecar.child.wait()
                 self.assertGreaterEqual(len(server.spans), 2000 - left("http_endpoint"))
-            with Sidecar("--visibility-ms", "2000") as sidecar:
+            with Executors("--visibility-ms", "2000") as sidecar:
                 self.gone("http_endpoint", sidecar)
             self.assertEqual(len(server.spans), 2000)
             self.assertEqual(self.overlaps(server), [])
@@ -1658,7 +1658,7 @@ class Database(Test):
     def test_several(self):
         """Five on one database: each object once, and never twice at a time."""
         with self.counting(0.005) as server, contextlib.ExitStack() as sidecars:
-            all_of_them = [sidecars.enter_context(Sidecar()) for _ in range(5)]
+            all_of_them = [sidecars.enter_context(Executors()) for _ in range(5)]
             many("http_endpoint", 2000, f"http://127.0.0.1:{server.port}/")
             self.gone("http_endpoint", all_of_them[0])
             self.assertEqual(len(server.spans), 2000)
@@ -1670,7 +1670,7 @@ class Database(Test):
     def test_database_goes_away(self):
         """Restarted under load, by crash and in order: goes on by itself, nothing lost."""
         global admin
-        with self.counting(0.02) as server, Sidecar("--visibility-ms", "4000") as sidecar:
+        with self.counting(0.02) as server, Executors("--visibility-ms", "4000") as sidecar:
             many("http_endpoint", 2000, f"http://127.0.0.1:{server.port}/")
             for mode in ("immediate", "fast"):
                 before = len(server.spans)
@@ -1687,7 +1687,7 @@ class Database(Test):
 
     def test_terminated_backends(self):
         """The connection is cut again and again, also between a commit and its answer."""
-        with self.counting(0.05) as server, Sidecar("--visibility-ms", "3000") as sidecar:
+        with self.counting(0.05) as server, Executors("--visibility-ms", "3000") as sidecar:
             many("http_endpoint", 1000, f"http://127.0.0.1:{server.port}/")
             cuts = 0
             while left("http_endpoint") and cuts < 200:
@@ -1700,7 +1700,7 @@ class Database(Test):
 
     def test_long_call(self):
         """A call longer than a claim: the claim is extended, and nobody else gets it. They are few, so that none is ended to make way."""
-        with self.counting(5) as server, Sidecar("--visibility-ms", "1000") as one, Sidecar("--visibility-ms", "1000") as other:
+        with self.counting(5) as server, Executors("--visibility-ms", "1000") as one, Executors("--visibility-ms", "1000") as other:
             many("http_endpoint", 12, f"http://127.0.0.1:{server.port}/")
             self.gone("http_endpoint", one)
             self.assertEqual(sum(len(spans) for spans in server.spans.values()), 12)
@@ -1715,7 +1715,7 @@ class Database(Test):
                 garbage(h, f"stop-{n}")
             for _ in range(3):
                 seen = len(server.seen)
-                with Sidecar() as sidecar:
+                with Executors() as sidecar:
                     self.until(lambda: len(server.seen) > seen, "called", sidecar)
                     sidecar.ask("drain 100")
                     self.assertEqual(sidecar.stop(), 0)
@@ -1723,7 +1723,7 @@ class Database(Test):
 
     def test_no_descriptors(self):
         """What we lack ourselves is no attempt."""
-        with Server() as server, Sidecar(wrap=["sh", "-c", "ulimit -n 24; exec \"$@\"", "sh"]) as sidecar:
+        with Server() as server, Executors(wrap=["sh", "-c", "ulimit -n 24; exec \"$@\"", "sh"]) as sidecar:
             server.answer = server.hang
             handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", max_attempts=1, timeout="3 s")
             with contextlib.ExitStack() as others:
@@ -1738,7 +1738,7 @@ class Database(Test):
         """So it is where all local ports to a target are taken."""
         flag = os.path.join(work, "no-ports")
         open(flag, "w").close()
-        with Server() as server, Sidecar(env={"LD_PRELOAD": os.path.join(program, "names.so"), "NO_PORTS": flag}) as sidecar:
+        with Server() as server, Executors(env={"LD_PRELOAD": os.path.join(program, "names.so"), "NO_PORTS": flag}) as sidecar:
             h = handler("http", f"http://127.0.0.1:{server.port}/", max_attempts=1)
             garbage(h, None)
             self.until(lambda: sidecar.stats()["given_back"] > 0 or sidecar.stats()["http"]["failed"] > 0, "it is tried", sidecar)
@@ -1748,7 +1748,7 @@ class Database(Test):
 
     def test_locked_row(self):
         """One row that somebody holds makes no other claim lapse."""
-        with Server() as server, Sidecar("--visibility-ms", "3000") as sidecar:
+        with Server() as server, Executors("--visibility-ms", "3000") as sidecar:
             server.answer = server.hang
             h = handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", timeout="60 s")
             for n in range(12):
@@ -1766,7 +1766,7 @@ class Database(Test):
 
     def test_a_claim_that_fails_is_said_once(self):
         """And for as long as it does, whatever else goes well meanwhile."""
-        with Sidecar() as sidecar, contextlib.closing(cluster.connect()) as link:
+        with Executors() as sidecar, contextlib.closing(cluster.connect()) as link:
             query(link, "BEGIN; LOCK TABLE _garbagetruck.gt_object IN EXCLUSIVE MODE")
             fails = lambda: "could not claim" in sidecar.problems()
             self.until(fails, "the claim fails", sidecar)
@@ -1787,11 +1787,11 @@ class Database(Test):
                     query(link, "SELECT gt_handler_create(%s, 'http', %s)", ("of_" + owner, f"http://127.0.0.1:{server.port}/{owner}"))
                     query(link, "SELECT gt_handler_grant(%s, 'sidecar', 'claim')", ("of_" + owner,))
                     query(link, "SELECT gt_release(gt_lease_create(%s, cleanup => %s))", ("o-" + owner, "of_" + owner))
-            with Sidecar() as sidecar:
+            with Executors() as sidecar:
                 self.gone("of_boss", sidecar)
                 self.assertEqual(row("of_stranger"), (0, None))
                 self.assertEqual(server.paths(), ["/boss"])
-            with Sidecar("--handler-owner", "stranger") as sidecar:
+            with Executors("--handler-owner", "stranger") as sidecar:
                 self.gone("of_stranger", sidecar)
 
     def test_encodings(self):
@@ -1808,7 +1808,7 @@ class Database(Test):
                 query(link, "SELECT gt_release(gt_lease_create(E'caf\\xe9', cleanup => 'h'))")
                 for object_id in ("good", "bad"):
                     query(link, "SELECT gt_release(gt_lease_create(%s, cleanup => 'h'))", (object_id,))
-                with Sidecar(dsn=cluster.dsn(dbname=name, user="sidecar")) as sidecar:
+                with Executors(dsn=cluster.dsn(dbname=name, user="sidecar")) as sidecar:
                     self.until(lambda: "/good" in server.paths() and "/bad" in server.paths() and
                                any(p.startswith("/caf") for p in server.paths()), f"all are called: {server.paths()}", sidecar)
                     self.until(lambda: value(link, "SELECT count(*) FROM gt_garbage WHERE state = 'waiting' AND error LIKE '%%way%%'", ()) == 1,
@@ -1833,7 +1833,7 @@ class Database(Test):
             query(link, f"SELECT gt_release(gt_lease_create('c', cleanup => 'body', metadata => jsonb_build_object('k', {odd})))")
             query(link, "SELECT gt_release(gt_lease_create(%s, cleanup => 'h'))", ("\u65e5\u672c",))
             query(link, "SELECT gt_release(gt_lease_create('d', cleanup => 'p', payload => '{\"k\": \"e,=%f\"}'))")
-            with Sidecar(dsn=cluster.dsn(dbname="of_euc", user="sidecar")) as sidecar:
+            with Executors(dsn=cluster.dsn(dbname="of_euc", user="sidecar")) as sidecar:
                 self.until(lambda: value(link, "SELECT count(*) FROM gt_garbage", ()) == value(link, "SELECT count(*) FROM gt_dead", ()) == 3,
                            f"three are given up: {server.paths()}", sidecar)
                 self.assertEqual(value(link, "SELECT count(*) FROM gt_dead WHERE error LIKE '%%UTF-8%%'", ()), 3)
@@ -1844,11 +1844,11 @@ class Database(Test):
 
     def test_frozen(self):
         """Stopped for longer than its claims: its calls that went on do not end in a false success."""
-        with self.counting(1) as server, Sidecar("--visibility-ms", "1000") as one:
+        with self.counting(1) as server, Executors("--visibility-ms", "1000") as one:
             many("http_endpoint", 30, f"http://127.0.0.1:{server.port}/")
             self.until(lambda: one.stats()["http"]["in_flight"], "calls are under way", one)
             os.kill(one.child.pid, signal.SIGSTOP)
-            with Sidecar("--visibility-ms", "1000") as other:
+            with Executors("--visibility-ms", "1000") as other:
                 self.until(lambda: other.stats()["claimed"] > 0, "another one has them", other)
                 os.kill(one.child.pid, signal.SIGCONT)
                 self.gone("http_endpoint", other)
@@ -1856,7 +1856,7 @@ class Database(Test):
 
     def test_stopped_for_a_moment(self):
         """The target answered in time, and nobody was there to see it: that is no failure of its."""
-        with self.counting(0.5) as server, Sidecar() as sidecar:
+        with self.counting(0.5) as server, Executors() as sidecar:
             h = handler("http", f"http://127.0.0.1:{server.port}/{{object_id}}", max_attempts=1, timeout="2 s")
             garbage(h, None)
             self.until(lambda: sidecar.stats()["http"]["in_flight"], "it is called", sidecar)
@@ -1867,7 +1867,7 @@ class Database(Test):
 
     def test_drain(self):
         """The end in order: what is claimed is finished, nothing stays claimed."""
-        with self.counting(0.2) as server, Sidecar() as sidecar:
+        with self.counting(0.2) as server, Executors() as sidecar:
             many("http_endpoint", 300, f"http://127.0.0.1:{server.port}/")
             self.until(lambda: server.spans, "some are done", sidecar)
             sidecar.ask("drain 3000")
@@ -1879,7 +1879,7 @@ class Database(Test):
         """What the role lacks is named; it works as soon as it is granted."""
         query(admin, "SELECT gt_handler_revoke('http_endpoint', 'sidecar', 'claim')")
         try:
-            with Server() as server, Sidecar() as sidecar:
+            with Server() as server, Executors() as sidecar:
                 other = handler("http", f"http://127.0.0.1:{server.port}/other")
                 garbage(other, None)
                 self.gone(other, sidecar)
@@ -1895,14 +1895,14 @@ class Database(Test):
     def test_no_rights(self):
         """A role that was given nothing is told what it needs."""
         query(admin, "CREATE ROLE nobody LOGIN")
-        with Sidecar(user="nobody") as sidecar:
+        with Executors(user="nobody") as sidecar:
             for what in ("SELECT gt_allow('nobody')", "SELECT gt_handler_grant('http_endpoint', 'nobody', 'claim')"):
                 self.until(lambda: what in sidecar.problems(), what, sidecar)
                 self.until(lambda: what in sidecar.output(), what + " in the log", sidecar)
 
     def test_kinds(self):
         """--executors leaves the other kinds to others."""
-        with Server() as server, Sidecar("--executors", "grpc,file", "--file-root", work) as sidecar:
+        with Server() as server, Executors("--executors", "grpc,file", "--file-root", work) as sidecar:
             garbage("http_endpoint", None, {"url": f"http://127.0.0.1:{server.port}/"})
             h = handler("file", "{object_id}", retry_delay="1 h")
             garbage(h, "..")
@@ -1916,11 +1916,11 @@ class Database(Test):
         """Nothing is claimed from a database of another identity."""
         with Server() as server:
             garbage("http_endpoint", None, {"url": f"http://127.0.0.1:{server.port}/"})
-            with Sidecar("--expect-identity", "production") as sidecar:
+            with Executors("--expect-identity", "production") as sidecar:
                 self.until(lambda: "--expect-identity" in sidecar.problems(), "it is said", sidecar)
                 self.until(lambda: sidecar.stats()["connected"], "it is connected", sidecar)
                 self.assertEqual(sidecar.stats()["claimed"], 0)
-            with Sidecar("--expect-identity", "") as sidecar:
+            with Executors("--expect-identity", "") as sidecar:
                 self.gone("http_endpoint", sidecar)
 
 
@@ -2004,7 +2004,7 @@ class Allocations(Test):
         name = f"n{number}"
         self.make(name)
         env = dict(self.env, LD_PRELOAD=os.path.join(program, "fail.so"), FAIL_COUNT=self.count, FAIL_AT=str(number), FAIL_TRACE="1")
-        with Sidecar("--file-root", self.root, "--visibility-ms", "1000", env=env) as sidecar:
+        with Executors("--file-root", self.root, "--visibility-ms", "1000", env=env) as sidecar:
             ended = wait_until(lambda: sidecar.child.poll() is not None or not self.waiting(), LIMIT, 0.01)
             self.assertTrue(ended, sidecar.output())
             code = sidecar.child.poll()
@@ -2017,7 +2017,7 @@ class Allocations(Test):
         if left_there:
             # Not to wait until the claims lapse.
             query(admin, "SELECT gt_nack(cleanup_id, attempts, 'gone', '0') FROM gt_garbage WHERE state = 'claimed'")
-            with Sidecar("--file-root", self.root, env=self.env) as heir:
+            with Executors("--file-root", self.root, env=self.env) as heir:
                 self.until(lambda: not self.waiting(), f"{self.waiting()} of {number} is left", heir)
         self.assertEqual([k for k in self.kinds if not self.is_done(k, name)], [])
         self.assertEqual(self.wrong, set())
