@@ -80,6 +80,7 @@ OBJS = \
 	src/ttl/create.o \
 	src/ttl/delete.o \
 	src/ttl/named.o \
+	src/ttl/passed.o \
 	src/ttl/rows.o \
 	src/ttl/scan.o \
 	src/ttl/table_type.o \
@@ -230,6 +231,7 @@ OUR_HEADERS = \
 	src/ttl/batch.h \
 	src/ttl/delete.h \
 	src/ttl/named.h \
+	src/ttl/passed.h \
 	src/ttl/rows.h \
 	src/ttl/scan.h \
 	src/ttl/target.h \

@@ -39,6 +39,7 @@
 #include "ttl/batch.h"
 #include "ttl/delete.h"
 #include "ttl/named.h"
+#include "ttl/passed.h"
 #include "ttl/wake.h"
 
 #define MAX_BYTES	(16 * 1024 * 1024)	/* of payloads that are in memory at a time */
@@ -57,7 +58,8 @@ typedef struct Look
 	bool		named;			/* ids are wanted, */
 	bool		described;		/* and payloads */
 	size_t		bytes;
-	MemoryContext per_row;		/* of what it takes to see that it is to be left */
+	MemoryContext per_row;		/* of what it takes to see that it is to be left, */
+	GtLeft		why;			/* and why the last one was */
 } Look;
 
 TimestampTz
@@ -141,11 +143,6 @@ left(GtBatch *b, TimestampTz deadline)
 	b->left_from = Min(b->left_from, deadline);
 }
 
-typedef enum
-{
-	NOTHING, ASIDE, SOMETHING	/* stands for it because it could not be deleted, and is tried by itself; or is an object of its name */
-} Standing;
-
 /* Has somebody a lease on the object of this name, or is about to? */
 static bool
 is_leased(Datum type, Datum id)
@@ -161,7 +158,7 @@ is_leased(Datum type, Datum id)
 }
 
 /* What is there by the name of a row? */
-static Standing
+static GtLeft
 standing_for(Look *look, const GtVictim *v)
 {
 	GtBatch    *b = look->b;
@@ -169,14 +166,14 @@ standing_for(Look *look, const GtVictim *v)
 	GtRow		row;
 
 	if (!look->ask || (b->id != NULL && strcmp(b->id, TextDatumGetCString(v->id)) == 0))
-		return NOTHING;
+		return GT_NOT_LEFT;
 	key[0] = v->id;
 	key[1] = CStringGetTextDatum(b->ttl->type);
 	if (!gt_fetch(&look->objects, GT_OBJECT_PKEY, 2, key, &row))
-		return look->objects.met && gt_is_there(&look->objects, GT_OBJECT_PKEY, 2, key) ? SOMETHING : NOTHING;
+		return look->objects.met && gt_is_there(&look->objects, GT_OBJECT_PKEY, 2, key) ? GT_LEFT_WAITING : GT_NOT_LEFT;
 	if (!row.isnull[O_HANDLER] && GT_INT32(&row, O_HANDLER) == b->ttl->id)
-		return ASIDE;
-	return GT_CHAR(&row, O_STATE) == GT_STATE_FORGOTTEN && !is_leased(key[1], key[0]) ? NOTHING : SOMETHING;
+		return GT_LEFT_ASIDE;
+	return GT_CHAR(&row, O_STATE) == GT_STATE_FORGOTTEN && !is_leased(key[1], key[0]) ? GT_NOT_LEFT : GT_LEFT_WAITING;
 }
 
 /* In the memory of the body. */
@@ -196,30 +193,35 @@ key_of(const GtLeaf *leaf, TupleTableSlot *row)
 	return key;
 }
 
+/* It is left, for this. */
+static bool
+leave(Look *look, int leaf, TupleTableSlot *row, GtLeft why)
+{
+	GtBatch    *b = look->b;
+
+	look->why = why;
+	b->waiting += why == GT_LEFT_WAITING;
+	b->busy += why == GT_LEFT_BUSY;
+	if (why != GT_LEFT_ASIDE)
+		left(b, b->which == GT_BATCH_CHOOSE ? gt_deadline_by_index(look->rows, leaf) : gt_deadline_of(look->rows, leaf, row));
+	return false;
+}
+
 /* Names it; false: an object of that name keeps it. There may be any number of those, of which nothing is kept. */
 static bool
 is_free(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
 {
-	GtBatch    *b = look->b;
 	MemoryContext old = MemoryContextSwitchTo(look->per_row);
-	Standing	standing = NOTHING;
+	GtLeft		why = GT_NOT_LEFT;
 
 	if (look->named)
 	{
-		v->id = keep_datum(b, gt_row_id(&look->target.leaves[leaf], row));
-		standing = standing_for(look, v);
+		v->id = keep_datum(look->b, gt_row_id(&look->target.leaves[leaf], row));
+		why = standing_for(look, v);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(look->per_row);
-	if (standing == NOTHING)
-		return true;
-	if (standing == SOMETHING)
-	{
-		b->waiting++;
-		left(b, b->which == GT_BATCH_CHOOSE ? gt_deadline_by_index(look->rows, leaf) : gt_deadline_of(look->rows, leaf, row));
-	}
-	pfree(DatumGetPointer(v->id));
-	return false;
+	return why == GT_NOT_LEFT || leave(look, leaf, row, why);
 }
 
 /* Locks it and notes what is wanted of it; false: it is to be left. */
@@ -229,6 +231,7 @@ take(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
 	GtBatch    *b = look->b;
 	const GtLeaf *of = &look->target.leaves[leaf];
 
+	look->why = GT_NOT_LEFT;
 	/* first: should anything of it raise an error, it is known which row that is */
 	if (!is_free(look, leaf, row, v))
 		return false;
@@ -238,11 +241,7 @@ take(Look *look, int leaf, TupleTableSlot *row, GtVictim *v)
 	if (v->deadline == GT_NEVER || v->deadline > look->bound)
 		return false;
 	if (gt_row_lock(look->rows, leaf, row) != GT_ROW_LOCKED)
-	{
-		b->busy++;
-		left(b, v->deadline);
-		return false;
-	}
+		return leave(look, leaf, row, GT_LEFT_BUSY);
 	if (b->verify)
 		v->key = key_of(of, row);
 	if (look->described)
@@ -270,6 +269,19 @@ begin_victim(Look *look, int leaf, TupleTableSlot *row)
 	return v;
 }
 
+/* It is none. */
+static void
+forget_victim(GtBatch *b)
+{
+	GtVictim   *v = &b->victims[--b->n];
+
+	if (v->id != (Datum) 0)
+		pfree(DatumGetPointer(v->id));
+	if (v->payload != (Datum) 0)
+		pfree(DatumGetPointer(v->payload));
+	v->id = v->payload = (Datum) 0;
+}
+
 static void
 choose(Look *look)
 {
@@ -278,10 +290,23 @@ choose(Look *look)
 	int			leaf;
 
 	b->n = 0;
+	gt_passed_begin();
 	gt_deadlines_scan(look->rows, b->low != 0 ? b->low : DT_NOBEGIN, look->bound);
 	while (b->n < b->limit && look->bytes < MAX_BYTES && (row = gt_deadlines_next(look->rows, &leaf)) != NULL)
-		if (!take(look, leaf, row, begin_victim(look, leaf, row)))
-			b->n--;
+	{
+		Relation	rel = look->target.leaves[leaf].rel;
+		ItemPointerData tid = row->tts_tid;
+		GtLeft		why = gt_passed_over(rel, &tid);
+
+		if (why != GT_NOT_LEFT)
+			(void) leave(look, leaf, row, why);
+		else
+		{
+			if (!take(look, leaf, row, begin_victim(look, leaf, row)))
+				forget_victim(b);
+			gt_passed_note(rel, &tid, look->why);
+		}
+	}
 	b->full = b->n == b->limit || look->bytes >= MAX_BYTES;
 	if (!b->full)
 	{
@@ -312,7 +337,7 @@ take_these(Look *look)
 		if (leaf < look->target.nleaves)
 			row = gt_deadlines_fetch(look->rows, leaf, &before.tid);
 		if (row != NULL && !take(look, leaf, row, begin_victim(look, leaf, row)))
-			b->n--;
+			forget_victim(b);
 	}
 }
 

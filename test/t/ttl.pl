@@ -158,6 +158,8 @@ $holder->query_safe("INSERT INTO t VALUES (80, now() + interval '1 s'); BEGIN; S
 $node->safe_psql('postgres', q{INSERT INTO t VALUES (81, now())});
 is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id = 81', '1'), '1', 'a row that is locked holds up no other');
 $holder->query_safe("UPDATE t SET expires_at = now() + interval '1 hour' WHERE id = 80; COMMIT");
+$holder->query_safe("INSERT INTO t VALUES (82, now() + interval '500 ms'); BEGIN; SELECT FROM t WHERE id = 82 FOR UPDATE; SELECT pg_sleep(2); ROLLBACK");
+is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id = 82', '1'), '1', 'and goes when it is not locked any more');
 $holder->quit;
 
 # What it needs is dropped, and made again: it goes on by itself.
