@@ -33,12 +33,14 @@
 #include "shared/clock.h"
 #include "shared/counts.h"
 #include "shared/rows_due.h"
+#include "shared/shmem.h"
 #include "ttl/batch.h"
 #include "ttl/rows.h"
 
 #define MAX_US		USECS_PER_SEC
 #define BUSY		USECS_PER_SEC	/* us until a row that others have locked is tried again */
-#define FIRST_TRY	(10 * INT64CONST(1000))	/* us that it may last, */
+#define FIRST_TRY	(10 * INT64CONST(1000))	/* us that it may last (in a session, which keeps itself alone: SESSION times as long), */
+#define SESSION		20
 #define TRIES		4			/* and so often eight times as long */
 #define MORE		4			/* times what a row took that is no culprit, the next one may, before it goes by itself */
 
@@ -87,7 +89,7 @@ patience(const GtItem *item)
 {
 	int			tries = given_back(item);
 
-	return tries < TRIES ? FIRST_TRY << (3 * tries) : 0;
+	return tries < TRIES ? (FIRST_TRY * (gt_my_slot == NULL ? SESSION : 1)) << (3 * tries) : 0;
 }
 
 /* What came of a try, in the item: as of a run, but for what is settled here: that is gone. */
