@@ -187,21 +187,23 @@ sub reload_and_see
 	return;
 }
 
-# A copy of the server's installation, of links, in which files may be replaced: its directory (install_path), and that of the
-# extensions' scripts.
+# A copy of the server's installation, of links, in which files may be replaced: its directory (install_path), that of the
+# extensions' scripts, and that of libraries.
 sub own_installation
 {
-	my %own = map { chomp(my $dir = `pg_config --${_}dir`); $_ => $dir } 'bin', 'share';
+	my %own = map { chomp(my $dir = `pg_config --${_}dir`); $_ => $dir } 'bin', 'share', 'pkglib';
 	my $common = $own{bin};
-	$common =~ s,/[^/]*$,, until index("$own{share}/", "$common/") == 0;
-	my $copy = PostgreSQL::Test::Utils::tempdir();
-	for my $dir (dirname($own{bin}), $own{share})
+	$common =~ s,/[^/]*$,, while grep { index("$_/", "$common/") != 0 } values %own;
+	my $copy = PostgreSQL::Test::Utils::tempdir() . '/copy';
+	my $in_copy = sub { return $copy . substr($_[0], length $common) };
+	for my $dir (dirname($own{bin}), $own{share}, $own{pkglib})
 	{
-		my $there = $copy . substr($dir, length $common);
+		my $there = $in_copy->($dir);
+		next if -e $there;		# as part of one before it
 		make_path(dirname($there));
 		system('cp', '-al', $dir, $there) == 0 or die "$dir was not copied";
 	}
-	return ($copy . substr(dirname($own{bin}), length $common), $copy . substr($own{share}, length $common) . '/extension');
+	return ($in_copy->(dirname($own{bin})), $in_copy->($own{share}) . '/extension', $in_copy->($own{pkglib}));
 }
 
 # Fault points (builds with FAULTS=1): what the next process that comes by does: wait, error, fatal or crash.

@@ -204,15 +204,15 @@ $node->stop;
 
 # The library gone from the disk, and another one there. Of a copy of the server, of links, whose library is nobody else's; asked
 # by a session that has it already.
-my ($home) = own_installation();
+my ($home, undef, $lib) = own_installation();
 my $other = PostgreSQL::Test::Cluster->new('library', install_path => $home);
 $other->init;
 $other->append_conf('postgresql.conf', "shared_preload_libraries = 'garbagetruck'");
 $other->start;
 $other->safe_psql('postgres', 'CREATE EXTENSION garbagetruck');
 my $ask = q{SELECT string_agg(detail || ' ' || remedy, '; ') FROM gt_health() WHERE check_name = 'preloaded' AND NOT ok};
-my @told = split /\n/, $other->safe_psql('postgres', join "\n", "$ask;", "\\! mv $home/lib/garbagetruck.so $home/lib/away", "$ask;",
-	"\\! cp $home/lib/away $home/lib/garbagetruck.so", "$ask;"), -1;
+my @told = split /\n/, $other->safe_psql('postgres', join "\n", "$ask;", "\\! mv $lib/garbagetruck.so $lib/away", "$ask;",
+	"\\! cp $lib/away $lib/garbagetruck.so", "$ask;"), -1;
 is($told[0], '', 'the library is there');
 like($told[1], qr/not on disk any more.*-- restart the server/, 'and is told of when it is not');
 like($told[2], qr/another one than the server has loaded.*-- restart the server/, 'or is another one');

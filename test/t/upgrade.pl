@@ -138,7 +138,7 @@ for my $identity ('', 'production')
 }
 
 # The library serves the SQL of the version before it, here one that differs from this one by its name only.
-my ($home, $scripts) = own_installation();
+my ($home, $scripts, $lib) = own_installation();
 append_to_file("$scripts/garbagetruck--0.9.sql", slurp_file("$scripts/garbagetruck--1.0.sql"));
 append_to_file("$scripts/garbagetruck--0.9--1.0.sql", "SELECT _garbagetruck.gt__needs_library('1.0');\n");
 append_to_file("$scripts/garbagetruck--1.0--1.1.sql", "SELECT _garbagetruck.gt__needs_library('1.1');\n");
@@ -157,7 +157,7 @@ cleaned($node, 'postgres', 'before', 'a newer library serves the SQL of the vers
 my $loaded = q{SELECT string_agg(detail, ' ') FROM gt_health() WHERE check_name = 'preloaded' AND NOT ok};
 is($node->safe_psql('postgres', $loaded), '', 'and gt_health() is content');
 
-my $file = "$home/lib/garbagetruck.so";
+my $file = "$lib/garbagetruck.so";
 rename $file, "$file.old" or die "$file: $!";
 copy("$file.old", $file) or die "$file: $!";
 chmod 0755, $file;
