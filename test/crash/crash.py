@@ -215,7 +215,7 @@ class Crash:
 
     def follow(self):
         """A standby that started long before its promotion."""
-        self.spare = self.server.follow("-standby")
+        self.spare = self.server.follow(self.server.home + "-standby")
 
     def promotion(self, link):
         primary = self.server

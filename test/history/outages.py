@@ -31,7 +31,8 @@ class Place:
 
     def __init__(self, server):
         self.server = server
-        self.directory = server.home + "-place"
+        self.home = server.home         # of the first one
+        self.directory = self.home + "-place"
         self.before = []
         self.lead()
 
@@ -172,7 +173,7 @@ class Outages(threading.Thread):
 
     def promotion(self, link, record):
         place = self.place
-        spare = place.server.follow("+")
+        spare = place.server.follow(f"{place.home}-{len(place.before) + 1}")
         record["down"] = now()
         place.server.kill()
         record["gone"] = now()

@@ -192,11 +192,11 @@ class Cluster:
         except OSError:
             return True
 
-    def follow(self, suffix):
-        """A standby of this server that has every commit before it is acknowledged: a Cluster, whose home has this suffix."""
+    def follow(self, home):
+        """A standby of this server that has every commit before it is acknowledged: a Cluster with this home."""
         spare = Cluster.__new__(Cluster)
         spare.__dict__.update(self.__dict__)
-        spare.home = self.home + suffix
+        spare.home = home
         spare.data = os.path.join(spare.home, "data")
         spare.log = os.path.join(spare.home, "log")
         spare.settings = dict(self.settings)
