@@ -1,4 +1,5 @@
 """The items of the bench: what is measured, and the home-made equivalent that it is measured against."""
+import itertools
 import statistics
 import time
 
@@ -305,7 +306,7 @@ def snapshot(b):
     count, seconds = b.size(20000), max(10, int(180 * b.options.scale))
     rounds = range(b.options.rounds)
     before = statistics.median(reclaim_ours(b, "batch", count) for _ in rounds)
-    ending = b.script("ending", "\\set n random(1, 1000000000000)\nINSERT INTO promised SELECT (:n)::text, expires_at"
+    ending = b.script("ending", "\\set n random(1, 1000000000000000)\nINSERT INTO promised SELECT (:n)::text, expires_at"
                                 " FROM gt_lease_grant((:n)::text, 'ending', duration => '1 second', cleanup => 'note');\n")
     holder = b.server.connect("bench", autocommit=False)
     query(holder, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -329,7 +330,7 @@ def measure_lag(b, rate, live):
           "CREATE TABLE plain (n serial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());"
           "SELECT gt_handler_create('note', 'sql', 'INSERT INTO done VALUES ($1, gt_clock())')")
     live_leases(b, live)
-    ending = b.script("ending", "\\set n random(1, 1000000000000)\nINSERT INTO promised SELECT (:n)::text, expires_at"
+    ending = b.script("ending", "\\set n random(1, 1000000000000000)\nINSERT INTO promised SELECT (:n)::text, expires_at"
                                 " FROM gt_lease_grant((:n)::text, 'ending', duration => '1 second', cleanup => 'note');\n")
     took, commits = endings_beside_commits(b, ending, rate)
     if not wait_until(lambda: b.sql("SELECT (SELECT count(*) FROM done) = (SELECT count(*) FROM promised)")[0][0], 60):
@@ -435,11 +436,12 @@ def history(b):
     """Reclaim with history = errors against history = off, and with history = all against errors."""
     b.sql(QUEUE)
     b.sql(HANDLERS)
-    count = b.size(50000)
+    count = b.size(200000)
+    names = itertools.count(0, count)       # each round has objects of other names, as uploads and sessions are
 
     def with_setting(setting):
         b.set(garbagetruck__history=setting)
-        return reclaim_ours(b, "batch", count)
+        return reclaim_ours(b, "batch", count, first=next(names))
 
     for more, less, bar in (("errors", "off", 0.95), ("all", "errors", 0.8)):
         a, p = b.alternate(lambda s=more: with_setting(s), lambda s=less: with_setting(s))
