@@ -31,23 +31,27 @@ no_fault($node, 'expire_commit');
 is(eventually($node, 'postgres', $ended, '36|36'), '36|36', 'when all of them went: all are cleaned, each once');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM gt_leases'), '0', 'no lease is left');
 
-# Nobody has an object, and before it is made somebody else has. So it is of one of a batch, whether the others are made or not.
+# Nobody has an object, and before it is made somebody else has. So it is of one of a batch, whether the others are made or not;
+# and of the last of nine, whose entries go to a leaf of the index together.
 for my $made ('committed', 'rolled back')
 {
-	for my $call (q{SELECT gt_lease_create('%s 2') IS NOT NULL}, q{SELECT count(*) FROM unnest(gt_lease_create_many('{%1$s 1,%1$s 2,%1$s 3,%1$s 4}'))})
+	for my $case (['one', 2, 2], ['many', 2, 1 .. 4], ['leaf', 9, 1 .. 9])
 	{
-		my $name = $made . ($call =~ /many/ ? ' many' : ' one');
+		my ($what, $contested, @numbers) = @$case;
+		my $name = "$made $what";
+		my $call = @numbers == 1 ? "SELECT gt_lease_create('$name $contested') IS NOT NULL" :
+			"SELECT count(*) FROM unnest(gt_lease_create_many('{" . join(',', map { "$name $_" } @numbers) . "}'))";
 		fault($node, 'object_unmet', 'wait');
-		my $creator = in_background($node, 'postgres', sprintf($call, $name));
+		my $creator = in_background($node, 'postgres', $call);
 		ok(fault_waits($node, 'object_unmet'), "$name: somebody has looked");
 		my $other = $node->background_psql('postgres');
-		is($other->query_safe(qq{BEGIN; SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "$name 2"}]')}), '00000', 'and another was faster');
+		is($other->query_safe(qq{BEGIN; SELECT sqlstate FROM gt_lease_grant_each('[{"object_id": "$name $contested"}]')}), '00000', 'and another was faster');
 		no_fault($node, 'object_unmet');
 		ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'}), 'he is waited for');
 		$other->query_safe($made eq 'committed' ? 'COMMIT' : 'ROLLBACK');
 		$other->quit;
-		is(finish_background($creator), $call =~ /many/ ? "4\n" : "t\n", 'and then it goes on');
-		my $leases = ($call =~ /many/ ? 4 : 1) + ($made eq 'committed' ? 1 : 0);
+		is(finish_background($creator), @numbers == 1 ? "t\n" : @numbers . "\n", 'and then it goes on');
+		my $leases = @numbers + ($made eq 'committed' ? 1 : 0);
 		is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT (object_id, fence)) FROM gt_leases WHERE object_id LIKE '$name _'"), "$leases|$leases", "$name: each has its lease");
 		is($node->safe_psql('postgres', "SELECT sum(leases) FROM _garbagetruck.gt_object WHERE object_id LIKE '$name _'"), $leases, 'and is counted');
 	}
