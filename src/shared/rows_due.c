@@ -30,7 +30,7 @@
 #include "shared/rows_due.h"
 
 #define LOOK_AT_ALL		(10 * USECS_PER_SEC)	/* of a table, as often */
-#define AGAIN_FIRST		(50 * INT64CONST(1000))	/* us at least until what was done in vain is tried again */
+#define AGAIN_FIRST		(50 * INT64CONST(1000))	/* us at least until what is left is looked at again */
 #define LATELY			(10 * USECS_PER_SEC)	/* for so long a row that has lasted makes the others of its table suspect */
 
 /* What this transaction has told of, of one table. */
@@ -109,13 +109,19 @@ gt_rows_take(int ttl, Oid owner, TimestampTz until, TimestampTz *low)
 	gt_observe_unlock();
 }
 
-/* When to look again where nothing could be done: the longer that has been so, the later. */
+TimestampTz
+gt_rows_again(TimestampTz since, TimestampTz now, int64 most)
+{
+	return now + Min(Max((now - since) / 4, AGAIN_FIRST), most);
+}
+
+/* When to look again where nothing could be done. */
 static TimestampTz
 try_again(GtHandlerEntry *entry, TimestampTz now)
 {
 	if (entry->row_vain_since == 0)
 		entry->row_vain_since = now;
-	return now + Min(Max(now - entry->row_vain_since, AGAIN_FIRST), (int64) gt_naptime * USECS_PER_SEC);
+	return gt_rows_again(entry->row_vain_since, now, (int64) gt_naptime * USECS_PER_SEC);
 }
 
 TimestampTz

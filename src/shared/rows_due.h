@@ -26,6 +26,8 @@ extern TimestampTz gt_rows_due(int ttl);	/* when to look; 0: at once, nobody has
 /* Whoever goes to look: if nothing more is heard of us, others look at `until`. *low: where to begin; 0: at the first. */
 extern void gt_rows_take(int ttl, Oid owner, TimestampTz until, TimestampTz *low);
 extern TimestampTz gt_rows_seen(const GtRowsSeen *seen);	/* and what was done then is committed; returns when to look again */
+/* When to look again at what has been left since then: after a quarter of that time, and `most` us. */
+extern TimestampTz gt_rows_again(TimestampTz since, TimestampTz now, int64 most);
 extern void gt_rows_put_off(int ttl, Oid owner, TimestampTz until);	/* nothing can be done before */
 /* A row with this deadline has come, to be deleted at `due`, once this transaction has committed. */
 extern void gt_rows_due_after_commit(int ttl, TimestampTz deadline, TimestampTz due);

@@ -6,8 +6,8 @@
  * Any number of rows may be over and stay: somebody has locked them all, objects of
  * their names are held, they could not be deleted.  They are the oldest, and each batch
  * comes upon them first.  To look at one anew takes much longer than to pass it over.
- * So each is passed over for a quarter of the time for which it has been left, within
- * bounds; and of those that are due again a batch looks at so many, the others have
+ * So each is passed over for a while that grows with the time for which it has been left
+ * (gt_rows_again()); and of those that are due again a batch looks at so many, the others have
  * their turn in the next one.  Rows that are not known are looked at always.
  *
  * It is kept by each worker for itself, by the place of the row: who comes into that
@@ -21,12 +21,12 @@
 #include "utils/timestamp.h"
 
 #include "shared/clock.h"
+#include "shared/rows_due.h"
 #include "shared/shmem.h"
 #include "ttl/passed.h"
 
 #define MAX_KNOWN	65536		/* then it begins anew */
 #define MAX_AGAIN	2000		/* that a batch looks at again */
-#define LEAST		(50 * INT64CONST(1000))	/* us */
 #define MOST		(10 * USECS_PER_SEC)
 
 typedef struct Place
@@ -113,5 +113,5 @@ gt_passed_note(Relation rel, ItemPointer tid, GtLeft why)
 		passed->since = now;
 	}
 	passed->why = why;
-	passed->until = now + Min(Max((now - passed->since) / 4, LEAST), MOST);
+	passed->until = gt_rows_again(passed->since, now, MOST);
 }
