@@ -205,15 +205,17 @@ gt_must_be_allowed(const char *function)
 			break;
 	if (i == (int) lengthof(functions))
 		elog(ERROR, "no right is known for function \"%s\"", function);
-	if (!gt_has_right(functions[i].rights))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s", functions[i].function),
-				 errdetail("EXECUTE on it is not enough: role \"%s\" was not given the right '%s'.",
-						   GetUserNameFromId(GetUserId(), false), name_of_right(functions[i].rights)),
-				 errhint("An administrator of garbagetruck can: SELECT gt_allow(%s, '%s');",
-						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)),
-						 name_of_right(functions[i].rights))));
+	if (gt_has_right(functions[i].rights))
+		return;
+	(void) gt_own_schema();		/* where the extension is not whole, that is what is wrong */
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for function %s", functions[i].function),
+			 errdetail("EXECUTE on it is not enough: role \"%s\" was not given the right '%s'.",
+					   GetUserNameFromId(GetUserId(), false), name_of_right(functions[i].rights)),
+			 errhint("An administrator of garbagetruck can: SELECT gt_allow(%s, '%s');",
+					 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)),
+					 name_of_right(functions[i].rights))));
 }
 
 /* The right in this argument. */

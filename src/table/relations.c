@@ -76,6 +76,7 @@ static Oid	owner_oid;
 static Oid	table_oids[GT_NTABLES];
 static Oid	sequence_oids[GT_NSEQUENCES];
 static Oid	index_oids[GT_NINDEXES];
+static const char *missing = NULL;	/* one of them, where not all are there */
 
 static bool
 is_among(Oid oid, const Oid *oids, int n)
@@ -111,7 +112,8 @@ static bool
 find_relation(const char *name, Oid *oid)
 {
 	*oid = get_relname_relid(name, own_schema_oid);
-	return OidIsValid(*oid);
+	missing = OidIsValid(*oid) ? NULL : name;
+	return missing == NULL;
 }
 
 /* Finds all of them by their names; false: one is missing. */
@@ -142,6 +144,7 @@ look_up(void)
 
 	if (known)
 		return true;
+	missing = NULL;
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(forget, (Datum) 0);
@@ -187,11 +190,18 @@ look_up(void)
 static void
 must_know(void)
 {
-	if (!look_up())
+	if (look_up())
+		return;
+	if (missing != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"garbagetruck\" is not installed in this database"),
-				 errhint("CREATE EXTENSION garbagetruck;")));
+				 errmsg("_garbagetruck.%s of extension \"garbagetruck\" is not there", missing),
+				 errdetail("Somebody has dropped or renamed it: without it nothing is written, and nothing is cleaned."),
+				 errhint("The script of the extension has the statement that makes it.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("extension \"garbagetruck\" is not installed in this database"),
+			 errhint("CREATE EXTENSION garbagetruck;")));
 }
 
 /* OID of the extension, or InvalidOid where it is not installed. Reads catalogs: in a transaction only. */

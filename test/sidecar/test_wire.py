@@ -392,12 +392,15 @@ class GarbageTruckTest(unittest.TestCase):
         lease = self.grant("zero").lease_id
         for name, request, answer in (("Create", v1.CreateRequest(object_id="b", duration=zero), v1.Grant),
                                       ("RenewBatch", v1.RenewBatchRequest(lease_ids=[lease], duration=zero), v1.RenewBatchResponse),
-                                      ("Update", v1.UpdateRequest(lease_id=lease, duration=zero, payload="1"), empty_pb2.Empty),
                                       ("Claim", v1.ClaimRequest(handlers=["q"], visibility=zero), v1.ClaimResponse),
                                       ("Extend", v1.Outcome(cleanup_id=1, attempt=1, delay=zero), v1.OutcomeResponse)):
             with self.subTest(name):
                 self.refused(Code.INVALID_ARGUMENT, name, request, answer)
         self.assertTrue(ask1("RenewBatch", v1.RenewBatchRequest(lease_ids=[lease]), v1.RenewBatchResponse).results[0].ttl.seconds > 200)
+        # Update alone changes nothing by it.
+        ask1("Update", v1.UpdateRequest(lease_id=lease, duration=zero, payload="1"), empty_pb2.Empty)
+        got = ask1("Get", v1.GetRequest(lease_id=lease), v1.Lease)
+        self.assertEqual((got.duration.seconds, got.payload), (300, "1"))
 
     def test_batch_is_judged_item_by_item(self):
         requests = [v1.CreateRequest(object_id="b%d" % i if i % 5 else "", payload="{" if i == 7 else "", service_id="s")

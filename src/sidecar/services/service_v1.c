@@ -116,6 +116,8 @@ update_lease(GrpcCall *call, const ProtobufCMessage *message)
 		params[2] = request->metadata;
 	if (!read_duration(call, "duration", request->duration, duration, &params[3]))
 		return;
+	if (request->duration != NULL && request->duration->seconds == 0 && request->duration->nanos == 0)
+		params[3] = NULL;		/* as it is: unlike elsewhere it is no default that somebody could get by mistake */
 	call_sql(call, params[4] != NULL ? &update_own : &update, params, route_of_lease(request->lease_id), true, updated);
 }
 
