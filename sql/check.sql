@@ -3,7 +3,9 @@
 CREATE ROLE k_user;
 SELECT gt_allow('k_user');
 CREATE TABLE k_seen (id text);
+SET client_min_messages = warning;
 SELECT gt_handler_create('k_clean', 'sql', 'INSERT INTO public.k_seen VALUES ($1)');
+RESET client_min_messages;
 SELECT gt_handler_create('k_queue', 'queue');
 SELECT gt_handler_create('k_gone', 'queue');
 SELECT * FROM gt_check();

@@ -52,7 +52,7 @@ SELECT check_name, detail FROM gt_health() WHERE NOT ok AND check_name IN ('dead
 RESET ROLE;
 SELECT gt_resume('o_queue');
 SELECT gt_pause();
-SELECT check_name, regexp_replace(detail, ' at .*', ''), remedy FROM gt_health() WHERE NOT ok AND check_name = 'paused';
+SELECT check_name, replace(regexp_replace(detail, ' at .*', ''), '"' || session_user || '"', '(superuser)') AS detail, remedy FROM gt_health() WHERE NOT ok AND check_name = 'paused';
 SELECT gt_resume();
 
 -- a create that is refused leaves the gauges as they were

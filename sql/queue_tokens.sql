@@ -78,7 +78,9 @@ SELECT * FROM t.seen(:c);
 SELECT gt_ack(:c, 3) AS future, gt_ack(:c, 2) AS discarded;
 
 -- discarded while it waits: by the token of its next attempt, or by what the views show as long as nobody had that
+SET client_min_messages = warning;
 SELECT gt_handler_create('t_s', 'sql', 'SELECT 1 / 0', max_attempts => 3, retry_delay => '1 hour');
+RESET client_min_messages;
 SELECT t.made('waits', 't_s') AS s, t.made('waits too', 't_q') AS q \gset
 CALL gt_reclaim() \g /dev/null
 SELECT state, attempts, max_attempts, "in" BETWEEN 30 AND 60 AS "in", error FROM t.seen(:s);

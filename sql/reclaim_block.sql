@@ -101,7 +101,7 @@ SET ROLE regress_b_app;
 SELECT setseed(0.5);
 RESET ROLE;
 CALL gt_reclaim();
-SELECT replace(what, session_user, '(superuser)') AS what FROM rb.ran();
+SELECT replace(what, ' ' || session_user || ',', ' (superuser),') AS what FROM rb.ran();
 SELECT current_user = session_user AS self, current_setting('is_superuser') AS is_superuser;
 
 -- SET ROLE is not lost by it, and handlers are session_user all the same

@@ -49,7 +49,7 @@ my %spoilt = (
 	'garbagetruck.caller' => 'somebody');
 my @there = grep { $node->safe_psql('postgres', "SELECT count(*) FROM pg_settings WHERE name = '$_'") eq '1' || $_ eq 'role' } sort keys %spoilt;
 my $n = 0;
-for my $whose ('DATABASE postgres', 'ROLE ' . $node->safe_psql('postgres', 'SELECT current_user'))
+for my $whose ('DATABASE postgres', 'ROLE ' . $node->safe_psql('postgres', 'SELECT quote_ident(current_user)'))
 {
 	# those who set it and ask are not concerned
 	local $ENV{PGOPTIONS} = join ' ', map { "-c $_=" . ($_ eq 'search_path' ? 'public' : $node->safe_psql('postgres', "SELECT coalesce((SELECT reset_val FROM pg_settings WHERE name = '$_'), 'none')") =~ s/([ ,])/\\$1/gr) } @there;

@@ -136,7 +136,8 @@ foreach my $gid ("it's \"old\" \\ 1", 'nothing of ours')
 $node->start;
 my @told = split /\n/, $sql->($health);
 is(scalar @told, 2, 'of the one that is old and has locks of ours') or diag(join "\n", @told);
-like($told[0], qr/^f\|transaction E'it''s "old" \\\\ 1' of postgres has been prepared for 00:1\d:\d\d and holds locks \(.*gt_object.*\|COMMIT PREPARED E'it''s "old" \\\\ 1';$/, 'how to commit it');
+my $me = $sql->('SELECT current_user');
+like($told[0], qr/^f\|transaction E'it''s "old" \\\\ 1' of \Q$me\E has been prepared for 00:1\d:\d\d and holds locks \(.*gt_object.*\|COMMIT PREPARED E'it''s "old" \\\\ 1';$/, 'how to commit it');
 like($told[1], qr/^f\|.*\|ROLLBACK PREPARED E'it''s "old" \\\\ 1';$/, 'how to roll it back');
 is($sql->(q{SET ROLE other; SELECT detail !~ '"old"' FROM gt_health() WHERE check_name = 'prepared'}), 't', 'no monitor is told its name');
 $sql->((split /\|/, $told[0])[-1]);
