@@ -190,13 +190,16 @@ segment_length(const char *at)
 	return len;
 }
 
-/* Is this path segment "." or "..", also when it is spelt with %2e? */
+/*
+ * Is this path segment "." or "..", also when it is spelt with %2e?  What follows a
+ * semicolon are parameters, which servers of Java take away before they resolve it.
+ */
 static bool
 is_dot_segment(const char *segment, size_t len)
 {
 	int			dots = 0;
 
-	while (len > 0)
+	while (len > 0 && segment[0] != ';' && strncasecmp(segment, "%3b", 3) != 0)
 	{
 		if (segment[0] == '.')
 			segment++, len--;

@@ -63,6 +63,7 @@ static Pair scalars[] = {
 	{"climb", "../../x"},
 	{"backslash", "..\\prod"},
 	{"tail", "a/.."},
+	{"parameter", "..;/prod"},
 	{"encoded", "%2e%2e%2Fx"},
 	{"space", "http://h.example/ x"},
 	{"empty", ""},
@@ -127,6 +128,8 @@ test_targets(void)
 	expand("http://x/a{payload.climb}", TARGET_URL, NULL, false);
 	expand("http://x/{payload.backslash}", TARGET_URL, NULL, false);
 	expand("http://x/{payload.tail}", TARGET_URL, NULL, false);
+	expand("http://x/{payload.parameter}", TARGET_URL, NULL, false);
+	expand("http://x/a/.{payload.parameter}", TARGET_URL, "http://x/a/...%3B%2Fprod", false);
 	expand("http://x/{payload.tail}x", TARGET_URL, "http://x/a%2F..x", false);
 	expand("http://x/{payload.encoded}", TARGET_URL, "http://x/%252e%252e%252Fx", false);
 	expand("http://x/?p={payload.climb}", TARGET_URL, "http://x/?p=..%2F..%2Fx", false);
