@@ -512,6 +512,8 @@ serve(bool *again)
 		/* the first run of a turn does not wait for one more pass */
 		due = due && !(busy && (expired_last || gt_clean_is_optimistic(cleaner)));
 		work(due && !leaving && (TimestampTz) pg_atomic_exchange_u64(&database->next_due, GT_NEVER) != GT_NEVER);
+		if (!working)
+			*again = true;		/* what was due is taken and not done: who comes next says why, and is due again */
 	}
 }
 

@@ -39,10 +39,16 @@ $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION all_of_it');
 $subscriber->stop;
 
 # A trigger: nothing is written, by sessions or workers, until it is gone; then all goes on by itself.
-$node->safe_psql('postgres', q{TRUNCATE cleaned;
-	SELECT gt_lease_create('expires', cleanup => 'clean', duration => '500 ms');
+# The lease is due within the second for which a worker that has looked around (at the start) does not look again.
+$node->safe_psql('postgres', q{TRUNCATE cleaned});
+$node->restart;
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('first', cleanup => 'clean'))});
+cleaned($node, 'postgres', 'first', 'a worker is there');
+$node->safe_psql('postgres', q{TRUNCATE cleaned; BEGIN;
+	SELECT gt_lease_create('expires', cleanup => 'clean', duration => '1 ms');
 	CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-	CREATE TRIGGER repack_trigger AFTER INSERT OR DELETE OR UPDATE ON _garbagetruck.gt_object FOR EACH ROW EXECUTE FUNCTION log()});
+	CREATE TRIGGER repack_trigger AFTER INSERT OR DELETE OR UPDATE ON _garbagetruck.gt_object FOR EACH ROW EXECUTE FUNCTION log();
+	COMMIT});
 my ($out, $err);
 $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT gt_lease_create('x')", stdout => \$out, stderr => \$err);
 like($err, qr/55000.*table _garbagetruck.gt_object has the trigger "repack_trigger"/, 'a create is refused');
