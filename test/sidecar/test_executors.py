@@ -1717,7 +1717,7 @@ class Database(Test):
                 seen = len(server.seen)
                 with Executors() as sidecar:
                     self.until(lambda: len(server.seen) > seen, "called", sidecar)
-                    sidecar.ask("drain 100")
+                    sidecar.ask("drain 3000")
                     self.assertEqual(sidecar.stop(), 0)
             self.assertEqual(query(admin, "SELECT state, count(*) FROM gt_garbage WHERE handler = %s GROUP BY 1", (h,)), [("waiting", 60)])
 
