@@ -397,8 +397,10 @@ sweep_own(GtCleaner *c, GtTable *runs)
 		return false;
 	if (gt_fetch_lock(runs, GT__RUN_PKEY, 1, &key, &record, LockTupleExclusive, false) == GT_LOCKED)
 		return judge_record(runs, &record, RUN_UNDONE, c->failure, false);
+	/* the record has been deleted, and its name with it */
 	c->failure[0] = '\0';
 	c->durable = false;
+	gt_clean_forget(c);
 	return false;
 }
 

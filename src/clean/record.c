@@ -5,7 +5,9 @@
  *
  * See crash.c.  The record is a row of gt__run, written in the transaction that
  * chooses the run and written over by the next choice; its name is a random serial, on
- * which the process holds a lock as long as it may have a record.
+ * which the process holds a lock as long as it may have a record.  Such a name is for one
+ * row only: with that it goes, and another one is drawn for the next.  So whoever looks at
+ * all records (gt_scan_begin_once()) need not look at what is left of a deleted one.
  *
  *-------------------------------------------------------------------------
  */
@@ -95,7 +97,8 @@ gt_record_has_writer(int64 serial)
 	{
 		LWLockAcquire(gt_shared->lock, LW_SHARED);
 		for (i = 0; i < GT_MAX_WORKERS; i++)
-			if (gt_shared->slots[i].state != GT_SLOT_FREE && gt_shared->slots[i].record == serial)
+			if (gt_shared->slots[i].state != GT_SLOT_FREE && gt_shared->slots[i].database == MyDatabaseId &&
+				gt_shared->slots[i].record == serial)
 				lives = true;
 		LWLockRelease(gt_shared->lock);
 	}

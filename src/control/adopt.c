@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 
 #include "base/transaction.h"
+#include "clean/record.h"
 #include "control/adopt.h"
 #include "garbage/garbage.h"
 #include "lease/start_record.h"
@@ -27,6 +28,7 @@
 #include "rights/roles.h"
 #include "shared/due.h"
 #include "shared/shmem.h"
+#include "table/records.h"
 #include "table/scan.h"
 
 static bool adopting = false;	/* this transaction has made a copy an original */
@@ -126,7 +128,7 @@ end_claims(void)
 	MemoryContextDelete(per_row);
 }
 
-/* What was running at the original did not run here. */
+/* What was running at the original did not run here; what runs here goes on, and has its name. */
 static void
 forget_runs(void)
 {
@@ -137,7 +139,7 @@ forget_runs(void)
 	gt_open(&runs, GT__RUN, RowExclusiveLock);
 	scan = gt_scan_begin_once(&runs, GT__RUN_PKEY);
 	while (gt_scan_next(scan, &row))
-		if (gt_lock(&runs, &row, LockTupleExclusive, false) == GT_LOCKED)
+		if (!gt_record_has_writer(GT_INT64(&row, RUN_WORKER)) && gt_lock(&runs, &row, LockTupleExclusive, false) == GT_LOCKED)
 			gt_delete(&runs, &row);
 	gt_scan_end(scan);
 	gt_close(&runs);

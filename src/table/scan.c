@@ -3,16 +3,28 @@
  * scan.c
  *	  Rows of our tables in the order of an index.
  *
+ * A snapshot that is held keeps all versions of a row, and the entries of the index
+ * that lead to them: no scan may forget these.  Of a table whose keys serve for one
+ * row only (gt_scan_begin_once()) no more of a key need be looked at when its row
+ * has been met, nor when that version has been met that was deleted.  Both are the newest,
+ * so the entries of a key are walked from the last place on, where they are as a rule; where
+ * room of others was used again they are not, and the walk is longer, but not wrong.
+ * A deletion counts only when it has committed for the snapshot of the scan: what it
+ * does not see yet leaves an older version to it, and that one is looked for.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -33,8 +45,8 @@ struct GtScan
 	Snapshot	snapshot;
 	IndexScanDesc scan;
 	ScanDirection direction;
-	bool		once;			/* the index has one int8 column and is unique: after a row of a key none is looked for */
-	bool		met;			/* that row was there, */
+	bool		once;			/* see gt_scan_begin_once() */
+	bool		met;			/* all has been seen that there is */
 	int64		last;			/* of this key */
 	MemoryContext context;		/* index scans allocate as they go on; callers may reset theirs between rows */
 };
@@ -119,12 +131,12 @@ gt_scan_begin_once(GtTable *t, GtIndexId id)
 {
 	GtScan	   *scan = gt_scan_begin_bound(t, id, 0, NULL, BTLessEqualStrategyNumber, Int64GetDatum(PG_INT64_MAX));
 
-	scan->once = true;
+	scan->once = !IsolationIsSerializable();	/* there each version is judged by itself, see table.c */
 	gt_scan_backward(scan);
 	return scan;
 }
 
-/* Goes on behind the versions of the key that has given a row. */
+/* Goes on behind the versions of the key of which nothing more is to be seen. */
 static void
 pass_over(GtScan *scan)
 {
@@ -133,6 +145,77 @@ pass_over(GtScan *scan)
 	gt_bound_key(&scankey, scan->scan->indexRelation, 0, BTLessStrategyNumber, Int64GetDatum(scan->last));
 	index_rescan(scan->scan, &scankey, 1, NULL, 0);
 	scan->met = false;
+}
+
+static int64
+key_in_slot(GtScan *scan)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(scan->table->slot, scan->scan->indexRelation->rd_index->indkey.values[0], &isnull));
+}
+
+/*
+ * Was the version in the slot deleted, and not replaced by another, for all that the snapshot
+ * sees?  Where the look at whether it counts has left no hint that this has committed (the
+ * commit may not have been flushed yet) the answer is no.
+ */
+static bool
+was_deleted(GtScan *scan)
+{
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(scan->table->slot, false, NULL);
+	Buffer		buffer = ((BufferHeapTupleTableSlot *) scan->table->slot)->buffer;
+	uint16		infomask;
+	TransactionId xmax;
+	bool		last;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);	/* they belong together */
+	infomask = tuple->t_data->t_infomask;
+	xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
+	last = ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	return last && (infomask & HEAP_XMAX_COMMITTED) != 0 && (infomask & HEAP_XMAX_IS_MULTI) == 0 &&
+		!HEAP_XMAX_IS_LOCKED_ONLY(infomask) && !XidInMVCCSnapshot(xmax, scan->snapshot);
+}
+
+/* The index has led to versions none of which counts. Is one of them the end of its row? */
+static bool
+met_the_end(GtScan *scan)
+{
+	TupleTableSlot *slot = scan->table->slot;
+	ItemPointerData tid = scan->scan->xs_heaptid;
+	bool		again = false;
+	bool		met = false;
+
+	while (!met && table_index_fetch_tuple(scan->scan->xs_heapfetch, &tid, SnapshotAny, slot, &again, NULL))
+		met = was_deleted(scan);
+	if (met)
+		scan->last = key_in_slot(scan);
+	ExecClearTuple(slot);
+	return met;
+}
+
+/* The next row of such a scan, in the slot of the table. */
+static bool
+next_once(GtScan *scan)
+{
+	IndexScanDesc desc = scan->scan;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (scan->met)
+			pass_over(scan);
+		if (index_getnext_tid(desc, scan->direction) == NULL)
+			return false;
+		if (index_fetch_heap(desc, scan->table->slot))
+			break;
+		/* those that are dead to all are left to the index, which forgets them then */
+		scan->met = !desc->kill_prior_tuple && met_the_end(scan);
+	}
+	scan->met = true;
+	scan->last = key_in_slot(scan);
+	return true;
 }
 
 void
@@ -243,19 +326,12 @@ static bool
 next_row(GtScan *scan, GtRow *row, bool brief)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		found;
+	bool		found = scan->once ? next_once(scan) :
+		gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction);
 
-	if (scan->met)
-		pass_over(scan);
-	found = gt_next_of_index(scan->table, scan->scan, scan->snapshot, scan->direction);
 	MemoryContextSwitchTo(old);
 	if (found)
 		gt_copy_columns(scan->table, row, brief);
-	if (found && scan->once)
-	{
-		scan->met = true;
-		scan->last = GT_INT64(row, scan->scan->indexRelation->rd_index->indkey.values[0] - 1);
-	}
 	return found;
 }
 

@@ -17,8 +17,10 @@ extern GtScan *gt_scan_begin_null(GtTable *t, GtIndexId index, TimestampTz from)
 /* and two of them: after the one, and up to the other */
 extern GtScan *gt_scan_begin_range(GtTable *t, GtIndexId index, int nkeys, const Datum *keys, Datum after, Datum upto);
 /*
- * Of a unique index of one bigint: each row, the highest key first.  Where a snapshot
- * that is held keeps all versions of rows that are often updated, they are not walked.
+ * Of a unique index of one bigint whose keys serve for one row only, and for no other after
+ * that is deleted: each row, the highest key first.  Where a snapshot that is held keeps all
+ * versions of rows that are often updated they are not walked: what tells enough of a
+ * key is the version that counts, or the one that was deleted, and either is among the newest.
  */
 extern GtScan *gt_scan_begin_once(GtTable *t, GtIndexId index);
 extern void gt_scan_backward(GtScan *scan);	/* before the first row: from the end on */

@@ -44,6 +44,25 @@ ok(fault_waits($node, 'outcome_written', 'error'), 'and once more');
 cleaned_once('excused');
 is($node->safe_psql('postgres', $charged), '0', 'that was no attempt');
 
+# What was on record then has been judged, and its name is for no other: who looks for records passes over the name of one that was.
+reload_and_see($node, 'garbagetruck.max_workers', 0);
+is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}, 0), 0, 'the workers go');
+reload_and_see($node, 'garbagetruck.max_workers', 1);
+my $name = q{SELECT r.worker, l.pid FROM _garbagetruck.gt__run r, pg_locks l WHERE r.items <> '{}'
+	AND l.classid = '_garbagetruck.gt__run'::regclass AND l.objid::bigint = (r.worker & 4294967295)};
+$node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('gate of a name', cleanup => 'once'))});
+gate_is_waiting($node, 'postgres');
+my ($first, $worker) = split /\|/, $node->safe_psql('postgres', $name);
+fault($node, 'outcome_written', 'error');
+fault($node, 'run_locked', 'wait');
+$node->safe_psql('postgres', 'INSERT INTO gate VALUES (true)');
+ok(fault_waits($node, 'run_locked'), 'an object is run again by the process that failed with it');
+like($node->safe_psql('postgres', $name), qr/^(?!\Q$first\E)\d+\|\Q$worker\E$/, 'under another name');
+no_fault($node, 'run_locked');
+cleaned_once('gate of a name');
+$node->safe_psql('postgres', 'DELETE FROM gate');
+reload_and_see($node, 'garbagetruck.max_workers', 4);
+
 # The table is rewritten between a choice and its run: the objects lie elsewhere then, or nowhere in the file.
 $node->safe_psql('postgres', q{SELECT count(*) FROM unnest(gt_lease_create_many(ARRAY(SELECT 'pad ' || i FROM generate_series(1, 2000) i), duration => '1 hour'))});
 fault($node, 'clean_committed', 'wait');

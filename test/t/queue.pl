@@ -187,6 +187,27 @@ for my $mode (qw(off errors all))
 	is(scalar(@pages), 3, 'three claims were measured');
 	cmp_ok($pages[0], '>', 400, 'the first claim of a session has to look at what is done');
 	cmp_ok($pages[2], '<', 100, 'the others begin where it found something');
+
+	# nor does a worker each time over all that the records of runs were, of itself and of those before it
+	$node->safe_psql('postgres', q{SELECT gt_handler_create('one', 'sql', 'SELECT $1')});
+	reload_and_see($node, 'garbagetruck.batch_size', 1);
+	my $cleaned = q{SELECT coalesce(sum(runs), 0) FROM gt_handlers WHERE name = 'one'};
+	my $drain = sub {
+		my ($count) = @_;
+		my $wanted = $node->safe_psql('postgres', $cleaned) + $count;
+		$node->safe_psql('postgres', "SELECT count(gt_lease_create_many(ARRAY(SELECT 'one ' || n FROM generate_series(1, $count) n), cleanup => 'one', duration => '10 ms'))");
+		reload_and_see($node, 'garbagetruck.max_workers', 1);
+		is(eventually($node, 'postgres', $cleaned, $wanted), $wanted, "$count are cleaned, one in each transaction");
+		reload_and_see($node, 'garbagetruck.max_workers', 0);
+		is(eventually($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'garbagetruck worker%'}, 0), 0, 'and the worker has gone');
+		return split /\|/, $node->safe_psql('postgres', q{SELECT idx_scan, idx_tup_read FROM pg_stat_all_indexes WHERE indexrelname = 'gt__run_pkey'});
+	};
+	reload_and_see($node, 'garbagetruck.max_workers', 0);
+	my @before = $drain->(3000);
+	my @after = $drain->(100);
+	my ($scans, $read) = map { $after[$_] - $before[$_] } 0, 1;
+	cmp_ok($scans, '>', 200, 'the records were looked at each time');
+	cmp_ok($read, '<', 2 * $scans, "by few of their entries");
 	$old->quit;
 }
 
