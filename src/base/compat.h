@@ -65,6 +65,13 @@ gt_no_tid(void)
 #define gt_bt_search(index, heap, key, buffer) _bt_search(index, heap, key, buffer, BT_WRITE)
 #endif
 
+/* 17: what an index keeps from row to row may have to be put away */
+#if PG_VERSION_NUM < 170000
+#define gt_index_insert_cleanup(index, info) ((void) 0)
+#else
+#define gt_index_insert_cleanup(index, info) index_insert_cleanup(index, info)
+#endif
+
 /* minor releases of 2023: a database whose DROP was interrupted */
 #ifndef DATCONNLIMIT_INVALID_DB
 #define DATCONNLIMIT_INVALID_DB (-2)

@@ -247,7 +247,7 @@ write_history(Whole *w, const GtItem *items, int n, TimestampTz at)
 		{
 			const GtItem *item = &items[told++];
 
-			gt_events_add(events, at, w->keys[i].row->v[L_SERVICE_ID], now, item, gt_garbage_lag(&item->row, &w->h));
+			gt_events_add(events, at, w->keys[i].row->v[L_SERVICE_ID], now, item, gt_garbage_lag(&item->row, &w->h, now));
 		}
 	gt_events_end(events);
 }

@@ -330,7 +330,7 @@ gt_garbage_forget(GtTable *objects, GtRow *row)
 void
 gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took)
 {
-	gt_history_add("cleaned", row, h->name, attempt, gt_garbage_lag(row, h), took, NULL);
+	gt_history_add("cleaned", row, h->name, attempt, gt_garbage_lag(row, h, gt_now()), took, NULL);
 	remove_garbage(objects, row);
 }
 
@@ -338,15 +338,15 @@ gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, i
 void
 gt_garbage_cleaned(GtTable *objects, GtRow *row, const GtHandler *h, const GtItem *item)
 {
-	gt_history_add_attempt("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h), item->took, NULL, h, item->rows);
+	gt_history_add_attempt("cleaned", row, h->name, item->attempt, gt_garbage_lag(row, h, gt_now()), item->took, NULL, h, item->rows);
 	remove_garbage(objects, row);
 }
 
-/* From when the object could first be cleaned until now, us. */
+/* From when the object could first be cleaned until then, us. */
 int64
-gt_garbage_lag(const GtRow *row, const GtHandler *h)
+gt_garbage_lag(const GtRow *row, const GtHandler *h, TimestampTz then)
 {
-	return Max(gt_now() - (GT_TIME(row, O_SINCE) + h->grace), 0);
+	return Max(then - (GT_TIME(row, O_SINCE) + h->grace), 0);
 }
 
 static void

@@ -38,6 +38,6 @@ extern void gt_garbage_hurried(GtTable *objects, GtRow *row, const GtHandler *h)
 extern void gt_garbage_discarded(GtTable *objects, GtRow *row, const GtHandler *h);
 extern void gt_garbage_claimed(GtRow *row, TimestampTz until, int64 visibility);	/* in memory */
 extern int64 gt_retry_delay_of(const GtRow *row, const GtHandler *h);
-extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h);	/* since it could first be cleaned, us */
+extern int64 gt_garbage_lag(const GtRow *row, const GtHandler *h, TimestampTz then);	/* since it could first be cleaned, us */
 
 #endif

@@ -16,7 +16,6 @@
 #include "utils/datum.h"
 #include "utils/timestamp.h"
 
-#include "base/check.h"
 #include "base/settings.h"
 #include "base/text.h"
 #include "garbage/history.h"
@@ -40,11 +39,12 @@ history_wants(const char *event)
 	return false;
 }
 
+/* < 0: does not apply. */
 static void
-set_interval(GtRow *row, int column, int64 us)
+set_number(GtRow *row, int column, int64 number)
 {
-	if (us >= 0)
-		GT_SET(row, column, PointerGetDatum(gt_us_interval(us)));
+	if (number >= 0)
+		GT_SET(row, column, Int64GetDatum(number));
 }
 
 static void
@@ -70,16 +70,15 @@ make_row(GtRow *row, TimestampTz at, Datum event, const GtRow *object, int attem
 	copy_column(row, HISTORY_HANDLER_ID, object, O_HANDLER);
 	if (attempt >= 0)
 		GT_SET(row, HISTORY_ATTEMPT, Int32GetDatum(attempt));
-	set_interval(row, HISTORY_LAG, lag);
-	set_interval(row, HISTORY_TOOK, took);
+	set_number(row, HISTORY_LAG, lag);
+	set_number(row, HISTORY_TOOK, took);
 }
 
 static void
 set_run(GtRow *row, const GtHandler *h, int64 rows)
 {
 	GT_SET(row, HISTORY_HANDLER_VERSION, Int32GetDatum(h->version));
-	if (rows >= 0)
-		GT_SET(row, HISTORY_AFFECTED, Int64GetDatum(rows));
+	set_number(row, HISTORY_AFFECTED, rows);
 }
 
 void

@@ -144,12 +144,12 @@ sent(GtTable *objects, GtItem *item, const GtHandler *h)
 	item->done = true;
 	if (h->kind == GT_KIND_NOTIFY_ONLY)
 	{
-		gt_observe_cleanup(h->id, h->owner, true, -1, GT_INT32(row, O_ATTEMPTS) == 0 ? gt_garbage_lag(row, h) : -1);
+		gt_observe_cleanup(h->id, h->owner, true, -1, GT_INT32(row, O_ATTEMPTS) == 0 ? gt_garbage_lag(row, h, gt_now()) : -1);
 		gt_garbage_done(objects, row, h, item->attempt, -1);
 		return;
 	}
 	if (sends == 1 && GT_INT32(row, O_ATTEMPTS) == 0)
-		gt_observe_lag(gt_garbage_lag(row, h));
+		gt_observe_lag(gt_garbage_lag(row, h, gt_now()));
 	gt_garbage_wait(row, h, gt_now() + interval_after(row, h, sends));
 	GT_SET(row, O_SENDS, Int32GetDatum(sends));
 	GT_SET(row, O_EVICTED, Int32GetDatum(0));

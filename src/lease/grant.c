@@ -429,7 +429,7 @@ gt_grant(GtGranter *g, GtGrant **grants, int n)
 	gt_hold_parents(g, grants, n);
 	/* where all or none is granted each has an object of its own: nobody looks for the leases of others */
 	if (g->all_or_none && n > 1)
-		g->unwritten = palloc(GT_MANY * sizeof(GtRow));
+		g->unwritten = palloc(Min(n, GT_MANY) * sizeof(GtRow));
 	for (i = 0; i < n; i++)
 	{
 		gt_grant_set_at(g, grants[i]);

@@ -458,7 +458,7 @@ claim(GtTable *objects, GtItem *item, const GtHandler *h, TimestampTz now, int64
 	TimestampTz until = now + visibility;
 
 	if (GT_INT32(row, O_ATTEMPTS) == 0 && GT_INT32(row, O_SENDS) == 0)
-		gt_observe_lag(gt_garbage_lag(row, h));
+		gt_observe_lag(gt_garbage_lag(row, h, gt_now()));
 	gt_garbage_pass_over_announced(row);
 	item->cleanup_id = GT_INT64(row, O_CLEANUP_ID);
 	item->attempt = GT_INT32(row, O_ATTEMPTS) + 1;

@@ -11,10 +11,11 @@
  * executor would take.
  *
  * It is so where every index of the table is one of ours, ready, and as our script
- * makes them: a B-tree over columns, of all rows, or of those where a column is not
- * NULL, or a "char" is a certain one.  While there is another one, as REINDEX
- * CONCURRENTLY makes for a while, the executor does it (write.c).  Those of many rows go
- * to the leaves of an index together, where they can (leaves.c).
+ * makes them: a B-tree or a BRIN index over columns, of all rows, or of those where a
+ * column is not NULL, or a "char" is a certain one.  While there is another one, as
+ * REINDEX CONCURRENTLY makes for a while, the executor does it (write.c).  Those of many
+ * rows go to the leaves of a B-tree together, where they can (leaves.c); a BRIN index,
+ * which knows what is in some pages and not in which row, is told once for each page.
  *
  * Every process that writes runs this, under its lock on the table, which it has
  * had since before it looked here: whoever makes an index, swaps or drops one
@@ -25,11 +26,15 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "catalog/index.h"
 #include "catalog/pg_am.h"
+#include "nodes/execnodes.h"
 #include "nodes/primnodes.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "base/compat.h"
 #include "table/entries.h"
 #include "table/leaves.h"
 #include "table/relations.h"
@@ -44,6 +49,7 @@ typedef struct Entry
 {
 	GtIndexId	index;
 	bool		unique;
+	bool		ranges;			/* it is a BRIN index */
 	int			ncolumns;
 	int			columns[MAX_COLUMNS];	/* as in GtRow */
 	int			only_if;		/* has entries of rows where this column is not NULL, or ALL_ROWS */
@@ -110,8 +116,9 @@ read_index(Relation index, Entry *e)
 
 	e->index = index_of_oid(RelationGetRelid(index));
 	e->unique = form->indisunique;
+	e->ranges = index->rd_rel->relam == BRIN_AM_OID;
 	e->ncolumns = form->indnatts;
-	if (e->index == GT_NO_INDEX || index->rd_rel->relam != BTREE_AM_OID || form->indnatts > MAX_COLUMNS ||
+	if (e->index == GT_NO_INDEX || (index->rd_rel->relam != BTREE_AM_OID && !e->ranges) || form->indnatts > MAX_COLUMNS ||
 		!form->indisvalid || !form->indisready || !form->indislive || !form->indimmediate || form->indisexclusion)
 		return false;
 	for (i = 0; i < form->indnatts; i++)
@@ -168,9 +175,35 @@ has_entry(const Entry *e, const GtRow *row)
 		(!row->isnull[e->only_if] && (e->is == 0 || GT_CHAR(row, e->only_if) == e->is));
 }
 
-/* A B-tree asks for nothing of what the executor knows of it. */
+/*
+ * What the executor knows of an index, of which a B-tree asks for nothing (NULL); a BRIN
+ * index keeps there, from row to row, where it is.
+ */
+static IndexInfo *
+begin_entries(GtTable *t, const Entry *e)
+{
+	MemoryContext old;
+	IndexInfo  *info;
+
+	if (!e->ranges)
+		return NULL;
+	old = MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "gt_ranges", ALLOCSET_SMALL_SIZES));
+	info = BuildIndexInfo(gt_index_of(t, e->index));
+	MemoryContextSwitchTo(old);
+	return info;
+}
+
+static void
+end_entries(GtTable *t, const Entry *e, IndexInfo *info)
+{
+	if (info == NULL)
+		return;
+	gt_index_insert_cleanup(gt_index_of(t, e->index), info);
+	MemoryContextDelete(info->ii_Context);
+}
+
 static bool
-insert_entry(GtTable *t, const Entry *e, const GtRow *row, ItemPointer tid, bool updated, GtIndexId may_have)
+insert_entry(GtTable *t, const Entry *e, IndexInfo *info, const GtRow *row, ItemPointer tid, bool updated, GtIndexId may_have)
 {
 	IndexUniqueCheck check = !e->unique ? UNIQUE_CHECK_NO : e->index == may_have ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
 	Datum		values[MAX_COLUMNS];
@@ -182,8 +215,18 @@ insert_entry(GtTable *t, const Entry *e, const GtRow *row, ItemPointer tid, bool
 		values[i] = row->v[e->columns[i]];
 		isnull[i] = row->isnull[e->columns[i]];
 	}
-	return index_insert(gt_index_of(t, e->index), values, isnull, tid, t->rel, check, updated, NULL) ||
+	return index_insert(gt_index_of(t, e->index), values, isnull, tid, t->rel, check, updated, info) ||
 		check != UNIQUE_CHECK_PARTIAL;
+}
+
+static bool
+insert_one(GtTable *t, const Entry *e, const GtRow *row, ItemPointer tid, bool updated, GtIndexId may_have)
+{
+	IndexInfo  *info = begin_entries(t, e);
+	bool		done = insert_entry(t, e, info, row, tid, updated, may_have);
+
+	end_entries(t, e, info);
+	return done;
 }
 
 static const Entry *
@@ -203,20 +246,53 @@ gt_insert_entries(GtTable *t, const GtEntries *all, const GtRow *row, ItemPointe
 	const Entry *first = entry_of(all, may_have);
 	int			i;
 
-	if (first != NULL && has_entry(first, row) && !insert_entry(t, first, row, tid, updated, may_have))
+	if (first != NULL && has_entry(first, row) && !insert_one(t, first, row, tid, updated, may_have))
 		return false;
 	for (i = 0; i < all->n; i++)
 	{
 		const Entry *e = &all->entries[i];
 
 		if (e != first && has_entry(e, row))
-			(void) insert_entry(t, e, row, tid, updated, GT_NO_INDEX);
+			(void) insert_one(t, e, row, tid, updated, GT_NO_INDEX);
 	}
 	return true;
 }
 
 /*
- * Those of one index, in the order of the rows if that may have the keys of one.
+ * Is the row in the page of one that was inserted before, with the same values, so that
+ * nothing is new?  Who sums up that page meanwhile sees both, or neither and hears of
+ * the first: all rows lie in the table before any is inserted here.
+ */
+static bool
+is_in_range(const Entry *e, const GtRow *row, const GtRow *before)
+{
+	bool		same = ItemPointerGetBlockNumber(&row->tid) == ItemPointerGetBlockNumber(&before->tid);
+	int			i;
+
+	for (i = 0; i < e->ncolumns && same; i++)
+		same = row->isnull[e->columns[i]] == before->isnull[e->columns[i]] && row->v[e->columns[i]] == before->v[e->columns[i]];
+	return same;
+}
+
+static void
+insert_ranges(GtTable *t, const Entry *e, GtRow **rows, int n)
+{
+	IndexInfo  *info = begin_entries(t, e);
+	GtRow	   *before = NULL;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (!has_entry(e, rows[i]) || (before != NULL && is_in_range(e, rows[i], before)))
+			continue;
+		before = rows[i];
+		(void) insert_entry(t, e, info, before, &before->tid, false, GT_NO_INDEX);
+	}
+	end_entries(t, e, info);
+}
+
+/*
+ * Those of one B-tree, in the order of the rows if that may have the keys of one.
  * Returns how many are done before that.
  */
 static int
@@ -236,8 +312,8 @@ insert_of_index(GtTable *t, const Entry *e, GtRow **rows, int n, GtIndexId may_h
 	many = gt_leaves_begin(&leaves, some, nsome, e->index == may_have);
 	for (; done < nsome; done += together)
 	{
-		together = many ? gt_leaves_insert(&leaves, some + done, nsome - done) : 0;
-		if (together == 0 && !insert_entry(t, e, some[done], &some[done]->tid, false, may_have))
+		together = many ? gt_leaves_insert(&leaves, done, nsome) : 0;
+		if (together == 0 && !insert_entry(t, e, NULL, some[done], &some[done]->tid, false, may_have))
 			break;
 		together = Max(together, 1);
 	}
@@ -254,7 +330,9 @@ gt_insert_entries_of_many(GtTable *t, const GtEntries *all, GtRow **rows, int n,
 	if (first != NULL)
 		n = insert_of_index(t, first, rows, n, may_have);
 	for (i = 0; i < all->n; i++)
-		if (&all->entries[i] != first)
+		if (all->entries[i].ranges)
+			insert_ranges(t, &all->entries[i], rows, n);
+		else if (&all->entries[i] != first)
 			(void) insert_of_index(t, &all->entries[i], rows, n, GT_NO_INDEX);
 	return n;
 }

@@ -47,8 +47,10 @@ typedef struct Leaf
 	Page		page;
 	OffsetNumber last;
 	Size		room;
+	bool		full;			/* there was none for the next one */
 	int			n;
-	IndexTuple	tuples[GT_MANY];
+	GtRow	  **rows;
+	IndexTuple *tuples;
 	OffsetNumber places[GT_MANY];	/* before which entry of those that are there */
 } Leaf;
 
@@ -148,6 +150,10 @@ gt_leaves_begin(GtLeaves *leaves, GtRow **rows, int n, bool in_place)
 	for (i = 1; in_place && i < n; i++)
 		if (by_entry(&rows[i - 1], &rows[i], leaves) > 0)
 			return false;
+	leaves->rows = rows;
+	leaves->tuples = palloc(n * sizeof(IndexTuple));
+	for (i = 0; i < n; i++)
+		leaves->tuples[i] = form_tuple(leaves, rows[i]);
 	return true;
 }
 
@@ -197,18 +203,19 @@ find_place(const GtLeaves *leaves, const Leaf *leaf, IndexTuple tuple, OffsetNum
 
 /* Takes the row, if its entry belongs to the leaf, which has room for it, and nothing has to be asked. */
 static bool
-take_row(GtLeaves *leaves, Leaf *leaf, GtRow **rows)
+take_row(GtLeaves *leaves, Leaf *leaf)
 {
-	GtRow	   *row = rows[leaf->n];
+	GtRow	   *row = leaf->rows[leaf->n];
 	BTPageOpaque opaque = BTPageGetOpaque(leaf->page);
 	IndexTuple	tuple = leaf->tuples[leaf->n];
 	Size		size = IndexTupleSize(tuple) + sizeof(ItemIdData);
 	int			beyond;
 	OffsetNumber place;
 
-	if (size > WIDE || size > leaf->room || (!set_key(leaves, row) && leaves->unique))
+	leaf->full = size > leaf->room;
+	if (size > WIDE || leaf->full || (!set_key(leaves, row) && leaves->unique))
 		return false;
-	if (leaves->unique && leaf->n > 0 && compare_keys(leaves, rows[leaf->n - 1], row) == 0)
+	if (leaves->unique && leaf->n > 0 && compare_keys(leaves, leaf->rows[leaf->n - 1], row) == 0)
 		return false;
 	beyond = P_RIGHTMOST(opaque) ? -1 : _bt_compare(leaves->index, leaves->key, leaf->page, P_HIKEY);
 	if (beyond > 0 || (leaves->unique && beyond == 0))
@@ -236,28 +243,29 @@ write_leaf(const GtLeaves *leaves, const Leaf *leaf)
 }
 
 int
-gt_leaves_insert(GtLeaves *leaves, GtRow **rows, int n)
+gt_leaves_insert(GtLeaves *leaves, int from, int n)
 {
 	Leaf		leaf;
-	int			i;
+	bool		enough;			/* the few that a leaf has still room for are, too */
 
-	n = Min(n, GT_MANY);
+	n = Min(n - from, GT_MANY);
 	if (n < FEW || leaves->vain == VAIN)
 		return 0;
-	for (i = 0; i < n; i++)
-		leaf.tuples[i] = form_tuple(leaves, rows[i]);
-	(void) set_key(leaves, rows[0]);
+	leaf.rows = leaves->rows + from;
+	leaf.tuples = leaves->tuples + from;
+	(void) set_key(leaves, leaf.rows[0]);
 	_bt_freestack(gt_bt_search(leaves->index, leaves->heap, leaves->key, &leaf.buffer));
 	CheckForSerializableConflictIn(leaves->index, NULL, BufferGetBlockNumber(leaf.buffer));
 	leaf.page = BufferGetPage(leaf.buffer);
 	leaf.last = PageGetMaxOffsetNumber(leaf.page);
 	leaf.room = PageGetExactFreeSpace(leaf.page);
 	leaf.n = 0;
-	while (leaf.n < n && take_row(leaves, &leaf, rows))
+	while (leaf.n < n && take_row(leaves, &leaf))
 		;
-	if (leaf.n >= FEW)
+	enough = leaf.n >= FEW || (leaf.full && leaf.n > 0);
+	if (enough)
 		write_leaf(leaves, &leaf);
 	_bt_relbuf(leaves->index, leaf.buffer);
-	leaves->vain = leaf.n >= FEW ? 0 : leaves->vain + 1;
-	return leaf.n >= FEW ? leaf.n : 0;
+	leaves->vain = enough || leaf.full ? 0 : leaves->vain + 1;
+	return enough ? leaf.n : 0;
 }

@@ -17,6 +17,8 @@ typedef struct GtLeaves
 	Relation	heap;
 	bool		unique;
 	const int  *columns;		/* as in GtRow */
+	GtRow	  **rows;
+	struct IndexTupleData **tuples; /* theirs */
 	struct BTScanInsertData *key;
 	int			vain;			/* leaves that took none or few, one after the other */
 } GtLeaves;
@@ -28,9 +30,9 @@ typedef struct GtLeaves
  */
 extern bool gt_leaves_begin(GtLeaves *leaves, GtRow **rows, int n, bool in_place);
 /*
- * Inserts the entries of as many of the rows as go to the leaf of the first, up to one
- * that the access method has to see to.  0: it has to see to the first of them.
+ * Inserts the entries of as many of the rows from..n-1 as go to the leaf of the first, up
+ * to one that the access method has to see to.  0: it has to see to the first of them.
  */
-extern int	gt_leaves_insert(GtLeaves *leaves, GtRow **rows, int n);
+extern int	gt_leaves_insert(GtLeaves *leaves, int from, int n);
 
 #endif

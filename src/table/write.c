@@ -341,7 +341,7 @@ gt_update(GtTable *t, GtRow *row)
 	row->tid = slot->tts_tid;
 	if (gt_update_needs_indexes(update_indexes))
 	{
-		entries = gt_entries_of(t);
+		entries = gt_only_summarizing(update_indexes) ? NULL : gt_entries_of(t);
 		if (entries != NULL)
 			(void) gt_insert_entries(t, entries, row, &row->tid, true, GT_NO_INDEX);
 		else

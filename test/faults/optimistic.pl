@@ -147,6 +147,23 @@ is($node->safe_psql('postgres', q{SELECT count(*), bool_and(events) FROM (
 	SELECT array_agg(event ORDER BY at) = '{expired,cleaned}' AND array_agg((cleanup_id, attempt, handler, lag, took, handler_version) IS NULL ORDER BY at) = '{t,f}'
 		AND min(lease_id::text) = max(lease_id::text) AND count(DISTINCT (service_id, owner)) = 1 AS events
 	FROM gt_history WHERE object_id LIKE 'written %' GROUP BY object_id) h}), '400|t', 'which the view shows one after the other');
+
+# Their times are found by an index that knows of ranges of pages, once VACUUM has seen those: by what is new in them, too.
+is(expired_since('-infinity', 'written %'), '400 400', 'what has expired is found in pages that the index does not know');
+$node->safe_psql('postgres', 'VACUUM _garbagetruck.gt__history');
+is(expired_since('-infinity', 'written %'), '400 400', 'in those that it knows');
+my $since = write_more('more');
+is(expired_since($since, 'more %'), '400 400', 'and so is what comes into those');
+is(expired_since($since, '%'), '400 400', 'and no more than that');
+$node->safe_psql('postgres', "DELETE FROM _garbagetruck.gt__history WHERE object_id LIKE 'more %'");
+$node->safe_psql('postgres', 'VACUUM _garbagetruck.gt__history');
+$since = write_more('again');
+is(expired_since($since, 'again %'), '400 400', 'and what takes the place of what was trimmed');
+my $plan = $node->safe_psql('postgres', q{SET enable_seqscan = off; EXPLAIN (COSTS OFF) SELECT * FROM gt_history WHERE at > now() - interval '5 minutes'});
+like($plan, qr/Index Scan (?:using|on) gt__history_pkey\b.*Bitmap Index Scan on gt__history_expired\b/s, 'a look at a time goes by the indexes');
+is($plan =~ /Seq Scan on gt__history/, '', 'and reads the table nowhere');
+$plan = $node->safe_psql('postgres', q{SET enable_seqscan = off; EXPLAIN (COSTS OFF) SELECT * FROM gt_history WHERE object_id = 'again 1'});
+is(() = $plan =~ /Scan (?:using|on) gt__history_object/g, 2, 'and a look at an object, for each kind of event');
 $node->safe_psql('postgres', q{SELECT gt_lease_create('of two', service_id => 'first', cleanup => 'many', duration => '1 second');
 	SELECT gt_release(gt_lease_create('of two', service_id => 'second', cleanup => 'many'))});
 is(eventually($node, 'postgres', q{SELECT string_agg(event || ' ' || service_id, ', ' ORDER BY at) FROM gt_history WHERE object_id = 'of two'},
@@ -181,6 +198,26 @@ sub prove_itself
 	$node->safe_psql('postgres', "SELECT gt_release(gt_lease_create('$id', cleanup => '$handler'))");
 	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM cleaned WHERE id LIKE '$id%'") or die "$handler does not clean";
 	return;
+}
+
+# 400 leases that go in one go; since when.
+sub write_more
+{
+	my ($name) = @_;
+	prove_itself('many', $name);
+	my $now = $node->safe_psql('postgres', 'SELECT gt_clock()');
+	$node->safe_psql('postgres', "SELECT gt_lease_create_many(ARRAY(SELECT '$name ' || i FROM generate_series(1, 400) i), cleanup => 'many', duration => '1 second')");
+	$node->poll_query_until('postgres', "SELECT count(*) = 400 FROM cleaned WHERE id LIKE '$name %'") or die "$name is not clean";
+	cmp_ok($node->safe_psql('postgres', "SELECT count(expired_at) FROM _garbagetruck.gt__history WHERE object_id LIKE '$name %'"), '>', 100, "$name: one row tells of both events");
+	return $now;
+}
+
+# The events, by the index and without it.
+sub expired_since
+{
+	my ($since, $like) = @_;
+	my $count = "SELECT count(*) FROM gt_history WHERE event = 'expired' AND at > '$since' AND object_id LIKE '$like'";
+	return join(' ', map { $node->safe_psql('postgres', "SET enable_$_ = off; $count") } qw(seqscan bitmapscan));
 }
 
 # Five leases that are over at once.

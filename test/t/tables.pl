@@ -149,5 +149,6 @@ sub indexed
 		SELECT gt_lease_create_many('{$name child 1,$name child 2}', parent => gt_lease_create('$name', request_key => '$name', cleanup => 'hint')) IS NULL \\g /dev/null
 		SELECT gt_renew(lease_id, '2 hours') FROM gt_leases WHERE object_id IN ('$name', '$name 1', '$name 2') \\g /dev/null
 		SELECT gt_lease_update(lease_id, duration => '1 minute') FROM gt_leases WHERE object_id IN ('$name', '$name 1') \\g /dev/null
-		SELECT count(bt_index_check(indexrelid, true)) > 20 FROM pg_index WHERE indrelid::regclass::text LIKE '\_garbagetruck.gt\_%'});
+		SELECT count(bt_index_check(indexrelid, true)) > 20 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+		WHERE a.amname = 'btree' AND indrelid::regclass::text LIKE '\_garbagetruck.gt\_%'});
 }
