@@ -20,6 +20,7 @@
 #include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -157,25 +158,25 @@ key_in_slot(GtScan *scan)
 
 /*
  * Was the version in the slot deleted, and not replaced by another, for all that the snapshot
- * sees?  Where the look at whether it counts has left no hint that this has committed (the
- * commit may not have been flushed yet) the answer is no.
+ * sees?  A table that was rewritten (VACUUM FULL) does not tell any more: then no.
  */
 static bool
 was_deleted(GtScan *scan)
 {
 	HeapTuple	tuple = ExecFetchSlotHeapTuple(scan->table->slot, false, NULL);
 	Buffer		buffer = ((BufferHeapTupleTableSlot *) scan->table->slot)->buffer;
-	uint16		infomask;
-	TransactionId xmax;
-	bool		last;
+	HeapTupleHeaderData header;
+	TransactionId by;
 
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);	/* they belong together */
-	infomask = tuple->t_data->t_infomask;
-	xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
-	last = ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);	/* what it says belongs together */
+	header = *tuple->t_data;
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-	return last && (infomask & HEAP_XMAX_COMMITTED) != 0 && (infomask & HEAP_XMAX_IS_MULTI) == 0 &&
-		!HEAP_XMAX_IS_LOCKED_ONLY(infomask) && !XidInMVCCSnapshot(xmax, scan->snapshot);
+	if ((header.t_infomask & HEAP_XMAX_INVALID) != 0 || HEAP_XMAX_IS_LOCKED_ONLY(header.t_infomask) ||
+		(header.t_infomask2 & HEAP_KEYS_UPDATED) == 0 || !ItemPointerEquals(&header.t_ctid, &tuple->t_self))
+		return false;
+	by = HeapTupleHeaderGetUpdateXid(&header);
+	return !TransactionIdIsCurrentTransactionId(by) && !XidInMVCCSnapshot(by, scan->snapshot) &&
+		TransactionIdDidCommit(by);
 }
 
 /* The index has led to versions none of which counts. Is one of them the end of its row? */
