@@ -446,6 +446,17 @@ class GarbageTruckTest(unittest.TestCase):
             list(stream)
         self.assertEqual(caught.exception.code(), Code.INVALID_ARGUMENT)
 
+    def test_a_beat_for_many(self):
+        ids = sql("SELECT unnest(gt_lease_create_many(ARRAY(SELECT 'many ' || i FROM generate_series(1, 10000) i)))").split()
+        beats = method(channel, V1 + "KeepAlive", v1.KeepAliveResponse, "stream_stream")
+        answer, = beats(iter([v1.KeepAliveRequest(lease_ids=ids)]), timeout=20)
+        self.assertEqual([r.lease_id for r in answer.results], ids)
+        self.assertEqual({r.status for r in answer.results}, {v1.RenewResult.RENEWED})
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(beats(iter([v1.KeepAliveRequest(lease_ids=ids + ids[:1])]), timeout=20))
+        self.assertEqual(caught.exception.code(), Code.INVALID_ARGUMENT)
+        sql("SELECT gt_release_many(ARRAY(SELECT lease_id FROM gt_leases WHERE object_id LIKE 'many %'))")
+
     def test_many_beats_at_once(self):
         """A client need not wait for an answer before its next beat, also while PostgreSQL is slow."""
         lease_id = self.grant("beats", duration=seconds(60)).lease_id

@@ -10,7 +10,7 @@
 #include "garbagetruck_v1.pb-c.h"
 #include "services/services.h"
 
-#define MAX_IDS 1000
+#define MAX_IDS 10000
 #define MAX_WAITING 100000		/* ids of one stream's beats without an answer */
 #define BEAT_COST 16			/* what a beat takes besides, in ids */
 
