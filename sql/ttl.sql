@@ -148,8 +148,8 @@ SELECT count(*) FROM r.t WHERE id < 10;
 -- an object of which only a regrant_delay is left keeps no row, and that lasts
 CREATE TABLE r.regrant (id int PRIMARY KEY, expires_at timestamptz);
 SELECT gt_ttl_create('r.regrant', 'expires_at', 'r_files', create_index => true);
-SELECT count(gt_lease_create(i::text, 'r.regrant', duration => '1 ms', regrant_delay => '1 hour')) FROM generate_series(1, 2) i;
-SELECT pg_sleep(0.01) \g /dev/null
+SELECT count(gt_lease_create(i::text, 'r.regrant', duration => '100 ms', regrant_delay => '1 hour')) FROM generate_series(1, 2) i;
+SELECT pg_sleep(0.11) \g /dev/null
 CALL gt_reclaim();
 SELECT count(*) FROM gt_leases WHERE object_type = 'r.regrant';
 INSERT INTO r.regrant SELECT i, '2020-01-01' FROM generate_series(1, 3) i;
