@@ -96,7 +96,7 @@
 
 static GtDatabase *database;
 static GtCleaner *cleaner = NULL;
-static bool working;			/* there is something for us in this database */
+static bool working;			/* there is something for us in this database; once false it is so until the next look around */
 static bool leaving = false;	/* no new run */
 static bool nothing_ours = false;	/* our last look has found nothing for us to run */
 static bool expired_last = false;	/* there has been no run since our last expiry pass */
@@ -129,7 +129,7 @@ do_trim(void *more)
 static void
 do_rearm(void *more)
 {
-	working = gt_place(NULL) == GT_PLACE_OURS;
+	working = working && gt_place(NULL) == GT_PLACE_OURS;
 	*(bool *) more = working && gt_rearm(gt_batch_size);
 }
 
@@ -170,7 +170,7 @@ do_expire(void *arg)
 
 	memset(&pass->expiry, 0, sizeof(pass->expiry));
 	pass->expiry.next = GT_NEVER;
-	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
+	working = working && gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	gt_optimistic_division(cleaner, &division);
 	if (working)
 		gt_expire_pass(pass_limit(), false, all_busy || is_attended() ? NULL : gt_pass_hand_on,
@@ -186,7 +186,7 @@ do_clean(void *arg)
 
 	memset(&pass->clean, 0, sizeof(pass->clean));
 	pass->clean.next = GT_NEVER;
-	working = gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
+	working = working && gt_place(NULL) == GT_PLACE_OURS && gt_tables_obstructed() == NULL;
 	if (working)
 		gt_clean_step(cleaner, leaving ? 0 : INT_MAX, &choosing, &pass->clean);
 	GT_POINT("clean_commit");
