@@ -21,7 +21,6 @@
 #include "base/settings.h"
 #include "clean/trim.h"
 #include "control/consistency.h"
-#include "garbage/garbage.h"
 #include "handler/use.h"
 #include "report/health_checks.h"
 #include "report/overdue.h"
@@ -149,12 +148,11 @@ gt_health_overdue(GtHealth *health)
 		psprintf("SELECT * FROM %s ORDER BY since LIMIT 10;", gt_health_our("gt_garbage")));
 }
 
-/* Dead garbage of a handler that the caller may know of, up to a limit. */
+/* Dead garbage of a handler that the caller may know of, up to a limit, with claims that have lapsed since anybody looked. */
 static int
 count_dead(GtHealth *health, GtTable *objects, const GtHandler *h, int limit)
 {
 	bool		may_claim = gt_handler_may_claim(h);
-	TimestampTz now = gt_now();
 	Datum		key = Int32GetDatum(h->id);
 	int			looked = 0;
 	int			n = 0;
@@ -165,16 +163,7 @@ count_dead(GtHealth *health, GtTable *objects, const GtHandler *h, int limit)
 	while (n < limit && looked++ < MAX_COUNT && gt_scan_next(scan, &row))
 		n += gt_health_sees(health, &row, may_claim);
 	gt_scan_end(scan);
-	if (h->missing || !GT_KIND_IS_CLAIMABLE(h->kind))
-		return n;
-
-	/* and last claims that have lapsed since anybody looked */
-	looked = 0;
-	scan = gt_scan_begin_bound(objects, GT_OBJECT_CLAIMED, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
-	while (n < limit && looked++ < MAX_COUNT / 10 && gt_scan_next(scan, &row))
-		n += gt_garbage_lapsed_last(&row, h, now) && gt_health_sees(health, &row, may_claim);
-	gt_scan_end(scan);
-	return n;
+	return n + gt_lapsed_claims_of(objects, h, health->all, limit - n);
 }
 
 /* The next handler, by id, that any dead garbage has, whether it is there or not. */

@@ -157,29 +157,35 @@ gt_observe_overdue(bool all)
 }
 
 int
+gt_lapsed_claims_of(GtTable *objects, const GtHandler *h, bool all, int limit)
+{
+	bool		sees_all = all || gt_handler_may_claim(h);
+	TimestampTz now = gt_now();
+	Datum		key = Int32GetDatum(h->id);
+	int			looked = 0;
+	int			n = 0;
+	GtScan	   *scan;
+	GtRow		row;
+
+	if (h->missing || !GT_KIND_IS_CLAIMABLE(h->kind))
+		return 0;
+	scan = gt_scan_begin_bound(objects, GT_OBJECT_CLAIMED, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
+	while (n < limit && looked++ < MAX_LOOK && gt_scan_next(scan, &row))
+		n += gt_garbage_lapsed_last(&row, h, now) && (sees_all || gt_acts_for(GT_OID(&row, O_OWNER)));
+	gt_scan_end(scan);
+	return n;
+}
+
+int
 gt_lapsed_claims(void)
 {
-	TimestampTz now = gt_now();
 	int			n = 0;
 	GtTable		objects;
 	ListCell   *lc;
 
 	gt_open(&objects, GT_OBJECT, AccessShareLock);
 	foreach(lc, gt_handler_list())
-	{
-		GtHandler  *h = lfirst(lc);
-		Datum		key = Int32GetDatum(h->id);
-		int			looked = 0;
-		GtScan	   *scan;
-		GtRow		row;
-
-		if (!GT_KIND_IS_CLAIMABLE(h->kind))
-			continue;
-		scan = gt_scan_begin_bound(&objects, GT_OBJECT_CLAIMED, 1, &key, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
-		while (looked++ < MAX_LOOK && gt_scan_next(scan, &row))
-			n += gt_garbage_lapsed_last(&row, h, now);
-		gt_scan_end(scan);
-	}
+		n += gt_lapsed_claims_of(&objects, lfirst(lc), true, MAX_LOOK);
 	gt_close(&objects);
 	return n;
 }
