@@ -55,6 +55,16 @@ add_handlers(Caller *caller, char *list)
 	}
 }
 
+static void
+free_caller(Caller *caller)
+{
+	while (caller->handler_count > 0)
+		free((char *) caller->handlers[--caller->handler_count]);
+	free(caller->handlers);
+	free((char *) caller->name);
+	free(caller);
+}
+
 /* One line; NULL after an error or when there is nothing on it. */
 static Caller *
 parse_line(char *line, int number, char *error, size_t error_size)
@@ -85,11 +95,19 @@ parse_line(char *line, int number, char *error, size_t error_size)
 		else
 		{
 			snprintf(error, error_size, "line %d: \"%s\" is neither claim=... nor admin", number, word);
-			free(caller);
+			free_caller(caller);
 			return NULL;
 		}
 	}
 	return caller;
+}
+
+/* Are they lines of one token, or of one name in a certificate?  Which of their rights hold nobody could tell. */
+static bool
+same_caller(const Caller *a, const Caller *b)
+{
+	return a->has_token == b->has_token &&
+		(a->has_token ? memcmp(a->token, b->token, sizeof(a->token)) == 0 : strcmp(a->name, b->name) == 0);
 }
 
 static Caller **
@@ -99,6 +117,7 @@ read_file(FILE *file, int *count, char *error, size_t error_size)
 	char	   *line = NULL;
 	size_t		size = 0;
 	int			number = 0;
+	int			i;
 
 	error[0] = '\0';
 	*count = 0;
@@ -108,6 +127,10 @@ read_file(FILE *file, int *count, char *error, size_t error_size)
 
 		if (caller == NULL)
 			continue;
+		for (i = 0; i < *count && !same_caller(read[i], caller); i++)
+			;
+		if (i < *count)
+			snprintf(error, error_size, "line %d: there is a line of the same TOKEN above it", number);
 		read = needed(realloc(read, sizeof(Caller *) * (size_t) (*count + 1)));
 		read[(*count)++] = caller;
 	}
@@ -124,15 +147,7 @@ static void
 free_callers(Caller **list, int count)
 {
 	while (count > 0)
-	{
-		Caller	   *caller = list[--count];
-
-		while (caller->handler_count > 0)
-			free((char *) caller->handlers[--caller->handler_count]);
-		free(caller->handlers);
-		free((char *) caller->name);
-		free(caller);
-	}
+		free_caller(list[--count]);
 	free(list);
 }
 
