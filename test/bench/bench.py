@@ -38,6 +38,7 @@ class Bench:
         self.server, self.options = server, options
         self.results = []
         self.link = None
+        self.wal = 0                    # bytes for each lease of the last reclaim
 
     # --- what the items use
 

@@ -224,6 +224,10 @@ def lease_rows(b, handler, count, duration="1 second", first=0):
               " duration => %s, cleanup => %s)", (start + 1, end, duration, handler))
 
 
+def wal(b):
+    return float(b.sql("SELECT pg_current_wal_insert_lsn() - '0/0'")[0][0])
+
+
 def reclaim_ours(b, handler, count, first=0):
     """Leases a second, from the moment that the workers may start until the last row is gone.
 
@@ -237,12 +241,14 @@ def reclaim_ours(b, handler, count, first=0):
     time.sleep(1.1)                     # the duration of the last ones
     runs = f"SELECT runs FROM gt_handlers WHERE name = '{handler}'"
     wanted = b.sql(runs)[0][0] + count
+    written = wal(b)
     begin = time.monotonic()
     b.sql("ALTER SYSTEM RESET garbagetruck.max_workers")
     b.sql("SELECT pg_reload_conf()")
     if not wait_until(lambda: b.sql(runs)[0][0] >= wanted, 900, 0.02):
         raise TimeoutError(f"{b.sql('SELECT count(*) FROM app')[0][0]} rows are still there after 15 minutes")
     took = time.monotonic() - begin
+    b.wal = (wal(b) - written) / count
     assert not b.sql("SELECT 1 FROM app LIMIT 1")
     if not wait_until(lambda: not b.sql("SELECT 1 FROM gt_garbage LIMIT 1"), 60, 0.05):
         raise TimeoutError("garbage is left")
@@ -255,9 +261,11 @@ def reclaim_theirs(b, procedure, count):
     b.sql("INSERT INTO queue SELECT g, clock_timestamp() FROM generate_series(1, %s) AS g", (count,))
     b.sql("VACUUM ANALYZE")
     b.sql("CHECKPOINT")
+    written = wal(b)
     begin = time.monotonic()
     b.sql(f"CALL {procedure}()")
     took = time.monotonic() - begin
+    b.wal = (wal(b) - written) / count
     assert not b.sql("SELECT 1 FROM own LIMIT 1")
     b.sql("VACUUM")
     return count / took
@@ -272,6 +280,20 @@ def reclaim(b):
                                           ("row", "sql", "reap_guarded", 0.6)):
         a, p = b.alternate(lambda h=handler: reclaim_ours(b, h, count), lambda q=procedure: reclaim_theirs(b, q, count))
         b.ratio(f"reclaim of {count} through {kind}, against {procedure}", a, p, bar, "leases/s")
+
+
+def reclaim_wal(b):
+    """WAL of 200,000 ended leases through a handler of kind sql_batch, the user's own DELETE included."""
+    b.sql(QUEUE)
+    b.sql(HANDLERS)
+    count = b.size(200000)
+    for pages in ("on", "off"):
+        b.set(full_page_writes=pages)
+        reclaim_ours(b, "batch", count)
+        ours = b.wal
+        reclaim_theirs(b, "reap_sets", count)
+        b.figure(f"WAL for a lease, full_page_writes = {pages}", ours, "bytes", f"reap_sets: {b.wal:,.0f}")
+    b.set(full_page_writes="on")
 
 
 def live_leases(b, count, have=0):
@@ -449,7 +471,7 @@ def history(b):
 
 
 ALL = {"create": create, "renew": renew, "renew_buffered": renew_buffered, "create_many": create_many, "reclaim": reclaim,
-       "scale": scale, "snapshot": snapshot, "lag": lag, "lag_much": lag_much,
+       "reclaim_wal": reclaim_wal, "scale": scale, "snapshot": snapshot, "lag": lag, "lag_much": lag_much,
        "idle": idle, "claim": claim, "history": history, "fairness": fair.fairness, "alternate": fair.alternate,
        "row_drain": rows.drain, "row_write": rows.write, "row_lag": rows.lag, "row_culprits": rows.culprits,
        "peers": peers.peers}
