@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "base/point.h"
 #include "base/transaction.h"
 
 static struct
@@ -63,6 +64,7 @@ gt_more_notes(void *notes, int *room, Size size)
 {
 	int			more = Max(*room * 2, 16);
 
+	GT_POINT("more_notes");
 	notes = notes == NULL ? MemoryContextAlloc(TopTransactionContext, more * size) : repalloc_huge(notes, more * size);
 	*room = more;
 	return notes;

@@ -53,6 +53,17 @@ my $name = q{SELECT r.worker, l.pid FROM _garbagetruck.gt__run r, pg_locks l WHE
 $node->safe_psql('postgres', q{SELECT gt_release(gt_lease_create('gate of a name', cleanup => 'once'))});
 gate_is_waiting($node, 'postgres');
 my ($first, $worker) = split /\|/, $node->safe_psql('postgres', $name);
+# It counts as a copy for a moment, and is adopted: what runs here stays on record.
+$node->safe_psql('postgres', 'DELETE FROM _garbagetruck.gt__place');
+$node->safe_psql('postgres', 'SELECT gt_resume(adopt => true)');
+is($node->safe_psql('postgres', $name), "$first|$worker", 'who adopts a database forgets no run that goes on in it');
+# A record of the same name in another database has no writer.
+$node->safe_psql('template1', 'CREATE DATABASE another');
+$node->safe_psql('another', "CREATE EXTENSION garbagetruck; SELECT gt_handler_create('h', 'queue');
+	INSERT INTO _garbagetruck.gt__run (worker, handler, alone, together, at, items, timeline, optimistic) SELECT $first, id, true, false, gt_clock(), '{1000,1000}', 1, false FROM _garbagetruck.gt__handler WHERE name = 'h'");
+$node->safe_psql('another', 'CALL gt_reclaim()');
+is($node->safe_psql('another', 'SELECT count(*) FROM _garbagetruck.gt__run'), '0', 'nor is a run of another database taken for one of this');
+$node->safe_psql('template1', 'DROP DATABASE another');
 fault($node, 'outcome_written', 'error');
 fault($node, 'run_locked', 'wait');
 $node->safe_psql('postgres', 'INSERT INTO gate VALUES (true)');

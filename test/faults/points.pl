@@ -65,6 +65,7 @@ is($node->safe_psql('copied', $state), 'active', 'and so does everybody');
 # A change of a lease that commits when it is over, in the middle of a choice of leases: that finds it twice, as two versions of
 # its row, and it ends once. In a database where the newer version lies behind the others.
 reload_and_see($node, 'garbagetruck.max_workers', '0');
+reload_and_see($node, 'garbagetruck.max_leases_per_service', '100');
 $node->safe_psql('template1', 'CREATE DATABASE twice');
 $node->safe_psql('twice', 'CREATE EXTENSION garbagetruck');
 my $changer = $node->background_psql('twice');
@@ -80,8 +81,44 @@ $changer->quit;
 no_fault($node, 'oldest_picked');
 is(finish_background($reclaim), "2\n", 'it is chosen again as it is now, and ends once');
 
+# No memory is left for what a transaction notes (of savepoints with a quota, of leases it creates):
+# the first note, and one that would not fit in any more. The call fails, and is undone by a savepoint; all else counts.
+my $noter = $node->background_psql('twice', on_error_stop => 0);
+$noter->query_safe(q{BEGIN; SELECT gt_lease_create('first', service_id => 'quota')});
+fails_once(q{SELECT gt_lease_create('noted first', service_id => 'quota')}, 'of a savepoint with a quota');
+create('before', 19);
+fails_once(q{SELECT gt_lease_create_many(ARRAY(SELECT 'many ' || i FROM generate_series(1, 20) i), service_id => 'quota')}, 'of one lease more');
+create('behind', 60);
+$noter->query_safe('COMMIT');
+is($noter->query_safe(q{SELECT count(*) FROM gt_leases WHERE service_id = 'quota'}), '80', 'all else is there');
+$noter->query_safe(q{SELECT count(gt_lease_create('up to the limit ' || i, service_id => 'quota')) FROM generate_series(1, 20) i});
+$noter->query(q{SELECT gt_lease_create('over the limit', service_id => 'quota')});
+like($noter->{stderr}, qr/\b100\b/, 'the quota counts what is there');
+$noter->quit;
+
 $node->stop;
 done_testing();
+
+# In savepoints of their own.
+sub create
+{
+	my ($name, $n) = @_;
+	$noter->query_safe(join ';', map { "SAVEPOINT s; SELECT gt_lease_create('$name $_', service_id => 'quota'); RELEASE s" } 1 .. $n);
+	return;
+}
+
+# Within the transaction of that session.
+sub fails_once
+{
+	my ($sql, $what) = @_;
+	fault($node, 'more_notes', 'error');
+	$noter->query_safe('SAVEPOINT f');
+	$noter->query($sql);
+	like($noter->{stderr}, qr/fault point "more_notes"/, "a note $what fails");
+	$noter->{stderr} = '';
+	$noter->query_safe('ROLLBACK TO f; RELEASE f');
+	return;
+}
 
 # Ten objects to be cleaned and one that is held, by one transaction. The server may crash while its client still
 # waits for the answer to COMMIT: then it tells by itself whether it was done.

@@ -158,7 +158,14 @@ $holder->query_safe("INSERT INTO t VALUES (80, now() + interval '1 s'); BEGIN; S
 $node->safe_psql('postgres', q{INSERT INTO t VALUES (81, now())});
 is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id = 81', '1'), '1', 'a row that is locked holds up no other');
 $holder->query_safe("UPDATE t SET expires_at = now() + interval '1 hour' WHERE id = 80; COMMIT");
-$holder->query_safe("INSERT INTO t VALUES (82, now() + interval '500 ms'); BEGIN; SELECT FROM t WHERE id = 82 FOR UPDATE; SELECT pg_sleep(2); ROLLBACK");
+# How often it is looked at: soon again at first, and ever more rarely.
+my $looks = q{(SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 't_expires_at_idx')};
+my $looked = $node->safe_psql('postgres', "SELECT $looks");
+my $locked_at = $holder->query_safe("INSERT INTO t VALUES (82, now() + interval '500 ms') RETURNING expires_at; BEGIN; SELECT FROM t WHERE id = 82 FOR UPDATE");
+ok($node->poll_query_until('postgres', "SELECT $looks >= $looked + 14"), 'a row that is locked is looked at again');
+ok($node->poll_query_until('postgres', "SELECT gt_clock() > '$locked_at'::timestamptz + interval '2 s'"), 'it has been locked for a while');
+cmp_ok($node->safe_psql('postgres', "SELECT ($looks - $looked) / (1 + log(2, (extract(epoch FROM gt_clock() - '$locked_at') / 2)::numeric))"), '<', 50, 'but not all the time');
+$holder->query_safe('ROLLBACK');
 is(eventually($node, 'postgres', 'SELECT count(*) FROM gone WHERE id = 82', '1'), '1', 'and goes when it is not locked any more');
 $holder->quit;
 
