@@ -226,6 +226,32 @@ CALL gt_reclaim();
 SELECT object_id, attempts, error, next_attempt_at > gt_clock() + interval '50 minutes' AS snoozed FROM gt_garbage WHERE object_type = 'r.later' ORDER BY 1;
 SELECT failures FROM gt_ttls WHERE table_name = 'r.later'::regclass;
 DROP TABLE r.later;
+-- rows are gone to by their places, however small the table is
+CREATE TABLE r.small (id int PRIMARY KEY, expires_at timestamptz);
+SELECT gt_ttl_create('r.small', 'expires_at', create_index => true);
+INSERT INTO r.small SELECT i, '2020-01-01' FROM generate_series(1, 1000) i;
+BEGIN;
+CALL gt_reclaim();
+SELECT seq_tup_read, n_tup_del FROM pg_stat_xact_user_tables WHERE relid = 'r.small'::regclass;
+COMMIT;
+-- and in this table: what has its name now, or that of its schema, is another
+ALTER TABLE r.small RENAME TO smaller;
+CREATE TABLE r.small (LIKE r.smaller);
+INSERT INTO r.smaller VALUES (1, '2020-01-01');
+INSERT INTO r.small SELECT i, '2020-01-01' FROM generate_series(1, 1001) i;
+CALL gt_reclaim();
+SELECT (SELECT count(*) FROM r.small) AS small, (SELECT count(*) FROM r.smaller) AS smaller;
+DROP TABLE r.small;
+ALTER SCHEMA r RENAME TO r_then;
+CREATE SCHEMA r;
+CREATE TABLE r.smaller (LIKE r_then.smaller);
+INSERT INTO r_then.smaller VALUES (1, '2020-01-01');
+INSERT INTO r.smaller SELECT i, '2020-01-01' FROM generate_series(1, 1002) i;
+CALL gt_reclaim();
+SELECT (SELECT count(*) FROM r.smaller) AS others, (SELECT count(*) FROM r_then.smaller) AS ours;
+DROP SCHEMA r CASCADE;
+ALTER SCHEMA r_then RENAME TO r;
+DROP TABLE r.smaller;
 -- in a block that has more subtransactions than a process keeps in mind
 CREATE TABLE r.deep (id int PRIMARY KEY, expires_at timestamptz, note text);
 CREATE TRIGGER keep BEFORE DELETE ON r.deep FOR EACH ROW EXECUTE FUNCTION r.keep();

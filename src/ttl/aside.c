@@ -122,7 +122,7 @@ settle(GtTable *objects, GtItem *item, const GtBatch *b)
 			return;
 		}
 		gt_rows_set_patience(b->ttl->id, item->took * MORE, false);
-		lag = gt_row_lag(b->ttl, &b->victims[0]);
+		lag = gt_row_lag(b->ttl, &b->victims[0], gt_now());
 		gt_observe_rows(b->ttl->id, b->ttl->h.owner, 1, &lag);
 		gt_tally(&b->ttl->h, 1, 0, NULL);
 		hand_over(objects, item, b);

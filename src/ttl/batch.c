@@ -73,10 +73,8 @@ gt_rows_bound(const GtTtl *ttl, TimestampTz not_before, TimestampTz *wait)
 }
 
 int64
-gt_row_lag(const GtTtl *ttl, const GtVictim *v)
+gt_row_lag(const GtTtl *ttl, const GtVictim *v, TimestampTz now)
 {
-	TimestampTz now = gt_now();
-
 	return v->deadline < now - MAX_LAG ? MAX_LAG : Max(now - v->deadline - ttl->h.grace, 0);
 }
 

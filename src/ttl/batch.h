@@ -72,7 +72,7 @@ typedef struct GtBatch
 } GtBatch;
 
 extern void gt_batch_run(void *batch);	/* the body of gt_run_body() */
-extern int64 gt_row_lag(const GtTtl *ttl, const GtVictim *v);	/* us since it could first be deleted */
+extern int64 gt_row_lag(const GtTtl *ttl, const GtVictim *v, TimestampTz now);	/* us since it could first be deleted */
 extern TimestampTz gt_rows_bound(const GtTtl *ttl, TimestampTz not_before, TimestampTz *wait);	/* what is over up to there, now */
 
 #endif

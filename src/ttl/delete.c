@@ -7,8 +7,9 @@
  *
  * The DELETE is one statement over the places of the rows, which nobody can change
  * any more: so all triggers, policies and foreign keys of the table apply, as for
- * whoever else deletes them.  One by one it is a statement for each, and none may last
- * for much longer than those before it did.
+ * whoever else deletes them.  One by one it is executed for each, and none may last
+ * for much longer than those before it did.  Its plan is kept by the process for the
+ * tables that it has met last.
  * Where a trigger may have kept a row, or brought it back, that is looked for.
  *
  *-------------------------------------------------------------------------
@@ -19,7 +20,10 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/array.h"
+#include "utils/guc.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "handler/role.h"
@@ -32,50 +36,128 @@
 #define MAX_ONE_BY_ONE	(500 * INT64CONST(1000))	/* us for which rows are deleted one by one */
 #define SHORT		(5 * INT64CONST(1000))	/* us that any row may take, */
 #define LONGER		20			/* and so many times as long as those before it did */
+#define MAX_KEPT	8			/* plans */
 
-/* The DELETE, of the one table in which rows are that $2 names where there are more. */
-static SPIPlanPtr
-prepare_delete(const GtTarget *target, bool one)
+/* The DELETE of a table, planned. */
+typedef struct Kept
 {
-	Oid			types[2] = {one ? TIDOID : TIDARRAYOID, OIDOID};
+	Oid			relation;		/* InvalidOid: none */
+	SPIPlanPtr	plan;
+} Kept;
+
+static Kept kept[MAX_KEPT];		/* of this process */
+
+/* ---------------------------------------------------------------- the statement */
+
+/* The DELETE of these places, in the one table that $2 names where there are more. */
+static SPIPlanPtr
+prepare(const GtTarget *target)
+{
+	Oid			types[2] = {TIDARRAYOID, OIDOID};
 	SPIPlanPtr	plan;
 
-	plan = SPI_prepare_cursor(psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) %s%s", target->partitioned ? "" : "ONLY ",
-									   gt_ttl_type(RelationGetRelid(target->rel)), one ? "$1" : "ANY ($1)",
+	plan = SPI_prepare_cursor(psprintf("DELETE FROM %s%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)%s", target->partitioned ? "" : "ONLY ",
+									   gt_ttl_type(RelationGetRelid(target->rel)),
 									   target->partitioned ? " AND tableoid OPERATOR(pg_catalog.=) $2" : ""),
-							  target->partitioned ? 2 : 1, types, one ? CURSOR_OPT_GENERIC_PLAN : 0);
+							  target->partitioned ? 2 : 1, types, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare to delete rows: %s", SPI_result_code_string(SPI_result));
 	return plan;
 }
 
+static CachedPlanSource *
+source_of(SPIPlanPtr plan)
+{
+	return linitial(SPI_plan_get_plan_sources(plan));
+}
+
+/*
+ * It names the table in text: but nobody renames what we have locked, and where
+ * somebody has before that, it is not valid any more.  Where a rule does nothing
+ * instead, it does not depend on the table.
+ */
+static bool
+is_good(const Kept *k, Oid relation)
+{
+	return k->relation == relation && SPI_plan_is_valid(k->plan) && list_member_oid(source_of(k->plan)->relationOids, relation);
+}
+
+/* Has it planned to go to the places, however small the table seems; what its triggers call is planned as ever. */
+static void
+plan_by_place(SPIPlanPtr plan)
+{
+	CachedPlan *planned = source_of(plan)->gplan;
+	int			level;
+
+	if (planned != NULL && planned->is_valid)
+		return;
+	level = NewGUCNestLevel();
+	gt_set_for_runs("enable_tidscan", "on");
+	gt_set_for_runs("enable_seqscan", "off");
+	gt_set_for_runs("jit", "off");
+	planned = SPI_plan_get_cached_plan(plan);
+	if (planned != NULL)
+		ReleaseCachedPlan(planned, CurrentResourceOwner);
+	AtEOXact_GUC(false, level);
+}
+
+/* The plan that is kept for it. */
+static SPIPlanPtr
+find_plan(const GtTarget *target)
+{
+	static int	next = 0;
+	Oid			relation = RelationGetRelid(target->rel);
+	Kept	   *k = NULL;
+	int			i;
+
+	for (i = 0; i < MAX_KEPT && k == NULL; i++)
+		if (kept[i].relation == relation)
+			k = &kept[i];
+	if (k == NULL)
+		k = &kept[next++ % MAX_KEPT];
+	if (!is_good(k, relation))
+	{
+		if (k->plan != NULL)
+			SPI_freeplan(k->plan);
+		memset(k, 0, sizeof(Kept));
+		k->plan = prepare(target);
+		if (SPI_keepplan(k->plan) != 0)
+			elog(ERROR, "could not keep a plan");
+		k->relation = relation;
+	}
+	plan_by_place(k->plan);
+	return k->plan;
+}
+
 /* How many rows it has met. They are there in the latest snapshot, whatever that of the transaction is. */
 static uint64
-execute_delete(SPIPlanPtr plan, Datum *values)
+execute(SPIPlanPtr plan, Datum *tids, int n, Oid leaf)
 {
+	Datum		values[2];
+
+	values[0] = PointerGetDatum(construct_array(tids, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+	values[1] = ObjectIdGetDatum(leaf);
 	if (SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) < 0)
 		elog(ERROR, "could not delete rows: %s", SPI_result_code_string(SPI_result));
+	pfree(DatumGetPointer(values[0]));
 	return SPI_processed;
 }
 
 /* Of those in one table. */
 static uint64
-delete_from(const GtBatch *b, const GtTarget *target, Oid leaf)
+delete_from(const GtBatch *b, SPIPlanPtr plan, Oid leaf)
 {
 	Datum	   *tids = palloc(b->n * sizeof(Datum));
-	Datum		values[2];
 	int			n = 0;
 	int			i;
 
 	for (i = 0; i < b->n; i++)
 		if (b->victims[i].leaf == leaf)
 			tids[n++] = PointerGetDatum(&b->victims[i].tid);
-	if (n == 0)
-		return 0;
-	values[0] = PointerGetDatum(construct_array(tids, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-	values[1] = ObjectIdGetDatum(leaf);
-	return execute_delete(prepare_delete(target, false), values);
+	return n > 0 ? execute(plan, tids, n, leaf) : 0;
 }
+
+/* ---------------------------------------------------------------- was it deleted? */
 
 /* Has somebody a trigger there that could bring a row back? */
 static bool
@@ -160,20 +242,18 @@ patience(const GtBatch *b, int at, int64 took)
 static void
 delete_one_by_one(GtBatch *b, const GtTarget *target)
 {
-	SPIPlanPtr	plan = prepare_delete(target, true);
+	SPIPlanPtr	plan = find_plan(target);
 	TimestampTz began = gt_now();
 	int64		took = 0;
-	Datum		values[2];
 
 	for (b->at = 0; b->at < b->n && took < MAX_ONE_BY_ONE; b->at++)
 	{
 		GtVictim   *v = &b->victims[b->at];
+		Datum		tid = PointerGetDatum(&v->tid);
 
 		if (b->may_last != 0)
 			gt_timers_shorten(patience(b, b->at, took));
-		values[0] = PointerGetDatum(&v->tid);
-		values[1] = ObjectIdGetDatum(v->leaf);
-		if (execute_delete(plan, values) == 0)
+		if (execute(plan, &tid, 1, v->leaf) == 0)
 			still_there(b);
 		if (gt_timed_out)
 			ereport(ERROR,
@@ -191,13 +271,14 @@ delete_one_by_one(GtBatch *b, const GtTarget *target)
 static void
 delete_at_once(GtBatch *b, const GtTarget *target)
 {
+	SPIPlanPtr	plan = find_plan(target);
 	uint64		deleted = 0;
 	int			i;
 
 	if (b->may_last != 0)
 		gt_timers_shorten(b->may_last);
 	for (i = 0; i < target->nleaves; i++)
-		deleted += delete_from(b, target, RelationGetRelid(target->leaves[i].rel));
+		deleted += delete_from(b, plan, RelationGetRelid(target->leaves[i].rel));
 	if (deleted < (uint64) b->n)
 		still_there(b);
 }
@@ -205,7 +286,6 @@ delete_at_once(GtBatch *b, const GtTarget *target)
 void
 gt_batch_delete(GtBatch *b, GtTarget *target, TimestampTz bound)
 {
-	gt_set_for_runs("enable_tidscan", "on");
 	if (b->by_row && (target->nleaves < MANY_LEAVES || b->n == 1))
 		delete_one_by_one(b, target);
 	else

@@ -133,10 +133,11 @@ static void
 count(State *s)
 {
 	GtBatch    *b = &s->batch;
+	TimestampTz now = gt_now();
 	int			i;
 
 	for (i = 0; i < b->n; i++)
-		s->lags[s->deleted++] = gt_row_lag(s->run->ttl, &b->victims[i]);
+		s->lags[s->deleted++] = gt_row_lag(s->run->ttl, &b->victims[i], now);
 }
 
 /*
