@@ -65,6 +65,14 @@ gt_no_tid(void)
 #define gt_bt_search(index, heap, key, buffer) _bt_search(index, heap, key, buffer, BT_WRITE)
 #endif
 
+/* 18: the order of an index's column is asked for by its direction */
+#if PG_VERSION_NUM < 180000
+#define gt_prepare_order(index, reverse, order) \
+	PrepareSortSupportFromIndexRel(index, (reverse) ? BTGreaterStrategyNumber : BTLessStrategyNumber, order)
+#else
+#define gt_prepare_order(index, reverse, order) PrepareSortSupportFromIndexRel(index, reverse, order)
+#endif
+
 /* 17: what an index keeps from row to row may have to be put away */
 #if PG_VERSION_NUM < 170000
 #define gt_index_insert_cleanup(index, info) ((void) 0)

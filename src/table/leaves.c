@@ -8,12 +8,13 @@
  * the log.  Rows that are made together have entries that lie together: ids that were
  * drawn one after the other, the same time, objects with like names.  So the tree is
  * descended for the first of them, and what else belongs to that leaf is inserted under the
- * same lock; the log gets one generic record that has what has changed in the page.
+ * same lock.  The log gets what it would get for each of them, or where they are many one
+ * generic record that has what has changed in the page.
  *
  * Only what is a line pointer and a tuple more in a leaf that has room for it is done
  * here.  The access method sees to all else: a leaf that is full (dead entries, duplicates,
  * a split), a place within a list of the rows of duplicates, a key that a unique index
- * has, or may have, already.  Where the rows turn out to be far apart it sees to all of them.
+ * has, or may have, already.
  *
  * A unique index is looked at as the access method does it: who inserts a key has the
  * first leaf locked on which it can be from the look until it is there, and so have we.
@@ -27,17 +28,20 @@
 
 #include "access/generic_xlog.h"
 #include "access/nbtree.h"
+#include "access/nbtxlog.h"
+#include "access/xloginsert.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/predicate.h"
 #include "utils/rel.h"
+#include "utils/sortsupport.h"
 
 #include "base/compat.h"
 #include "table/leaves.h"
 #include "table/table_internal.h"
 
-#define FEW		8				/* entries that cost no more each by itself */
-#define VAIN	3				/* leaves that took none: others will not, either */
+#define FEW		8				/* entries that are not worth an order */
+#define MANY	16				/* entries of a leaf that are worth a look for what has changed in it */
 #define WIDE	1024			/* bytes of an entry that is not usual */
 
 /* What goes to a leaf. */
@@ -47,7 +51,6 @@ typedef struct Leaf
 	Page		page;
 	OffsetNumber last;
 	Size		room;
-	bool		full;			/* there was none for the next one */
 	int			n;
 	GtRow	  **rows;
 	IndexTuple *tuples;
@@ -97,29 +100,17 @@ set_key(GtLeaves *leaves, GtRow *row)
 }
 
 static int
-compare_values(ScanKey k, const GtRow *a, const GtRow *b, int column)
-{
-	int			result;
-
-	if (a->isnull[column] || b->isnull[column])
-	{
-		result = (int) a->isnull[column] - (int) b->isnull[column];
-		return (k->sk_flags & SK_BT_NULLS_FIRST) ? -result : result;
-	}
-	result = DatumGetInt32(FunctionCall2Coll(&k->sk_func, k->sk_collation, a->v[column], b->v[column]));
-	if (k->sk_flags & SK_BT_DESC)
-		INVERT_COMPARE_RESULT(result);
-	return result;
-}
-
-static int
 compare_keys(const GtLeaves *leaves, const GtRow *a, const GtRow *b)
 {
 	int			result = 0;
 	int			i;
 
 	for (i = 0; i < leaves->key->keysz && result == 0; i++)
-		result = compare_values(&leaves->key->scankeys[i], a, b, leaves->columns[i]);
+	{
+		int			column = leaves->columns[i];
+
+		result = ApplySortComparator(a->v[column], a->isnull[column], b->v[column], b->isnull[column], &leaves->order[i]);
+	}
 	return result;
 }
 
@@ -134,17 +125,37 @@ by_entry(const void *a, const void *b, void *arg)
 	return result != 0 ? result : ItemPointerCompare(&row->tid, &other->tid);
 }
 
+/* By the functions that sort when an index is built. */
+static void
+set_order(GtLeaves *leaves)
+{
+	int			i;
+
+	leaves->order = palloc0(leaves->key->keysz * sizeof(SortSupportData));
+	for (i = 0; i < leaves->key->keysz; i++)
+	{
+		ScanKey		k = &leaves->key->scankeys[i];
+		SortSupport order = &leaves->order[i];
+
+		order->ssup_cxt = CurrentMemoryContext;
+		order->ssup_collation = k->sk_collation;
+		order->ssup_nulls_first = (k->sk_flags & SK_BT_NULLS_FIRST) != 0;
+		order->ssup_attno = k->sk_attno;
+		gt_prepare_order(leaves->index, (k->sk_flags & SK_BT_DESC) != 0, order);
+	}
+}
+
 bool
 gt_leaves_begin(GtLeaves *leaves, GtRow **rows, int n, bool in_place)
 {
 	int			i;
 
-	leaves->vain = 0;
 	if (n < FEW || !gt_may_log_pages())
 		return false;
 	leaves->key = _bt_mkscankey(leaves->index, form_tuple(leaves, rows[0]));
 	if (!leaves->key->heapkeyspace)
 		return false;
+	set_order(leaves);
 	if (!in_place)
 		qsort_arg(rows, n, sizeof(GtRow *), by_entry, leaves);
 	for (i = 1; in_place && i < n; i++)
@@ -212,8 +223,7 @@ take_row(GtLeaves *leaves, Leaf *leaf)
 	int			beyond;
 	OffsetNumber place;
 
-	leaf->full = size > leaf->room;
-	if (size > WIDE || leaf->full || (!set_key(leaves, row) && leaves->unique))
+	if (size > WIDE || size > leaf->room || (!set_key(leaves, row) && leaves->unique))
 		return false;
 	if (leaves->unique && leaf->n > 0 && compare_keys(leaves, leaf->rows[leaf->n - 1], row) == 0)
 		return false;
@@ -228,29 +238,64 @@ take_row(GtLeaves *leaves, Leaf *leaf)
 	return true;
 }
 
-/* Leaf locked. */
+/* Leaf locked, as all that write it. */
 static void
-write_leaf(const GtLeaves *leaves, const Leaf *leaf)
+add_tuple(const GtLeaves *leaves, Page page, IndexTuple tuple, OffsetNumber place)
+{
+	if (PageAddItem(page, (Item) tuple, IndexTupleSize(tuple), place, false, false) == InvalidOffsetNumber)
+		elog(ERROR, "could not add an entry to index \"%s\"", RelationGetRelationName(leaves->index));
+}
+
+/* What has changed in the page, in one record. */
+static void
+write_page(const GtLeaves *leaves, const Leaf *leaf)
 {
 	GenericXLogState *state = GenericXLogStart(leaves->index);
 	Page		page = GenericXLogRegisterBuffer(state, leaf->buffer, 0);
 	int			i;
 
 	for (i = 0; i < leaf->n; i++)
-		if (PageAddItem(page, (Item) leaf->tuples[i], IndexTupleSize(leaf->tuples[i]), leaf->places[i] + i, false, false) == InvalidOffsetNumber)
-			elog(ERROR, "could not add an entry to index \"%s\"", RelationGetRelationName(leaves->index));
+		add_tuple(leaves, page, leaf->tuples[i], leaf->places[i] + i);
 	(void) GenericXLogFinish(state);
+}
+
+/* As the access method does. */
+static void
+log_tuple(const Leaf *leaf, IndexTuple tuple, OffsetNumber place)
+{
+	xl_btree_insert record = {place};
+	XLogRecPtr	at;				/* PageSetLSN() is a macro that asks twice */
+
+	XLogBeginInsert();
+	XLogRegisterData((char *) &record, SizeOfBtreeInsert);
+	XLogRegisterBuffer(0, leaf->buffer, REGBUF_STANDARD);
+	XLogRegisterBufData(0, (char *) tuple, IndexTupleSize(tuple));
+	at = XLogInsert(RM_BTREE_ID, XLOG_BTREE_INSERT_LEAF);
+	PageSetLSN(leaf->page, at);
+}
+
+static void
+write_tuples(const GtLeaves *leaves, const Leaf *leaf)
+{
+	int			i;
+
+	START_CRIT_SECTION();
+	for (i = 0; i < leaf->n; i++)
+	{
+		add_tuple(leaves, leaf->page, leaf->tuples[i], leaf->places[i] + i);
+		MarkBufferDirty(leaf->buffer);
+		if (RelationNeedsWAL(leaves->index))
+			log_tuple(leaf, leaf->tuples[i], leaf->places[i] + i);
+	}
+	END_CRIT_SECTION();
 }
 
 int
 gt_leaves_insert(GtLeaves *leaves, int from, int n)
 {
 	Leaf		leaf;
-	bool		enough;			/* the few that a leaf has still room for are, too */
 
 	n = Min(n - from, GT_MANY);
-	if (n < FEW || leaves->vain == VAIN)
-		return 0;
 	leaf.rows = leaves->rows + from;
 	leaf.tuples = leaves->tuples + from;
 	(void) set_key(leaves, leaf.rows[0]);
@@ -262,10 +307,10 @@ gt_leaves_insert(GtLeaves *leaves, int from, int n)
 	leaf.n = 0;
 	while (leaf.n < n && take_row(leaves, &leaf))
 		;
-	enough = leaf.n >= FEW || (leaf.full && leaf.n > 0);
-	if (enough)
-		write_leaf(leaves, &leaf);
+	if (leaf.n >= MANY)
+		write_page(leaves, &leaf);
+	else
+		write_tuples(leaves, &leaf);
 	_bt_relbuf(leaves->index, leaf.buffer);
-	leaves->vain = enough || leaf.full ? 0 : leaves->vain + 1;
-	return enough ? leaf.n : 0;
+	return leaf.n;
 }

@@ -20,7 +20,7 @@ typedef struct GtLeaves
 	GtRow	  **rows;
 	struct IndexTupleData **tuples; /* theirs */
 	struct BTScanInsertData *key;
-	int			vain;			/* leaves that took none or few, one after the other */
+	struct SortSupportData *order;	/* of each column */
 } GtLeaves;
 
 /*

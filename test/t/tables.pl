@@ -118,7 +118,8 @@ SKIP:
 	$node->safe_psql('postgres', 'DROP INDEX _garbagetruck.theirs, _garbagetruck.theirs_too');
 	is(indexed('ours again'), 't', 'and without it again');
 
-	# Entries that go to a leaf together, beside those of others, and after a crash.
+	# Entries that go to a leaf together, beside those of others, and after a crash, by records that are checked as they are read.
+	reload_and_see($node, 'wal_consistency_checking', 'btree');
 	@rounds = map { in_background($node, 'postgres', qq{
 		DO \$\$ BEGIN FOR i IN 1..30 LOOP
 			PERFORM gt_lease_create_many(array_agg(i || ' of all ' || n), 'many', duration => '1 hour') FROM generate_series(1, 100) n;
