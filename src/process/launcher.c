@@ -45,6 +45,7 @@
 
 #include "base/compat.h"
 #include "process/launcher.h"
+#include "process/look.h"
 #include "process/process.h"
 #include "shared/due.h"
 #include "shared/shmem.h"
@@ -79,14 +80,6 @@ gt_launcher_init(void)
 }
 
 /* ---------------------------------------------------------------- which databases */
-
-static bool
-is_eligible(Form_pg_database form)
-{
-	return form->datallowconn && !form->datistemplate &&
-		form->datconnlimit != DATCONNLIMIT_INVALID_DB &&
-		gt_is_listed(NameStr(form->datname));
-}
 
 /* Is a transaction open that has renamed it, or the like? Whoever connects waits for the end of that. In a transaction. */
 static bool
@@ -124,7 +117,7 @@ read_databases(Oid only, bool *exists, bool *locked)
 		if (OidIsValid(only) && form->oid != only)
 			continue;
 		*exists = true;
-		eligible = is_eligible(form);
+		eligible = gt_database_is_eligible(form);
 		if (!OidIsValid(only) && eligible)
 			gt_due_at(gt_database(form->oid, true), gt_now());
 	}

@@ -10,12 +10,16 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "lease/start.h"
 #include "process/look.h"
 #include "process/process.h"
@@ -28,6 +32,26 @@
 #define BLOCKED_LAST	(10 * USECS_PER_SEC)	/* at most between two looks while somebody has our tables locked */
 
 bool
+gt_database_is_eligible(Form_pg_database form)
+{
+	return form->datallowconn && !form->datistemplate &&
+		form->datconnlimit != DATCONNLIMIT_INVALID_DB &&
+		gt_is_listed(NameStr(form->datname));
+}
+
+/* Is ours still one in which workers are to be? */
+static bool
+is_eligible(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	bool		result = HeapTupleIsValid(tuple) && gt_database_is_eligible((Form_pg_database) GETSTRUCT(tuple));
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
+bool
 gt_worker_may_work(bool *again)
 {
 	GtPlace		place;
@@ -35,8 +59,11 @@ gt_worker_may_work(bool *again)
 	const char *obstructed;
 	bool		warn;
 
-	if (!gt_is_listed(get_database_name(MyDatabaseId)))
+	if (!is_eligible())
+	{
+		*again = true;			/* the launcher sees when it is again */
 		return false;
+	}
 	if (!OidIsValid(gt_extension()))
 	{
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);

@@ -172,6 +172,20 @@ $session->quit;
 $node->safe_psql('many1', q{SELECT gt_release(gt_lease_create('after', cleanup => 'note'))});
 ok($node->poll_query_until('many1', q{SELECT count(*) = 1 FROM seen WHERE id = 'after'}), 'and so are those afterwards');
 
+# Workers leave a database that lets nobody in any more, or has become a template, whatever is left to do there.
+$node->safe_psql('many4', q{SELECT gt_handler_create('endless', 'sql', 'SELECT pg_sleep(0.1)');
+	SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'endless ' || i FROM generate_series(1, 5000) i), cleanup => 'endless'))});
+for my $option ('ALLOW_CONNECTIONS false', 'IS_TEMPLATE true')
+{
+	ok(running('many4'), 'there is much to do');
+	$node->safe_psql('postgres', "ALTER DATABASE many4 $option");
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'many4'}), "$option: the workers leave");
+	$node->safe_psql('postgres', 'ALTER DATABASE many4 ALLOW_CONNECTIONS true');
+	$node->reload;
+}
+$node->safe_psql('postgres', 'ALTER DATABASE many4 IS_TEMPLATE false');
+$node->safe_psql('postgres', 'DROP DATABASE many4');
+
 # The handlers of a database in another encoding are shown as far as they can be.
 $node->safe_psql('postgres', "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'; CREATE DATABASE unicode TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
 $node->safe_psql($_, 'CREATE EXTENSION garbagetruck') for 'latin', 'unicode';
