@@ -29,6 +29,19 @@ gt_shown(const char *value)
 	return psprintf("%.*s...", pg_mbcliplen(value, len, 100), value);
 }
 
+/* A name for readers who may have another encoding. */
+char *
+gt_in_ascii(const char *name)
+{
+	char	   *copy = pstrdup(name);
+	char	   *p;
+
+	for (p = copy; *p != '\0'; p++)
+		if (IS_HIGHBIT_SET(*p))
+			*p = '?';
+	return copy;
+}
+
 static bool
 is_upper_control(unsigned char c)
 {

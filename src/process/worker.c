@@ -54,6 +54,7 @@
 #include <limits.h>
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -68,6 +69,7 @@
 #include "utils/timestamp.h"
 
 #include "base/point.h"
+#include "base/text.h"
 #include "clean/clean.h"
 #include "clean/crash.h"
 #include "clean/marks.h"
@@ -297,6 +299,13 @@ publish(TimestampTz when)
 	gt_due_again(database, when);
 }
 
+/* pg_stat_activity is read in every database: text in an encoding of our own is an error to those who read UTF-8. */
+static const char *
+legible_elsewhere(const char *name)
+{
+	return GetDatabaseEncoding() == PG_UTF8 ? name : gt_in_ascii(name);
+}
+
 /* What the run before came to, and the choice of the next. next: when there is other work, of which nobody knows yet. */
 static void
 clean(TimestampTz next)
@@ -317,7 +326,7 @@ clean(TimestampTz next)
 	if (in_pass)
 		gt_pass_insist(&pass);
 	if (!gt_in_transaction(GT_DO_CLEAN, do_clean, &pass, runs ?
-						   psprintf("garbagetruck: cleaning with handler \"%s\"", gt_my_slot->handler_name) :
+						   psprintf("garbagetruck: cleaning with handler \"%s\"", legible_elsewhere(gt_my_slot->handler_name)) :
 						   "garbagetruck: choosing what to clean"))
 		return;
 	if (in_pass && gt_pass_end())

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "base/text.h"
 #include "handler/use.h"
 #include "report/overdue.h"
 #include "rights/may.h"
@@ -33,14 +34,7 @@ static const char *const state_names[] = {"free", "starting", "idle", "expiring"
 static const char *
 legible(const char *name)
 {
-	char	   *copy = pstrdup(name);
-	char	   *p;
-
-	if (!pg_verify_mbstr(GetDatabaseEncoding(), copy, strlen(copy), true))
-		for (p = copy; *p != '\0'; p++)
-			if (IS_HIGHBIT_SET(*p))
-				*p = '?';
-	return copy;
+	return pg_verify_mbstr(GetDatabaseEncoding(), name, strlen(name), true) ? name : gt_in_ascii(name);
 }
 
 static void

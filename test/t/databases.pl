@@ -193,6 +193,7 @@ $node->safe_psql('latin', q{
 	SELECT gt_handler_create('caf' || chr(233), 'sql', 'SELECT pg_sleep(600)', timeout => '1 h');
 	SELECT gt_release(gt_lease_create('a', cleanup => 'caf' || chr(233)))});
 ok($node->poll_query_until('unicode', q{SELECT count(*) = 1 FROM gt_workers WHERE handler = 'caf?' AND length(handler) = 4}), 'a name in another encoding');
+is($node->safe_psql('unicode', q{SELECT count(*) FROM pg_stat_activity WHERE convert_from(convert_to(query, 'UTF8'), 'UTF8') LIKE '%handler "caf?"%' AND pid <> pg_backend_pid()}), '1', 'and in pg_stat_activity');
 $node->safe_psql('latin', 'DROP EXTENSION garbagetruck');
 
 # After a crash of the server each is learnt again, though nobody calls anything there.
