@@ -81,7 +81,16 @@ SELECT count(*) FROM _garbagetruck.gt__start;
 CALL elsewhere.gt_reclaim();
 DROP EXTENSION garbagetruck;
 DROP SCHEMA elsewhere;
+-- made anew in the transaction that has used the one before: it is told where it lives, too
+BEGIN;
 CREATE EXTENSION garbagetruck;
+SELECT gt_release(gt_lease_create('of the one before'));
+SELECT gt_release(gt_lease_create('another'));
+DROP EXTENSION garbagetruck;
+CREATE EXTENSION garbagetruck;
+SELECT gt_release(gt_lease_create('made anew'));
+COMMIT;
+SELECT (SELECT count(*) FROM _garbagetruck.gt__place) AS places, (SELECT count(*) FROM _garbagetruck.gt__start) AS starts;
 
 -- the clock
 SELECT abs(extract(epoch FROM gt_clock() - clock_timestamp())) < 1 AS near_the_system_clock;

@@ -273,7 +273,7 @@ current_start(Start *start)
 {
 	GtDatabase *db;
 
-	if (recording.known)
+	if (recording.known && recording.table == gt_relid(GT__START))
 	{
 		*start = recording;
 		return true;

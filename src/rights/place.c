@@ -60,8 +60,9 @@
 #define RESTORED_FILE	"garbagetruck.restored"
 #define NO_TARGET		"no recovery target"	/* so begins the reason where there was none */
 
-/* what this transaction found, good for as long as gt_epoch() is what it was */
+/* what this transaction found, good for as long as gt_epoch() is what it was, and gt__place: the extension can be made anew */
 static uint64 known_at = 0;
+static Oid	known_in;
 static GtPlace known_place;
 static char *known_why = NULL;
 
@@ -321,13 +322,14 @@ look(void)
 	known_why = MemoryContextStrdup(TopMemoryContext, why != NULL ? why : "");
 	stamped = why == NULL && any_committed(rows, n) ? gt_relid(GT__PLACE) : InvalidOid;
 	known_at = gt_epoch();
+	known_in = gt_relid(GT__PLACE);
 }
 
 /* One look in a transaction is enough, unless part of it is undone. */
 GtPlace
 gt_place(char **why)
 {
-	if (known_at != gt_epoch())
+	if (known_at != gt_epoch() || known_in != gt_relid(GT__PLACE))
 		look();
 	if (why != NULL && known_place == GT_PLACE_COPY)
 		*why = pstrdup(known_why);
