@@ -627,17 +627,29 @@ class TlsTest(unittest.TestCase):
         own = self.start()
         self.assertEqual(self.try_create(self.channel(own), "s"), "OK")
         context = ssl.create_default_context(cafile=self.file("ca.pem"))
-        for offered in (["http/1.1"], None):
-            if offered:
-                context.set_alpn_protocols(offered)
-            else:
+        http1, preface = b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
+        for offered, said, first in ((["http/1.1"], http1, b"HTTP/1.1 426 "), (["spdy/3", "http/1.1"], http1, b"HTTP/1.1 426 "),
+                                     ([], http1, b"HTTP/1.1 426 "), ([], preface, None), (["http/1.1"], preface, None),
+                                     (["spdy/3"], http1, None)):
+            with self.subTest(offered=offered, said=said):
                 context = ssl.create_default_context(cafile=self.file("ca.pem"))
-            with self.assertRaises((ssl.SSLError, ConnectionError, AssertionError)):
-                with socket.create_connection(("127.0.0.1", own.port)) as plain:
-                    plain.settimeout(20)
-                    with context.wrap_socket(plain, server_hostname="localhost") as secure:
-                        self.assertTrue(secure.recv(10))
+                if offered:
+                    context.set_alpn_protocols(offered)
+                self.assertEqual(self.first_words(context, own.port, said), first)
+        self.assertEqual(self.try_create(self.channel(own), "s", "tls after HTTP/1"), "OK")
         self.assertEqual(own.stop(), 0)
+
+    @staticmethod
+    def first_words(context, port, said):
+        """What the server answers first, None when it ends the connection."""
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                plain.settimeout(20)
+                with context.wrap_socket(plain, server_hostname="localhost") as secure:
+                    secure.sendall(said)
+                    return secure.recv(13) or None
+        except (ssl.SSLError, ConnectionError):
+            return None
 
     def test_a_handshake_that_ends_during_the_shutdown(self):
         own = self.start("--shutdown-timeout", "1h", "--handshake-timeout", "1h")

@@ -298,9 +298,11 @@ receive_bytes(Conn *conn, const uint8_t *data, size_t len)
 	/* who was silent for long has been told of in HTTP/2 already */
 	if (!session->heard && !session->settings_sent && is_http1(data, len))
 		answer_http1(session);
+	else if (conn_is_foreign(conn) && !session->ending)
+		conn_close(conn);
 	session->heard = true;
 	session->last_received_us = loop_now();
-	if (session->ending)
+	if (session->ending || conn_is_foreign(conn))
 		return;
 	while (at < len)
 	{

@@ -62,6 +62,12 @@ conn_certificate_name(const Conn *conn)
 }
 
 bool
+conn_is_foreign(const Conn *conn)
+{
+	return conn->foreign;
+}
+
+bool
 conn_is_trusted(const Conn *conn)
 {
 	return conn->ssl == NULL || tls_peer_trusted(conn->listener->options.tls, conn->ssl);
@@ -341,12 +347,9 @@ shake_hands(Conn *conn)
 	result = SSL_do_handshake(conn->ssl);
 	if (result == 1)
 	{
-		if (!tls_protocol_fits(conn->listener->options.tls, conn->ssl))
-		{
+		conn->foreign = !tls_protocol_fits(conn->listener->options.tls, conn->ssl);
+		if (conn->foreign)
 			log_limited(&site, LOG_INFO, "%s did not offer the protocol h2 (ALPN)", conn->peer);
-			conn_close(conn);
-			return;
-		}
 		/* A connection that is nobody's for good would be of no use, and clients keep theirs long. */
 		if (!tls_peer_name(conn->ssl, &conn->certificate_name))
 		{

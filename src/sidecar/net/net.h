@@ -81,6 +81,9 @@ extern void listener_stop(Listener *listener);
 /* Has its listener stopped, perhaps during its TLS handshake? */
 extern bool conn_is_late(const Conn *conn);
 
+/* Did it not agree upon the listener's protocol?  Then it may be told so, and nothing else. */
+extern bool conn_is_foreign(const Conn *conn);
+
 /* Is it of a form that net_listen() takes? */
 extern bool net_is_address(const char *address);
 
@@ -126,7 +129,8 @@ extern void listener_each(Listener *listener, void (*visit) (Conn *conn, void *a
 
 /*
  * TLS of one port.  The files are read now, and again by tls_reload(); when
- * that fails the old ones stay in use.  `alpn` is the one protocol accepted.
+ * that fails the old ones stay in use.  `alpn` is the one protocol spoken: see
+ * conn_is_foreign().
  */
 typedef struct TlsFiles
 {

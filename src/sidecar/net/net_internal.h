@@ -60,6 +60,7 @@ struct Conn
 	Party	   *party;			/* whose connection it is, where each peer has its share; else NULL */
 	size_t		charged;		/* bytes reckoned for it */
 	char	   *certificate_name;
+	bool		foreign;
 	char		peer[INET6_ADDRSTRLEN + 8];
 	char		host[INET6_ADDRSTRLEN];
 };

@@ -21,9 +21,12 @@ struct Tls
 {
 	TlsFiles	files;
 	SSL_CTX    *context;
-	unsigned char alpn[64];		/* in wire form */
-	unsigned int alpn_len;
+	unsigned char alpn[64];		/* in wire form: ours, then HTTP/1.1, which is answered that it is the wrong one */
+	unsigned int alpn_len;		/* of ours */
 };
+
+static const unsigned char http1[] = "\010http/1.1";
+#define HTTP1_LEN (sizeof(http1) - 1)
 
 const char *
 tls_error(char *buffer, size_t size)
@@ -45,7 +48,7 @@ select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 	const Tls  *tls = arg;
 	unsigned char *chosen;
 
-	if (SSL_select_next_proto(&chosen, out_len, tls->alpn, tls->alpn_len, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, out_len, tls->alpn, tls->alpn_len + HTTP1_LEN, in, in_len) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
@@ -237,6 +240,7 @@ tls_open(const TlsFiles *files, char *error, size_t error_size)
 		tls->alpn_len = (unsigned int) strlen(files->alpn) + 1;
 		tls->alpn[0] = (unsigned char) (tls->alpn_len - 1);
 		memcpy(tls->alpn + 1, files->alpn, tls->alpn_len - 1);
+		memcpy(tls->alpn + tls->alpn_len, http1, HTTP1_LEN);
 	}
 	tls->context = read_files(tls, error, error_size);
 	if (tls->context == NULL)
