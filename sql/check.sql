@@ -80,8 +80,12 @@ DELETE FROM _garbagetruck.gt_object WHERE object_id = 'parent';
 SELECT gt_lease_create('unseen', 'k', duration => '1 ms', cleanup => 'k_clean') IS NOT NULL;
 UPDATE _garbagetruck.gt_lease SET check_at = check_at + interval '1 year' WHERE object_id = 'unseen';
 SELECT gt_release(gt_lease_create('garbage', 'k', cleanup => 'k_queue'));
+SELECT gt_lease_create('held', 'k', cleanup => 'k_clean') IS NOT NULL;
+DELETE FROM _garbagetruck.gt_lease WHERE object_id = 'held';
+-- the id of the garbage is the next; so it would be that of what is made garbage of, if that were mended before
 SELECT last_value AS last FROM _garbagetruck.gt__cleanup_id \gset
-SELECT setval('_garbagetruck.gt__cleanup_id', :last - 1) < :last;
+SELECT setval('_garbagetruck.gt__cleanup_id', :last, false) = :last;
+SELECT setval('_garbagetruck.gt__handler_id', max(id) - 1) > 0 FROM _garbagetruck.gt__handler;
 SELECT kind, object_id, mended FROM gt_check(true) ORDER BY 1, 2;
 SELECT * FROM gt_check();
 CALL gt_reclaim();

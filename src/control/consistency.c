@@ -60,7 +60,7 @@ PG_FUNCTION_INFO_V1(gt_check);
 /*
  * %1$s is the sample of gt_object, or of gt_lease, or empty.  Columns: type and
  * id of the object, the detail, the key of what is to be mended (of a lease: its
- * id).  In this order, since one may show what another hid.
+ * id).  In this order, since one may show what another hid, or need it mended.
  */
 static const struct
 {
@@ -69,6 +69,15 @@ static const struct
 	bool		(*mend) (Datum key, const GtFinding *f);
 	const char *otherwise;
 }			kinds[] = {
+	/* who mends others draws from these */
+	{"cleanup ids",
+		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__cleanup_id s,"
+		" (SELECT max(cleanup_id) AS top FROM _garbagetruck.gt_object) m WHERE m.top > s.last_value - (NOT s.is_called)::int",
+	gt_mend_by_statement, NULL},
+	{"handler ids",
+		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__handler_id s,"
+		" (SELECT max(id) AS top FROM (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT id FROM _garbagetruck.gt__ttl) i) m WHERE m.top > s.last_value - (NOT s.is_called)::int",
+	gt_mend_by_statement, NULL},
 	{"lease without object",
 		"SELECT l.object_type, l.object_id, format('lease %%s', l.id), l.id::text FROM _garbagetruck.gt_lease l %1$s"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt_object o WHERE o.object_type = l.object_type AND o.object_id = l.object_id)",
@@ -123,14 +132,6 @@ static const struct
 	{"right",
 		"SELECT NULL, NULL, format('on handler %%s, which is missing', t.handler), NULL FROM _garbagetruck.gt__handler_right t"
 		" WHERE NOT EXISTS (SELECT FROM _garbagetruck.gt__handler h WHERE h.id = t.handler)",
-	gt_mend_by_statement, NULL},
-	{"cleanup ids",
-		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__cleanup_id s,"
-		" (SELECT max(cleanup_id) AS top FROM _garbagetruck.gt_object) m WHERE m.top > s.last_value",
-	gt_mend_by_statement, NULL},
-	{"handler ids",
-		"SELECT NULL, NULL, format('%%s is taken, and the sequence is at %%s', m.top, s.last_value), NULL FROM _garbagetruck.gt__handler_id s,"
-		" (SELECT max(id) AS top FROM (SELECT id FROM _garbagetruck.gt__handler UNION ALL SELECT id FROM _garbagetruck.gt__ttl) i) m WHERE m.top > s.last_value",
 	gt_mend_by_statement, NULL},
 };
 
