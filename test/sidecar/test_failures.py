@@ -1,13 +1,17 @@
 #!/usr/bin/python3
 """PostgreSQL going away, locks, floods and crashes: nothing lost, no false success, nobody else delayed."""
 import os
+import re
 import resource
 import signal
 import socket
 import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 
+from google.protobuf import empty_pb2
 import grpc
 
 from harness import GC, V1, Sidecar, call, failure, method, start_cluster, until_serving, wait_until
@@ -323,6 +327,58 @@ class ProcessTest(unittest.TestCase):
         own.signal(signal.SIGTERM)
         self.assertEqual(len(polling.result(60).cleanups), 0)
         self.assertEqual(own.process.wait(60), 0, own.log())
+
+
+class StandbyTest(unittest.TestCase):
+    """One that comes to a standby answers what reads, and nobody takes it for one that can do its work."""
+
+    def ask(self, own, name, request, answer, service=GC):
+        try:
+            return call(own.channel(), service + name, request, answer)
+        except grpc.RpcError as error:
+            return error.code()
+
+    def test_until_it_is_promoted(self):
+        first = start_cluster()
+        spare = None
+        try:
+            lease = first.tool("psql", "-XAtq", "-d", "postgres", "-c", "SELECT gt_lease_create('there before')", as_role="app").strip()
+            spare = first.follow(first.home + "-spare")
+            self.addCleanup(spare.close)
+            own = Sidecar(spare, admin=True)
+            self.addCleanup(own.kill)
+            port = int(re.search(r"admin port is \S*:(\d+)", own.log()).group(1))
+            self.assertTrue(wait_until(lambda: "is a standby" in own.log(), 20), own.log())
+            health = own.channel(), "/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse
+            self.assertEqual(call(*health).status, 2)
+            watch = method(own.channel(), "/grpc.health.v1.Health/Watch", health_pb2.HealthCheckResponse, "unary_stream")(
+                health_pb2.HealthCheckRequest(), timeout=60)
+            self.assertEqual(next(watch).status, 2)
+            for path in ("/readyz", "/healthz"):
+                with self.assertRaises(urllib.error.HTTPError) as caught:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20)
+                with caught.exception as answer:
+                    self.assertEqual((answer.code, b"is a standby" in answer.read()), (503, True), path)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+                self.assertIn(b"garbagetruck_sidecar_database_up 0\n", answer.read())
+            got = self.ask(own, "GetLease", gc.GetLeaseRequest(lease_id=lease), gc.GetLeaseResponse)
+            self.assertEqual((got.found, got.lease.object_id), (True, "there before"))
+            new = gc.CreateLeaseRequest(object_id="new", service_id="s")
+            self.assertEqual(self.ask(own, "CreateLease", new, gc.CreateLeaseResponse), Code.UNAVAILABLE)
+            self.assertFalse(self.ask(own, "HealthCheck", gc.HealthCheckRequest(), gc.HealthCheckResponse).healthy)
+            told = self.ask(own, "Health", empty_pb2.Empty(), v1.HealthResponse, V1)
+            self.assertFalse(told.healthy)
+            self.assertIn("is a standby", [check.detail for check in told.checks if check.name == "database"][0])
+            first.stop("immediate")
+            spare.promote()
+            self.assertEqual(next(watch).status, 1)
+            self.assertEqual(call(*health).status, 1)
+            self.assertTrue(self.ask(own, "CreateLease", new, gc.CreateLeaseResponse).success)
+            self.assertEqual(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20).status, 200)
+            self.assertEqual(own.log().count("is a standby"), 1, own.log())
+            self.assertEqual(own.stop(), 0)
+        finally:
+            first.close()
 
 
 class AtTheStart(unittest.TestCase):

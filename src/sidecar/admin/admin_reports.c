@@ -275,7 +275,8 @@ finish_health(AdminAnswer *answer, bool healthy, const char *checks, int len,
 			healthy ? "true" : "false", GT_VERSION, problem == NULL ? "true" : "false");
 	json_write_string(out, problem ? problem : "it answers");
 	fprintf(out, ",\"remedy\":\"%s\"}%s%.*s],\"problems\":[",
-			problem ? "see that PostgreSQL runs, and that --db names it" : "",
+			problem == NULL ? "" : db_up() && !db_serves() ? "see that --db names the primary (target_session_attrs=primary), or promote it" :
+			"see that PostgreSQL runs, and that --db names it",
 			len > 0 ? "," : "", len, checks);
 	print_lines(out, problems, print_lines(out, lacks, false));
 	fprintf(out, "],\"draining\":%s}\n", state.stopping ? "true" : "false");
@@ -295,9 +296,9 @@ health_came(void *arg, const DbOutcome *outcome)
 		return;
 	}
 	array = PQgetvalue(outcome->result, 0, 1);
-	finish_health(answer, PQgetvalue(outcome->result, 0, 0)[0] == 't',
+	finish_health(answer, PQgetvalue(outcome->result, 0, 0)[0] == 't' && db_serves(),
 				  array + 1, (int) strlen(array) - 2,
-				  PQgetvalue(outcome->result, 0, 2), NULL);
+				  PQgetvalue(outcome->result, 0, 2), db_serves() ? NULL : db_problem());
 }
 
 void
@@ -315,7 +316,7 @@ void
 admin_ready(AdminAnswer *answer)
 {
 	FILE	   *out = admin_body(answer);
-	bool		ready = db_up() && !state.stopping;
+	bool		ready = db_serves() && !state.stopping;
 
 	if (ready)
 		fputs("ready\n", out);

@@ -92,12 +92,16 @@ extern uint64_t db_route(const void *data, size_t len);
 /* Microseconds since 1970 by the database's clock, as far as that is known. */
 extern int64_t db_clock(void);
 
-/* Does the database answer (and is the extension there)?  Else why not. */
+/*
+ * Does the database answer (and is the extension there)?  Does it take what
+ * writes, too, as a standby does not?  Else why not.
+ */
 extern bool db_up(void);
+extern bool db_serves(void);
 extern const char *db_problem(void);
 
-/* Called whenever db_up() changes. */
-extern void db_watch(void (*changed) (bool up));
+/* Called whenever db_serves() changes. */
+extern void db_watch(void (*changed) (bool serves));
 
 /* Does nobody know what the database's text is (SQL_ASCII)? */
 extern bool db_text_is_bytes(void);

@@ -29,7 +29,7 @@ Metric		db_connects_metric = {"database_connects_total", METRIC_COUNTER, "Connec
  * empty result.
  */
 static const char db_session_sql[] =
-"SELECT pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII',"
+"SELECT pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII', pg_catalog.pg_is_in_recovery(),"
 " pg_catalog.set_config('lock_timeout', '0', false), pg_catalog.set_config('statement_timeout', '0', false),"
 SESSION_SETTINGS
 " FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
@@ -313,6 +313,7 @@ check_setup(DbConn *conn, const PGresult *result)
 		return false;
 	}
 	db_note_encoding(PQgetvalue(result, 0, 0)[0] == 't');
+	db_note_standby(PQgetvalue(result, 0, 1)[0] == 't');
 	return true;
 }
 

@@ -195,6 +195,7 @@ extern void db_up_stop(void);
 extern void conn_state_changed(DbConn *conn, const char *problem);
 
 extern void db_note_encoding(bool bytes);
+extern void db_note_standby(bool standby);
 
 /* ---- database_conn.c ---- */
 

@@ -4,7 +4,9 @@
  *
  * Up is a connection for calls that is up.  A server that hangs keeps its
  * connections, so a probe goes over them every few seconds, and tells how far
- * the database's clock is from ours.
+ * the database's clock is from ours.  A standby answers what only reads, which
+ * is not enough for us to serve: it says what it is when a connection is made,
+ * and by the probe when it is promoted, which breaks no connection.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +17,12 @@
 
 #define PROBE_US 5000000
 #define FIRST_PROBE_US 500000	/* tells the database's clock */
+#define PROBE_STANDBY_US 1000000	/* it may be promoted */
 #define PROBE_LIMIT_US 3000000
 
 static bool up;
 static bool answering = true;
+static bool standby;
 static char problem[600] = "not connected yet";
 static void (*watchers[8]) (bool up);
 static int	watcher_count;
@@ -30,10 +34,10 @@ static bool text_is_bytes;
 static double
 read_up(void)
 {
-	return db_up();
+	return db_serves();
 }
 
-static Metric up_metric = {"database_up", METRIC_GAUGE, "Whether PostgreSQL answers.", .read = read_up};
+static Metric up_metric = {"database_up", METRIC_GAUGE, "Whether PostgreSQL answers, and is no standby.", .read = read_up};
 
 bool
 db_up(void)
@@ -41,9 +45,17 @@ db_up(void)
 	return up && answering;
 }
 
+bool
+db_serves(void)
+{
+	return db_up() && !standby;
+}
+
 const char *
 db_problem(void)
 {
+	if (db_up() && standby)
+		return "PostgreSQL is a standby, on which nothing can be written";
 	return up ? "PostgreSQL does not answer" : problem;
 }
 
@@ -66,16 +78,36 @@ db_watch(void (*changed) (bool up))
 		watchers[watcher_count++] = changed;
 }
 
+/* The log, and watchers, of what has changed. */
 static void
-tell_watchers(bool was)
+tell_changes(void)
 {
+	static bool was_up;
+	static bool was_serving;
+	static bool was_standby;
 	int			i;
 
-	if (db_up() == was)
+	if (db_up() && standby && !was_standby)
+		log_line(LOG_WARNING, "%s: see that --db names the primary (target_session_attrs=primary), or promote it", db_problem());
+	else if (db_up() != was_up || (db_up() && !standby && was_standby))
+		log_line(was_up && !db_up() ? LOG_WARNING : LOG_INFO, was_up && !db_up() ? "PostgreSQL is away: %s" : "PostgreSQL answers%s",
+				 was_up && !db_up() ? db_problem() : "");
+	was_up = db_up();
+	was_standby = was_up && standby;
+	if (db_serves() == was_serving)
 		return;
-	log_line(was ? LOG_WARNING : LOG_INFO, was ? "PostgreSQL is away: %s" : "PostgreSQL answers%s", was ? db_problem() : "");
+	was_serving = db_serves();
 	for (i = 0; i < watcher_count; i++)
-		watchers[i] (!was);
+		watchers[i] (was_serving);
+}
+
+/* Before the connection that has told it is said to be up. */
+void
+db_note_standby(bool now)
+{
+	standby = now;
+	if (db_up())
+		tell_changes();
 }
 
 void
@@ -94,7 +126,7 @@ conn_state_changed(DbConn *conn, const char *why)
 	up = db_lane_is_up();
 	if (conn->lane == LANE_CALLS && dbconn_is_up(conn))
 		answering = true;
-	tell_watchers(was);
+	tell_changes();
 	for (i = 0; up && !was_up && i < db_conn_count(); i++)
 		dbconn_hurry(db_conn_at(i));
 	/* At the start it may be away without ever having been there. */
@@ -118,7 +150,7 @@ conn_state_changed(DbConn *conn, const char *why)
 }
 
 /* On the lane of calls: what is slow elsewhere says nothing about them. */
-static DbStatement probe_statement = {"gt_probe", "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint", 0, DB_REPEATABLE};
+static DbStatement probe_statement = {"gt_probe", "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, pg_catalog.pg_is_in_recovery()", 0, DB_REPEATABLE};
 static int64_t probe_at_us;		/* when it was sent, by our own clock */
 static void probe(void *arg);
 
@@ -153,14 +185,15 @@ note_clock(int64_t read)
 static void
 probe_answered(void *arg, const DbOutcome *outcome)
 {
-	bool		was = db_up();
-
 	probe_sent = false;
-	if (outcome->result != NULL)
-		note_clock(strtoll(PQgetvalue(outcome->result, 0, 0), NULL, 10));
 	answering = outcome->result != NULL || !up;
-	tell_watchers(was);
-	timer_start(&probe_timer, PROBE_US, probe, NULL);
+	if (outcome->result != NULL)
+	{
+		note_clock(strtoll(PQgetvalue(outcome->result, 0, 0), NULL, 10));
+		standby = PQgetvalue(outcome->result, 0, 1)[0] == 't';
+	}
+	tell_changes();
+	timer_start(&probe_timer, standby ? PROBE_STANDBY_US : PROBE_US, probe, NULL);
 }
 
 /*
@@ -170,7 +203,6 @@ probe_answered(void *arg, const DbOutcome *outcome)
 static void
 probe(void *arg)
 {
-	bool		was = db_up();
 	int			i;
 
 	for (i = 0; i < db_conn_count(); i++)
@@ -179,7 +211,7 @@ probe(void *arg)
 	if (probe_sent)
 	{
 		answering = false;
-		tell_watchers(was);
+		tell_changes();
 		return;
 	}
 	probe_sent = true;

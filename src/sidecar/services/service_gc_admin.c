@@ -188,7 +188,7 @@ answer_health(GrpcCall *call, bool healthy)
 
 	started.seconds = at.tv_sec;
 	started.nanos = (int32_t) at.tv_nsec;
-	response.healthy = healthy;
+	response.healthy = healthy && db_serves();
 	response.version = (char *) GT_VERSION;
 	if (caller_name(call) != NULL && !caller_is_admin(call))
 		count_own(call, &response.active_leases, &response.expired_leases);

@@ -1,7 +1,7 @@
 /*
  * service_health.c
- *		grpc.health.v1.Health: SERVING while PostgreSQL answers and the server
- *		is not draining.
+ *		grpc.health.v1.Health: SERVING while PostgreSQL answers and is no standby,
+ *		and the server is not draining.
  *
  * Watchers are in a list and are told of every change.
  */
@@ -47,7 +47,7 @@ current_status(bool known)
 {
 	if (!known)
 		return STATUS(SERVICE_UNKNOWN);
-	return db_up() && !draining ? STATUS(SERVING) : STATUS(NOT_SERVING);
+	return db_serves() && !draining ? STATUS(SERVING) : STATUS(NOT_SERVING);
 }
 
 static void

@@ -131,6 +131,8 @@ extern void v1_claim_over(GrpcCall *call);
 extern void v1_ack(GrpcCall *call, const ProtobufCMessage *message);
 extern void v1_nack(GrpcCall *call, const ProtobufCMessage *message);
 extern void v1_extend(GrpcCall *call, const ProtobufCMessage *message);
+
+/* service_admin.c */
 extern void v1_redrive(GrpcCall *call, const ProtobufCMessage *message);
 extern void v1_pause(GrpcCall *call, const ProtobufCMessage *message);
 extern void v1_resume(GrpcCall *call, const ProtobufCMessage *message);
