@@ -62,6 +62,8 @@ WHERE e.extname = 'garbagetruck' AND c.relname IN ('gt_object', 'gt_lease', 'gt_
 -- it goes without a trace, also from under a lease that the commit would give a new deadline, and comes again
 BEGIN;
 SELECT gt_lease_create('goes', duration => '100 ms') IS NOT NULL AS created;
+-- nothing was ever here whose time could be ahead
+SELECT rearmed FROM _garbagetruck.gt__start;
 SELECT pg_sleep(0.06);
 SET LOCAL client_min_messages = warning;
 DROP EXTENSION garbagetruck;

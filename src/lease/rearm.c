@@ -17,11 +17,11 @@
  * rolled back, is found again.  A crash begins it anew.  That one has found none
  * is kept in gt__start, and for this run in shared memory.
  *
- * A start after the server went down in order needs no look: what the run before
- * had seen to the end is right still, as the clock has only gone on.  It is made
- * after a crash, a promotion or a recovery, where a clock was ahead by more than a
- * day, and without preload, where nobody keeps a clock; see nothing_is_ahead() in
- * clock.c.
+ * The first run of a fresh database needs no look, and neither does a start after
+ * the server went down in order: what the run before had seen to the end is right
+ * still, as the clock has only gone on.  It is made after a crash, a promotion or a
+ * recovery, where a clock was ahead by more than a day, and without preload, where
+ * nobody keeps a clock; see nothing_is_ahead() in start.c.
  *
  *-------------------------------------------------------------------------
  */

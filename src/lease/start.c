@@ -30,6 +30,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/bufmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -355,10 +356,23 @@ gt_history_now(void)
 	return result;
 }
 
+static bool
+has_pages(GtTableId id)
+{
+	GtTable		table;
+	bool		result;
+
+	gt_open(&table, id, AccessShareLock);
+	result = RelationGetNumberOfBlocks(table.rel) > 0;
+	gt_close(&table);
+	return result;
+}
+
 /*
- * Is no time here ahead of the clock, without a look?  So it is where the run
- * before went down in order and had found none, and the clock has gone on from
- * what it was then.  Not where commits were replayed: after a crash the file is
+ * Is no time here ahead of the clock, without a look?  So it is where there has never
+ * been one, which a restore has (and is a copy, whose adoption is another record); and
+ * where the run before went down in order and had found none, and the clock has gone on
+ * from what it was then.  Not where commits were replayed: after a crash the file is
  * older than the last of them, and a standby has no such file.
  */
 static bool
@@ -366,6 +380,8 @@ nothing_is_ahead(const GtRow *rows, int n)
 {
 	int			i;
 
+	if (n == 0 && !has_pages(GT_LEASE) && !has_pages(GT_OBJECT))
+		return true;
 	if (gt_shared == NULL || gt_shared->clock.ended == 0 || GetLatestXTime() != 0)
 		return false;
 	for (i = 0; i < n; i++)
