@@ -172,18 +172,21 @@ gt_handler_missing(int id, GtHandler *h)
 /*
  * The id is remembered from the last call, so that as a
  * rule the lock is taken before the first look; else the handler is looked at
- * again after it.
+ * again after it.  It is that of this very name: whoever drops another handler
+ * is not to be waited for.
  */
 bool
 gt_handler_hold(const char *name, GtHandler *h)
 {
 	static Oid	relid = InvalidOid;
+	static char last[256];
 	static int	id = 0;
 	int			held = 0;
 
-	if (relid != gt_relid(GT__HANDLER))
+	if (relid != gt_relid(GT__HANDLER) || strcmp(last, name) != 0)
 	{
 		relid = gt_relid(GT__HANDLER);
+		strlcpy(last, name, sizeof(last));
 		id = 0;
 	}
 	for (;;)
