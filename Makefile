@@ -39,6 +39,7 @@ OBJS = \
 	src/table/lock.o \
 	src/table/look.o \
 	src/table/low.o \
+	src/table/numbers.o \
 	src/table/relations.o \
 	src/table/scan.o \
 	src/table/table.o \
@@ -188,6 +189,7 @@ OUR_HEADERS = \
 	src/table/leaves.h \
 	src/table/look.h \
 	src/table/low.h \
+	src/table/numbers.h \
 	src/table/records.h \
 	src/table/relations.h \
 	src/table/scan.h \

@@ -220,12 +220,10 @@ take(GtItem *items, int want, void *arg)
 	n = gt_take(&taking, rows, want);
 	w->next = taking.next;
 	w->lost = n < 0;
+	if (w->numbered && n > 0)
+		gt_garbage_number(items, n);
 	for (i = 0; i < n; i++)
-	{
-		if (w->numbered)
-			items[i].cleanup_id = gt_garbage_number(&items[i].row);
 		items[i].attempt = 1;
-	}
 	pfree(rows);
 	GT_POINT("whole_taken");
 	return n;

@@ -60,6 +60,7 @@
 #include "handler/run.h"
 #include "shared/after_commit.h"
 #include "shared/counts.h"
+#include "table/numbers.h"
 #include "table/relations.h"
 #include "table/versions.h"
 
@@ -185,13 +186,19 @@ forget_object(GtTable *objects, GtRow *row)
 
 /* ---------------------------------------------------------------- what becomes of it */
 
-int64
-gt_garbage_number(GtRow *row)
+void
+gt_garbage_number(GtItem *items, int n)
 {
-	int64		id = nextval_internal(gt_sequence(GT__CLEANUP_ID), false);
+	int64	   *ids = palloc(n * sizeof(int64));
+	int			i;
 
-	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(id));
-	return id;
+	gt_draw_numbers(GT__CLEANUP_ID, ids, n);
+	for (i = 0; i < n; i++)
+	{
+		items[i].cleanup_id = ids[i];
+		GT_SET(&items[i].row, O_CLEANUP_ID, Int64GetDatum(ids[i]));
+	}
+	pfree(ids);
 }
 
 /*
@@ -275,7 +282,7 @@ gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEnd
 	if (gt_in_cleanup)
 		due_at = Max(due_at, gt_now() + LEAST_DELAY);
 	become_garbage(row, ended_at, due_at);
-	(void) gt_garbage_number(row);
+	GT_SET(row, O_CLEANUP_ID, Int64GetDatum(nextval_internal(gt_sequence(GT__CLEANUP_ID), false)));
 	gt_observe_gauges(0, 1, 0);
 	if (h == NULL)
 	{

@@ -10,6 +10,7 @@
 
 #include "handler/run.h"
 
+extern void gt_garbage_number(GtItem *items, int n);	/* of gt_garbage_take(), in memory: draws their cleanup ids */
 extern void gt_garbage_done(GtTable *objects, GtRow *row, const GtHandler *h, int attempt, int64 took);
 
 #define GT_BACK_OFF		(-1)	/* for retry_after, us: the delay is the back-off's, or the handler's own; */

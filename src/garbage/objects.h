@@ -22,7 +22,6 @@ typedef enum
 extern void gt_garbage_make(GtTable *objects, GtRow *row, const pg_uuid_t *last_lease, GtEndReason reason, TimestampTz ended_at);
 /* The same of an object that is held (not kept), in memory: `row` is what the garbage would be, once that has a number. */
 extern void gt_garbage_take(GtRow *row, const pg_uuid_t *last_lease, TimestampTz ended_at);
-extern int64 gt_garbage_number(GtRow *row);	/* in memory: draws its cleanup_id */
 /* All of these want the row locked, and write it. */
 extern void gt_garbage_put_aside(GtTable *objects, GtRow *row); /* dead: its handler is missing */
 /* An object that nobody has leased is garbage: what it is born with. */

@@ -99,7 +99,7 @@ extern bool gt_insert_if_free(GtTable *t, GtRow *row, GtIndexId index);
  * keys waits for the end of this subtransaction.
  */
 extern bool gt_insert_unmet(GtTable *t, GtRow *row, GtIndexId index);
-#define GT_MANY 256				/* rows that are inserted together */
+#define GT_MANY 1024			/* rows that are inserted together: a pass of workers */
 extern void gt_insert_many(GtTable *t, GtRow *rows, int n); /* as gt_insert() each */
 extern int	gt_insert_many_unmet(GtTable *t, GtRow **rows, int n, GtIndexId index); /* in order; how many, before one is not */
 extern void gt_row_init(GtRow *row);	/* all NULL */

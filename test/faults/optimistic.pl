@@ -142,6 +142,8 @@ my $after = $node->safe_psql('postgres', 'SELECT txid_current()') && $node->safe
 cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Heap/DELETE', 'Heap/LOCK', 'Heap/UPDATE'")), '<', 400, 'leases and objects go with those beside them');
 cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Heap/INSERT'")), '<', 600, 'nor is the history of each written by itself');
 cmp_ok($node->safe_psql('postgres', sprintf($records, $before, $after, "'Btree/INSERT_LEAF'")), '<', 400, 'nor its entries in the indexes');
+is($node->safe_psql('postgres', q{SELECT count(DISTINCT cleanup_id), max(cleanup_id) <= (SELECT last_value FROM _garbagetruck.gt__cleanup_id),
+	min(cleanup_id) > (SELECT max(cleanup_id) FROM gt_history WHERE object_id LIKE '%looked') FROM gt_history WHERE object_id LIKE 'written %'}), '400|t|t', 'each has a number of its own, after those of before');
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM _garbagetruck.gt__history WHERE object_id LIKE 'written %'}), '<', 600, 'and one row tells of both events');
 is($node->safe_psql('postgres', q{SELECT count(*), bool_and(events) FROM (
 	SELECT array_agg(event ORDER BY at) = '{expired,cleaned}' AND array_agg((cleanup_id, attempt, handler, lag, took, handler_version) IS NULL ORDER BY at) = '{t,f}'
