@@ -272,7 +272,8 @@ CREATE TABLE _garbagetruck.gt__history (
 	error       text,
 	CONSTRAINT gt__history_pkey PRIMARY KEY (at, id)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
-CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_id);
+-- Most objects end once, or rarely: what a full leaf would do to find equal names costs more than the few that it has.
+CREATE INDEX gt__history_object ON _garbagetruck.gt__history (object_id) WITH (deduplicate_items = off);
 -- Rows lie in the order of their times, but where they fill what older ones have left: so it is enough to know from when to
 -- when each 32 pages are. A B-tree was a sixth of what the history of a lease costs: a pass of a thousand leases has one time,
 -- and a leaf full of one key takes its entries one by one. Pages that VACUUM has not seen yet are not in it, and are
