@@ -173,6 +173,38 @@ class DatabaseTest(unittest.TestCase):
         self.assertTrue(create(channel, "x").success)
         own.stop()
 
+    def test_an_extension_that_is_made_anew_elsewhere(self):
+        """Dropped it is as away as PostgreSQL; in another schema it is found, by calls and by executors, without a restart."""
+        base, made = cluster.dsn(user="app").replace("dbname=postgres", "dbname=anew"), []
+        sql("CREATE DATABASE anew")
+
+        def there(*statements):
+            cluster.tool("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "anew", *[word for s in statements for word in ("-c", s)])
+
+        def served():
+            try:
+                made.append(create(own.channel(), f"anew {len(made)}").lease_id)
+                return True
+            except grpc.RpcError:
+                return False
+
+        def status():
+            return call(own.channel(), "/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse).status
+
+        allow = "SELECT {0}gt_allow('app', w) FROM unnest(ARRAY['lease', 'handler', 'monitor']) w"
+        there("CREATE EXTENSION garbagetruck", allow.format(""))
+        own = Sidecar(cluster, dsn=base, executors="file")
+        self.addCleanup(own.kill)
+        self.assertTrue(wait_until(served, 20), own.log())
+        there("DROP EXTENSION garbagetruck CASCADE")
+        self.assertTrue(wait_until(lambda: status() == 2, 20), own.log())
+        self.assertIn("away: the extension is not there any more", own.log())
+        there("CREATE SCHEMA gtx", "GRANT USAGE ON SCHEMA gtx TO app", "CREATE EXTENSION garbagetruck SCHEMA gtx", allow.format("gtx."))
+        self.assertTrue(wait_until(served, 20), own.log())
+        self.assertEqual(status(), 1)
+        self.assertTrue(wait_until(lambda: "the database is back" in own.log(), 20), own.log())
+        self.assertEqual(own.stop(), 0)
+
     def test_errors_of_one_do_not_reach_others(self):
         channel = sidecar.channel()
         ask = method(channel, V1 + "Create", v1.Grant)

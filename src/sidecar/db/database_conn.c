@@ -172,6 +172,13 @@ dbconn_check(DbConn *conn)
 	batch_give_up(conn, why);
 }
 
+void
+dbconn_renew(DbConn *conn)
+{
+	if (dbconn_is_up(conn))
+		dbconn_lost(conn, "the extension is not there any more");
+}
+
 /* ---- connecting ---- */
 
 static void

@@ -212,6 +212,9 @@ extern void dbconn_hurry(DbConn *conn);
 
 /* See whether the server still answers the batch in flight. */
 extern void dbconn_check(DbConn *conn);
+
+/* Its session is of no use: what dbconn_lost() does, if it is up. */
+extern void dbconn_renew(DbConn *conn);
 extern void dbconn_close(DbConn *conn);
 
 /* ---- database_batch.c ---- */

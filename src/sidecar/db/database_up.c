@@ -150,7 +150,11 @@ conn_state_changed(DbConn *conn, const char *why)
 }
 
 /* On the lane of calls: what is slow elsewhere says nothing about them. */
-static DbStatement probe_statement = {"gt_probe", "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, pg_catalog.pg_is_in_recovery()", 0, DB_REPEATABLE};
+static DbStatement probe_statement = {"gt_probe",
+	"SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, pg_catalog.pg_is_in_recovery(),"
+	" EXISTS (SELECT FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+	" WHERE e.extname = 'garbagetruck' AND n.nspname = ANY (pg_catalog.current_schemas(false)))",
+0, DB_REPEATABLE};
 static int64_t probe_at_us;		/* when it was sent, by our own clock */
 static void probe(void *arg);
 
@@ -182,6 +186,17 @@ note_clock(int64_t read)
 		clock_ahead_us = most;
 }
 
+/* The extension is not where these sessions look for it: was it dropped?  New ones find it, or say that it is not there. */
+static void
+connect_anew(void *arg)
+{
+	int			i;
+
+	for (i = 0; i < db_conn_count(); i++)
+		dbconn_renew(db_conn_at(i));
+	timer_start(&probe_timer, PROBE_US, probe, NULL);
+}
+
 static void
 probe_answered(void *arg, const DbOutcome *outcome)
 {
@@ -193,7 +208,10 @@ probe_answered(void *arg, const DbOutcome *outcome)
 		standby = PQgetvalue(outcome->result, 0, 1)[0] == 't';
 	}
 	tell_changes();
-	timer_start(&probe_timer, standby ? PROBE_STANDBY_US : PROBE_US, probe, NULL);
+	if (outcome->result != NULL && PQgetvalue(outcome->result, 0, 2)[0] == 'f')
+		timer_start(&probe_timer, 0, connect_anew, NULL);
+	else
+		timer_start(&probe_timer, standby ? PROBE_STANDBY_US : PROBE_US, probe, NULL);
 }
 
 /*

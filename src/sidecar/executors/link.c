@@ -212,6 +212,15 @@ go_on_connecting(Context *context)
 	}
 }
 
+/* It was dropped, or is elsewhere by now: a new session finds it, or says that it is not there. */
+static bool
+lacks_extension(const PGresult *result)
+{
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	return sqlstate != NULL && (strcmp(sqlstate, "42883") == 0 || strcmp(sqlstate, "42P01") == 0);
+}
+
 /* Take the whole answer of the statement under way. */
 static bool
 go_on_reading(Context *context)
@@ -252,6 +261,11 @@ go_on_reading(Context *context)
 	database->state = DATABASE_IDLE;
 	if (database->statement == STATEMENT_SETUP)
 		take_setup(context, result);
+	else if (lacks_extension(result))
+	{
+		database->retry_delay = RETRY_MAX_MS;	/* not again and again, where a new session does not help */
+		lose_connection(context, PQresultErrorMessage(result));
+	}
 	else
 		claims_take_result(context, result);
 	PQclear(result);
