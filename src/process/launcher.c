@@ -14,8 +14,8 @@
  *
  * A worker that could not work (no connection left, errors) makes the launcher
  * wait before the next one there; where no background worker can be had at all,
- * it waits for all.  A crash of this process leaves workers to themselves until
- * the postmaster has started it again.
+ * it asks again each second, and when one of its own has gone.  A crash of this
+ * process leaves workers to themselves until the postmaster has started it again.
  *
  *-------------------------------------------------------------------------
  */
@@ -60,7 +60,6 @@ static BackgroundWorkerHandle *handles[GT_MAX_WORKERS];
 static int64 handle_serials[GT_MAX_WORKERS];
 
 static TimestampTz no_slot_until = 0;	/* no background worker could be had */
-static int64 no_slot_delay = 0;
 static TimestampTz no_slot_logged = 0;
 
 void
@@ -141,7 +140,6 @@ learn(void)
 		gt_shared->databases[i].retry_at = 0;
 	LWLockRelease(gt_shared->lock);
 	no_slot_until = 0;
-	no_slot_delay = 0;
 	(void) read_databases(InvalidOid, &exists, &locked);
 }
 
@@ -192,6 +190,7 @@ check_slots(void)
 			continue;
 		pfree(handles[i]);
 		handles[i] = NULL;
+		no_slot_until = 0;		/* that one is free, unless others were quicker */
 		LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 		if (slot->state != GT_SLOT_FREE && slot->serial == handle_serials[i])
 		{
@@ -262,8 +261,7 @@ no_slot(void)
 
 	pg_atomic_fetch_add_u64(&gt_shared->slots_missing, 1);
 	pg_atomic_write_u64(&gt_shared->slots_missing_at, (uint64) now);
-	no_slot_delay = Min(no_slot_delay == 0 ? GT_FIRST_RETRY : 2 * no_slot_delay, (int64) gt_naptime * USECS_PER_SEC);
-	no_slot_until = now + no_slot_delay;
+	no_slot_until = now + GT_FIRST_RETRY;
 	if (no_slot_logged != 0 && now < no_slot_logged + 60 * USECS_PER_SEC)
 		return;
 	no_slot_logged = now;
@@ -299,10 +297,7 @@ start_worker(GtDatabase *db)
 	started = RegisterDynamicBackgroundWorker(&worker, &handles[index]);
 	MemoryContextSwitchTo(old);
 	if (started)
-	{
-		no_slot_delay = 0;
 		return true;
-	}
 	handles[index] = NULL;
 	LWLockAcquire(gt_shared->lock, LW_EXCLUSIVE);
 	gt_slot_free(&gt_shared->slots[index]);
@@ -411,9 +406,9 @@ find_need(Need *need)
 }
 
 /*
- * There is no slot for what needs one: who is idle, for longest, leaves.  Else,
- * where nobody is at it, whoever goes idle next does, or whose turn is over: see
- * must_leave() in worker.c.
+ * There is no slot for what needs one, of ours or of the server's: who is idle, for
+ * longest, leaves.  Else, where nobody is at it, whoever goes idle next does, or whose
+ * turn is over: see must_leave() in worker.c.
  */
 static void
 make_room(const Need *need)
@@ -456,14 +451,13 @@ serve_databases(void)
 	for (i = 0; i < GT_MAX_DATABASES; i++)
 	{
 		find_need(&need);
-		if (need.db == NULL || gt_max_workers == 0 || no_slot_until > gt_now())
+		if (need.db == NULL || gt_max_workers == 0)
 			break;
 		if (!may_serve(need.db))
 			continue;
-		if (!start_worker(need.db))
+		if (no_slot_until > gt_now() || !start_worker(need.db))
 		{
-			if (no_slot_until <= gt_now())
-				make_room(&need);
+			make_room(&need);
 			find_need(&need);
 			break;
 		}

@@ -163,5 +163,19 @@ $node->restart;
 is($node->safe_psql('postgres', q{SELECT bool_and(ok) FROM gt_health() WHERE check_name = 'slots'}), 't', 'until its remedies have run');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cleaned WHERE id = 'no slot'}), 'with a slot it is cleaned');
 
+# The server has one for us, and a database that always has something to do has it: another gets it in its turn.
+$node->safe_psql('postgres', q{ALTER SYSTEM SET max_worker_processes = 3});
+$node->restart;
+$node->safe_psql('template1', 'CREATE DATABASE second');
+set_up($node, 'second');
+$node->safe_psql('postgres', q{SELECT gt_handler_create('endless', 'sql', 'SELECT pg_sleep(0.1)');
+	SELECT gt_release_many(gt_lease_create_many(ARRAY(SELECT 'endless ' || i FROM generate_series(1, 5000) i), cleanup => 'endless'))});
+for my $turn (1 .. 3)
+{
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM gt_workers WHERE handler = 'endless'}), "$turn: there is much to do");
+	$node->safe_psql('second', "SELECT gt_release(gt_lease_create('$turn', cleanup => 'clean'))");
+	ok($node->poll_query_until('second', "SELECT count(*) = 1 FROM cleaned WHERE id = '$turn'"), "$turn: and in another database, too");
+}
+
 $node->stop;
 done_testing();
