@@ -213,6 +213,18 @@ utf8_length(const unsigned char *text)
 	return len;
 }
 
+/* Has a buffer that was too short cut this last character?  It has utf8_length() 0. */
+static bool
+is_cut(const unsigned char *text)
+{
+	size_t		whole = text[0] >= 0xf0 ? 4 : text[0] >= 0xe0 ? 3 : 2;
+	size_t		len = 1;
+
+	while ((text[len] & 0xc0) == 0x80)
+		len++;
+	return text[0] >= 0xc2 && text[0] <= 0xf4 && text[len] == '\0' && len < whole;
+}
+
 void
 exec_sanitize(char *text, size_t max)
 {
@@ -222,7 +234,7 @@ exec_sanitize(char *text, size_t max)
 	{
 		size_t		len = utf8_length(at);
 
-		if ((size_t) (at - (unsigned char *) text) + (len > 0 ? len : 1) > max)
+		if ((size_t) (at - (unsigned char *) text) + (len > 0 ? len : 1) > max || (len == 0 && is_cut(at)))
 		{
 			*at = '\0';
 			return;

@@ -53,7 +53,7 @@ extern int64_t exec_now(void);	/* monotonic, milliseconds */
 /* Is this errno about us, descriptors or memory, and not about the target? */
 extern bool exec_is_shortage(int error);
 
-/* Make text printable UTF-8 of at most `max` bytes, in place. */
+/* Make text printable UTF-8 of at most `max` bytes, in place; a last character that was cut goes. */
 extern void exec_sanitize(char *text, size_t max);
 
 /* Name and value, both owned. */
