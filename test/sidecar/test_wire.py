@@ -396,6 +396,20 @@ class GarbageTruckTest(unittest.TestCase):
                                       ("Extend", v1.Outcome(cleanup_id=1, attempt=1, delay=zero), v1.OutcomeResponse)):
             with self.subTest(name):
                 self.refused(Code.INVALID_ARGUMENT, name, request, answer)
+        for name, request, answer in (("KeepAlive", v1.KeepAliveRequest(lease_ids=[lease], duration=zero), v1.KeepAliveResponse),
+                                      ("WatchCleanups", v1.WatchRequest(handlers=["q"], credit=1, visibility=zero), v1.Cleanup)):
+            with self.subTest(name), self.assertRaises(grpc.RpcError) as caught:
+                next(method(channel, V1 + name, answer, "stream_stream")(iter([request]), timeout=20))
+            self.assertEqual(caught.exception.code(), Code.INVALID_ARGUMENT, name)
+        items = ask1("CreateBatch", v1.CreateBatchRequest(requests=[v1.CreateRequest(object_id="b", duration=zero)]), v1.CreateBatchResponse).items
+        self.assertEqual(items[0].error.sqlstate, "22023")
+        # Where SQL takes it, it is what it says.
+        for name, request, answer in (("Create", v1.CreateRequest(object_id="z", retry_delay=zero, regrant_delay=zero), v1.Grant),
+                                      ("Claim", v1.ClaimRequest(handlers=["q"], max_items=1, wait=zero), v1.ClaimResponse),
+                                      ("Nack", v1.Outcome(cleanup_id=1, attempt=1, delay=zero), v1.OutcomeResponse),
+                                      ("Forecast", v1.ForecastRequest(horizon=zero), v1.ForecastResponse)):
+            with self.subTest(name):
+                ask1(name, request, answer)
         self.assertTrue(ask1("RenewBatch", v1.RenewBatchRequest(lease_ids=[lease]), v1.RenewBatchResponse).results[0].ttl.seconds > 200)
         # Update alone changes nothing by it.
         ask1("Update", v1.UpdateRequest(lease_id=lease, duration=zero, payload="1"), empty_pb2.Empty)
