@@ -202,10 +202,23 @@ end_entries(GtTable *t, const Entry *e, IndexInfo *info)
 	MemoryContextDelete(info->ii_Context);
 }
 
+/*
+ * An object's key never changes, and whoever updates its row has that locked: so
+ * nobody is asked.  What would be met is the row, deleted again, of one who came too late
+ * to make the object (write.c), and who waits for this very transaction.
+ */
+static IndexUniqueCheck
+check_of(const Entry *e, bool updated, GtIndexId may_have)
+{
+	if (!e->unique || (updated && e->index == GT_OBJECT_PKEY))
+		return UNIQUE_CHECK_NO;
+	return e->index == may_have ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
+}
+
 static bool
 insert_entry(GtTable *t, const Entry *e, IndexInfo *info, const GtRow *row, ItemPointer tid, bool updated, GtIndexId may_have)
 {
-	IndexUniqueCheck check = !e->unique ? UNIQUE_CHECK_NO : e->index == may_have ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
+	IndexUniqueCheck check = check_of(e, updated, may_have);
 	Datum		values[MAX_COLUMNS];
 	bool		isnull[MAX_COLUMNS];
 	int			i;

@@ -81,31 +81,6 @@ slot_of(GtTable *t, const GtRow *row)
 	return t->write_slot;
 }
 
-/* The entries of a version that has been written, by the executor. */
-static void
-insert_by_executor(GtTable *t, TupleTableSlot *slot, bool updated, bool only_summarizing)
-{
-	prepare_executor(t);
-	if (t->rri->ri_NumIndices > 0)
-		gt_ExecInsertIndexTuples(t->rri, slot, t->estate, updated, false, NULL, NIL, only_summarizing);
-	ResetPerTupleExprContext(t->estate);
-}
-
-void
-gt_insert(GtTable *t, GtRow *row)
-{
-	const GtEntries *entries = gt_entries_of(t);
-	TupleTableSlot *slot = slot_of(t, row);
-
-	table_tuple_insert(t->rel, slot, GetCurrentCommandId(true), 0, NULL);
-	row->tid = slot->tts_tid;
-	if (entries != NULL)
-		(void) gt_insert_entries(t, entries, row, &row->tid, false, GT_NO_INDEX);
-	else
-		insert_by_executor(t, slot, false, false);
-	gt_note_write(t);
-}
-
 /*
  * The index, and what REINDEX CONCURRENTLY is building or has left of it: two
  * who insert the same keys could else meet in the new one first, as an error.
@@ -130,6 +105,36 @@ arbiters_like(GtTable *t, Oid index)
 			result = lappend_oid(result, other->indexrelid);
 	}
 	return result;
+}
+
+/* The entries of a version that has been written, by the executor. That of an object waits for nobody, see entries.c. */
+static void
+insert_by_executor(GtTable *t, TupleTableSlot *slot, bool updated, bool only_summarizing)
+{
+	List	   *arbiters = NIL;
+	bool		conflict;
+
+	prepare_executor(t);
+	if (updated && t->id == GT_OBJECT)
+		arbiters = arbiters_like(t, gt_index(GT_OBJECT_PKEY));
+	if (t->rri->ri_NumIndices > 0)
+		list_free(gt_ExecInsertIndexTuples(t->rri, slot, t->estate, updated, arbiters != NIL, &conflict, arbiters, only_summarizing));
+	ResetPerTupleExprContext(t->estate);
+}
+
+void
+gt_insert(GtTable *t, GtRow *row)
+{
+	const GtEntries *entries = gt_entries_of(t);
+	TupleTableSlot *slot = slot_of(t, row);
+
+	table_tuple_insert(t->rel, slot, GetCurrentCommandId(true), 0, NULL);
+	row->tid = slot->tts_tid;
+	if (entries != NULL)
+		(void) gt_insert_entries(t, entries, row, &row->tid, false, GT_NO_INDEX);
+	else
+		insert_by_executor(t, slot, false, false);
+	gt_note_write(t);
 }
 
 /* One insertion that is taken back where an arbiter, or the index, has these keys; entries NULL: the executor's. */
