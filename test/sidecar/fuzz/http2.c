@@ -48,6 +48,7 @@ struct Conn
 {
 	void	   *data;
 	size_t		pending;
+	bool		foreign;		/* it came by TLS, and not as HTTP/2 */
 	bool		was_full;
 	bool		finishing;
 	bool		closing;
@@ -92,6 +93,12 @@ const char *
 conn_certificate_name(const Conn *conn)
 {
 	return NULL;
+}
+
+bool
+conn_is_foreign(const Conn *conn)
+{
+	return conn->foreign;
 }
 
 void
@@ -568,15 +575,18 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	Script		script = {.at = data, .end = data + size, .next_id = 1};
 	Conn	   *conn;
+	uint8_t		kind;
 
 	if (size == 0)
 		return 0;
+	kind = next(&script);
 	conn = calloc(1, sizeof(Conn));
+	conn->foreign = kind >= 224;
 	turning = true;
 	now_us = script_us = 1000000;
 	http2_conn_handlers.opened(conn);
 	run_tasks();
-	if (next(&script) % 8 != 7)
+	if (kind % 8 != 7)
 	{
 		give(&script, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", PREFACE);
 		give_frame(&script, NGHTTP2_SETTINGS, 0, 0, data, 0);
