@@ -75,6 +75,7 @@
 #include "garbage/garbage.h"
 #include "garbage/history.h"
 #include "handler/admit.h"
+#include "handler/beside.h"
 #include "handler/command.h"
 #include "handler/rates.h"
 #include "handler/run.h"
@@ -86,7 +87,7 @@
 
 #define REST			USECS_PER_SEC	/* of a handler, after a pass that failed, at least, */
 #define REST_FACTOR		20		/* and so many times what that took; */
-#define BUSY_REST		(10 * USECS_PER_SEC)	/* after one that found nothing but what others have locked, */
+#define BUSY_REST		(10 * USECS_PER_SEC)	/* after one that found nothing but what others have locked, and no other worker was at it, */
 #define LONG_REST		(10 * USECS_PER_MINUTE) /* and after one that asked for what is not there */
 #define MAX_VERDICTS	8		/* handlers of one pass that are asked for */
 
@@ -374,6 +375,7 @@ gt_optimistic_pass(GtCleaner *c, GtPass *pass)
 {
 	Whole	   *w = palloc0(sizeof(Whole));
 	GtDivision	division = {end_and_clean, w, true};
+	bool		beside;
 	GtExpiry   *expiry;
 
 	c->optimistic = false;
@@ -386,6 +388,7 @@ gt_optimistic_pass(GtCleaner *c, GtPass *pass)
 		return;
 	}
 	expiry = c->choosing->expiry;
+	beside = gt_beside_runs();
 	gt_open(&w->objects, GT_OBJECT, RowExclusiveLock);
 	gt_open_index(&w->objects, GT_OBJECT_PKEY);
 	gt_open(&w->leases, GT_LEASE, RowExclusiveLock);
@@ -401,9 +404,9 @@ gt_optimistic_pass(GtCleaner *c, GtPass *pass)
 	pass->next = Min(pass->next, w->others && w->other == 0 ? gt_now() : expiry->next);
 	if (expiry->busy > 0)
 		pass->next = Min(pass->next, gt_now() + GT_BUSY_FIRST);
-	/* expiry passes wait ever longer for that */
+	/* expiry passes wait ever longer for that; but another worker, held up for more than a turn, has soon done */
 	if (expiry->busy > 0 && expiry->ended == 0)
-		gt_handler_rests(&w->h, BUSY_REST);
+		gt_handler_rests(&w->h, beside ? REST : BUSY_REST);
 }
 
 /* Garbage that was chosen of the same handler stays where it is, if some was run in this step. */

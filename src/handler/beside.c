@@ -23,12 +23,30 @@ gt_compare_places(const GtPlaceInQueue *a, const GtPlaceInQueue *b)
 	return ItemPointerCompare((ItemPointer) &a->tid, (ItemPointer) &b->tid);
 }
 
+static bool
+is_in_pass(const GtSlot *slot)
+{
+	return slot != gt_my_slot && slot->in_pass && slot->database == MyDatabaseId;
+}
+
 /* What lasts in a pass is a handler's run (clean/optimistic.c): others are not to wait for what it has beside the rows that it has locked. */
 bool
 gt_is_beside(const GtSlot *slot)
 {
-	return slot != gt_my_slot && slot->in_pass && slot->database == MyDatabaseId &&
-		(slot->run_since == 0 || slot->run_since > gt_now() - GT_TURN);
+	return is_in_pass(slot) && (slot->run_since == 0 || slot->run_since > gt_now() - GT_TURN);
+}
+
+bool
+gt_beside_runs(void)
+{
+	bool		result = false;
+	int			i;
+
+	LWLockAcquire(gt_shared->lock, LW_SHARED);
+	for (i = 0; i < GT_MAX_WORKERS && !result; i++)
+		result = is_in_pass(&gt_shared->slots[i]);
+	LWLockRelease(gt_shared->lock);
+	return result;
 }
 
 /* Is it bound to a role, as we are to another, and has looked at leases not long ago? */
